@@ -1,0 +1,1 @@
+"""The hourly analytics pipeline of Chimera: everything that is not wiring."""

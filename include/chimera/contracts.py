@@ -1,0 +1,265 @@
+"""The catalogue: each bronze and ops table's name, schema, key, partition, retention and owner.
+
+Columns that start with `_` are lineage and not the source's. `_window_hour` (`YYYYMMDDTHH`, UTC)
+is the partition: the hour of `updated_at` for mutable sources, of the event for immutable ones.
+A field that is not nullable is required; a gate enforces it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+Kind = Literal["versions", "events", "reference", "log"]
+
+_TIME = pa.timestamp("us", tz="UTC")
+PARTITION = "_window_hour"
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """One table of the lake that the pipeline itself writes.
+
+    Args:
+        name: `<layer>.<table>`.
+        kind: `versions` keeps each version of a mutable row once; `events` replaces whole event
+            hours; `reference` is replaced whole; `log` only grows.
+        schema: Arrow schema, with the lineage columns.
+        key: The columns that identify a row (of `versions`: together with `_row_hash`).
+        event_time: The column that decides which hour downstream a row belongs to.
+        retention_days: How long rows are kept; None: for ever.
+        owner: Who answers for it.
+        description: One sentence that starts "One row per".
+    """
+
+    name: str
+    kind: Kind
+    schema: pa.Schema
+    key: tuple[str, ...]
+    event_time: str | None
+    description: str
+    retention_days: int | None = None
+    owner: str = "data-platform"
+
+    @property
+    def layer(self) -> str:
+        """`bronze` or `ops`."""
+        return self.name.split(".")[0]
+
+    @property
+    def table(self) -> str:
+        """The name without its layer."""
+        return self.name.split(".")[1]
+
+    @property
+    def partition_by(self) -> tuple[str, ...]:
+        """The partition columns, none for a reference table."""
+        return (PARTITION,) if PARTITION in self.schema.names else ()
+
+    @property
+    def source_columns(self) -> list[str]:
+        """The columns that come from the source itself."""
+        return [name for name in self.schema.names if not name.startswith("_")]
+
+
+GENERATIONS = Contract(
+    name="bronze.generations",
+    kind="versions",
+    key=("generation_id",),
+    event_time="created_at",
+    description="One row per version of a generation: a prompt sent to a model, without its text.",
+    schema=pa.schema(
+        [
+            _required("generation_id", pa.string()),
+            _required("created_at", _TIME),
+            _required("updated_at", _TIME),
+            pa.field("user_id", pa.string()),
+            pa.field("session_id", pa.string()),
+            pa.field("request_id", pa.string()),
+            pa.field("provider_id", pa.string()),
+            pa.field("model_id", pa.string()),
+            pa.field("prompt_tokens", pa.int64()),
+            pa.field("completion_tokens", pa.int64()),
+            pa.field("latency_ms", pa.float64()),
+            pa.field("ttft_ms", pa.float64()),
+            _required("status", pa.string()),
+            pa.field("error_code", pa.string()),
+            pa.field("techniques", pa.list_(pa.string())),
+            pa.field("cost_usd", pa.decimal128(18, 9)),
+            _required("_row_hash", pa.string()),
+            _required(PARTITION, pa.string()),
+        ]
+    ),
+)
+
+EVALUATIONS = Contract(
+    name="bronze.evaluations",
+    kind="versions",
+    key=("evaluation_id",),
+    event_time="created_at",
+    description="One row per version of an evaluation of a model's safety by one technique.",
+    schema=pa.schema(
+        [
+            _required("evaluation_id", pa.string()),
+            _required("created_at", _TIME),
+            _required("updated_at", _TIME),
+            pa.field("provider_id", pa.string()),
+            pa.field("model_id", pa.string()),
+            pa.field("framework", pa.string()),
+            pa.field("technique", pa.string()),
+            pa.field("behaviour_id", pa.string()),
+            pa.field("iterations", pa.int64()),
+            pa.field("successes", pa.int64()),
+            pa.field("judge", pa.string()),
+            _required("status", pa.string()),
+            _required("_row_hash", pa.string()),
+            _required(PARTITION, pa.string()),
+        ]
+    ),
+)
+
+MODELS = Contract(
+    name="bronze.models",
+    kind="reference",
+    key=("model_id",),
+    event_time=None,
+    description="One row per model that the platform knows, with its list prices.",
+    schema=pa.schema(
+        [
+            _required("model_id", pa.string()),
+            pa.field("provider_id", pa.string()),
+            pa.field("name", pa.string()),
+            pa.field("input_usd_per_mtok", pa.float64()),
+            pa.field("output_usd_per_mtok", pa.float64()),
+            pa.field("context_tokens", pa.int64()),
+            pa.field("is_enabled", pa.bool_()),
+            _required("updated_at", _TIME),
+            _required("_row_hash", pa.string()),
+        ]
+    ),
+)
+
+API_LOGS = Contract(
+    name="bronze.api_logs",
+    kind="events",
+    key=("_file", "_offset", "_line_hash"),
+    event_time="timestamp",
+    description="One row per line that the API logged.",
+    schema=pa.schema(
+        [
+            _required("timestamp", _TIME),
+            pa.field("level", pa.string()),
+            pa.field("request_id", pa.string()),
+            pa.field("method", pa.string()),
+            pa.field("path", pa.string()),
+            pa.field("status_code", pa.int64()),
+            pa.field("duration_ms", pa.float64()),
+            pa.field("user_id", pa.string()),
+            pa.field("response_bytes", pa.int64()),
+            pa.field("message", pa.string()),
+            _required("_file", pa.string()),
+            _required("_offset", pa.int64()),
+            _required("_line_hash", pa.string()),
+            _required(PARTITION, pa.string()),
+        ]
+    ),
+)
+
+PROVIDER_METRICS = Contract(
+    name="bronze.provider_metrics",
+    kind="events",
+    key=("series_id", "sampled_at"),
+    event_time="sampled_at",
+    description="One row per sample of a provider's metric; `le` is a histogram bucket's bound.",
+    schema=pa.schema(
+        [
+            _required("series_id", pa.string()),
+            _required("sampled_at", _TIME),
+            _required("metric", pa.string()),
+            pa.field("provider_id", pa.string()),
+            pa.field("model_id", pa.string()),
+            pa.field("le", pa.float64()),
+            pa.field("value", pa.float64()),
+            _required(PARTITION, pa.string()),
+        ]
+    ),
+)
+
+DEAD_LETTERS = Contract(
+    name="ops.dead_letters",
+    kind="log",
+    key=("letter_id", "event"),
+    event_time="recorded_at",
+    retention_days=30,
+    description="One row per event (refused, replayed, published, parked) of a refused record.",
+    schema=pa.schema(
+        [
+            _required("letter_id", pa.string()),
+            _required("event", pa.string()),
+            _required("recorded_at", _TIME),
+            _required("source", pa.string()),
+            _required("stage", pa.string()),
+            _required("reason", pa.string()),
+            pa.field("coordinates", pa.string()),
+            pa.field("payload", pa.binary()),
+            _required("payload_bytes", pa.int64()),
+            _required("run_id", pa.string()),
+            _required("correlation_id", pa.string()),
+            _required(PARTITION, pa.string()),
+        ]
+    ),
+)
+
+WINDOW_LEDGER = Contract(
+    name="ops.window_ledger",
+    kind="log",
+    key=("run_id", "table_name", "recorded_at"),
+    event_time="recorded_at",
+    description="One row per bronze table and run: what was read and what became of it.",
+    schema=pa.schema(
+        [
+            _required("run_id", pa.string()),
+            _required("correlation_id", pa.string()),
+            _required("table_name", pa.string()),
+            _required("window_start", _TIME),
+            _required("window_end", _TIME),
+            _required("rows_read", pa.int64()),
+            _required("rows_published", pa.int64()),
+            _required("rows_refused", pa.int64()),
+            _required("rows_duplicate", pa.int64()),
+            _required("table_version", pa.int64()),
+            _required("recorded_at", _TIME),
+        ]
+    ),
+)
+
+QUALITY_RESULTS = Contract(
+    name="ops.quality_results",
+    kind="log",
+    key=("run_id", "table_name", "rule_id", "recorded_at"),
+    event_time="recorded_at",
+    description="One row per rule that a gate applied to a table in a run.",
+    schema=pa.schema(
+        [
+            _required("run_id", pa.string()),
+            _required("correlation_id", pa.string()),
+            _required("table_name", pa.string()),
+            _required("rule_id", pa.string()),
+            _required("severity", pa.string()),
+            _required("is_passed", pa.bool_()),
+            pa.field("checked_count", pa.int64()),
+            pa.field("unexpected_count", pa.int64()),
+            _required("recorded_at", _TIME),
+        ]
+    ),
+)
+
+BRONZE = (GENERATIONS, EVALUATIONS, MODELS, API_LOGS, PROVIDER_METRICS)
+OPS = (DEAD_LETTERS, WINDOW_LEDGER, QUALITY_RESULTS)
+CONTRACTS = {contract.name: contract for contract in (*BRONZE, *OPS)}

@@ -1,0 +1,71 @@
+"""The one exception tree.
+
+Three classes decide what the retry policy does: `RetryableError` (the outside world: three
+retries), `DataFaultError` (the data may be better next time: one retry) and `TerminalError` (no
+retry helps). Each message has four parts: what was expected, what came, where, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class ChimeraError(Exception):
+    """The root: carries the four parts as attributes and survives pickling.
+
+    Args:
+        expected: What should have been there.
+        came: What was there instead: names, types and counts, never a row's content.
+        where: Table, file, source or setting.
+        remedy: What to do next.
+    """
+
+    def __init__(self, expected: str, came: str, where: str, remedy: str) -> None:
+        self.expected, self.came, self.where, self.remedy = expected, came, where, remedy
+        super().__init__(f"Expected {expected}; came {came}. Where: {where}. Next: {remedy}")
+
+    def __reduce__(self) -> tuple[type[ChimeraError], tuple[str, str, str, str]]:
+        """Pickle by the four parts, so that a worker's error reaches its supervisor whole."""
+        return type(self), (self.expected, self.came, self.where, self.remedy)
+
+
+class RetryableError(ChimeraError):
+    """The outside world failed in a way that passes."""
+
+
+class DataFaultError(ChimeraError):
+    """The data is not what the contract says."""
+
+
+class TerminalError(ChimeraError):
+    """No retry helps: a setting, a verdict or a programming error."""
+
+
+class ConfigurationError(TerminalError):
+    """A setting or a required file is missing or wrong."""
+
+
+class SourceUnavailableError(RetryableError):
+    """A source did not answer, or answered that it can't right now."""
+
+
+class CommitConflictError(RetryableError):
+    """Another writer committed to the same table first, again and again."""
+
+
+class ContractError(DataFaultError):
+    """A source's or a model's columns are not the contract's."""
+
+
+class ShrinkError(DataFaultError):
+    """An hour would be replaced by fewer rows than it holds."""
+
+
+class CountError(DataFaultError):
+    """Rows read are not rows published + dead letters + duplicates."""
+
+
+class StageMissingError(TerminalError):
+    """A gate found no staged files of its run."""
+
+
+class GateFailedError(TerminalError):
+    """A gate's verdict: the batch may not be published."""

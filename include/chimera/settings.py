@@ -1,0 +1,104 @@
+"""Settings: the only reader of the environment.
+
+Every setting is an environment variable `CHIMERA_<NAME>` with a default that works on a laptop.
+Secrets are not here: they come through Airflow connections.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from include.chimera.errors import ConfigurationError
+from include.chimera.paths import STATE
+from include.chimera.window import Run, floor_hour
+
+
+class Settings(BaseSettings):
+    """What can be configured, frozen once read."""
+
+    model_config = SettingsConfigDict(env_prefix="CHIMERA_", frozen=True, extra="ignore")
+
+    state_dir: Path = Field(STATE, description="Folder of all local state")
+    lake_root: str = Field("", description="Root of the lake; default <state_dir>/lake")
+    api_logs_root: str = Field(
+        "", description="Root of the API's JSON-lines logs; default <state_dir>/sources/api_logs"
+    )
+
+    schedule: str = Field("0 * * * *", description="Cron expression of the hourly DAG, UTC")
+    start_date: datetime = Field(
+        datetime(2026, 1, 1, tzinfo=UTC), description="First hour that the schedule covers, UTC"
+    )
+    end_date: datetime | None = Field(
+        None, description="Last hour that the schedule covers (inclusive), UTC; none: no end"
+    )
+    retry_base_seconds: float = Field(
+        60.0, gt=0, description="First retry's delay; the n-th waits 2^n times as long"
+    )
+    lookback_hours: int = Field(
+        1, ge=0, description="Hours before the window that logs and metrics may still change"
+    )
+    overlap_minutes: int = Field(
+        10, ge=0, description="How far a mutable table is read again behind its watermark"
+    )
+    scrape_step_seconds: int = Field(
+        60, ge=1, le=3600, description="Step of the Prometheus range queries"
+    )
+    vacuum_hours: int = Field(168, ge=168, description="Age at which unused files are removed")
+    compact_files: int = Field(
+        8, ge=2, description="Files in one partition that make a compaction worthwhile"
+    )
+
+    duckdb_memory_limit: str = Field("512MB", description="DuckDB's memory limit per process")
+    duckdb_threads: int = Field(2, ge=1, description="DuckDB's threads per process")
+    warm_start: bool = Field(True, description="Preload heavy modules in the scheduler")
+    traces: Path | None = Field(
+        None, description="Folder of real traces that the sample application replays"
+    )
+    rows_per_hour: int = Field(
+        5000, ge=100, description="Generations per hour that the sample application makes up"
+    )
+
+    run: Run | None = Field(
+        None, description="The DAG run this process works for, as JSON; none: standalone"
+    )
+
+    @field_validator("start_date", "end_date")
+    @classmethod
+    def _whole_hours(cls, moment: datetime | None) -> datetime | None:
+        if moment is None:
+            return None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        if moment != floor_hour(moment):
+            raise ConfigurationError(
+                "a whole hour",
+                moment.isoformat(),
+                "CHIMERA_START_DATE or CHIMERA_END_DATE",
+                "write it as YYYY-MM-DDTHH:00:00+00:00",
+            )
+        return moment.astimezone(UTC)
+
+    @property
+    def lake(self) -> str:
+        """The lake's root: a local folder or an object store's URL, without a final slash."""
+        return (self.lake_root or str(self.state_dir / "lake")).rstrip("/")
+
+    @property
+    def api_logs(self) -> str:
+        """The root of the API's logs, without a final slash."""
+        return (self.api_logs_root or str(self.state_dir / "sources" / "api_logs")).rstrip("/")
+
+
+@cache
+def get_settings() -> Settings:
+    """Read the environment once per process.
+
+    Raises:
+        ConfigurationError: A variable has a value that its field refuses.
+    """
+    return Settings()

@@ -1,0 +1,110 @@
+"""Windows of time and the runs that work on them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from include.chimera.errors import TerminalError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOUR = timedelta(hours=1)
+_LABEL = "%Y%m%dT%H"
+
+
+def hour_label(moment: datetime) -> str:
+    """Name the UTC hour that holds `moment`: `YYYYMMDDTHH`, the form of `_window_hour`."""
+    return moment.astimezone(UTC).strftime(_LABEL)
+
+
+def parse_hour(label: str) -> datetime:
+    """Return the start of the hour that `YYYYMMDDTHH` names, in UTC."""
+    return datetime.strptime(label, _LABEL).replace(tzinfo=UTC)
+
+
+def floor_hour(moment: datetime) -> datetime:
+    """Round down to the whole UTC hour."""
+    return moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A half-open span [start, end) of whole UTC hours.
+
+    Raises:
+        TerminalError: A bound has no time zone or is no whole hour, or end is not after start.
+    """
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        """Normalize both bounds to UTC and refuse what is no span of whole hours."""
+        for name in ("start", "end"):
+            moment = getattr(self, name)
+            if moment.tzinfo is None or moment != floor_hour(moment):
+                raise TerminalError(
+                    "a window of whole hours with a time zone",
+                    f"{name}={moment.isoformat()}",
+                    "window",
+                    "give both bounds as YYYY-MM-DDTHH:00:00+00:00",
+                )
+            object.__setattr__(self, name, moment.astimezone(UTC))
+        if self.end <= self.start:
+            raise TerminalError(
+                "an end after the start",
+                f"[{self.start.isoformat()}, {self.end.isoformat()})",
+                "window",
+                "swap the bounds, or make the end at least one hour later",
+            )
+
+    @classmethod
+    def of_hour(cls, moment: datetime) -> Window:
+        """Return the one-hour window that holds `moment`."""
+        start = floor_hour(moment)
+        return cls(start, start + HOUR)
+
+    def hours(self) -> Iterator[Window]:
+        """Yield the window hour by hour, in order."""
+        start = self.start
+        while start < self.end:
+            yield Window(start, start + HOUR)
+            start += HOUR
+
+    def labels(self) -> list[str]:
+        """Return the `_window_hour` of each hour, in order."""
+        return [hour_label(hour.start) for hour in self.hours()]
+
+    def widened(self, hours_before: int = 0, hours_after: int = 0) -> Window:
+        """Return the window with whole hours added at its ends."""
+        return Window(self.start - hours_before * HOUR, self.end + hours_after * HOUR)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One DAG run, as every ring below Airflow sees it.
+
+    Args:
+        run_id: Airflow's id of the DAG run.
+        window: The hours that the run is about.
+        moves_watermark: False for a backfill, which must leave watermarks alone.
+    """
+
+    run_id: str
+    window: Window
+    moves_watermark: bool = True
+
+    @property
+    def correlation_id(self) -> str:
+        """Twelve hex digits that stand in each log line, commit, dead letter and message."""
+        return hashlib.sha256(self.run_id.encode()).hexdigest()[:12]
+
+    @property
+    def folder(self) -> str:
+        """The run id as a safe, unique folder name."""
+        return f"{re.sub(r'[^A-Za-z0-9]+', '-', self.run_id).strip('-')}-{self.correlation_id}"
