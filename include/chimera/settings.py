@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic resolves it at run time
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -60,7 +60,7 @@ class Settings(BaseSettings):
         None, description="Folder of real traces that the sample application replays"
     )
     rows_per_hour: int = Field(
-        5000, ge=100, description="Generations per hour that the sample application makes up"
+        5000, ge=1000, description="Generations per hour that the sample application makes up"
     )
 
     run: Run | None = Field(
@@ -76,10 +76,10 @@ class Settings(BaseSettings):
             moment = moment.replace(tzinfo=UTC)
         if moment != floor_hour(moment):
             raise ConfigurationError(
-                "a whole hour",
-                moment.isoformat(),
-                "CHIMERA_START_DATE or CHIMERA_END_DATE",
-                "write it as YYYY-MM-DDTHH:00:00+00:00",
+                expected="a whole hour",
+                came=moment.isoformat(),
+                where="CHIMERA_START_DATE or CHIMERA_END_DATE",
+                remedy="write it as YYYY-MM-DDTHH:00:00+00:00",
             )
         return moment.astimezone(UTC)
 

@@ -49,18 +49,18 @@ class Window:
             moment = getattr(self, name)
             if moment.tzinfo is None or moment != floor_hour(moment):
                 raise TerminalError(
-                    "a window of whole hours with a time zone",
-                    f"{name}={moment.isoformat()}",
-                    "window",
-                    "give both bounds as YYYY-MM-DDTHH:00:00+00:00",
+                    expected="a window of whole hours with a time zone",
+                    came=f"{name}={moment.isoformat()}",
+                    where="window",
+                    remedy="give both bounds as YYYY-MM-DDTHH:00:00+00:00",
                 )
             object.__setattr__(self, name, moment.astimezone(UTC))
         if self.end <= self.start:
             raise TerminalError(
-                "an end after the start",
-                f"[{self.start.isoformat()}, {self.end.isoformat()})",
-                "window",
-                "swap the bounds, or make the end at least one hour later",
+                expected="an end after the start",
+                came=f"[{self.start.isoformat()}, {self.end.isoformat()})",
+                where="window",
+                remedy="swap the bounds, or make the end at least one hour later",
             )
 
     @classmethod

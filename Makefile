@@ -1,0 +1,58 @@
+# `make` alone lists the targets. `make run` and `make test` are all that a newcomer needs.
+
+PY := .venv/bin/python
+HOURS ?= 1
+STATE := .chimera
+# The owner: whatever is started below ends when this make does, even if it is killed.
+OWNED := exec $(PY) -m include.chimera
+# pytest gets SIGTERM when this make is killed (Linux).
+PYTEST := exec $(PY) include/chimera/local/launch.py --die-with-parent 15 -- $(PY) -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help run up down status test test-unit test-long check lock clean manifest setup
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: setup ## Run the pipeline for one hour of data and report (HOURS=3 for three)
+	@$(OWNED) run --hours $(HOURS) --owner $$PPID
+
+up: setup ## Start everything and leave it running, with Airflow's UI
+	@$(OWNED) up --owner $$PPID
+
+down: setup ## Stop everything
+	@$(OWNED) down
+
+status: setup ## Show what is running, where, and the UI's passwords
+	@$(OWNED) status
+
+test: setup manifest ## Run every test that a change must pass
+	@$(PYTEST) -m "not long" tests/unit tests/dags tests/integration tests/e2e
+
+test-unit: setup ## Run the unit tests: seconds, no servers
+	@$(PYTEST) tests/unit
+
+test-long: setup manifest ## Run the tests that take longer than a change should wait for
+	@$(PYTEST) -m long tests
+
+check: setup ## Check style, types, imports, SQL and YAML
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+	$(PY) -m sqlfluff lint include/dbt
+	$(PY) -m yamllint --strict .
+
+lock: ## Write constraints.txt anew from the requirements (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-header requirements-dev.txt -o constraints.txt
+
+clean: ## Stop everything and remove all state (.chimera)
+	@if [ -x $(PY) ]; then $(PY) -m include.chimera down; fi
+	rm -rf $(STATE)
+
+manifest: setup ## Build dbt's manifest for Airflow, if the dbt project has changed
+	@$(OWNED) manifest
+
+setup: ## Make .venv what the lock says (every other target does it first)
+	@PYTHON="$(PYTHON)" sh scripts/setup.sh

@@ -1,0 +1,104 @@
+"""The command line: `python -m include.chimera`.
+
+Commands import what they need when they run, so that the list of commands shows at once.
+"""
+# ruff: noqa: PLC0415  # commands import what they need, see above
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads the annotations at run time
+from typing import Annotated
+
+import typer
+
+from include.chimera.errors import ChimeraError
+from include.chimera.settings import get_settings
+
+app = typer.Typer(
+    help="Chimera's embedded default: the pipeline with all its servers on this machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run(
+    hours: Annotated[int, typer.Option(min=1, help="How many hours of data.")] = 1,
+    timeout_minutes: Annotated[
+        float, typer.Option(help="Give up after so long; default 30, and 10 more for each hour.")
+    ] = 0.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the report here, as JSON, as well.")
+    ] = None,
+    owner: Annotated[
+        int | None, typer.Option(hidden=True, help="Stop when this process ends.")
+    ] = None,
+) -> None:
+    """Start everything, run the pipeline for some hours, report, stop everything."""
+    from include.chimera.local import running
+    from include.chimera.local.interruption import interruptible
+
+    minutes = timeout_minutes or 30.0 + 10.0 * hours
+    with interruptible(owner):
+        is_good = running.run(get_settings(), running.RunOptions(hours, minutes, json_file))
+    raise typer.Exit(0 if is_good else 1)
+
+
+@app.command()
+def up(
+    owner: Annotated[
+        int | None, typer.Option(hidden=True, help="Give up when this process ends.")
+    ] = None,
+) -> None:
+    """Start everything and leave it running, with the UI."""
+    from include.chimera.local import commands
+    from include.chimera.local.interruption import interruptible
+
+    with interruptible(owner):
+        commands.up(get_settings())
+
+
+@app.command()
+def down() -> None:
+    """Stop everything."""
+    from include.chimera.local import commands
+
+    commands.down(get_settings())
+
+
+@app.command()
+def status() -> None:
+    """Show what is running; the exit code is 1 when nothing is."""
+    from include.chimera.local import commands
+
+    raise typer.Exit(0 if commands.status(get_settings()) else 1)
+
+
+@app.command()
+def manifest() -> None:
+    """Build dbt's manifest for Cosmos, if the dbt project has changed."""
+    from include.chimera.local.manifest import build_manifest
+
+    typer.echo("built the manifest" if build_manifest() else "the manifest is up to date")
+
+
+def main() -> None:
+    """Run a command; an error of ours is shown without a stack trace."""
+    from include.chimera.local.interruption import StoppedError
+
+    try:
+        app()
+    except ChimeraError as error:
+        for name, text in (
+            ("error", type(error).__name__.removesuffix("Error")),
+            ("expected", error.expected),
+            ("came", error.came),
+            ("where", error.where),
+            ("next", error.remedy),
+        ):
+            typer.echo(f"{name:<9} {text}", err=True)
+        raise SystemExit(1) from None
+    except StoppedError as stopped:
+        typer.echo(str(stopped), err=True)
+        raise SystemExit(128 + stopped.number) from None

@@ -1,0 +1,228 @@
+"""Fill the sample application: for each hour its rows, its API log and its provider metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+
+from include.chimera.demo.database import Database, SeededHour, connect
+from include.chimera.demo.generator import GeneratedFeed
+from include.chimera.demo.openmetrics import write_families
+from include.chimera.demo.traces import ReplayedFeed
+from include.chimera.errors import ConfigurationError
+from include.chimera.window import HOUR, Window, hour_label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    import pyarrow as pa
+
+    from include.chimera.demo.feed import Feed, HourData
+    from include.chimera.settings import Settings
+
+SETTLING_HOURS = 2
+"""A generation's last change comes at most 90 minutes after its creation."""
+
+
+@dataclass(frozen=True)
+class SeedReport:
+    """What the hours asked for hold, made now or earlier.
+
+    Args:
+        rows: Rows per table of the schema `app`; generations and evaluations of these hours only.
+        log_lines: Lines in the hours' API log files.
+        metric_samples: Samples in the hours' metrics files.
+        hours_made: Labels of the hours that did not exist before.
+    """
+
+    rows: dict[str, int]
+    log_lines: int
+    metric_samples: int
+    hours_made: list[str]
+
+
+def api_log_path(settings: Settings, hour: datetime) -> Path:
+    """Return where an hour's API log stands."""
+    return Path(settings.api_logs) / f"dt={hour:%Y-%m-%d}" / f"hour={hour:%H}" / "api.jsonl"
+
+
+def metrics_folder(settings: Settings) -> Path:
+    """Return the folder of the OpenMetrics files, one per hour."""
+    return settings.state_dir / "sources" / "metrics"
+
+
+def metrics_path(settings: Settings, hour: datetime) -> Path:
+    """Return where an hour's metric samples stand."""
+    return metrics_folder(settings) / f"{hour_label(hour)}.om"
+
+
+def seed(
+    app_db_uri: str,
+    windows: Sequence[Window],
+    settings: Settings,
+    on_progress: Callable[[str], None] | None = None,
+) -> SeedReport:
+    """Make each hour's data exist, unless it does already.
+
+    Each hour is one transaction, and its files are written before it commits: after an
+    interruption the next call makes what is missing, the same to the byte.
+
+    Args:
+        app_db_uri: libpq URI of the application's database, which must exist.
+        windows: The hours; any order, overlaps allowed. With traces the first one ever seeded
+            becomes the replay's first hour.
+        settings: Says where files go, and whether traces are replayed.
+        on_progress: Told in a few words about each hour.
+
+    Raises:
+        ConfigurationError: An hour was made of something else before, the traces lack a file,
+            or the logs' root is no local folder.
+        SourceUnavailableError: PostgreSQL does not answer.
+    """
+    _require_local_logs(settings)
+    hours = sorted({hour for window in windows for hour in window.hours()})
+    if not hours:
+        return SeedReport({}, 0, 0, [])
+    made = []
+    with connect(app_db_uri) as database:
+        feed = _prepare(database, hours, settings)
+        for hour in hours:
+            is_made = _seed_hour(database, feed, hour, settings)
+            if is_made:
+                made.append(hour_label(hour.start))
+            if on_progress:
+                state = f"made of {feed.fingerprint}" if is_made else "there already"
+                on_progress(f"hour {hour_label(hour.start)}: {state}")
+        seeded = database.seeded_hours()
+        models = database.count_models()
+    return _report([seeded[hour.start] for hour in hours], models, made)
+
+
+def _prepare(database: Database, hours: list[Window], settings: Settings) -> Feed:
+    """Create the schema and the models, and choose what makes the hours."""
+    database.create_schema()
+    seeded = database.seeded_hours()
+    feed = _choose_feed(settings, hours, seeded)
+    for hour in hours:
+        before = seeded.get(hour.start)
+        if before is not None and before.fingerprint != feed.fingerprint:
+            raise ConfigurationError(
+                expected=f"the hour {hour_label(hour.start)} made of {feed.fingerprint}",
+                came=f"one made of {before.fingerprint}",
+                where="app_demo.seeded_hours",
+                remedy="run `make clean` to begin anew, or restore the settings it was made with",
+            )
+    database.upsert("models", feed.models())
+    database.commit()
+    return feed
+
+
+def _report(entries: list[SeededHour], models: int, made: list[str]) -> SeedReport:
+    return SeedReport(
+        rows={
+            "generations": sum(entry.generations for entry in entries),
+            "evaluations": sum(entry.evaluations for entry in entries),
+            "models": models,
+        },
+        log_lines=sum(entry.log_lines for entry in entries),
+        metric_samples=sum(entry.metric_samples for entry in entries),
+        hours_made=made,
+    )
+
+
+def _require_local_logs(settings: Settings) -> None:
+    if "://" in settings.api_logs:
+        raise ConfigurationError(
+            expected="a local folder for the sample application's API logs",
+            came=settings.api_logs.partition("://")[0],
+            where="CHIMERA_API_LOGS_ROOT",
+            remedy="unset it where the sample application is seeded",
+        )
+
+
+def _choose_feed(
+    settings: Settings, hours: list[Window], seeded: dict[datetime, SeededHour]
+) -> Feed:
+    """Choose what makes the hours; a replay stays anchored where it was begun."""
+    if settings.traces is None:
+        return GeneratedFeed(settings.rows_per_hour)
+    replayed = [
+        hour for hour, entry in seeded.items() if entry.fingerprint == ReplayedFeed.fingerprint
+    ]
+    anchor = min(replayed, default=hours[0].start)
+    if hours[0].start < anchor:
+        raise ConfigurationError(
+            expected=f"hours from {hour_label(anchor)} on, where the replay of the traces began",
+            came=hour_label(hours[0].start),
+            where="app_demo.seeded_hours",
+            remedy="run `make clean` to begin the replay at another hour",
+        )
+    return ReplayedFeed(settings.traces, anchor)
+
+
+def _seed_hour(database: Database, feed: Feed, hour: Window, settings: Settings) -> bool:
+    """Make one hour, or its files if they are gone; tell whether its rows are new."""
+    database.lock()
+    seeded = database.seeded_hours()
+    before = seeded.get(hour.start)
+    paths = (api_log_path(settings, hour.start), metrics_path(settings, hour.start))
+    if before is not None and all(path.exists() for path in paths):
+        return False
+    data = feed.hour(hour)
+    _write(paths[0], b"".join(line + b"\n" for line in data.log_lines))
+    _write(paths[1], write_families(data.families))
+    if before is None:
+        _load_rows(database, feed, hour, data, set(seeded) | {hour.start})
+        database.remember(_entry(hour, feed, data))
+    database.commit()
+    return before is None
+
+
+def _load_rows(
+    database: Database, feed: Feed, hour: Window, data: HourData, exist: set[datetime]
+) -> None:
+    """Load the hour's rows, and each change that falls into an hour that exists.
+
+    So the database is the same in whichever order hours are made, and no row of it was changed
+    in an hour that does not exist yet.
+    """
+    database.upsert("generations", data.generations)
+    database.upsert("evaluations", data.evaluations)
+    settlements = feed.settlements(hour)
+    for later in range(1, SETTLING_HOURS + 1):
+        after, before = hour.start + later * HOUR, hour.start - later * HOUR
+        if after in exist:
+            database.upsert("generations", _settled_in(settlements, Window.of_hour(after)))
+        if before in exist:
+            earlier = feed.settlements(Window.of_hour(before))
+            database.upsert("generations", _settled_in(earlier, hour))
+
+
+def _settled_in(rows: pa.Table, hour: Window) -> pa.Table:
+    is_inside = pc.and_(
+        pc.greater_equal(rows["updated_at"], hour.start), pc.less(rows["updated_at"], hour.end)
+    )
+    return rows.filter(is_inside)
+
+
+def _entry(hour: Window, feed: Feed, data: HourData) -> SeededHour:
+    return SeededHour(
+        hour=hour.start,
+        fingerprint=feed.fingerprint,
+        generations=data.generations.num_rows,
+        evaluations=data.evaluations.num_rows,
+        log_lines=len(data.log_lines),
+        metric_samples=sum(family.sample_count for family in data.families),
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Put a file in place whole: no reader sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)

@@ -1,0 +1,127 @@
+"""The sample application's PostgreSQL: its schema, its rows and which hours it already holds."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adbc_driver_manager import dbapi as adbc
+from adbc_driver_postgresql import dbapi
+
+from include.chimera.errors import SourceUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    import pyarrow as pa
+
+SCHEMA = Path(__file__).with_name("schema.sql")
+_STAGE = "demo_stage"
+_LOCK = 7_201_447  # any number will do, as long as each seeding takes the same
+
+
+@dataclass(frozen=True)
+class SeededHour:
+    """One hour that the sample application holds."""
+
+    hour: datetime
+    fingerprint: str
+    generations: int
+    evaluations: int
+    log_lines: int
+    metric_samples: int
+
+
+class Database:
+    """One connection; nothing is there for others before `commit`."""
+
+    def __init__(self, connection: adbc.Connection) -> None:
+        self._connection = connection
+
+    def lock(self) -> None:
+        """Wait until no other session seeds, and keep others waiting until `commit`."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"select pg_advisory_xact_lock({_LOCK})")
+
+    def create_schema(self) -> None:
+        """Create what is missing of the schema."""
+        self.lock()
+        with self._connection.cursor() as cursor:
+            for statement in SCHEMA.read_text(encoding="utf-8").split(";\n"):
+                if statement.strip():
+                    cursor.execute(statement)
+
+    def seeded_hours(self) -> dict[datetime, SeededHour]:
+        """Return the hours that exist, by their start."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("select * from app_demo.seeded_hours order by hour")
+            rows = [SeededHour(*row) for row in cursor.fetchall()]
+        return {row.hour: row for row in rows}
+
+    def remember(self, hour: SeededHour) -> None:
+        """Record that an hour exists."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(
+                "insert into app_demo.seeded_hours values ($1, $2, $3, $4, $5, $6)",
+                tuple(vars(hour).values()),
+            )
+
+    def upsert(self, table: str, rows: pa.Table) -> None:
+        """Load rows whose first column is the key; of two versions the newer one stays.
+
+        Args:
+            table: Name within the schema `app`.
+            rows: Rows with `updated_at`, in the columns of the table.
+        """
+        if rows.num_rows == 0:
+            return
+        key, *others = rows.column_names
+        selected = f"{key}::uuid" if key != "model_id" else key
+        columns = ", ".join(rows.column_names)
+        changes = ", ".join(f"{name} = excluded.{name}" for name in others)
+        with self._connection.cursor() as cursor:
+            cursor.adbc_ingest(_STAGE, rows, mode="create", temporary=True)
+            cursor.execute(
+                f"insert into app.{table} ({columns}) "
+                f"select {selected}, {', '.join(others)} from pg_temp.{_STAGE} "
+                f"on conflict ({key}) do update set {changes} "
+                f"where excluded.updated_at > {table}.updated_at"
+            )
+            cursor.execute(f"drop table pg_temp.{_STAGE}")
+
+    def count_models(self) -> int:
+        """Return how many rows app.models has."""
+        with self._connection.cursor() as cursor:
+            cursor.execute("select count(*) from app.models")
+            ((count,),) = cursor.fetchall()
+        return int(count)
+
+    def commit(self) -> None:
+        """Make everything since the last commit visible, and let go of the lock."""
+        self._connection.commit()
+
+
+@contextmanager
+def connect(uri: str) -> Iterator[Database]:
+    """Open one connection; what was not committed is rolled back at the end.
+
+    Args:
+        uri: A libpq URI, unix sockets included (`postgresql://user:@/name?host=/folder`).
+
+    Raises:
+        SourceUnavailableError: The server does not let us in; may be retried.
+    """
+    try:
+        connection = dbapi.connect(uri)
+    except adbc.Error as error:
+        raise SourceUnavailableError(
+            expected="the sample application's PostgreSQL",
+            came=type(error).__name__,
+            where=uri.rpartition("@")[2],
+            remedy="start the server, create the database, then seed again",
+        ) from error
+    with connection:
+        yield Database(connection)

@@ -1,0 +1,66 @@
+"""Real list prices (genai-prices) as rows of app.models."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from include.chimera.demo.feed import MODELS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+
+def listed_models(path: Path, mentioned: set[tuple[str, str]], updated_at: datetime) -> pa.Table:
+    """Return one row per listed model, then one without prices per model that only rows mention.
+
+    Args:
+        path: genai-prices' data file.
+        mentioned: (provider_id, model_id) of the replayed rows.
+        updated_at: When the list is said to have been loaded.
+    """
+    rows = {row["model_id"]: row for row in _listed_rows(json.loads(path.read_text()))}
+    for provider_id, model_id in sorted(mentioned):
+        rows.setdefault(
+            model_id,
+            {
+                "model_id": model_id,
+                "provider_id": provider_id,
+                "name": model_id.removeprefix(f"{provider_id}/"),
+                "is_enabled": True,
+            },
+        )
+    stamped = [row | {"updated_at": updated_at} for row in rows.values()]
+    return pa.Table.from_pylist(stamped, schema=MODELS)
+
+
+def _listed_rows(providers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for provider in providers:
+        for model in provider["models"]:
+            prices = _unconditional(model["prices"])
+            yield {
+                "model_id": f"{provider['id']}/{model['id']}",
+                "provider_id": provider["id"],
+                "name": model.get("name", model["id"]),
+                "input_usd_per_mtok": _base_price(prices.get("input_mtok")),
+                "output_usd_per_mtok": _base_price(prices.get("output_mtok")),
+                "context_tokens": model.get("context_window"),
+                "is_enabled": not model.get("deprecated", False),
+            }
+
+
+def _unconditional(prices: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the prices that hold without a condition (of a date or a time of day)."""
+    if isinstance(prices, dict):
+        return prices
+    return next((entry["prices"] for entry in prices if "constraint" not in entry), {})
+
+
+def _base_price(price: float | dict[str, Any] | None) -> float | None:
+    """Return a plain price, or the one below the first tier."""
+    number = price.get("base") if isinstance(price, dict) else price
+    return None if number is None else float(number)

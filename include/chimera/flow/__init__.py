@@ -1,0 +1,1 @@
+"""The only Airflow-aware ring: tasks, gates, Cosmos wiring, retry policy."""

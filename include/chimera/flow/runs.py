@@ -1,0 +1,60 @@
+"""From Airflow's context to the `Run` that the rings below know."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from include.chimera.errors import ConfigurationError
+from include.chimera.observe.logs import bind_run
+from include.chimera.window import HOUR, Run, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def run_of(context: Mapping[str, Any]) -> Run:
+    """Return the run that a task works for, and bind it to the task's log lines.
+
+    Raises:
+        ConfigurationError: The params name half a window.
+        TerminalError: The window is no span of whole hours.
+    """
+    run = _run(context["dag_run"], context["params"])
+    bind_run(run)
+    return run
+
+
+def run_json(dag_run: Any, params: Mapping[str, Any]) -> str:  # noqa: ANN401 - Airflow's DagRun
+    """Return the run as JSON, the value of CHIMERA_RUN for a dbt task (a template macro)."""
+    return TypeAdapter(Run).dump_json(_run(dag_run, params)).decode()
+
+
+def _run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - Airflow's DagRun
+    """The window comes from the params, else from the data interval, else from the clock.
+
+    Only the schedule moves watermarks: backfills and windows asked for by hand leave them alone.
+    """
+    asked = [params.get("window_start"), params.get("window_end")]
+    is_scheduled = str(getattr(dag_run.run_type, "value", dag_run.run_type)) == "scheduled"
+    if any(asked):
+        return Run(dag_run.run_id, _asked_window(asked), moves_watermark=False)
+    if dag_run.data_interval_start is not None:
+        window = Window(dag_run.data_interval_start, dag_run.data_interval_end)
+    else:
+        window = Window.of_hour(dag_run.run_after - HOUR)
+    return Run(dag_run.run_id, window, moves_watermark=is_scheduled)
+
+
+def _asked_window(asked: list[str | None]) -> Window:
+    start, end = asked
+    if not start or not end:
+        raise ConfigurationError(
+            expected="window_start and window_end",
+            came="only one of them",
+            where="the run's params",
+            remedy="trigger again with both, or with neither for the last full hour",
+        )
+    return Window(datetime.fromisoformat(start), datetime.fromisoformat(end))

@@ -1,0 +1,115 @@
+"""The TaskFlow tasks: extraction, upkeep, report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from airflow.sdk import BaseHook, get_current_context, task
+
+from include.chimera.contracts import CONTRACTS
+from include.chimera.flow.policy import EXTRACT, UPKEEP
+from include.chimera.flow.runs import run_of
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from include.chimera.lake.stage import Batch
+
+APP_DB, PROMETHEUS = "app_db", "prometheus"
+
+
+def libpq_uri(connection: Connection) -> str:
+    """Return the libpq URI of a PostgreSQL connection; a host that is a path is a socket folder."""
+    login = quote(connection.login or "postgres", safe="")
+    secret = f":{quote(connection.password, safe='')}" if connection.password else ""
+    host, database = connection.host or "localhost", connection.schema or "postgres"
+    options = {"host": host, **({"port": connection.port} if connection.port else {})}
+    return f"postgresql://{login}{secret}@/{database}?{urlencode(options)}"
+
+
+def http_url(connection: Connection) -> str:
+    """Return the base URL of an HTTP connection."""
+    host = connection.host or "localhost"
+    base = host if "://" in host else f"{connection.conn_type}://{host}"
+    return f"{base}:{connection.port}" if connection.port else base
+
+
+def _counts(batch: Batch) -> dict[str, Any]:
+    """What goes to XCom: names and counts, never data."""
+    return {"table": batch.table, "rows": batch.rows_read, "refused": batch.rows_unparsed}
+
+
+def _extract_versions(table: str) -> dict[str, Any]:
+    from include.chimera.sources.postgres import extract_versions  # noqa: PLC0415 - heavy
+
+    run = run_of(get_current_context())
+    uri = libpq_uri(BaseHook.get_connection(APP_DB))
+    return _counts(extract_versions(CONTRACTS[table], uri, run))
+
+
+@task(pool=APP_DB, **EXTRACT)
+def extract_generations() -> dict[str, Any]:
+    """Stage the generations that changed in the window."""
+    return _extract_versions("bronze.generations")
+
+
+@task(pool=APP_DB, **EXTRACT)
+def extract_evaluations() -> dict[str, Any]:
+    """Stage the evaluations that changed in the window."""
+    return _extract_versions("bronze.evaluations")
+
+
+@task(pool=APP_DB, **EXTRACT)
+def extract_models() -> dict[str, Any]:
+    """Stage the whole table of models."""
+    from include.chimera.sources.postgres import extract_models as extract  # noqa: PLC0415 - heavy
+
+    run = run_of(get_current_context())
+    return _counts(extract(libpq_uri(BaseHook.get_connection(APP_DB)), run))
+
+
+@task(**EXTRACT)  # type: ignore[untyped-decorator]  # its types can't follow **
+def extract_api_logs() -> dict[str, Any]:
+    """Stage the API's log lines of the window and the lookback before it."""
+    from include.chimera.sources.api_logs import extract_api_logs as extract  # noqa: PLC0415 - heavy
+
+    return _counts(extract(get_settings().api_logs, run_of(get_current_context())))
+
+
+@task(**EXTRACT)  # type: ignore[untyped-decorator]  # its types can't follow **
+def extract_provider_metrics() -> dict[str, Any]:
+    """Stage the providers' metrics of the window and the lookback before it."""
+    from include.chimera.sources import provider_metrics  # noqa: PLC0415 - heavy
+
+    run = run_of(get_current_context())
+    url = http_url(BaseHook.get_connection(PROMETHEUS))
+    return _counts(provider_metrics.extract_provider_metrics(url, run))
+
+
+@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+def optimize_layer(layer: str) -> dict[str, int]:
+    """Compact and vacuum the layer's tables that need it."""
+    from include.chimera.lake.upkeep import optimize_layer as optimize  # noqa: PLC0415 - heavy
+
+    run_of(get_current_context())
+    return {upkeep.table: upkeep.files_after for upkeep in optimize(layer)}
+
+
+@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+def report_run() -> dict[str, Any]:
+    """Append the run's ledger and quality results, and write its report."""
+    from include.chimera.lake.ledger import close_run  # noqa: PLC0415 - heavy
+
+    report = close_run(run_of(get_current_context()))
+    return {"tables": len(report["tables"]), "gates": len(report["gates"])}
+
+
+EXTRACTS = {
+    "bronze.generations": extract_generations,
+    "bronze.evaluations": extract_evaluations,
+    "bronze.models": extract_models,
+    "bronze.api_logs": extract_api_logs,
+    "bronze.provider_metrics": extract_provider_metrics,
+}

@@ -1,0 +1,115 @@
+"""The dbt graph as Airflow tasks: one per model, each followed by its gate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from cosmos.constants import (
+    DbtResourceType,
+    ExecutionMode,
+    InvocationMode,
+    LoadMode,
+    TestBehavior,
+    TestIndirectSelection,
+)
+
+from include.chimera.errors import ConfigurationError
+from include.chimera.flow.gate import gate_task
+from include.chimera.flow.policy import DBT, GATE
+from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from airflow.sdk.bases.operator import BaseOperator
+    from cosmos.dbt.graph import DbtNode
+
+_UNIT_TESTS, _EXPOSURES = "resource_type:unit_test", "resource_type:exposure"
+
+
+def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperator]:
+    """Render the dbt models and their gates, wired by the dbt graph; return the gates by table.
+
+    A model starts when the gates of what it reads have committed: bronze gates for sources, the
+    parents' own gates for models.
+
+    Args:
+        bronze_gates: Gate task by bronze table.
+
+    Raises:
+        ConfigurationError: The dbt manifest has not been built.
+    """
+    if not DBT_MANIFEST.is_file():
+        raise ConfigurationError(
+            expected="dbt's manifest",
+            came="no file",
+            where=f"include/dbt/target/{DBT_MANIFEST.name}",
+            remedy="run `make manifest` (the image build and `make run` do it by themselves)",
+        )
+    group = _dbt_tasks()
+    nodes: dict[str, DbtNode] = {
+        unique_id: node
+        for unique_id, node in group.dbt_graph.filtered_nodes.items()
+        if node.resource_type == DbtResourceType.MODEL
+    }
+    gates: dict[str, BaseOperator] = {}
+    gate_of: dict[str, BaseOperator] = {}
+    with group:
+        for unique_id, node in nodes.items():
+            if not node.has_ephemeral_materialization:
+                table = f"{node.config['schema']}.{node.resource_name}"
+                gate = gate_task(table, **GATE)
+                group.tasks_map[unique_id] >> gate
+                gates[table] = gate_of[unique_id] = gate
+    for unique_id, node in nodes.items():
+        model = group.tasks_map[unique_id]
+        for parent in node.depends_on:
+            if parent.startswith("source."):
+                bronze_gates[".".join(parent.split(".")[-2:])] >> model
+            elif parent in gate_of:
+                _replace_edge(group.tasks_map[parent], gate_of[parent], model)
+    return gates
+
+
+def _replace_edge(parent: BaseOperator, gate: BaseOperator, child: BaseOperator) -> None:
+    """Let the child wait for its parent's gate instead of for the parent."""
+    parent.downstream_task_ids.discard(child.task_id)
+    child.upstream_task_ids.discard(parent.task_id)
+    gate >> child
+
+
+def _dbt_tasks() -> DbtTaskGroup:
+    return DbtTaskGroup(
+        group_id="transform",
+        project_config=ProjectConfig(
+            dbt_project_path=DBT_PROJECT,
+            manifest_path=DBT_MANIFEST,
+            project_name="chimera",
+            install_dbt_deps=False,
+        ),
+        profile_config=ProfileConfig(
+            profile_name="chimera",
+            target_name="prod",
+            profiles_yml_filepath=DBT_PROJECT / "profiles.yml",
+        ),
+        execution_config=ExecutionConfig(
+            execution_mode=ExecutionMode.LOCAL,
+            invocation_mode=InvocationMode.DBT_RUNNER,
+            test_indirect_selection=TestIndirectSelection.CAUTIOUS,
+        ),
+        render_config=RenderConfig(
+            load_method=LoadMode.DBT_MANIFEST,
+            test_behavior=TestBehavior.BUILD,
+            emit_datasets=False,
+            exclude=[_UNIT_TESTS, _EXPOSURES],
+            normalize_task_id=lambda node: f"build_{node.resource_name}",
+        ),
+        operator_args={
+            # The window and the run reach dbt by its environment: --vars would parse it all anew.
+            "env": {"CHIMERA_RUN": "{{ run_json(dag_run, params) }}"},
+            "append_env": True,
+            "exclude": _UNIT_TESTS,
+            **DBT,
+        },
+    )

@@ -1,0 +1,107 @@
+"""How a dbt model's result becomes a version of its Delta table."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from deltalake import Schema
+
+from include.chimera.contracts import PARTITION
+from include.chimera.errors import ContractError
+from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.lake.lineage import changes_since, consumed_mark, metadata_of
+from include.chimera.lake.tables import create_table, folder_of, open_table
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+    from include.chimera.lake.stage import Build
+    from include.chimera.window import Run
+
+logger = logging.getLogger(__name__)
+
+
+def partitions_of(hours: frozenset[str], partition_by: list[str]) -> list[str]:
+    """Map event hours to values of the partition column: hours, or the days that hold them."""
+    length = len("YYYYMMDDTHH") if partition_by == [PARTITION] else len("YYYYMMDD")
+    return sorted({hour[:length] for hour in hours})
+
+
+def commit_build(build: Build, run: Run | None) -> DeltaTable:
+    """Make staged files part of the model's table, in one commit, and return the table.
+
+    Partitions that another writer replaced since this build read the table are left out, and the
+    marks of what was consumed then stay behind, so that the next run computes them again from
+    newer parents: nothing stale overwrites anything newer (docs/adr/0002).
+
+    Raises:
+        ContractError: The model's columns changed and its table keeps other partitions.
+        CommitConflictError: Other writers won again and again.
+    """
+    schema = Schema.from_json(build.schema)
+
+    def load() -> DeltaTable:
+        return open_table(build.table) or create_table(
+            build.table, pa.schema(schema.to_arrow()), build.partition_by
+        )
+
+    table, change = commit(build.table, load, lambda loaded: _decide(loaded, build, schema, run))
+    if change is None:
+        logger.warning("newer commits superseded this build of %s", build.table)
+    return table
+
+
+def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) -> Change | None:
+    base = -1 if build.plan.base_version is None else build.plan.base_version
+    others = changes_since(table, base)
+    stale = _stale_marks(table, build)
+    metadata = {**run_metadata(run), "model": build.table, "invocation_id": build.invocation_id}
+    marks = {consumed_mark(name): version for name, version in build.plan.consumed.items()}
+    if build.replaced is None:
+        if others.touched is None and stale:
+            return None
+        return Change(build.files, "all", marks, {**metadata, **metadata_of(None, None)}, schema)
+    if others.touched is None:
+        return None
+    if schema != table.schema():
+        raise ContractError(
+            expected="the columns of the table",
+            came="other columns or types",
+            where=f"model {build.table}",
+            remedy="rebuild it whole: dbt build --full-refresh --select <model>",
+        )
+    kept = [value for value in build.replaced if value not in others.touched]
+    if len(kept) < len(build.replaced):
+        logger.warning(
+            "%s of %s partitions of %s were replaced by a newer build: left out",
+            len(build.replaced) - len(kept),
+            len(build.replaced),
+            build.table,
+        )
+        marks = {}
+    column = build.partition_by[0]
+    files = [file for file in build.files if file.partition[column] in set(kept)]
+    newest = {
+        mark: max(value, table.transaction_version(mark) or value) for mark, value in marks.items()
+    }
+    return Change(files, (column, kept), newest, {**metadata, **metadata_of(kept, kept)})
+
+
+def _stale_marks(table: DeltaTable, build: Build) -> bool:
+    """Tell whether the table was already built from newer parents than this build read."""
+    return any(
+        (table.transaction_version(consumed_mark(name)) or 0) > version
+        for name, version in build.plan.consumed.items()
+    )
+
+
+def staged_columns(build: Build) -> pa.Schema:
+    """Return the staged rows' schema as pyarrow knows it."""
+    return pa.schema(Schema.from_json(build.schema).to_arrow())
+
+
+def staged_folder(build: Build) -> str:
+    """Return the folder below which the build's files stand."""
+    return folder_of(build.table)

@@ -1,0 +1,130 @@
+"""One Delta commit: the only way by which data becomes part of a table."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from deltalake import CommitProperties, Schema, Transaction
+from deltalake.exceptions import CommitFailedError
+from tenacity import (
+    RetryError,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from include.chimera.errors import CommitConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+    from include.chimera.lake.files import DataFile
+    from include.chimera.window import Run
+
+logger = logging.getLogger(__name__)
+_ATTEMPTS = 8
+_WRITER = "writer"
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a commit does to its table.
+
+    Args:
+        files: Files to add.
+        replace: Partition column and the values whose old files are removed; `"all"` removes
+            every old file; None only adds.
+        marks: App transactions to set, by app id.
+        metadata: What `history()` will show beside the operation.
+        schema: The table's new schema, None to keep it.
+    """
+
+    files: Sequence[DataFile] = ()
+    replace: tuple[str, Sequence[str]] | str | None = None
+    marks: dict[str, int] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    schema: pa.Schema | Schema | None = None
+
+
+def run_metadata(run: Run | None) -> dict[str, str]:
+    """Return the commit metadata that leads back to a DAG run."""
+    if run is None:
+        return {"run_id": "standalone", "correlation_id": ""}
+    return {
+        "run_id": run.run_id,
+        "correlation_id": run.correlation_id,
+        "window": "/".join((run.window.start.isoformat(), run.window.end.isoformat())),
+    }
+
+
+def commit(
+    name: str,
+    load: Callable[[], DeltaTable],
+    decide: Callable[[DeltaTable], Change | None],
+) -> tuple[DeltaTable, Change | None]:
+    """Commit what `decide` says of the freshly loaded table; redo both when another writer won.
+
+    Each commit sets one shared app transaction, so that of two commits made from the same version
+    one conflicts, even where Delta itself would let both append: what `decide` saw is what the
+    commit changes. Returns the table after the commit, and the change (None: nothing to do).
+
+    Raises:
+        CommitConflictError: Other writers won eight times in a row.
+    """
+
+    def attempt() -> tuple[DeltaTable, Change | None]:
+        table = load()
+        change = decide(table)
+        if change is not None:
+            _apply(table, change)
+        return table, change
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(CommitFailedError),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_random_exponential(multiplier=0.05, max=5),
+    )
+    try:
+        table, change = retrying(attempt)
+    except RetryError as error:
+        raise CommitConflictError(
+            expected=f"a commit within {_ATTEMPTS} attempts",
+            came="another writer's commit first, each time",
+            where=f"table {name}",
+            remedy="run the task again; if it persists, look for two runs that write this table",
+        ) from error
+    if change is not None:
+        table.update_incremental()
+        logger.info(
+            "committed %s files, %s rows to %s, version %s",
+            len(change.files),
+            sum(file.rows for file in change.files),
+            name,
+            table.version(),
+        )
+    return table, change
+
+
+def _apply(table: DeltaTable, change: Change) -> None:
+    replaced: list[tuple[str, str, list[str]]] | None = None
+    if isinstance(change.replace, tuple):
+        column, values = change.replace
+        replaced = [(column, "in", list(values))]
+    marks = {**change.marks, _WRITER: table.version() + 1}
+    table.create_write_transaction(
+        [file.add_action() for file in change.files],
+        mode="append" if change.replace is None else "overwrite",
+        schema=change.schema or table.schema(),
+        partition_by=table.metadata().partition_columns,
+        partition_filters=replaced,
+        commit_properties=CommitProperties(
+            custom_metadata=change.metadata,
+            app_transactions=[Transaction(app, version) for app, version in marks.items()],
+        ),
+    )

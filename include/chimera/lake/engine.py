@@ -1,0 +1,76 @@
+"""DuckDB sessions: extensions from their wheels, limits from the settings, UTC."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from include.chimera.errors import ConfigurationError
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def session_config() -> Mapping[str, str]:
+    """Return DuckDB's configuration: bounded memory and threads, nothing installed by itself."""
+    settings = get_settings()
+    spill = settings.state_dir / "spill"
+    return {
+        "memory_limit": settings.duckdb_memory_limit,
+        "threads": str(settings.duckdb_threads),
+        "temp_directory": str(spill),
+        "preserve_insertion_order": "false",
+        "autoinstall_known_extensions": "false",
+    }
+
+
+def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Load the signed extension `name` from its wheel, by path, without a download.
+
+    Raises:
+        ConfigurationError: The wheel is missing or was built for another DuckDB.
+    """
+    package = f"duckdb_extension_{name}"
+    try:
+        folder = Path(str(importlib.import_module(package).__file__)).parent
+        binary = next((folder / "extensions").glob(f"*/{name}.duckdb_extension"))
+        connection.load_extension(str(binary))
+    except (ImportError, StopIteration, duckdb.Error) as error:
+        raise ConfigurationError(
+            expected=f"the DuckDB extension {name} for DuckDB {duckdb.__version__}",
+            came=f"{type(error).__name__}",
+            where=f"Python package {package}",
+            remedy=f"install {package.replace('_', '-')}=={duckdb.__version__}",
+        ) from error
+
+
+def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give a fresh database what the lake needs of it."""
+    load_extension(connection, "delta")
+    connection.execute("set TimeZone = 'UTC'")
+
+
+def connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB session that reads the lake's tables by `delta_scan`."""
+    connection = duckdb.connect(database, config=dict(session_config()))
+    prepare(connection)
+    return connection
+
+
+def quote(text: str) -> str:
+    """Return `text` as an SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def identifier(name: str) -> str:
+    """Return `name` as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literals(values: list[str]) -> str:
+    """Return an SQL list of string literals, `(null)` where there is none."""
+    return "(" + (", ".join(quote(value) for value in values) or "null") + ")"

@@ -1,0 +1,145 @@
+"""Parquet files that DuckDB writes into a table's folder, with what a Delta log says of them."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from deltalake.transaction import AddAction
+
+from include.chimera.lake.engine import identifier, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import duckdb
+    import pyarrow as pa
+
+_COPY_OPTIONS = "format parquet, compression zstd, return_stats"
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One Parquet file of a table.
+
+    Args:
+        path: Relative to the table's folder.
+        rows: Row count.
+        size_bytes: File size in bytes.
+        partition: Partition column to value.
+        stats: Delta's per-file statistics, as JSON text.
+    """
+
+    path: str
+    rows: int
+    size_bytes: int
+    partition: dict[str, str]
+    stats: str
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> DataFile:
+        """Read back what `to_dict` wrote."""
+        return cls(**document)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-ready dict."""
+        return asdict(self)
+
+    def add_action(self) -> AddAction:
+        """Return the Delta action that makes this file part of its table."""
+        return AddAction(
+            self.path, self.size_bytes, self.partition, int(time.time() * 1000), True, self.stats
+        )
+
+
+def write_files(
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    folder: str,
+    schema: pa.Schema,
+    partition_by: Sequence[str] = (),
+) -> list[DataFile]:
+    """Write the result of `query` as Parquet files below `folder`; empty results leave none.
+
+    The files are not part of any table until a commit names them.
+    """
+    if "://" not in folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    if partition_by:
+        columns = ", ".join(identifier(column) for column in partition_by)
+        target, options = (
+            folder,
+            (
+                f"{_COPY_OPTIONS}, partition_by ({columns}), overwrite_or_ignore, "
+                "filename_pattern 'part-{uuid}'"
+            ),
+        )
+    else:
+        target, options = f"{folder}/part-{uuid4()}.parquet", _COPY_OPTIONS
+    written = connection.execute(
+        f"copy (select * from ({query})) to {quote(target)} ({options})"
+    ).fetchall()
+    return [
+        DataFile(
+            path=name[len(folder) + 1 :],
+            rows=rows,
+            size_bytes=size,
+            partition=dict(partition or {}),
+            stats=_delta_stats(rows, columns, schema),
+        )
+        for name, rows, size, _, columns, partition in written
+        if rows
+    ]
+
+
+def _delta_stats(rows: int, columns: Mapping[str, Mapping[str, str]], schema: pa.Schema) -> str:
+    """Turn DuckDB's `return_stats` into Delta's statistics.
+
+    Bounds are given only where both systems agree on their order: integers, dates, timestamps
+    (floor and ceiling to the millisecond) and finite doubles. A missing bound prunes nothing;
+    a wrong one would make readers skip rows.
+    """
+    low: dict[str, object] = {}
+    high: dict[str, object] = {}
+    nulls: dict[str, int] = {}
+    for field in schema:
+        found = columns.get(identifier(field.name))
+        if not found:
+            continue
+        nulls[field.name] = int(found["null_count"])
+        if "min" in found and found.get("has_nan", "false") == "false":
+            bounds = _bounds(str(field.type), found["min"], found["max"])
+            if bounds:
+                low[field.name], high[field.name] = bounds
+    return json.dumps({"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": nulls})
+
+
+def _bounds(kind: str, low: str, high: str) -> tuple[object, object] | None:
+    if kind.startswith(("int", "uint")):
+        return int(low), int(high)
+    if kind == "double":
+        first, last = float(low), float(high)
+        return (first, last) if isfinite(first) and isfinite(last) else None
+    if kind.startswith("date"):
+        return low, high
+    if kind.startswith("timestamp"):
+        floor, ceiling = _milliseconds(low, up=False), _milliseconds(high, up=True)
+        return (floor, ceiling) if floor and ceiling else None
+    return None
+
+
+def _milliseconds(text: str, *, up: bool) -> str | None:
+    """Return a timestamp in ISO 8601 with milliseconds, widened, never narrowed."""
+    try:
+        moment = datetime.fromisoformat(text)
+        if up:
+            moment += timedelta(microseconds=-moment.microsecond % 1000)
+    except (ValueError, OverflowError):
+        return None  # infinity, or a year that Python does not know
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

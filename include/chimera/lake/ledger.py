@@ -1,0 +1,136 @@
+"""The run's last word: ledger and quality results appended, a report written for people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from include.chimera.contracts import DEAD_LETTERS, QUALITY_RESULTS, WINDOW_LEDGER, Contract
+from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.lake.engine import connect, quote
+from include.chimera.lake.files import write_files
+from include.chimera.lake.lineage import metadata_of
+from include.chimera.lake.relations import scan
+from include.chimera.lake.stage import PUBLICATION, REPORT, VERDICT, read_records, write_record
+from include.chimera.lake.tables import contract_table, folder_of, open_table, row_count
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+    from include.chimera.window import Run
+
+
+def close_run(run: Run) -> dict[str, Any]:
+    """Append the run's ledger and quality results, write its report, and return it.
+
+    Source of the counts: what each gate recorded when it published.
+    """
+    publications, verdicts = read_records(run, PUBLICATION), read_records(run, VERDICT)
+    now = datetime.now(UTC)
+    _append(WINDOW_LEDGER, _ledger_rows(run, publications, now), run)
+    _append(QUALITY_RESULTS, _quality_rows(run, verdicts, now), run)
+    report = {
+        "run_id": run.run_id,
+        "correlation_id": run.correlation_id,
+        "window": [run.window.start.isoformat(), run.window.end.isoformat()],
+        "tables": [_table_report(record) for record in publications.values()],
+        "gates": [_gate_report(record) for record in verdicts.values()],
+        "refusals": _refusals(run),
+    }
+    write_record(run, ".", REPORT, report)
+    return report
+
+
+def _ledger_rows(
+    run: Run, publications: dict[str, dict[str, Any]], now: datetime
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": run.run_id,
+            "correlation_id": run.correlation_id,
+            "table_name": table,
+            "window_start": run.window.start,
+            "window_end": run.window.end,
+            "rows_read": record["rows_read"],
+            "rows_published": record["rows_published"],
+            "rows_refused": record["rows_refused"],
+            "rows_duplicate": record["rows_duplicate"],
+            "table_version": record["version"],
+            "recorded_at": now,
+        }
+        for table, record in publications.items()
+        if table.startswith("bronze.")
+    ]
+
+
+def _quality_rows(
+    run: Run, verdicts: dict[str, dict[str, Any]], now: datetime
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "run_id": run.run_id,
+            "correlation_id": run.correlation_id,
+            "table_name": table,
+            **{name: rule[name] for name in ("rule_id", "severity", "is_passed")},
+            "checked_count": rule["checked_count"],
+            "unexpected_count": rule["unexpected_count"],
+            "recorded_at": now,
+        }
+        for table, verdict in verdicts.items()
+        for rule in verdict["results"]
+    ]
+
+
+def _append(contract: Contract, rows: list[dict[str, Any]], run: Run) -> None:
+    if not rows:
+        return
+    batch = pa.Table.from_pylist(rows, schema=contract.schema)
+    with connect() as connection:
+        connection.register("batch", batch)
+
+        def decide(_: DeltaTable) -> Change:
+            files = write_files(connection, "from batch", folder_of(contract.name), contract.schema)
+            return Change(files, metadata={**run_metadata(run), **metadata_of((), ())})
+
+        commit(contract.name, lambda: contract_table(contract.name), decide)
+
+
+def _table_report(record: dict[str, Any]) -> dict[str, Any]:
+    table = open_table(record["table"])
+    keys = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
+    return {
+        "table": record["table"],
+        **{key: record[key] for key in keys},
+        "rows_total": row_count(table) if table else 0,
+        "version": record["version"],
+    }
+
+
+def _gate_report(verdict: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "table": verdict["table"],
+        "verdict": verdict["outcome"],
+        "rule_count": verdict["rules"],
+        "failed_rules": [
+            {key: rule[key] for key in ("rule_id", "severity", "unexpected_count")}
+            for rule in verdict["results"]
+            if not rule["is_passed"]
+        ],
+    }
+
+
+def _refusals(run: Run) -> list[dict[str, Any]]:
+    """Count the dead letters of the run's hours by source and reason."""
+    table = open_table(DEAD_LETTERS.name)
+    if table is None:
+        return []
+    hours = ", ".join(quote(label) for label in run.window.labels())
+    with connect() as connection:
+        rows = connection.execute(
+            f"select source, reason, count(distinct letter_id) "
+            f"from ({scan(table, DEAD_LETTERS.name)}) "
+            f"where _window_hour in ({hours}) group by all order by all"
+        ).fetchall()
+    return [{"source": source, "reason": reason, "count": count} for source, reason, count in rows]

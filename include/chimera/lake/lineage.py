@@ -1,0 +1,118 @@
+"""Which event hours a commit touched, and which a reader of it must recompute.
+
+Each data commit names in its metadata the event hours that it changed (`touched`) and the
+partitions that received rows (`arrived`). A model's own commits carry, as app transactions, the
+version of each parent that they consumed. What a model must recompute is what its parents' commits
+touched since then, plus the run's own window: so a retry, a cleared task, a failed hour, a backfill
+and a standalone `dbt build` all catch up by the same rule (docs/adr/0002).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from include.chimera.contracts import PARTITION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deltalake import DeltaTable
+
+    from include.chimera.window import Run
+
+TOUCHED, ARRIVED = "touched_hours", "arrived_partitions"
+_CONSUMED = "consumed:"
+_EVERYTHING = "*"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What commits did to a table; None means "could be anything"."""
+
+    touched: frozenset[str] | None = frozenset()
+    arrived: frozenset[str] | None = frozenset()
+
+    def __or__(self, other: Footprint) -> Footprint:
+        """Return what both did together."""
+        return Footprint(_union(self.touched, other.touched), _union(self.arrived, other.arrived))
+
+
+def _union(one: frozenset[str] | None, two: frozenset[str] | None) -> frozenset[str] | None:
+    return None if one is None or two is None else one | two
+
+
+def metadata_of(touched: Iterable[str] | None, arrived: Iterable[str] | None) -> dict[str, str]:
+    """Return the commit metadata that says which hours a commit changed."""
+    return {
+        TOUCHED: _EVERYTHING if touched is None else json.dumps(sorted(touched)),
+        ARRIVED: _EVERYTHING if arrived is None else json.dumps(sorted(arrived)),
+    }
+
+
+def _hours(text: str) -> frozenset[str] | None:
+    return None if text == _EVERYTHING else frozenset(json.loads(text))
+
+
+def changes_since(table: DeltaTable, version: int) -> Footprint:
+    """Return what the commits after `version`, up to the table's loaded one, changed.
+
+    A commit without our metadata that changed data (someone else's) could have touched anything.
+    """
+    wanted = table.version() - version
+    if wanted <= 0:
+        return Footprint()
+    found = [entry for entry in table.history(wanted) if entry["version"] > version]
+    change = Footprint() if len(found) == wanted else Footprint(None, None)
+    for entry in found:
+        if TOUCHED in entry:
+            change |= Footprint(_hours(entry[TOUCHED]), _hours(entry[ARRIVED]))
+        elif entry["operation"] not in ("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END"):
+            change |= Footprint(None, None)
+    return change
+
+
+def consumed_mark(parent: str) -> str:
+    """Return the app id under which a table's commits note the parent's version they read."""
+    return f"{_CONSUMED}{parent}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one build of a model reads and must recompute.
+
+    Args:
+        base_version: The model's own version at planning, None where it has no table yet.
+        consumed: Parent to the version that is read; -1 where the parent has no table yet.
+        touched: Event hours to recompute; None: all of them.
+        arrived: Parent to the partitions that received rows since last time; None: all.
+    """
+
+    base_version: int | None
+    consumed: dict[str, int]
+    touched: frozenset[str] | None
+    arrived: dict[str, frozenset[str] | None] = field(default_factory=dict)
+
+
+def plan(own: DeltaTable | None, parents: dict[str, DeltaTable | None], run: Run | None) -> Plan:
+    """Work out what a model must recompute from its own and its parents' commits.
+
+    Args:
+        own: The model's table, None where it does not exist yet.
+        parents: Each parent by name, loaded at the version that will be read.
+        run: The DAG run, whose window is always recomputed; None: standalone.
+    """
+    consumed = {name: -1 if table is None else table.version() for name, table in parents.items()}
+    if own is None:
+        return Plan(None, consumed, None, dict.fromkeys(parents))
+    touched: frozenset[str] | None = frozenset(run.window.labels() if run else ())
+    arrived: dict[str, frozenset[str] | None] = {}
+    for name, table in parents.items():
+        if table is None or PARTITION not in table.metadata().partition_columns:
+            continue
+        mark = own.transaction_version(consumed_mark(name))
+        change = Footprint(None, None) if mark is None else changes_since(table, mark)
+        arrived[name] = change.arrived
+        touched = _union(touched, change.touched)
+    return Plan(own.version(), consumed, touched, arrived)

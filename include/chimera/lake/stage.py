@@ -1,0 +1,155 @@
+"""What waits for its gate: manifests of staged files, one folder per run.
+
+`<lake>/_runs/<run>/<layer>.<table>/` holds a table's manifest (`stage.json`, written last) and, in
+bronze, the staged files; a model's files stand in its table's own folder, unknown to its log until
+the gate commits them. The folder also keeps what became of them, for the report.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.errors import StageMissingError
+from include.chimera.lake.files import DataFile
+from include.chimera.lake.lineage import Plan
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from include.chimera.window import Run
+
+STAGE, PUBLICATION, VERDICT, REPORT = "stage", "publication", "verdict", "report"
+
+
+def run_folder(run: Run) -> Path:
+    """Return the folder of everything that belongs to one run."""
+    return Path(get_settings().lake) / "_runs" / run.folder
+
+
+def table_folder(run: Run, table: str) -> Path:
+    """Return the folder of one table's staged files and records in one run."""
+    return run_folder(run) / table
+
+
+def write_record(run: Run, table: str, kind: str, document: dict[str, Any]) -> None:
+    """Write a record of a table's progress in a run, whole or not at all."""
+    folder = table_folder(run, table)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{kind}.json"
+    temporary.write_text(json.dumps(document, indent=1, sort_keys=True))
+    temporary.replace(folder / f"{kind}.json")
+
+
+def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
+    """Read a record, None where it was not written."""
+    try:
+        document: dict[str, Any] = json.loads(
+            (table_folder(run, table) / f"{kind}.json").read_text()
+        )
+    except FileNotFoundError:
+        return None
+    return document
+
+
+def read_records(run: Run, kind: str) -> dict[str, dict[str, Any]]:
+    """Read the records of one kind of all the run's tables, by table."""
+    found = sorted(run_folder(run).glob(f"*/{kind}.json"))
+    return {path.parent.name: json.loads(path.read_text()) for path in found}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a source that wait to be published in bronze.
+
+    Args:
+        table: Bronze table.
+        rows_read: Rows that the source gave, refused ones included.
+        files: Staged Parquet files with rows of the contract's columns, relative to `folder`.
+        letters: Parquet files of records that could not be parsed (see `letters`).
+        rows_unparsed: Rows in `letters`.
+        hours: Event hours that this batch holds completely, for tables that replace whole hours.
+        watermark: Microseconds since the epoch, UTC, up to which (exclusive) a mutable table was
+            read; None where there is no watermark.
+        allow_shrink: Whether an hour may be replaced by fewer rows than it holds.
+    """
+
+    table: str
+    rows_read: int
+    files: list[DataFile]
+    letters: list[DataFile] = field(default_factory=list)
+    rows_unparsed: int = 0
+    hours: list[str] = field(default_factory=list)
+    watermark: int | None = None
+    allow_shrink: bool = False
+
+
+@dataclass(frozen=True)
+class Build:
+    """A dbt model's result that waits for its gate.
+
+    Args:
+        table: `<schema>.<table>`.
+        files: Parquet files, relative to the table's folder.
+        schema: Delta schema, as JSON text.
+        partition_by: Partition columns, at most one.
+        replaced: Partition values that the files replace; None: the whole table.
+        plan: What was read to build it.
+        invocation_id: dbt's id of the invocation.
+    """
+
+    table: str
+    files: list[DataFile]
+    schema: str
+    partition_by: list[str]
+    replaced: list[str] | None
+    plan: Plan
+    invocation_id: str
+
+
+def save(run: Run, staged: Batch | Build) -> None:
+    """Write the manifest: from now on the gate finds the staged files."""
+    document = asdict(staged)
+    if isinstance(staged, Build):
+        document["plan"] = {
+            "base_version": staged.plan.base_version,
+            "consumed": staged.plan.consumed,
+        }
+    write_record(run, staged.table, STAGE, document)
+
+
+def load_batch(run: Run, table: str) -> Batch:
+    """Read what the extract task of this run staged.
+
+    Raises:
+        StageMissingError: There is no manifest.
+    """
+    document = _load(run, table)
+    for name in ("files", "letters"):
+        document[name] = [DataFile.parse(file) for file in document[name]]
+    return Batch(**document)
+
+
+def load_build(run: Run, table: str) -> Build:
+    """Read what the dbt task of this run staged.
+
+    Raises:
+        StageMissingError: There is no manifest.
+    """
+    document = _load(run, table)
+    document["files"] = [DataFile.parse(file) for file in document["files"]]
+    document["plan"] = Plan(**document["plan"], touched=None)
+    return Build(**document)
+
+
+def _load(run: Run, table: str) -> dict[str, Any]:
+    document = read_record(run, table, STAGE)
+    if document is None:
+        raise StageMissingError(
+            expected="a manifest of staged files",
+            came="none",
+            where=f"table {table}, run {run.run_id}",
+            remedy="clear the task that stages this table (extract, or the dbt model) and its gate",
+        )
+    return document

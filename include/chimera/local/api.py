@@ -1,0 +1,255 @@
+"""A client of Airflow's public REST API (v2), with what the embedded default asks of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from include.chimera.errors import SourceUnavailableError, TerminalError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_PAGE = 100
+_TRIES = 5
+
+
+def parse_time(value: str | None) -> datetime | None:
+    """Read an API timestamp; None stays None."""
+    return None if value is None else datetime.fromisoformat(value)
+
+
+@dataclass(frozen=True)
+class DagRunState:
+    """A DAG run as the API tells it."""
+
+    run_id: str
+    run_type: str
+    state: str
+    window_start: datetime | None
+    window_end: datetime | None
+    queued_at: datetime | None
+    start_at: datetime | None
+    end_at: datetime | None
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> DagRunState:
+        """Pick what is needed from the API's answer."""
+        return cls(
+            run_id=item["dag_run_id"],
+            run_type=item["run_type"],
+            state=item["state"],
+            window_start=parse_time(item["data_interval_start"]),
+            window_end=parse_time(item["data_interval_end"]),
+            queued_at=parse_time(item["queued_at"]),
+            start_at=parse_time(item["start_date"]),
+            end_at=parse_time(item["end_date"]),
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run ended, well or not."""
+        return self.state in {"success", "failed"}
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """A task of a run as the API tells it; times are None until they happen."""
+
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+    start_at: datetime | None
+    end_at: datetime | None
+
+    @classmethod
+    def of(cls, item: Mapping[str, Any]) -> TaskState:
+        """Pick what is needed from the API's answer."""
+        return cls(
+            task_id=item["task_id"],
+            map_index=item["map_index"],
+            state=item["state"],
+            try_number=item["try_number"],
+            start_at=parse_time(item["start_date"]),
+            end_at=parse_time(item["end_date"]),
+        )
+
+
+@dataclass(frozen=True)
+class ImportFault:
+    """A DAG file that can't be imported."""
+
+    file: str
+    stack_trace: str
+    seen_at: datetime
+
+
+class AirflowApi:
+    """Asks the API server; logs in at the first request and when a token has run out."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self._login = {"username": user, "password": password}
+        # trust_env=False: a proxy from the environment must not see loopback requests.
+        self._client = httpx.Client(base_url=url, timeout=30.0, trust_env=False)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def is_up(self) -> bool:
+        """Tell whether the server answers."""
+        try:
+            return self._client.get("/api/v2/version", timeout=2.0).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def health(self) -> dict[str, Any]:
+        """Return each component's status, as the API tells it."""
+        return dict(self._request("GET", "/monitor/health"))
+
+    def set_pools(self, pools: Sequence[Mapping[str, Any]]) -> None:
+        """Create or overwrite pools, given in the form of airflow_settings.yaml.
+
+        Raises:
+            TerminalError: The API refused one.
+        """
+        entities = [
+            {
+                "name": pool["pool_name"],
+                "slots": pool["pool_slot"],
+                "description": pool.get("pool_description") or "",
+                "include_deferred": False,
+            }
+            for pool in pools
+        ]
+        action = {"action": "create", "entities": entities, "action_on_existence": "overwrite"}
+        answer = self._request("PATCH", "/pools", json={"actions": [action]})
+        refused = (answer.get("create") or {}).get("errors")
+        if refused:
+            raise TerminalError(
+                expected="pools that Airflow accepts",
+                came=f"{len(refused)} refusals: {refused[0]}",
+                where="airflow_settings.yaml",
+                remedy="correct the pool",
+            )
+
+    def parsed_at(self, dag_id: str) -> datetime | None:
+        """Return when the DAG's file was last parsed with success; None: never."""
+        answer = self._request("GET", f"/dags/{dag_id}", missing_ok=True)
+        return parse_time(answer["last_parsed_time"]) if answer else None
+
+    def next_hour(self, dag_id: str) -> datetime | None:
+        """Return the start of the next data interval that the scheduler will create."""
+        answer = self._request("GET", f"/dags/{dag_id}")
+        return parse_time(answer["next_dagrun_data_interval_start"])
+
+    def import_errors(self) -> list[ImportFault]:
+        """Return the DAG files that can't be imported."""
+        answer = self._request("GET", "/importErrors", params={"limit": _PAGE})
+        return [
+            ImportFault(
+                item["filename"],
+                item["stack_trace"],
+                datetime.fromisoformat(item["timestamp"]),
+            )
+            for item in answer["import_errors"]
+        ]
+
+    def set_paused(self, dag_id: str, *, is_paused: bool) -> None:
+        """Pause or unpause a DAG."""
+        self._request("PATCH", f"/dags/{dag_id}", json={"is_paused": is_paused})
+
+    def runs(self, dag_id: str) -> list[DagRunState]:
+        """Return all runs of a DAG, oldest window first; those without a window come last."""
+        items = self._pages(f"/dags/{dag_id}/dagRuns", "dag_runs")
+        runs = [DagRunState.of(item) for item in items]
+        return sorted(
+            runs, key=lambda run: (run.window_start is None, run.window_start, run.run_id)
+        )
+
+    def run(self, dag_id: str, run_id: str) -> DagRunState:
+        """Return one run."""
+        return DagRunState.of(self._request("GET", f"/dags/{dag_id}/dagRuns/{run_id}"))
+
+    def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
+        """Return the tasks of a run."""
+        items = self._pages(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
+        return [TaskState.of(item) for item in items]
+
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Queue all tasks of a run again, with the DAG as it is now."""
+        body = {"dry_run": False, "only_failed": False, "run_on_latest_version": True}
+        self._request("POST", f"/dags/{dag_id}/dagRuns/{run_id}/clear", json=body)
+
+    def fail(self, dag_id: str, run_id: str) -> None:
+        """Mark a run that nothing works on any more as failed."""
+        self._request("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
+
+    def _pages(self, path: str, name: str) -> list[Mapping[str, Any]]:
+        items: list[Mapping[str, Any]] = []
+        while True:
+            page = self._request("GET", path, params={"limit": _PAGE, "offset": len(items)})
+            items += page[name]
+            if len(items) >= page["total_entries"] or not page[name]:
+                return items
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        missing_ok: bool = False,
+        params: Mapping[str, int] | None = None,
+        json: object = None,
+    ) -> Any:  # noqa: ANN401  # JSON
+        """Ask, again after an outage or a lost token; None for a 404 with `missing_ok`.
+
+        Raises:
+            SourceUnavailableError: No answer, or an answer that tells of a fault on its side.
+            TerminalError: A refusal.
+        """
+        came = "nothing"
+        for attempt in range(_TRIES):
+            time.sleep(0.5 * attempt)
+            try:
+                self._log_in()
+                answer = self._client.request(method, f"/api/v2{path}", params=params, json=json)
+            except httpx.TransportError as error:
+                came = type(error).__name__
+                continue
+            came = f"{answer.status_code}: {answer.text[:300]}"
+            if answer.is_success:
+                return answer.json()
+            if answer.status_code == httpx.codes.NOT_FOUND and missing_ok:
+                return None
+            self._refuse(answer, came)
+        raise SourceUnavailableError(
+            expected=f"an answer in {_TRIES} tries",
+            came=came,
+            where=f"{method} {path}",
+            remedy="read the API server's log",
+        )
+
+    def _refuse(self, answer: httpx.Response, came: str) -> None:
+        """Raise unless another try may help."""
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            self._client.headers.pop("Authorization", None)
+        elif not answer.is_server_error:
+            raise TerminalError(
+                expected="an answer",
+                came=came,
+                where=f"{answer.request.method} {answer.request.url.path}",
+                remedy="read the API server's log",
+            )
+
+    def _log_in(self) -> None:
+        if "Authorization" in self._client.headers:
+            return
+        answer = self._client.post("/auth/token", json=self._login)
+        if answer.is_success:
+            self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"

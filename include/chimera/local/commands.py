@@ -1,0 +1,111 @@
+"""What `up`, `down` and `status` do."""
+
+from __future__ import annotations
+
+import signal
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import psutil
+
+from include.chimera.local.api import AirflowApi
+from include.chimera.local.environment import keep_passwords
+from include.chimera.local.keeping import StateLock
+from include.chimera.local.layout import Layout
+from include.chimera.local.planning import plan_start
+from include.chimera.local.processes import (
+    find_marked,
+    memory_bytes,
+    memory_kind,
+    send,
+    sweep,
+)
+from include.chimera.local.progress import Progress, make_console
+from include.chimera.local.sample import demo_sample
+from include.chimera.local.stack import DAG_ID, Stack
+from include.chimera.local.stackfile import read_stack
+from include.chimera.window import HOUR, Window, floor_hour
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from include.chimera.local.stackfile import StackFile
+    from include.chimera.settings import Settings
+
+_DOWN_SECONDS = 30.0
+_MIB = 1 << 20
+
+
+def up(settings: Settings) -> None:
+    """Start everything, from the last full hour on, and leave it running."""
+    layout = Layout.of(settings.state_dir)
+    running = read_stack(layout)
+    if running and running.is_alive and running.mode == "up":
+        status(settings)
+        return
+    lock = StateLock(layout)
+    last = floor_hour(datetime.now(UTC)) - HOUR
+    plan = plan_start(layout, {"CHIMERA_START_DATE": last.isoformat()}, reparse_seconds=30)
+    with Progress(make_console()) as progress, Stack(plan, lock, progress.say) as stack:
+        hours = [Window(last, last + 2 * HOUR)]
+        stack.start(demo_sample(settings, hours, plan, progress.say), "up")
+        progress.say("waiting for the DAG to be parsed")
+        stack.wait_for_dag(DAG_ID)
+        stack.start_feeder()
+        stack.api.set_paused(DAG_ID, is_paused=False)
+        stack.detach("up")
+    status(settings)
+
+
+def down(settings: Settings) -> None:
+    """Stop whatever runs on the state folder; nothing to stop is fine too."""
+    layout, console = Layout.of(settings.state_dir), make_console()
+    running = read_stack(layout)
+    stopped = running is not None and running.is_alive
+    if running and stopped:
+        console.print("stopping Airflow, then PostgreSQL")
+        send([psutil.Process(running.keeper_pid)], signal.SIGTERM)
+        deadline = time.monotonic() + _DOWN_SECONDS
+        while running.is_alive and time.monotonic() < deadline:
+            time.sleep(0.2)
+    left = sweep(layout)
+    layout.stack_file.unlink(missing_ok=True)
+    console.print("stopped" if stopped or left else "nothing was running")
+
+
+def status(settings: Settings) -> bool:
+    """Show what runs; return whether anything does."""
+    layout, console = Layout.of(settings.state_dir), make_console()
+    running = read_stack(layout)
+    if not running or not running.is_alive:
+        left = find_marked(layout)
+        console.print(f"nothing is running on {layout.root}", markup=False, soft_wrap=True)
+        if left:
+            console.print(f"{len(left)} processes of a killed stack remain: `make down` ends them")
+        return False
+    top = psutil.Process(running.keeper_pid)
+    processes = [top, *top.children(recursive=True)]
+    console.rule(f"Running since {running.started_at} ({running.mode})", align="left")
+    _show_servers(console, running, layout)
+    memory = f"{memory_bytes(processes) / _MIB:,.0f} MiB in {len(processes)} processes"
+    console.print(f"{'memory':<16} {memory} ({memory_kind()})")
+    console.print(f"{'UI':<16} {running.url}", markup=False)
+    for user, password in keep_passwords(layout).items():
+        console.print(f"{'user ' + user:<16} password {password}", markup=False)
+    console.print(f"{'application':<16} psql '{running.app_db_uri}'", markup=False, soft_wrap=True)
+    console.print(f"{'metrics':<16} http://127.0.0.1:{running.metrics_port}")
+    console.print(f"{'stop it':<16} make down")
+    return True
+
+
+def _show_servers(console: Console, running: StackFile, layout: Layout) -> None:
+    alive = {name for name, pid in running.pids.items() if psutil.pid_exists(pid)}
+    for name in running.pids:
+        state = "runs" if name in alive else "HAS ENDED"
+        console.print(f"{name:<16} {state}, log {layout.server_log(name)}", soft_wrap=True)
+    api = AirflowApi(running.url, "admin", keep_passwords(layout)["admin"])
+    health = api.health() if api.is_up() else {}
+    api.close()
+    for component, told in health.items():
+        console.print(f"{component:<16} {told['status'] or 'not started'}")

@@ -1,0 +1,53 @@
+"""Airflow's four components as a production deployment runs them, and its pools."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import Any
+
+import yaml
+
+from include.chimera.errors import ConfigurationError
+from include.chimera.local.keeping import Program
+from include.chimera.paths import PROJECT
+
+
+def airflow_version() -> str:
+    """Return the version that decides the schema of the metadata database."""
+    return importlib.metadata.version("apache-airflow-core")
+
+
+def migrate_program(env: dict[str, str]) -> Program:
+    """Return what creates or updates the metadata database's schema."""
+    return Program("migrate", [sys.executable, "-m", "airflow", "db", "migrate"], env)
+
+
+def airflow_programs(env: dict[str, str]) -> list[Program]:
+    """Return Airflow's four components, as a production deployment runs them."""
+    airflow = [sys.executable, "-m", "airflow"]
+    return [
+        Program("api-server", [*airflow, "api-server"], env),
+        Program("scheduler", [*airflow, "scheduler", "--skip-serve-logs"], env),
+        Program("dag-processor", [*airflow, "dag-processor"], env),
+        Program("triggerer", [*airflow, "triggerer", "--skip-serve-logs"], env),
+    ]
+
+
+def read_pools() -> list[dict[str, Any]]:
+    """Return the pools of airflow_settings.yaml, which Astro reads as well.
+
+    Raises:
+        ConfigurationError: The file is missing or has another shape.
+    """
+    path = PROJECT / "airflow_settings.yaml"
+    try:
+        pools: list[dict[str, Any]] = yaml.safe_load(path.read_text())["airflow"]["pools"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ConfigurationError(
+            expected="a list at airflow.pools",
+            came=type(error).__name__,
+            where=str(path),
+            remedy="restore the file from git",
+        ) from error
+    return pools

@@ -1,0 +1,223 @@
+"""The environment of the servers: all of Airflow's configuration, in one function.
+
+Airflow is configured by environment variables alone. The template of airflow.cfg that it may write
+into its home is never read for what stands here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets as random_source
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from include.chimera.local.postgres import AIRFLOW_DATABASE, APP_DATABASE, SUPERUSER, Postgres
+from include.chimera.paths import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from include.chimera.local.layout import Layout
+
+PARALLELISM = 8
+USERS = {"admin": "admin", "viewer": "viewer"}
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Keys that are made once per state folder."""
+
+    fernet_key: str
+    jwt_secret: str
+    api_secret_key: str
+
+    @classmethod
+    def make(cls) -> Secrets:
+        """Make new keys."""
+        fernet_key = base64.urlsafe_b64encode(random_source.token_bytes(32)).decode()
+        return cls(fernet_key, random_source.token_hex(32), random_source.token_hex(32))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that its owner alone can read, whole or not at all."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    fresh.replace(path)
+
+
+def keep_secrets(layout: Layout) -> Secrets:
+    """Return the state folder's keys, made at the first call."""
+    if layout.secrets.exists():
+        return Secrets(**json.loads(layout.secrets.read_text()))
+    made = Secrets.make()
+    write_private(layout.secrets, json.dumps(asdict(made)) + "\n")
+    return made
+
+
+def keep_passwords(layout: Layout) -> dict[str, str]:
+    """Return the password of each of the UI's users, made at the first call."""
+    if layout.passwords.exists():
+        return {
+            str(name): str(word) for name, word in json.loads(layout.passwords.read_text()).items()
+        }
+    made = {name: random_source.token_urlsafe(12) for name in USERS}
+    write_private(layout.passwords, json.dumps(made) + "\n")
+    return made
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one start of the servers decides.
+
+    Args:
+        layout: The state folder's places.
+        api_port: Port of Airflow's API server and UI.
+        metrics_port: Port of the sample application's Prometheus API.
+        chimera: CHIMERA_ variables for the DAGs, such as the first and last hour.
+        reparse_seconds: How often a DAG file is parsed again.
+        dags_folder: Where the DAGs are.
+        plugins_folder: Where the plugins are.
+    """
+
+    layout: Layout
+    api_port: int
+    metrics_port: int
+    chimera: Mapping[str, str]
+    reparse_seconds: int
+    dags_folder: Path
+    plugins_folder: Path
+
+    @property
+    def url(self) -> str:
+        """The address of the UI and the API."""
+        return f"http://127.0.0.1:{self.api_port}"
+
+
+def build_environment(plan: Plan, secrets: Secrets, inherited: Mapping[str, str]) -> dict[str, str]:
+    """Return the whole environment of Airflow's components.
+
+    Args:
+        plan: What this start decided.
+        secrets: The state folder's keys.
+        inherited: The caller's environment. What stands here wins over it; the rest, such as a
+            proxy or a connection to Slack, is handed on.
+    """
+    environment = {
+        name: value
+        for name, value in inherited.items()
+        if name not in {"PYTHONHOME", "VIRTUAL_ENV"}
+    }
+    environment.update(_process_variables(inherited))
+    environment.update({f"AIRFLOW__{name}": value for name, value in _airflow(plan).items()})
+    environment.update(_secret_variables(secrets))
+    environment.update(_connections(plan))
+    environment.update(plan.chimera)
+    environment["AIRFLOW_HOME"] = str(plan.layout.airflow)
+    environment["CHIMERA_STATE_DIR"] = str(plan.layout.root)
+    return environment
+
+
+def _process_variables(inherited: Mapping[str, str]) -> dict[str, str]:
+    """Variables for Python and its libraries."""
+    direct = [
+        inherited.get("no_proxy") or inherited.get("NO_PROXY") or "",
+        "127.0.0.1",
+        "localhost",
+    ]
+    no_proxy = ",".join(part for part in direct if part)
+    variables = {
+        "PYTHONPATH": str(PROJECT),
+        "PYTHONUNBUFFERED": "1",
+        "no_proxy": no_proxy,
+        "NO_PROXY": no_proxy,
+        "SPT_NOENV": "1",  # titles must not overwrite the environment: the mark is found there
+        "MALLOC_ARENA_MAX": "2",  # glibc keeps up to 8 arenas per core; ours are small processes
+        "DO_NOT_TRACK": "1",
+        "SCARF_NO_ANALYTICS": "1",
+        "GX_ANALYTICS_ENABLED": "False",
+        "DBT_USE_COLORS": "0",
+        "DBT_NO_VERSION_CHECK": "1",
+        "NO_COLOR": "1",
+    }
+    if sys.platform == "darwin":  # Apple's frameworks abort in a forked child otherwise
+        variables["OBJC_DISABLE_INITIALIZE_FORK_SAFETY"] = "YES"
+    return variables
+
+
+def _airflow(plan: Plan) -> dict[str, str]:
+    """Airflow's settings as SECTION__KEY, without secrets."""
+    postgres = Postgres(plan.layout)
+    return {
+        "CORE__DAGS_FOLDER": str(plan.dags_folder),
+        "CORE__PLUGINS_FOLDER": str(plan.plugins_folder),
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": str(PARALLELISM),
+        "CORE__MAX_ACTIVE_TASKS_PER_DAG": str(PARALLELISM),
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+        "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks DNS, which may hang
+        "CORE__AUTH_MANAGER": (
+            "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+        ),
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{u}:{role}" for u, role in USERS.items()),
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(plan.layout.passwords),
+        "CORE__EXECUTION_API_SERVER_URL": f"{plan.url}/execution/",
+        "DATABASE__SQL_ALCHEMY_CONN": postgres.uri(AIRFLOW_DATABASE, "psycopg2"),
+        "DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.uri(AIRFLOW_DATABASE, "asyncpg"),
+        "API__HOST": "127.0.0.1",
+        "API__PORT": str(plan.api_port),
+        "API__BASE_URL": plan.url,
+        "API__WORKERS": "1",
+        "API__EXPOSE_CONFIG": "False",
+        "LOGGING__BASE_LOG_FOLDER": str(plan.layout.task_logs),
+        "LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(
+            plan.layout.logs / "dag_processor"
+        ),
+        "LOGGING__LOGGING_LEVEL": "INFO",
+        "LOGGING__COLORED_CONSOLE_LOG": "False",
+        "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
+        # A worker notices the end of its task at once, or else at its next heartbeat: with the
+        # default of 5 s it idles that long after every other task (measured).
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": str(plan.reparse_seconds),
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(plan.reparse_seconds),
+        "DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "DAG_PROCESSOR__PRINT_STATS_INTERVAL": "300",
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",  # the default second adds up along a chain
+        "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
+        "COSMOS__ENABLE_TELEMETRY": "False",
+        "METRICS__STATSD_ON": "False",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+
+
+def _secret_variables(secrets: Secrets) -> dict[str, str]:
+    return {
+        "AIRFLOW__CORE__FERNET_KEY": secrets.fernet_key,
+        "AIRFLOW__API__SECRET_KEY": secrets.api_secret_key,
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.jwt_secret,
+    }
+
+
+def _connections(plan: Plan) -> dict[str, str]:
+    """The two sources as Airflow connections."""
+    app_db = {
+        "conn_type": "postgres",
+        "host": str(plan.layout.socket_dir),
+        "login": SUPERUSER,
+        "schema": APP_DATABASE,
+    }
+    prometheus = {"conn_type": "http", "host": "http://127.0.0.1", "port": plan.metrics_port}
+    return {
+        "AIRFLOW_CONN_APP_DB": json.dumps(app_db),
+        "AIRFLOW_CONN_PROMETHEUS": json.dumps(prometheus),
+    }

@@ -1,0 +1,204 @@
+"""Bring the hours of `make run` to their end, and watch."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.errors import TerminalError
+from include.chimera.local.timing import stage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from include.chimera.local.api import AirflowApi, DagRunState, TaskState
+    from include.chimera.window import Window
+
+_POLL_SECONDS = 1.5
+_STAGES = ("extract", "validate", "transform", "optimize")
+_DONE = {"success", "failed", "skipped", "upstream_failed", "removed"}
+
+
+@dataclass(frozen=True)
+class HourResult:
+    """How the run of one hour ended.
+
+    Args:
+        hour: The window.
+        run: The DAG run.
+        tasks: Its tasks.
+        begun_at: When it was this run's turn: queued, and the run before it over.
+    """
+
+    hour: Window
+    run: DagRunState
+    tasks: list[TaskState]
+    begun_at: datetime | None
+
+    @property
+    def seconds(self) -> float:
+        """From its turn to its end."""
+        if self.begun_at is None or self.run.end_at is None:
+            return 0.0
+        return (self.run.end_at - self.begun_at).total_seconds()
+
+
+@dataclass(frozen=True)
+class TaskFault:
+    """The first task of a run that failed.
+
+    Args:
+        task_id: Its id.
+        error: The error's type and message, as the log says; "" if the log is missing.
+        log: Where the whole log is.
+    """
+
+    task_id: str
+    error: str
+    log: Path
+
+
+class HourFollower:
+    """Runs the hours one after the other.
+
+    Args:
+        api: Airflow's API.
+        dag_id: The DAG, paused when `prepare` is called.
+        check: Raises when a server has died; asked at every look.
+        show: Shows how far a run is.
+        deadline: When to give up, on the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        api: AirflowApi,
+        dag_id: str,
+        *,
+        check: Callable[[], None],
+        show: Callable[[Window, list[TaskState]], None],
+        deadline: float,
+    ) -> None:
+        self._api, self._dag_id = api, dag_id
+        self._check, self._show, self._deadline = check, show, deadline
+
+    def prepare(self, window: Window) -> None:
+        """Queue the hours that were run before again, and let the scheduler begin.
+
+        Done while the DAG is paused: the cleared runs are then queued before the scheduler can
+        create new ones, and it takes the oldest first.
+
+        Raises:
+            TerminalError: The schedule has already gone past an hour that was never run.
+        """
+        runs = self._api.runs(self._dag_id)
+        for run in runs:
+            if not run.is_over:  # interrupted; no process works on it any more
+                self._api.fail(self._dag_id, run.run_id)
+        known = {run.window_start: run for run in runs if _is_hourly(run)}
+        self._refuse_gaps(window, known)
+        for hour in window.hours():
+            if hour.start in known:
+                self._api.clear(self._dag_id, known[hour.start].run_id)
+        self._api.set_paused(self._dag_id, is_paused=False)
+
+    def _refuse_gaps(self, window: Window, known: dict[datetime | None, DagRunState]) -> None:
+        last = max((start for start in known if start), default=None)
+        gaps = [h for h in window.hours() if h.start not in known and last and h.start < last]
+        labels = [label for gap in gaps[:3] for label in gap.labels()]
+        if gaps:
+            raise TerminalError(
+                expected="hours that the schedule still has before it, or has run",
+                came=f"{len(gaps)} that it went past: {', '.join(labels)}",
+                where=f"{self._dag_id}, whose last scheduled hour is {last:%Y-%m-%d %H:%M} UTC",
+                remedy="backfill them in the UI (`make up`), ask for fewer HOURS, or `make clean`",
+            )
+
+    def follow(self, hour: Window, previous: HourResult | None) -> HourResult:
+        """Wait until the hour's run is over, well or not.
+
+        Raises:
+            TerminalError: It took too long.
+        """
+        run: DagRunState | None = None
+        while True:
+            self._check()
+            run = self._api.run(self._dag_id, run.run_id) if run else self._find(hour)
+            if run:
+                tasks = self._api.tasks(self._dag_id, run.run_id)
+                self._show(hour, tasks)
+                if run.is_over:
+                    return HourResult(hour, run, tasks, _turn(run, previous))
+            if time.monotonic() > self._deadline:
+                raise TerminalError(
+                    expected="an end of the run in time",
+                    came=f"the state {run.state if run else 'not created'}",
+                    where=f"the hour {hour.labels()[0]}",
+                    remedy="look at the logs; --timeout-minutes allows more",
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def _find(self, hour: Window) -> DagRunState | None:
+        for run in self._api.runs(self._dag_id):
+            if run.window_start == hour.start and _is_hourly(run):
+                return run
+        return None
+
+
+def _is_hourly(run: DagRunState) -> bool:
+    return run.run_type == "scheduled"
+
+
+def _turn(run: DagRunState, previous: HourResult | None) -> datetime | None:
+    moments = [run.queued_at, previous.run.end_at if previous else None]
+    return max((moment for moment in moments if moment), default=run.start_at)
+
+
+def count_tasks(tasks: list[TaskState]) -> dict[str, tuple[int, int, int]]:
+    """Return per stage how many tasks are done, running, and there at all, in DAG order."""
+    counts = dict.fromkeys(_STAGES, (0, 0, 0))
+    for task in tasks:
+        done, running, total = counts.get(stage_of(task.task_id), (0, 0, 0))
+        done += task.state in _DONE
+        running += task.state == "running"
+        counts[stage_of(task.task_id)] = (done, running, total + 1)
+    return {name: count for name, count in counts.items() if count[2]}
+
+
+def find_fault(result: HourResult, task_logs: Path, dag_id: str) -> TaskFault | None:
+    """Return the task that failed first, with the last error in its log; None: none failed."""
+    failed = [task for task in result.tasks if task.state == "failed"]
+    if not failed:
+        return None
+    first = min(failed, key=lambda task: (task.end_at is None, task.end_at))
+    folder = task_logs / f"dag_id={dag_id}" / f"run_id={result.run.run_id}"
+    folder /= f"task_id={first.task_id}"
+    if first.map_index >= 0:
+        folder /= f"map_index={first.map_index}"
+    log = folder / f"attempt={first.try_number}.log"
+    return TaskFault(first.task_id, _last_error(log), log)
+
+
+def _last_error(log: Path) -> str:
+    """Return the last error of a task log, which is one JSON object per line."""
+    if not log.exists():
+        return ""
+    found = ""
+    for line in log.read_text(errors="replace").splitlines():
+        try:
+            entry: Any = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in {"error", "critical"}:
+            found = _describe(entry)
+    return found
+
+
+def _describe(entry: dict[str, Any]) -> str:
+    details = entry.get("error_detail") or entry.get("exception") or []
+    if isinstance(details, list) and details and isinstance(details[0], dict):
+        return f"{details[0].get('exc_type')}: {details[0].get('exc_value')}"
+    return str(entry.get("event", ""))

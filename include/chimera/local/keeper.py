@@ -1,0 +1,192 @@
+"""The keeper: the parent of every server of a stack, and nothing else.
+
+`python keeper.py` reads one request per line of JSON from standard input and writes one event per
+line to standard output. Its standard input is a pipe that only the supervisor holds: when the
+supervisor ends, however it ends, the pipe ends too, and the keeper stops all servers and leaves.
+After a `detach` it stays until it gets SIGTERM. On Linux it adopts orphans of its servers, so that
+the tree below it is always the whole stack, and servers get a signal if the keeper is killed.
+
+    {"do": "start", "name": …, "argv": […], "env": {…}, "cwd": …, "log": …, "prefix": […],
+     "stop_signal": 15, "last": false}
+    {"do": "detach"}
+    {"event": "started", "name": …, "pid": …}      {"event": "exited", "name": …, "code": …}
+
+It imports psutil and the standard library only, to stay small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PR_SET_CHILD_SUBREAPER = 36  # Source: linux/prctl.h
+_TICK_SECONDS = 0.2
+# Airflow's components take a second signal as "now": the first lets a task or a trigger finish.
+_PATIENCE_SECONDS = (2.0, 3.0)
+_KILL_SECONDS = 5.0
+
+
+@dataclass
+class _Server:
+    """A program that was started.
+
+    Args:
+        stop_signal: What makes it end in good order.
+        last: Whether it is stopped after all others, as a database is.
+        code: How it ended, as subprocess counts; None: it runs.
+    """
+
+    popen: subprocess.Popen[bytes]
+    stop_signal: int
+    last: bool
+    code: int | None = None
+
+
+class Keeper:
+    """Starts, reaps and stops servers."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, _Server] = {}
+        self._pending = b""
+        self._is_detached = False
+        self._is_asked_to_stop = False
+
+    def run(self) -> None:
+        """Serve requests until the pipe ends or SIGTERM comes, then stop everything."""
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # a terminal's; the pipe tells us instead
+        try:
+            while not self._is_asked_to_stop and self._serve_once():
+                self._reap()
+        finally:
+            self._stop()
+
+    def _ask_to_stop(self, *_: object) -> None:
+        self._is_asked_to_stop = True
+
+    def _serve_once(self) -> bool:
+        """Wait a tick for requests and answer them; False: the supervisor is gone."""
+        if self._is_detached:
+            time.sleep(_TICK_SECONDS)
+            return True
+        readable, _, _ = select.select([0], [], [], _TICK_SECONDS)
+        if not readable:
+            return True
+        data = os.read(0, 1 << 16)
+        if not data:
+            return False
+        *lines, self._pending = (self._pending + data).split(b"\n")
+        for line in lines:
+            self._answer(json.loads(line))
+        return True
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        if request["do"] == "detach":
+            self._is_detached = True
+            self._tell(event="detached")
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, 0)
+            os.dup2(null, 1)
+            return
+        try:
+            self._start(request)
+        except OSError as error:
+            self._tell(event="exited", name=request["name"], code=127, error=str(error))
+
+    def _start(self, request: dict[str, Any]) -> None:
+        with Path(request["log"]).open("ab") as log:
+            popen = subprocess.Popen(  # noqa: S603  # our own supervisor asks
+                [*request["prefix"], *request["argv"]],
+                env=request["env"],
+                cwd=request["cwd"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._servers[request["name"]] = _Server(popen, request["stop_signal"], request["last"])
+        self._tell(event="started", name=request["name"], pid=popen.pid)
+
+    def _tell(self, **event: object) -> None:
+        with contextlib.suppress(OSError):  # the reader may be gone
+            os.write(1, json.dumps(event).encode() + b"\n")
+
+    def _reap(self) -> None:
+        """Collect each child that ended, adopted orphans included."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for name, server in self._servers.items():
+                if server.popen.pid == pid:
+                    server.code = server.popen.returncode = os.waitstatus_to_exitcode(status)
+                    self._tell(event="exited", name=name, code=server.code)
+
+    def _stop(self) -> None:
+        """Stop all servers, then what they left, then those that must come last."""
+        for last in (False, True):
+            group = [s for s in self._servers.values() if s.last is last]
+            for seconds in _PATIENCE_SECONDS:
+                self._signal(group)
+                self._wait(group, seconds)
+            spared = {} if last else self._tree_of_the_last()
+            self._kill(spared)
+        self._tell(event="stopped")
+
+    def _signal(self, servers: list[_Server]) -> None:
+        for server in servers:
+            if server.code is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(server.popen.pid, server.stop_signal)
+
+    def _wait(self, servers: list[_Server], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while any(s.code is None for s in servers) and time.monotonic() < deadline:
+            time.sleep(_TICK_SECONDS / 4)
+            self._reap()
+
+    def _tree_of_the_last(self) -> dict[int, None]:
+        """Return the pids of those that are stopped last, and of their children."""
+        pids: dict[int, None] = {}
+        for server in self._servers.values():
+            if server.last and server.code is None:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(server.popen.pid)
+                    pids |= dict.fromkeys([p.pid for p in process.children(recursive=True)])
+                    pids[process.pid] = None
+        return pids
+
+    def _kill(self, spared: dict[int, None]) -> None:
+        """Kill what is left below the keeper, until nothing is."""
+        deadline = time.monotonic() + _KILL_SECONDS
+        while time.monotonic() < deadline:
+            self._reap()
+            left = [p for p in psutil.Process().children(recursive=True) if p.pid not in spared]
+            if not left:
+                return
+            for process in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            time.sleep(_TICK_SECONDS / 4)
+
+
+if __name__ == "__main__":
+    Keeper().run()

@@ -1,0 +1,109 @@
+"""Become another program: `python launch.py [options] -- program argument…`.
+
+The keeper starts each server through this file, so that what has to be done between fork and exec
+is done in a small process of its own, without threads and without the project on its path. Options:
+
+    --die-with-parent N  on Linux, get signal N when the parent ends, however it ends
+    --user UID:GID       give up root first; PostgreSQL refuses to run as root
+    --traverse           keep, as that user, the right to pass through other people's folders, so
+                         that a project below a closed /root works without a chmod (Linux)
+
+Only the standard library is imported: it runs with `-I -S`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+
+# Source: linux/prctl.h, linux/capability.h.
+_PR_SET_PDEATHSIG = 1
+_PR_SET_KEEPCAPS = 8
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+class _Header(ctypes.Structure):
+    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
+
+
+class _Sets(ctypes.Structure):
+    _fields_ = (
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    )
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent(number: int) -> None:
+    """Ask the kernel for signal `number` at the parent's end; elsewhere than on Linux do nothing.
+
+    A change of user clears the request, so this comes last. A parent that is already gone is
+    noticed by its adopted child: the request would never fire.
+    """
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    _libc().prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        sys.exit(128 + number)
+
+
+def _keep_passage() -> None:
+    """Hand on the weakest capability that passes through closed folders, if root has one."""
+    libc, header, sets = _libc(), _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
+    libc.capget(ctypes.byref(header), sets)
+    for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
+        bit = 1 << capability
+        if not sets[0].permitted & bit:
+            continue
+        wanted = (_Sets * 2)(_Sets(bit, bit, bit), _Sets(0, 0, 0))
+        libc.capset(ctypes.byref(header), wanted)
+        libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)
+        return
+
+
+def become(uid: int, gid: int, *, traverse: bool) -> None:
+    """Give up root for `uid`, with `traverse` keeping the passage through closed folders."""
+    passage = traverse and sys.platform == "linux"
+    if passage:
+        _libc().prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setgid(gid)
+    os.setuid(uid)
+    if passage:
+        _keep_passage()
+
+
+def main() -> None:
+    """Do what the options say, then exec."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--die-with-parent", type=int)
+    parser.add_argument("--user")
+    parser.add_argument("--traverse", action="store_true")
+    parser.add_argument("program", nargs="+")
+    options = parser.parse_args()
+    # A shell's background job starts with SIGINT ignored, and Python ignores SIGPIPE: both would
+    # be inherited.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGQUIT"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    if options.user:
+        uid, gid = options.user.split(":")
+        become(int(uid), int(gid), traverse=options.traverse)
+    if options.die_with_parent:
+        die_with_parent(options.die_with_parent)
+    os.execvp(options.program[0], options.program)  # noqa: S606  # a program, not a shell line
+
+
+if __name__ == "__main__":
+    main()

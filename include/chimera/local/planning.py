@@ -1,0 +1,72 @@
+"""Decide what one start of the servers is like: ports and hours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from include.chimera.local.anchor import describe_sample, drop_anchor, read_anchor, set_aside
+from include.chimera.local.environment import Plan
+from include.chimera.local.ports import choose_port
+from include.chimera.paths import PROJECT
+from include.chimera.window import HOUR, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from include.chimera.local.layout import Layout
+    from include.chimera.settings import Settings
+
+_API_PORT = 8080
+_METRICS_PORT = 9099
+
+
+def plan_start(
+    layout: Layout,
+    chimera: Mapping[str, str],
+    reparse_seconds: int,
+    code: Path = PROJECT,
+) -> Plan:
+    """Return a plan with free ports, the usual ones if nobody else has them.
+
+    Args:
+        layout: The state folder's places.
+        chimera: CHIMERA_ variables for the DAGs.
+        reparse_seconds: How often a DAG file is parsed again.
+        code: The folder that holds dags/ and plugins/.
+    """
+    return Plan(
+        layout=layout,
+        api_port=choose_port(_API_PORT),
+        metrics_port=choose_port(_METRICS_PORT),
+        chimera=chimera,
+        reparse_seconds=reparse_seconds,
+        dags_folder=code / "dags",
+        plugins_folder=code / "plugins",
+    )
+
+
+def choose_hours(
+    layout: Layout, settings: Settings, count: int, say: Callable[[str], None]
+) -> Window:
+    """Return the hours of `make run`, and see to it that the state folder is about them.
+
+    Raises:
+        TerminalError: There are not that many hours since the anchor.
+    """
+    now, sample = datetime.now(UTC), describe_sample(settings)
+    anchor = read_anchor(layout)
+    if anchor and anchor.sample != sample:
+        say(f"the state is about {anchor.sample}, now it is {sample}: starting over")
+        say(f"the old state is in {set_aside(layout, now)}, delete it when you like")
+        anchor = None
+    return (anchor or drop_anchor(layout, count, sample, now)).hours(count, now)
+
+
+def hour_variables(hours: Window) -> dict[str, str]:
+    """Return what makes the schedule cover exactly these hours; its end is inclusive."""
+    return {
+        "CHIMERA_START_DATE": hours.start.isoformat(),
+        "CHIMERA_END_DATE": (hours.end - HOUR).isoformat(),
+    }

@@ -1,0 +1,142 @@
+"""Find, measure and end the processes of a stack.
+
+Each process that belongs to a stack carries the environment variable CHIMERA_STACK with the state
+folder as its value, however it was forked. PostgreSQL overwrites its environment with its title, so
+its processes are known by their working folder, which is the data folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from include.chimera.local.layout import Layout
+
+MARK = "CHIMERA_STACK"
+_IS_LINUX = platform.system() == "Linux"
+_GONE = (psutil.NoSuchProcess, psutil.ZombieProcess)
+_HIDDEN = (*_GONE, psutil.AccessDenied, OSError)
+
+
+def _is_ours(process: psutil.Process, layout: Layout) -> bool:
+    with contextlib.suppress(*_HIDDEN):
+        if process.environ().get(MARK) == str(layout.root):
+            return True
+    return is_database(process, layout)
+
+
+def is_database(process: psutil.Process, layout: Layout) -> bool:
+    """Tell whether the process is one of this stack's PostgreSQL server."""
+    with contextlib.suppress(*_HIDDEN):
+        return Path(process.cwd()) == layout.postgres_data
+    return False
+
+
+def find_marked(layout: Layout) -> list[psutil.Process]:
+    """Return the living processes of the stack, without the caller and its ancestors."""
+    me = psutil.Process()
+    spared = {me.pid, *(ancestor.pid for ancestor in me.parents())}
+    found = []
+    for process in psutil.process_iter():
+        if process.pid in spared or not _is_ours(process, layout):
+            continue
+        with contextlib.suppress(*_GONE):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Send a signal to those that still live."""
+    for process in processes:
+        with contextlib.suppress(*_HIDDEN):
+            process.send_signal(number)
+
+
+def sweep(layout: Layout, grace_seconds: float = 6.0) -> list[str]:
+    """End everything of the stack that still runs: politely, then not.
+
+    Args:
+        layout: Whose stack.
+        grace_seconds: How long each of the two rounds (servers, then PostgreSQL) may take to end.
+
+    Returns:
+        The names of the processes found, for a message; empty when there were none.
+    """
+    found = find_marked(layout)
+    if not found:
+        return []
+    names = sorted({_name(process) for process in found})
+    database = [process for process in found if is_database(process, layout)]
+    others = [process for process in found if process not in database]
+    for group, number in ((others, signal.SIGTERM), (database, signal.SIGINT)):
+        send(group, number)
+        _, alive = psutil.wait_procs(group, timeout=grace_seconds)
+        send(alive, signal.SIGKILL)
+    deadline = time.monotonic() + grace_seconds
+    while (left := find_marked(layout)) and time.monotonic() < deadline:
+        send(left, signal.SIGKILL)  # what was forked meanwhile
+        time.sleep(0.1)
+    return names
+
+
+def _name(process: psutil.Process) -> str:
+    with contextlib.suppress(*_HIDDEN):
+        return process.name()
+    return "gone"
+
+
+def identity(pid: int) -> float | None:
+    """Return when the process started, which with its pid names it for good; None: there is none.
+
+    In seconds since the epoch; two readings of one process may differ by a clock tick.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return float(process.create_time())
+    except _GONE:
+        return None
+
+
+def is_same(pid: int, created: float) -> bool:
+    """Tell whether the process that started at `created` still lives under that pid."""
+    now = identity(pid)
+    return now is not None and abs(now - created) < 1.0
+
+
+def memory_kind() -> str:
+    """Name what `memory_bytes` adds up on this system."""
+    return "proportional set size" if _IS_LINUX else "unique set size"
+
+
+def memory_bytes(processes: Iterable[psutil.Process]) -> int:
+    """Add up the memory of the processes.
+
+    On Linux the proportional set size, which counts a page shared by n processes 1/n times in each,
+    so that the sum is what the processes really take together. Elsewhere the unique set size, or
+    the resident one where that is not readable.
+    """
+    return sum(_one_memory(process) for process in processes)
+
+
+def _one_memory(process: psutil.Process) -> int:
+    with contextlib.suppress(*_HIDDEN, ProcessLookupError):
+        if _IS_LINUX:
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            pss = next(line for line in rollup.splitlines() if line.startswith("Pss:"))
+            return int(pss.split()[1]) * 1024
+        return int(process.memory_full_info().uss)
+    with contextlib.suppress(*_HIDDEN):
+        return int(process.memory_info().rss)
+    return 0

@@ -1,0 +1,71 @@
+"""What the terminal shows meanwhile: one moving line on a terminal, a line per change elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.status import Status
+
+from include.chimera.local.follow import count_tasks
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from include.chimera.local.api import TaskState
+    from include.chimera.window import Window
+
+_PLAIN_WIDTH = 100
+_PLAIN_EVERY_SECONDS = 10.0
+
+
+def make_console() -> Console:
+    """Return a console; one that is no terminal has a fixed width and writes no control codes."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
+class Progress:
+    """Shows lines that stay and, on a terminal, one that moves. Use it as a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._begun = time.monotonic()
+        self._status = Status("", console=console) if console.is_terminal else None
+        self._shown = ""
+        self._shown_at = 0.0
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the moving line away."""
+        if self._status:
+            self._status.stop()
+
+    def say(self, text: str) -> None:
+        """Show a line that stays."""
+        self.console.print(f"{self._clock()} {text}", soft_wrap=True, markup=False)
+        if self._status:
+            self._status.update(text)
+
+    def show_tasks(self, hour: Window, tasks: list[TaskState]) -> None:
+        """Show how far a run is."""
+        parts = [
+            f"{stage} {done}/{total}" + (f" ({running} running)" if running else "")
+            for stage, (done, running, total) in count_tasks(tasks).items()
+        ]
+        text = f"{hour.start:%Y-%m-%d %H:%M} UTC: {', '.join(parts) or 'waiting'}"
+        if self._status:
+            self._status.update(text)
+        elif text != self._shown and time.monotonic() - self._shown_at > _PLAIN_EVERY_SECONDS:
+            self.say(text)
+            self._shown, self._shown_at = text, time.monotonic()
+
+    def _clock(self) -> str:
+        seconds = int(time.monotonic() - self._begun)
+        return f"[{seconds // 60:02d}:{seconds % 60:02d}]"

@@ -1,0 +1,114 @@
+"""What `run` does: the hours of the anchor, from an empty machine to a report."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.local import report
+from include.chimera.local.follow import HourFollower, find_fault
+from include.chimera.local.keeping import StateLock
+from include.chimera.local.layout import Layout
+from include.chimera.local.planning import choose_hours, hour_variables, plan_start
+from include.chimera.local.processes import memory_kind, sweep
+from include.chimera.local.progress import Progress, make_console
+from include.chimera.local.sample import demo_sample
+from include.chimera.local.sampler import MemorySampler
+from include.chimera.local.stack import DAG_ID, Stack
+from include.chimera.paths import PROJECT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.chimera.local.follow import HourResult
+    from include.chimera.settings import Settings
+    from include.chimera.window import Window
+
+_REPARSE_SECONDS = 600  # no DAG file changes during a run; parsing takes time from the tasks
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the caller of `run` asked for.
+
+    Args:
+        hours: How many hours from the anchor on.
+        timeout_minutes: When to give up.
+        json_file: Where else to write the report; None: only below the state folder.
+        code: The folder that holds dags/ and plugins/.
+    """
+
+    hours: int
+    timeout_minutes: float
+    json_file: Path | None = None
+    code: Path = PROJECT
+
+
+def run(settings: Settings, options: RunOptions) -> bool:
+    """Run the hours and report; return whether all of them succeeded.
+
+    Raises:
+        ChimeraError: It could not be brought to an end.
+    """
+    begun = time.monotonic()
+    layout, console = Layout.of(settings.state_dir), make_console()
+    settings = settings.model_copy(update={"state_dir": layout.root})
+    lock = StateLock(layout)
+    with Progress(console) as progress:
+        sweep(layout)
+        hours = choose_hours(layout, settings, options.hours, progress.say)
+        plan = plan_start(layout, hour_variables(hours), _REPARSE_SECONDS, options.code)
+        with Stack(plan, lock, progress.say) as stack:
+            with MemorySampler(stack.line.processes) as memory:
+                stack.start(demo_sample(settings, [hours], plan, progress.say), "run")
+                results = _run_hours(stack, hours, progress, begun + options.timeout_minutes * 60)
+            progress.say("stopping the servers")
+    costs = report.Costs(
+        time.monotonic() - begun, memory.peak_bytes, memory_kind(), memory.peak_count
+    )
+    told = _tell(results, layout, settings, costs)
+    _write(told, layout, options.json_file)
+    for hour in told["hours"]:
+        report.show_hour(console, hour)
+    report.show_costs(console, costs)
+    report.show_places(console, layout, settings.lake, PROJECT)
+    return all(result.run.state == "success" for result in results)
+
+
+def _run_hours(
+    stack: Stack, hours: Window, progress: Progress, deadline: float
+) -> list[HourResult]:
+    """Run hour after hour, up to the first that fails."""
+    progress.say("waiting for the DAG to be parsed")
+    stack.wait_for_dag(DAG_ID)
+    follower = HourFollower(
+        stack.api, DAG_ID, check=stack.line.check, show=progress.show_tasks, deadline=deadline
+    )
+    follower.prepare(hours)
+    results: list[HourResult] = []
+    for hour in hours.hours():
+        progress.say(f"running the hour {hour.start:%Y-%m-%d %H:%M} UTC")
+        results.append(follower.follow(hour, results[-1] if results else None))
+        progress.say(f"it ended with {results[-1].run.state} after {results[-1].seconds:.0f} s")
+        if results[-1].run.state != "success":
+            break
+    return results
+
+
+def _tell(
+    results: list[HourResult], layout: Layout, settings: Settings, costs: report.Costs
+) -> dict[str, Any]:
+    hours = [
+        report.describe_hour(result, settings.lake, find_fault(result, layout.task_logs, DAG_ID))
+        for result in results
+    ]
+    return {"dag_id": DAG_ID, "lake": settings.lake, "hours": hours, "costs": asdict(costs)}
+
+
+def _write(told: dict[str, Any], layout: Layout, json_file: Path | None) -> None:
+    layout.reports.mkdir(parents=True, exist_ok=True)
+    for path in filter(None, (layout.reports / "run.json", json_file)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(told, indent=2, default=str) + "\n")

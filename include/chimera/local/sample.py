@@ -1,0 +1,31 @@
+"""The sample application as the stack starts it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.chimera.demo.application import seed
+from include.chimera.local.stack import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from include.chimera.local.environment import Plan
+    from include.chimera.settings import Settings
+    from include.chimera.window import Window
+
+
+def demo_sample(
+    settings: Settings, windows: list[Window], plan: Plan, say: Callable[[str], None]
+) -> Sample:
+    """Return the sample application with the given hours."""
+
+    def fill(app_db_uri: str) -> None:
+        say("filling the sample application")
+        made = seed(app_db_uri, windows, settings, say)
+        rows = ", ".join(f"{count:,} {table}" for table, count in made.rows.items())
+        say(f"it holds {rows}, {made.log_lines:,} log lines, {made.metric_samples:,} samples")
+
+    folder, port = str(plan.layout.metrics), str(plan.metrics_port)
+    module = "include.chimera.demo.metrics_server"
+    return Sample(fill, ["-m", module, "--folder", folder, "--port", port])

@@ -1,0 +1,48 @@
+"""A thread that watches how much memory the processes of a stack take together."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import psutil
+
+from include.chimera.local.processes import memory_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+_EVERY_SECONDS = 2.0
+
+
+class MemorySampler:
+    """Remembers the peak. Use it as a context manager.
+
+    Args:
+        processes: Returns the processes to add up; the sampler adds its own process.
+    """
+
+    def __init__(self, processes: Callable[[], list[psutil.Process]]) -> None:
+        self._processes = processes
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.peak_bytes = 0
+        self.peak_count = 0
+
+    def __enter__(self) -> Self:
+        """Begin to watch."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop watching."""
+        self._is_over.set()
+        self._thread.join(timeout=10.0)
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(_EVERY_SECONDS):
+            processes = [psutil.Process(), *self._processes()]
+            total = memory_bytes(processes)
+            if total > self.peak_bytes:
+                self.peak_bytes, self.peak_count = total, len(processes)

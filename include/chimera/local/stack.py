@@ -1,0 +1,242 @@
+"""Start all servers in the right order, and stop them all.
+
+PostgreSQL first; then, beside each other, the schema of Airflow's metadata and the sample
+application's rows; then Airflow's four components and the sample application's metrics. The DAG
+stays paused meanwhile: whoever started the stack unpauses it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from include.chimera.errors import ConfigurationError, TerminalError
+from include.chimera.local import manifest
+from include.chimera.local.api import AirflowApi
+from include.chimera.local.components import (
+    airflow_programs,
+    airflow_version,
+    migrate_program,
+    read_pools,
+)
+from include.chimera.local.environment import (
+    Plan,
+    build_environment,
+    keep_passwords,
+    keep_secrets,
+)
+from include.chimera.local.keeping import KeeperLine, Program, ServerDiedError, StateLock
+from include.chimera.local.postgres import APP_DATABASE, Postgres
+from include.chimera.local.processes import sweep
+from include.chimera.local.stackfile import note_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from include.chimera.local.layout import Layout
+    from include.chimera.local.stackfile import Mode
+
+DAG_ID = "chimera_etl_hourly"
+_MIGRATE_SECONDS = 300.0
+_READY_SECONDS = 180.0
+_PARSE_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the sample application contributes.
+
+    Args:
+        seed: Fills the application's database, logs and metrics; gets the database's URI.
+        metrics: Command line of the metrics server after `python`; None: there is none.
+    """
+
+    seed: Callable[[str], None]
+    metrics: list[str] | None
+
+
+class Stack:
+    """The servers of one state folder. Use it as a context manager: the end stops everything.
+
+    Args:
+        plan: What this start decided.
+        lock: The right to run, which the stack takes over.
+        say: Shows a line of progress.
+    """
+
+    def __init__(self, plan: Plan, lock: StateLock, say: Callable[[str], None]) -> None:
+        self.plan = plan
+        self.layout: Layout = plan.layout
+        self._lock = lock
+        self._say = say
+        self._postgres = Postgres(self.layout)
+        self._line: KeeperLine | None = None
+        self._api: AirflowApi | None = None
+        self._inherited = dict(os.environ)  # noqa: TID251  # children inherit the caller's
+        self._started_at = datetime.now(UTC)
+
+    def __enter__(self) -> Self:
+        """Clean up after an earlier stack that was killed, and start the keeper."""
+        left = sweep(self.layout)
+        if left:
+            self._say(f"ended what an interrupted run had left: {', '.join(left)}")
+        self.layout.make_folders()
+        for log in self.layout.logs.glob("*.log"):
+            log.replace(log.with_suffix(".log.1"))
+        self._line = KeeperLine(self.layout, self._lock)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop everything, unless the stack was detached."""
+        if self._api:
+            self._api.close()
+        if self._line and not self._line.is_detached:
+            self._line.close()
+            sweep(self.layout)
+            self._postgres.forget()
+            self.layout.stack_file.unlink(missing_ok=True)
+        self._lock.release()
+
+    @property
+    def line(self) -> KeeperLine:
+        """The keeper."""
+        if self._line is None:
+            raise TerminalError(
+                expected="a stack that was entered",
+                came="one that was not",
+                where="Stack",
+                remedy="use with",
+            )
+        return self._line
+
+    @property
+    def api(self) -> AirflowApi:
+        """The API, which answers once `start` has returned."""
+        if self._api is None:
+            word = keep_passwords(self.layout)["admin"]
+            self._api = AirflowApi(self.plan.url, "admin", word)
+        return self._api
+
+    @property
+    def app_db_uri(self) -> str:
+        """The sample application's database."""
+        return self._postgres.uri(APP_DATABASE)
+
+    def start(self, sample: Sample | None, mode: Mode) -> None:
+        """Start everything and return when Airflow's API answers.
+
+        Raises:
+            ServerDiedError: A server did not come up.
+        """
+        started = time.monotonic()
+        self._say("starting PostgreSQL")
+        self._postgres.start(self.line)
+        keep_passwords(self.layout)
+        env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
+        migration = self._begin_migration(env)
+        if sample:
+            sample.seed(self.app_db_uri)
+            if sample.metrics:
+                self.line.start(Program("metrics", [sys.executable, *sample.metrics], env))
+        self._build_manifest()
+        if migration:
+            self._say("waiting for Airflow's metadata database")
+            self.line.wait(migration.name, _MIGRATE_SECONDS)
+            self.layout.schema_stamp.write_text(airflow_version())
+        self._postgres.pause_dag(DAG_ID)
+        self._say("starting Airflow: API server, scheduler, DAG processor, triggerer")
+        for program in airflow_programs(env):
+            self.line.start(program)
+        self._note(mode)
+        self._wait_for_api()
+        self.api.set_pools(read_pools())
+        self._note(mode)
+        self._say(f"Airflow answers at {self.plan.url} after {time.monotonic() - started:.0f} s")
+
+    def _begin_migration(self, env: dict[str, str]) -> Program | None:
+        stamp = self.layout.schema_stamp
+        if stamp.exists() and stamp.read_text() == airflow_version():
+            return None
+        program = migrate_program(env)
+        self.line.start(program)
+        return program
+
+    def _build_manifest(self) -> None:
+        if manifest.is_fresh():
+            return
+        self._say("building dbt's manifest")
+        program = Program("manifest", manifest.parse_command(), manifest.parse_environment())
+        self.line.finish(program, _MIGRATE_SECONDS)
+        manifest.stamp()
+
+    def _note(self, mode: Mode) -> None:
+        note_stack(
+            self.layout,
+            mode=mode,
+            keeper_pid=self.line.pid,
+            url=self.plan.url,
+            metrics_port=self.plan.metrics_port,
+            app_db_uri=self.app_db_uri,
+            pids=self.line.pids,
+        )
+
+    def _wait_for_api(self) -> None:
+        deadline = time.monotonic() + _READY_SECONDS
+        while not self.api.is_up():
+            self.line.check()
+            if time.monotonic() > deadline:
+                log = self.layout.server_log("api-server")
+                raise ServerDiedError(
+                    expected="Airflow's API",
+                    came=f"no answer in {_READY_SECONDS:.0f} s",
+                    where=str(log),
+                    remedy="read it",
+                )
+            time.sleep(0.3)
+
+    def wait_for_dag(self, dag_id: str) -> None:
+        """Wait until this start's DAG processor has parsed the DAG.
+
+        Raises:
+            ConfigurationError: A DAG file can't be imported, or none holds the DAG.
+        """
+        deadline = time.monotonic() + _PARSE_SECONDS
+        while True:
+            self.line.check()
+            errors = [
+                error for error in self.api.import_errors() if error.seen_at > self._started_at
+            ]
+            if errors:
+                raise ConfigurationError(
+                    expected="DAG files that can be imported",
+                    came=f"{len(errors)} that can't:\n{errors[0].stack_trace.strip()}\n",
+                    where=", ".join(error.file for error in errors),
+                    remedy="correct the file and run again",
+                )
+            parsed_at = self.api.parsed_at(dag_id)
+            if parsed_at and parsed_at > self._started_at:
+                return
+            if time.monotonic() > deadline:
+                raise ConfigurationError(
+                    expected=f"the DAG {dag_id} within {_PARSE_SECONDS:.0f} s",
+                    came="no such DAG",
+                    where=str(self.plan.dags_folder),
+                    remedy=f"read {self.layout.server_log('dag-processor')}",
+                )
+            time.sleep(0.5)
+
+    def start_feeder(self) -> None:
+        """Keep the sample application supplied with the hours to come."""
+        env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
+        argv = [sys.executable, "-m", "include.chimera.local.feeder", "--app-db", self.app_db_uri]
+        self.line.start(Program("feeder", argv, env))
+
+    def detach(self, mode: Mode) -> None:
+        """Leave the stack running after this process."""
+        self._note(mode)
+        self.line.detach()

@@ -1,0 +1,68 @@
+"""Arithmetic on the start and end times of a run's tasks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from include.chimera.local.api import TaskState
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a run's tasks of one group did.
+
+    Args:
+        name: The outermost task group; for a task outside all groups its own id.
+        task_count: Tasks of the group, skipped ones included.
+        seconds: From the first start to the last end.
+        start_at: The first start.
+    """
+
+    name: str
+    task_count: int
+    seconds: float
+    start_at: datetime
+
+
+def stage_of(task_id: str) -> str:
+    """Return the outermost task group of a task, or the id of a task that is in none."""
+    return task_id.split(".", 1)[0]
+
+
+def stages(tasks: Iterable[TaskState]) -> list[Stage]:
+    """Return each group that ran, in the order of their first starts."""
+    groups: dict[str, list[TaskState]] = {}
+    for task in tasks:
+        groups.setdefault(stage_of(task.task_id), []).append(task)
+    found = [_stage(name, members) for name, members in groups.items()]
+    return sorted((stage for stage in found if stage), key=lambda stage: stage.start_at)
+
+
+def _stage(name: str, members: list[TaskState]) -> Stage | None:
+    starts = [task.start_at for task in members if task.start_at]
+    ends = [task.end_at for task in members if task.end_at]
+    if not starts or not ends:
+        return None
+    return Stage(name, len(members), (max(ends) - min(starts)).total_seconds(), min(starts))
+
+
+def most_at_once(tasks: Iterable[TaskState]) -> int:
+    """Return how many tasks ran at the same moment, at most.
+
+    A task counts from its start up to, not including, its end. One that is retried counts with its
+    last attempt alone, which is all that Airflow tells.
+    """
+    changes: list[tuple[datetime, int]] = []
+    for task in tasks:
+        if task.start_at and task.end_at and task.end_at > task.start_at:
+            changes += [(task.start_at, 1), (task.end_at, -1)]
+    running = most = 0
+    for _, change in sorted(changes):  # at one moment, ends (-1) come before starts (+1)
+        running += change
+        most = max(most, running)
+    return most

@@ -1,0 +1,5 @@
+"""Gates: the only room that knows Great Expectations.
+
+Rules are written once per table (`include/gx/rules/*.yml`), compiled to a GX project
+(`include/gx/`), run on DuckDB, and compiled again to the SQL that splits good rows from bad.
+"""

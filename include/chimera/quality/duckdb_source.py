@@ -1,0 +1,103 @@
+"""Great Expectations on DuckDB: a buffered SQLAlchemy dialect and a datasource type `duckdb`.
+
+GX reads a result after its connection was rolled back, and duckdb-engine then has nothing left to
+read: the dialect `duckdb+gx` keeps each result in memory (they are aggregates: a few rows). The
+engine borrows SQLAlchemy's type names, and its regex rules search anywhere in a value, as they do
+on every other backend (DuckDB's `~` matches the whole value).
+"""
+
+from __future__ import annotations
+
+import builtins  # noqa: TC003 - pydantic resolves it at run time
+import types
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal
+
+import duckdb_engine
+import sqlalchemy as sa
+from duckdb_engine import datatypes
+from great_expectations.datasource.fluent.config_str import (
+    ConfigStr,  # noqa: TC002 - pydantic resolves it at run time
+)
+from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
+from great_expectations.execution_engine import SqlAlchemyExecutionEngine
+from great_expectations.expectations.metrics.map_metric_provider import (
+    ColumnMapMetricProvider,
+    column_condition_partial,
+)
+from sqlalchemy.dialects import registry
+from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.elements import ColumnElement
+
+_Context: Any = duckdb_engine.Dialect.execution_ctx_cls
+
+
+class BufferedContext(_Context):  # type: ignore[misc]  # duckdb-engine ships no types
+    """Reads each result to its end before GX rolls back."""
+
+    def post_exec(self) -> None:
+        """Replace the cursor by what it would have given."""
+        super().post_exec()
+        if self.cursor is not None and self.cursor.description:
+            self.cursor_fetch_strategy = FullyBufferedCursorFetchStrategy(
+                self.cursor,
+                alternate_description=self.cursor.description,
+                initial_buffer=deque(self.cursor.fetchall()),
+            )
+
+
+class BufferedDialect(duckdb_engine.Dialect):
+    """`duckdb+gx://`: duckdb-engine's dialect with buffered results."""
+
+    driver = "gx"
+    supports_statement_cache = True
+    execution_ctx_cls = BufferedContext
+
+
+registry.register("duckdb.gx", __name__, "BufferedDialect")
+
+
+class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
+    """GX's SQL engine with DuckDB's type names."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - GX's own signature
+        super().__init__(*arguments, **options)
+        names = types.ModuleType("duckdb_types")
+        names.dialect = duckdb_engine.Dialect  # type: ignore[attr-defined]  # what GX looks for
+        for module in (sa.types, datatypes):
+            for name in dir(module):
+                if name[:1].isupper():
+                    setattr(names, name, getattr(module, name))
+        self.dialect_module = names
+
+
+class DuckDBDatasource(SQLDatasource):
+    """The datasource type `duckdb` of great_expectations.yml."""
+
+    type: Literal["duckdb"] = "duckdb"  # type: ignore[assignment]  # GX narrows it the same way
+    connection_string: ConfigStr | str
+    create_temp_table: bool = False
+
+    @property
+    def execution_engine_type(self) -> builtins.type[SqlAlchemyExecutionEngine]:
+        """The engine that runs this datasource's rules."""
+        return DuckDBExecutionEngine
+
+
+class MatchRegex(ColumnMapMetricProvider):
+    """`expect_column_values_to_match_regex` on DuckDB."""
+
+    condition_metric_name = "column_values.match_regex"
+    condition_value_keys = ("regex",)
+
+    @column_condition_partial(engine=DuckDBExecutionEngine)
+    def _sqlalchemy(
+        cls,  # noqa: N805 - GX makes it a class method
+        column: ColumnElement[str],
+        regex: str,
+        _dialect: object,
+        **_: object,
+    ) -> ColumnElement[bool]:
+        return sa.func.regexp_matches(column, sa.literal(regex))

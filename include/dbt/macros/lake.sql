@@ -1,0 +1,62 @@
+{# What a model must recompute, as predicates with literal values that prune partitions. #}
+
+{% macro lake_name(relation) -%}
+    {{ return(relation.schema ~ "." ~ relation.identifier) }}
+{%- endmacro %}
+
+{# Names of the Delta tables that a node reads, through ephemeral models. #}
+{% macro lake_parents(node) -%}
+    {%- set names = [] -%}
+    {%- for unique_id in node.depends_on.nodes -%}
+        {%- set parent = graph.nodes.get(unique_id) or graph.sources.get(unique_id) -%}
+        {%- if parent and parent.get("config", {}).get("materialized") == "ephemeral" -%}
+            {%- for name in lake_parents(parent) -%}{%- do names.append(name) -%}{%- endfor -%}
+        {%- elif parent -%}
+            {%- do names.append(parent.schema ~ "." ~ (parent.identifier or parent.alias)) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(names | unique | list) }}
+{%- endmacro %}
+
+{% macro lake_call(function, arguments) -%}
+    {%- set rendered = [] -%}
+    {%- for argument in arguments -%}
+        {%- if argument is string -%}
+            {%- do rendered.append("'" ~ argument ~ "'") -%}
+        {%- else -%}
+            {%- do rendered.append("cast([" ~ ("'" ~ (argument | join("', '")) ~ "'" if argument else "") ~ "] as varchar[])") -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set values = run_query("select unnest(" ~ function ~ "(" ~ (rendered | join(", ")) ~ ")) as value, 1 as is_known union all select null, 0 where " ~ function ~ "(" ~ (rendered | join(", ")) ~ ") is null") -%}
+    {%- if values.rows and values.rows[0][1] == 0 -%}{{ return(none) }}{%- endif -%}
+    {{ return(values.columns[0].values() | list) }}
+{%- endmacro %}
+
+{% macro lake_predicate(column, values) -%}
+    {%- if values is none -%}true
+    {%- elif not values -%}false
+    {%- else -%}{{ column }} in ('{{ values | join("', '") }}')
+    {%- endif -%}
+{%- endmacro %}
+
+{#
+  Predicate: the partition is one that this run must recompute. A column whose name ends in `_day`
+  is compared with days. Source of the hours: include/chimera/lake/lineage.py.
+#}
+{% macro touched(column) -%}
+    {%- if not execute -%}{{ return("true") }}{%- endif -%}
+    {%- set hours = lake_call("lake_touched", [lake_name(this), lake_parents(model)]) -%}
+    {%- if hours is not none and column.endswith("_day") -%}
+        {%- set days = [] -%}
+        {%- for hour in hours -%}{%- do days.append(hour[:8]) -%}{%- endfor -%}
+        {%- set hours = days | unique | list -%}
+    {%- endif -%}
+    {{ return(lake_predicate(column, hours)) }}
+{%- endmacro %}
+
+{# Predicate: the partition of the parent received rows since this model last read it. #}
+{% macro arrived(column, parent) -%}
+    {%- if not execute -%}{{ return("true") }}{%- endif -%}
+    {%- set hours = lake_call("lake_arrived", [lake_name(this), lake_parents(model), lake_name(parent)]) -%}
+    {{ return(lake_predicate(column, hours)) }}
+{%- endmacro %}

@@ -1,0 +1,51 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='replace_window',
+    partition_by='_window_hour',
+) }}
+
+with evaluations as (
+
+    select * from {{ ref('stg_app__evaluations') }}
+    {% if is_incremental() %}
+        where {{ touched('_window_hour') }}
+    {% endif %}
+
+),
+
+final as (
+
+    select
+        -- ids
+        evaluation_id,
+        provider_id,
+        model_id,
+        behaviour_id,
+
+        -- strings
+        framework,
+        technique,
+        judge,
+        status,
+
+        -- numerics
+        iteration_count,
+        success_count,
+
+        -- booleans
+        is_successful,
+
+        -- dates
+        cast(created_at at time zone 'UTC' as date) as created_date,
+
+        -- timestamps
+        created_at,
+        updated_at,
+
+        -- lineage
+        _window_hour
+    from evaluations
+
+)
+
+select * from final

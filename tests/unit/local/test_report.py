@@ -1,0 +1,141 @@
+"""The report is readable where there is no terminal, and says what a reader asks first."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from include.chimera.local import report
+from include.chimera.local.layout import Layout
+from include.chimera.local.progress import Progress, make_console
+from include.chimera.window import HOUR, Run, Window, parse_hour
+
+PIPELINE = {
+    "run_id": "scheduled__x",
+    "correlation_id": "0123456789ab",
+    "window": ["2026-01-01T08:00:00+00:00", "2026-01-01T09:00:00+00:00"],
+    "tables": [
+        {
+            "table": "bronze.api_logs",
+            "rows_read": 10000,
+            "rows_published": 9999,
+            "rows_refused": 1,
+            "rows_duplicate": 0,
+            "rows_total": 9999,
+            "version": 0,
+        },
+        {
+            "table": "gold.fct_generations",
+            "rows_read": None,
+            "rows_published": None,
+            "rows_refused": None,
+            "rows_duplicate": None,
+            "rows_total": 23323,
+            "version": 7,
+        },
+    ],
+    "gates": [
+        {"table": "bronze.api_logs", "verdict": "passed", "rule_count": 9, "failed_rules": []},
+        {
+            "table": "gold.fct_generations",
+            "verdict": "warned",
+            "rule_count": 4,
+            "failed_rules": [
+                {"rule_id": "cost_present", "severity": "warning", "unexpected_count": 12},
+                {"rule_id": "fresh", "severity": "warning", "unexpected_count": None},
+            ],
+        },
+    ],
+    "refusals": [{"source": "api_logs", "reason": "not JSON", "count": 1}],
+}
+HOUR_TOLD = {
+    "run_id": "scheduled__x",
+    "correlation_id": "0123456789ab",
+    "window": PIPELINE["window"],
+    "state": "success",
+    "seconds": 83.4,
+    "most_at_once": 6,
+    "stages": [{"name": "extract", "task_count": 5, "seconds": 12.3}],
+    "fault": None,
+    "tasks": [],
+    "pipeline": PIPELINE,
+}
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=100, highlight=False)
+
+
+def shown(console):
+    return console.file.getvalue()
+
+
+def test_show_hour_tells_rows_gates_refusals_stages_and_ids(console):
+    report.show_hour(console, HOUR_TOLD)
+    text = shown(console)
+    for part in (
+        "2026-01-01 08:00 to 09:00 UTC: success",
+        "scheduled__x",
+        "0123456789ab",
+        "9,999",
+        "cost_present (warning): 12",
+        "fresh (warning): ?",
+        "not JSON",
+        "12.3",
+        "83.4",
+    ):
+        assert part in text
+    row = next(line for line in text.splitlines() if "bronze.api_logs" in line)
+    assert row.split()[-2] == "0", "version 0 is shown, not dropped"
+
+
+def test_show_hour_without_a_terminal_has_no_control_codes_and_fits(console):
+    report.show_hour(console, HOUR_TOLD)
+    assert "\x1b" not in shown(console)
+    assert max(map(len, shown(console).splitlines())) <= 100
+
+
+def test_show_hour_of_a_failed_run_names_task_error_and_log(console):
+    fault = {"task_id": "validate.gate_x", "error": "GateFailedError: [x]", "log": "/l/a b.log"}
+    report.show_hour(console, HOUR_TOLD | {"state": "failed", "fault": fault, "pipeline": None})
+    for part in ("validate.gate_x", "GateFailedError: [x]", "/l/a b.log"):
+        assert part in shown(console)
+
+
+def test_pipeline_report_is_found_by_the_runs_folder(tmp_path):
+    run = Run("scheduled__x", Window(parse_hour("20260101T08"), parse_hour("20260101T08") + HOUR))
+    assert report.read_pipeline_report(str(tmp_path), run) is None
+    folder = tmp_path / "_runs" / run.folder
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(PIPELINE))
+    assert report.read_pipeline_report(str(tmp_path), run) == PIPELINE
+    assert report.read_pipeline_report("s3://bucket/lake", run) is None
+
+
+def test_costs_name_how_memory_was_counted(console):
+    report.show_costs(console, report.Costs(95.2, 3 << 30, "proportional set size", 40))
+    assert "3,072 MiB of all 40 processes together (proportional set size)" in shown(console)
+
+
+def test_places_name_commands_that_exist(console):
+    report.show_places(console, Layout(Path("/s")), "/s/lake", Path("/p"))
+    targets = (Path(__file__).resolve().parents[3] / "Makefile").read_text()
+    for line in shown(console).splitlines():
+        for target in ("make up", "make clean"):
+            if target in line:
+                assert f"\n{target.split()[1]}:" in targets
+
+
+def test_progress_without_a_terminal_writes_plain_lines():
+    console = Console(file=io.StringIO(), width=100)
+    with Progress(console) as progress:
+        progress.say("one [bold]line[/bold]")
+    assert shown(console) == "[00:00] one [bold]line[/bold]\n"
+
+
+def test_console_of_a_pipe_has_a_fixed_width(capsys):
+    make_console().print("x" * 150)
+    assert len(capsys.readouterr().out.splitlines()[0]) == 100

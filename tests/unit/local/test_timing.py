@@ -1,0 +1,50 @@
+"""Durations per stage and the most tasks at once, from start and end times alone."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from include.chimera.local.api import TaskState
+from include.chimera.local.timing import most_at_once, stages
+
+ZERO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def task(task_id, start, end, state="success"):
+    moment = lambda seconds: None if seconds is None else ZERO + timedelta(seconds=seconds)  # noqa: E731
+    return TaskState(task_id, -1, state, 1, moment(start), moment(end))
+
+
+def test_stage_lasts_from_first_start_to_last_end():
+    found = stages(
+        [
+            task("extract.a", 0, 4),
+            task("extract.b", 1, 9),
+            task("transform.stg_a.run", 5, 12),
+            task("transform.stg_b.run", None, None, "upstream_failed"),
+            task("report", 12, 13),
+        ]
+    )
+    assert [(stage.name, stage.task_count, stage.seconds) for stage in found] == [
+        ("extract", 2, 9),
+        ("transform", 2, 7),
+        ("report", 1, 1),
+    ]
+
+
+def test_stage_that_never_ran_is_left_out():
+    assert stages([task("optimize.a", None, None, None)]) == []
+
+
+def test_most_at_once_counts_overlaps_not_neighbours():
+    assert most_at_once([task("a", 0, 1), task("b", 1, 2)]) == 1
+    assert most_at_once([task("a", 0, 3), task("b", 1, 2), task("c", 2, 4)]) == 2
+    assert most_at_once([]) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10)), max_size=12))
+def test_most_at_once_equals_counting_at_each_start(spans):
+    tasks = [task(str(index), at, at + long) for index, (at, long) in enumerate(spans)]
+    counted = [sum(at <= start < at + long for at, long in spans) for start, _ in spans]
+    assert most_at_once(tasks) == max(counted, default=0)
