@@ -1,4 +1,4 @@
-"""### chimera_etl_hourly
+"""Hourly analytics of the Chimera platform.
 
 **Purpose.** Each hour, trustworthy tables of what the Chimera platform did: which models were
 asked, at what cost and speed, and how well they withstood attacks.

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk.exceptions import AirflowFailException
 from great_expectations_provider.common.errors import GXValidationFailed
 from great_expectations_provider.operators.validate_checkpoint import GXValidateCheckpointOperator
 
-from include.chimera.errors import GateFailedError
+from include.chimera.errors import GateFailedError, TerminalError
 from include.chimera.flow.runs import run_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from great_expectations.data_context import FileDataContext
-
-    from include.chimera.quality.gate import GatedCheckpoint
-    from include.chimera.quality.gates import Gate
 
 
 class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the provider ships no types
@@ -31,13 +27,12 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
 
     def __init__(self, *, table: str, **arguments: Any) -> None:  # noqa: ANN401 - operator arguments
         super().__init__(
-            configure_checkpoint=self._configure_checkpoint,
+            configure_checkpoint=_closed,
             context_type="file",
-            configure_file_data_context=self._configure_context,
+            configure_file_data_context=_closed,
             **arguments,
         )
         self.table = table
-        self._gate: Gate  # set while the task runs
 
     def execute(self, context: Context) -> None:
         """Run the gate.
@@ -48,7 +43,9 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
         from include.chimera.quality.gates import open_gate  # noqa: PLC0415 - GX is heavy
 
         with open_gate(self.table, run_of(context)) as gate:
-            self._gate = gate
+            # Set here and not at construction: Airflow copies the operator before it runs it.
+            self.configure_file_data_context = gate.context
+            self.configure_checkpoint = gate.checkpoint
             try:
                 super().execute(context)
             except GXValidationFailed:
@@ -58,11 +55,15 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
             except GateFailedError as error:
                 raise AirflowFailException(str(error)) from error
 
-    def _configure_context(self) -> FileDataContext:
-        return self._gate.context()
 
-    def _configure_checkpoint(self, context: FileDataContext) -> GatedCheckpoint:
-        return self._gate.checkpoint(context)
+def _closed(*_: object) -> NoReturn:
+    """Stand in for what a gate configures once it is open."""
+    raise TerminalError(
+        expected="an open gate",
+        came="a checkpoint asked for before the task runs",
+        where="GateOperator",
+        remedy="run the gate through its task",
+    )
 
 
 def gate_task(table: str, **arguments: Any) -> GateOperator:  # noqa: ANN401 - operator arguments

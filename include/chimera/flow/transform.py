@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
     from cosmos.dbt.graph import DbtNode
 
-_UNIT_TESTS, _EXPOSURES = "resource_type:unit_test", "resource_type:exposure"
+# Unit tests prove the code, not the hour; exposures run nothing; tests of two parents would each
+# become a task of its own.
+_UNIT_TESTS = "resource_type:unit_test"
+_LEFT_OUT = [_UNIT_TESTS, "resource_type:exposure", "tag:relationships"]
 
 
 def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperator]:
@@ -102,7 +105,7 @@ def _dbt_tasks() -> DbtTaskGroup:
             load_method=LoadMode.DBT_MANIFEST,
             test_behavior=TestBehavior.BUILD,
             emit_datasets=False,
-            exclude=[_UNIT_TESTS, _EXPOSURES],
+            exclude=_LEFT_OUT,
             normalize_task_id=lambda node: f"build_{node.resource_name}",
         ),
         operator_args={

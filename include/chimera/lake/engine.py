@@ -12,7 +12,7 @@ from include.chimera.errors import ConfigurationError
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 def session_config() -> Mapping[str, str]:
@@ -71,6 +71,15 @@ def identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def literals(values: list[str]) -> str:
-    """Return an SQL list of string literals, `(null)` where there is none."""
-    return "(" + (", ".join(quote(value) for value in values) or "null") + ")"
+def among(column: str, values: Sequence[str]) -> str:
+    """Return the predicate that a column has one of the values.
+
+    The bounds stand beside the list because `delta_scan` skips files by bounds but not by a list of
+    two or more values (measured on DuckDB 1.5.5).
+    """
+    if not values:
+        return "false"
+    listed = ", ".join(quote(value) for value in values)
+    bounds = f"{quote(min(values))} and {quote(max(values))}"
+    name = identifier(column)
+    return f"({name} between {bounds} and {name} in ({listed}))"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import DEAD_LETTERS, PARTITION
 from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.engine import literals, quote
+from include.chimera.lake.engine import among, quote
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import metadata_of
 from include.chimera.lake.relations import scan
@@ -67,7 +67,7 @@ def append_letters(connection: DuckDBPyConnection, letters: str, run: Run) -> in
         return 0
 
     def decide(table: DeltaTable) -> Change | None:
-        known = f"{scan(table, name)} where {PARTITION} in {literals(hours)}"
+        known = f"{scan(table, name)} where {among(PARTITION, hours)}"
         new = f"from ({distinct}) anti join ({known}) using (letter_id, event)"
         files = write_files(
             connection, new, folder_of(name), DEAD_LETTERS.schema, DEAD_LETTERS.partition_by

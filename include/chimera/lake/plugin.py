@@ -19,7 +19,7 @@ from deltalake import Schema
 from duckdb.func import FunctionNullHandling
 
 from include.chimera.lake.builds import commit_build, partitions_of
-from include.chimera.lake.engine import identifier, literals, prepare, session_config
+from include.chimera.lake.engine import among, identifier, prepare, session_config
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan, plan
 from include.chimera.lake.relations import define_view, read_files, register, scan
@@ -95,7 +95,7 @@ class Plugin(BasePlugin):
         replaced = None
         if config["replace"] == "window" and planned.touched is not None:
             replaced = partitions_of(planned.touched, partition_by)
-            query = f"{query} where {identifier(partition_by[0])} in {literals(replaced)}"
+            query = f"{query} where {among(partition_by[0], replaced)}"
         with self._connection.cursor() as cursor:
             self.configure_cursor(cursor)
             columns = cursor.execute(f"select * from ({query}) limit 0").to_arrow_table().schema
@@ -126,11 +126,8 @@ class Plugin(BasePlugin):
         query = read_files(folder_of(name), paths, columns)
         live = self._tables.get(name)
         if live is not None and build.replaced is not None:
-            column = identifier(build.partition_by[0])
-            query = (
-                f"{scan(live, name)} where {column} not in {literals(build.replaced or [''])} "
-                f"union all by name {query}"
-            )
+            replaced = among(build.partition_by[0], build.replaced)
+            query = f"{scan(live, name)} where not {replaced} union all by name {query}"
         define_view(cursor, name, query)
 
     def _plan(self, model: str, parents: list[str]) -> Plan:

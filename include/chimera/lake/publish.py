@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from include.chimera.contracts import CONTRACTS, PARTITION, Contract
 from include.chimera.errors import CountError, ShrinkError
 from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.engine import identifier, literals
+from include.chimera.lake.engine import among, identifier
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import metadata_of
 from include.chimera.lake.relations import read_files, scan
@@ -95,7 +95,7 @@ class Publisher:
         """Add the versions of rows that the table does not hold yet: a set that only grows."""
         key = ", ".join(identifier(column) for column in (*self.contract.key, "_row_hash"))
         hours = self._partitions(self.good)
-        known = f"{scan(table, self.contract.name)} where {PARTITION} in {literals(hours)}"
+        known = f"{scan(table, self.contract.name)} where {among(PARTITION, hours)}"
         files = self._write(
             f"from (select distinct on ({key}) * from ({self.good})) "
             f"anti join ({known}) using ({key})"
@@ -116,9 +116,7 @@ class Publisher:
     def _events(self, table: DeltaTable) -> Change | None:
         """Replace the batch's hours whose content changed."""
         hours = self.batch.hours
-        live = self._content(
-            f"{scan(table, self.contract.name)} where {PARTITION} in {literals(hours)}"
-        )
+        live = self._content(f"{scan(table, self.contract.name)} where {among(PARTITION, hours)}")
         staged = self._content(self.good)
         changed = [hour for hour in hours if staged.get(hour) != live.get(hour)]
         for hour in changed:
@@ -132,7 +130,7 @@ class Publisher:
                 )
         if not changed:
             return None
-        files = self._write(f"from ({self.good}) where {PARTITION} in {literals(changed)}")
+        files = self._write(f"from ({self.good}) where {among(PARTITION, changed)}")
         return Change(files, (PARTITION, changed), metadata=self._metadata(changed, changed))
 
     def _reference(self, table: DeltaTable) -> Change | None:

@@ -32,10 +32,11 @@
     {{ return(values.columns[0].values() | list) }}
 {%- endmacro %}
 
+{# Bounds beside the list: delta_scan skips files by =, between and like, not by `in` or `or`. #}
 {% macro lake_predicate(column, values) -%}
     {%- if values is none -%}true
     {%- elif not values -%}false
-    {%- else -%}{{ column }} in ('{{ values | join("', '") }}')
+    {%- else -%}{{ column }} between '{{ values | min }}' and '{{ values | max }}' and {{ column }} in ('{{ values | join("', '") }}')
     {%- endif -%}
 {%- endmacro %}
 
@@ -46,12 +47,17 @@
 {% macro touched(column) -%}
     {%- if not execute -%}{{ return("true") }}{%- endif -%}
     {%- set hours = lake_call("lake_touched", [lake_name(this), lake_parents(model)]) -%}
-    {%- if hours is not none and column.endswith("_day") -%}
-        {%- set days = [] -%}
-        {%- for hour in hours -%}{%- do days.append(hour[:8]) -%}{%- endfor -%}
-        {%- set hours = days | unique | list -%}
+    {%- if not hours or config.get("partition_by") != "_window_day" -%}
+        {{ return(lake_predicate(column, hours)) }}
     {%- endif -%}
-    {{ return(lake_predicate(column, hours)) }}
+    {%- set days = [] -%}
+    {%- for hour in hours -%}{%- do days.append(hour[:8]) -%}{%- endfor -%}
+    {%- set days = days | unique | list -%}
+    {%- if column.endswith("_day") -%}{{ return(lake_predicate(column, days)) }}{%- endif -%}
+    {{ return(
+        column ~ " between '" ~ (days | min) ~ "T00' and '" ~ (days | max) ~ "T23' and left("
+        ~ column ~ ", 8) in ('" ~ (days | join("', '")) ~ "')"
+    ) }}
 {%- endmacro %}
 
 {# Predicate: the partition of the parent received rows since this model last read it. #}

@@ -10,6 +10,9 @@ with evaluations as (
         *,
         left(_window_hour, 8) as _window_day
     from {{ ref('fct_evaluations') }}
+    {% if is_incremental() %}
+        where {{ touched('_window_hour') }}
+    {% endif %}
 
 ),
 
@@ -33,9 +36,6 @@ aggregated as (
         -- lineage
         _window_day
     from evaluations
-    {% if is_incremental() %}
-        where {{ touched('_window_day') }}
-    {% endif %}
     group by _window_day, created_date, technique, provider_id, model_id
 
 )

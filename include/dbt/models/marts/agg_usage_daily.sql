@@ -10,6 +10,9 @@ with provider_hours as (
         *,
         left(_window_hour, 8) as _window_day
     from {{ ref('agg_provider_hourly') }}
+    {% if is_incremental() %}
+        where {{ touched('_window_hour') }}
+    {% endif %}
 
 ),
 
@@ -19,6 +22,9 @@ generations as (
         *,
         left(_window_hour, 8) as _window_day
     from {{ ref('fct_generations') }}
+    {% if is_incremental() %}
+        where {{ touched('_window_hour') }}
+    {% endif %}
 
 ),
 
@@ -38,9 +44,6 @@ sum_hours as (
         sum(availability_ratio * availability_sample_count)
         / nullif(sum(availability_sample_count), 0) as availability_ratio
     from provider_hours
-    {% if is_incremental() %}
-        where {{ touched('_window_day') }}
-    {% endif %}
     group by _window_day, provider_id, model_id
 
 ),
@@ -53,9 +56,6 @@ count_users as (
         model_id,
         count(distinct user_id) as user_count
     from generations
-    {% if is_incremental() %}
-        where {{ touched('_window_day') }}
-    {% endif %}
     group by _window_day, provider_id, model_id
 
 ),
