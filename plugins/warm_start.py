@@ -1,13 +1,15 @@
-"""Preloads what tasks need in the process that forks them.
+"""Preloads what tasks need in the processes that fork them.
 
-LocalExecutor forks its workers from the scheduler, and each worker forks its tasks: what is
-imported before the fork is paid for once and shared by all of them.
+LocalExecutor forks its workers from the scheduler and each worker forks its tasks; the DAG
+processor forks a process per DAG file. What is imported before the fork is paid for once and shared
+by all of them.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import sys
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
@@ -16,40 +18,44 @@ from include.chimera.settings import get_settings
 
 logger = logging.getLogger(__name__)
 
-MODULES = (
-    "dbt.cli.main",
-    "dbt.adapters.duckdb",
-    "dbt.adapters.duckdb.plugins",
+PARSING = (
     "cosmos",
     "cosmos.operators.local",
-    "cosmos.dbt.runner",
-    "great_expectations",
     "great_expectations_provider.operators.validate_checkpoint",
-    "include.chimera.quality.gates",
-    "include.chimera.lake.plugin",
+    "include.chimera.flow.tasks",
+    "include.chimera.flow.transform",
+)
+WORKING = (
+    "agate",
+    "cosmos.dbt.runner",
+    "dbt.adapters.duckdb.impl",
+    "dbt.cli.main",
+    "dbt.task.build",
+    "great_expectations",
     "include.chimera.lake.ledger",
+    "include.chimera.lake.plugin",
     "include.chimera.lake.upkeep",
+    "include.chimera.quality.gates",
     "include.chimera.sources.api_logs",
     "include.chimera.sources.postgres",
     "include.chimera.sources.provider_metrics",
-    "include.chimera.flow.transform",
+    "numpy",
 )
+BY_COMMAND = {"dag-processor": PARSING, "scheduler": PARSING + WORKING}
 
 
 class WarmStart:
-    """Listens for the scheduler's start."""
+    """Listens for the start of Airflow's components."""
 
     @hookimpl
     def on_starting(self, component: object) -> None:
-        """Import the heavy modules; a module that is missing is left to the task that wants it."""
-        if getattr(component, "job_type", None) != "SchedulerJob":
-            return
-        for name in MODULES:
+        """Import what this component's children will need; they report what can't be imported."""
+        del component  # its job_type is not set yet when Airflow calls this
+        for name in BY_COMMAND.get(next(iter(sys.argv[1:]), ""), ()):
             try:
                 importlib.import_module(name)
             except ImportError:
                 logger.warning("could not preload %s", name)
-        logger.info("preloaded %s modules", len(MODULES))
 
 
 class WarmStartPlugin(AirflowPlugin):
