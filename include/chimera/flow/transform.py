@@ -90,6 +90,8 @@ def _dbt_tasks() -> DbtTaskGroup:
             manifest_path=DBT_MANIFEST,
             project_name="chimera",
             install_dbt_deps=False,
+            # The run reaches dbt by its environment: --vars would parse the project anew.
+            env_vars={"CHIMERA_RUN": "{{ run_json(dag_run, params) }}"},
         ),
         profile_config=ProfileConfig(
             profile_name="chimera",
@@ -109,8 +111,6 @@ def _dbt_tasks() -> DbtTaskGroup:
             normalize_task_id=lambda node: f"build_{node.resource_name}",
         ),
         operator_args={
-            # The window and the run reach dbt by its environment: --vars would parse it all anew.
-            "env": {"CHIMERA_RUN": "{{ run_json(dag_run, params) }}"},
             "append_env": True,
             "exclude": _UNIT_TESTS,
             **DBT,

@@ -1,0 +1,114 @@
+"""The hourly DAG: it parses, has the right shape, and obeys the policies."""
+
+from datetime import timedelta
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+from airflow.sdk import DAG
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from include.chimera.contracts import BRONZE
+from include.chimera.paths import PROJECT
+from include.chimera.quality.rules import rule_books
+
+DAG_ID = "chimera_etl_hourly"
+
+
+@pytest.fixture(scope="module")
+def dags() -> DagBag:
+    """Return everything that the dags folder holds."""
+    return DagBag(dag_folder=PROJECT / "dags")
+
+
+@pytest.fixture(scope="module")
+def dag(dags: DagBag) -> DAG:
+    """Return the hourly DAG."""
+    return dags.dags[DAG_ID]
+
+
+def upstream(dag: DAG, task_id: str) -> set[str]:
+    """Return the tasks that must succeed before this one starts."""
+    return set(dag.get_task(task_id).upstream_task_ids)
+
+
+def test_dags_folder_holds_the_known_dags(dags: DagBag) -> None:
+    """An empty or broken folder can't pass."""
+    assert dags.import_errors == {}
+    assert set(dags.dags) == {DAG_ID}
+
+
+def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:
+    """A plain cron string would give intervals of length zero."""
+    assert isinstance(dag.timetable, CronDataIntervalTimetable)
+    assert dag.timetable.summary == "0 * * * *"
+    assert (dag.catchup, dag.max_active_runs) == (True, 1)
+    assert dag.dagrun_timeout == timedelta(minutes=30)
+    assert set(dag.params) == {"window_start", "window_end"}
+
+
+def test_every_task_says_how_it_is_retried_and_when_it_is_late(dag: DAG) -> None:
+    """Extract is tried four times, everything else twice, each within a timeout."""
+    for task in dag.tasks:
+        if task.task_type == "EmptyOperator":
+            continue
+        expected = 3 if task.task_id.startswith("extract.") else 1
+        assert (task.task_id, task.retries) == (task.task_id, expected)
+        assert task.retry_delay == timedelta(minutes=1)
+        assert task.retry_exponential_backoff == 2.0
+        assert task.execution_timeout is not None
+        assert task.execution_timeout <= timedelta(minutes=5)
+        assert task.retry_policy is not None
+
+
+def test_heavy_tasks_stand_in_their_pools(dag: DAG) -> None:
+    """One connection a task to the application's database; DuckDB work is bounded."""
+    pools = {task.task_id: task.pool for task in dag.tasks}
+    assert {pools[f"extract.extract_{name}"] for name in ("generations", "models")} == {"app_db"}
+    for task_id, pool in pools.items():
+        if ".gate_" in task_id or (".build_" in task_id and ".build_int_" not in task_id):
+            assert (task_id, pool) == (task_id, "duckdb")
+
+
+def test_every_bronze_table_is_extracted_then_gated(dag: DAG) -> None:
+    """Stage, gate, commit: the gate is what publishes."""
+    for contract in BRONZE:
+        gate = f"validate.gate_bronze_{contract.table}"
+        assert upstream(dag, gate) == {f"extract.extract_{contract.table}"}
+
+
+def test_every_model_is_followed_by_its_gate(dag: DAG) -> None:
+    """Each table with rules has one gate, and a model's gate waits for its model alone."""
+    gates = {task.task_id.rsplit(".", 1)[1] for task in dag.tasks if ".gate_" in task.task_id}
+    assert gates == {f"gate_{book.table.replace('.', '_')}" for book in rule_books()}
+    for gate in sorted(gates):
+        if not gate.startswith("gate_bronze_"):
+            model = gate.split("_", 2)[2]
+            assert upstream(dag, f"transform.{gate}") == {f"transform.build_{model}"}
+
+
+@pytest.mark.parametrize(
+    ("model", "waits_for"),
+    [
+        ("stg_app__generations", {"validate.gate_bronze_generations"}),
+        ("fct_generations", {"transform.gate_silver_stg_app__generations"}),
+        (
+            "agg_usage_daily",
+            {"transform.gate_gold_agg_provider_hourly", "transform.gate_gold_fct_generations"},
+        ),
+    ],
+)
+def test_a_model_waits_for_the_gates_of_what_it_reads_alone(
+    dag: DAG, model: str, waits_for: set[str]
+) -> None:
+    """No barrier between the layers."""
+    assert upstream(dag, f"transform.build_{model}") == waits_for
+
+
+def test_the_last_task_fails_with_what_it_waits_for(dag: DAG) -> None:
+    """A leaf that runs after failures would make the run a success."""
+    leaves = [task for task in dag.tasks if not task.downstream_task_ids]
+    assert [leaf.task_id for leaf in leaves] == ["report_run"]
+    assert {task.trigger_rule for task in dag.tasks} == {"all_success"}
+    assert upstream(dag, "report_run") == {
+        f"optimize.optimize_{layer}" for layer in ("bronze", "silver", "gold")
+    }
