@@ -75,7 +75,14 @@ def extract_api_logs() -> dict[str, Any]:
     """Stage the API's log lines of the window and the lookback before it."""
     from include.chimera.sources.api_logs import extract_api_logs as extract  # noqa: PLC0415 - heavy
 
-    return _counts(extract(get_settings().api_logs, run_of(get_current_context())))
+    context = get_current_context()
+    return _counts(
+        extract(
+            get_settings().api_logs,
+            run_of(context),
+            allow_shrink=bool(context["params"].get("allow_shrink")),
+        )
+    )
 
 
 @task(**EXTRACT)  # type: ignore[untyped-decorator]  # its types can't follow **

@@ -7,16 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from include.chimera.contracts import DEAD_LETTERS, QUALITY_RESULTS, WINDOW_LEDGER, Contract
+from include.chimera.contracts import (
+    BRONZE,
+    DEAD_LETTERS,
+    QUALITY_RESULTS,
+    WINDOW_LEDGER,
+    Contract,
+)
+from include.chimera.faults import fault_point
 from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.engine import connect, quote
+from include.chimera.lake.engine import connect, identifier, quote
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import metadata_of
 from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import PUBLICATION, REPORT, VERDICT, read_records, write_record
 from include.chimera.lake.tables import contract_table, folder_of, open_table, row_count
+from include.chimera.lake.verify import COUNTS, counts_by_attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from deltalake import DeltaTable
 
     from include.chimera.window import Run
@@ -25,11 +35,14 @@ if TYPE_CHECKING:
 def close_run(run: Run) -> dict[str, Any]:
     """Append the run's ledger and quality results, write its report, and return it.
 
-    Source of the counts: what each gate recorded when it published.
+    Source of the ledger's counts: the metadata of the run's own commits; of an attempt that had
+    nothing new to commit, what its gate recorded. Closing a run twice adds no second row.
     """
+    fault_point("ledger.start")
     publications, verdicts = read_records(run, PUBLICATION), read_records(run, VERDICT)
     now = datetime.now(UTC)
-    _append(WINDOW_LEDGER, _ledger_rows(run, publications, now), run)
+    _append(WINDOW_LEDGER, list(_ledger_rows(run, publications, now)), run)
+    fault_point("ledger.committed")
     _append(QUALITY_RESULTS, _quality_rows(run, verdicts, now), run)
     report = {
         "run_id": run.run_id,
@@ -45,24 +58,25 @@ def close_run(run: Run) -> dict[str, Any]:
 
 def _ledger_rows(
     run: Run, publications: dict[str, dict[str, Any]], now: datetime
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "run_id": run.run_id,
-            "correlation_id": run.correlation_id,
-            "table_name": table,
-            "window_start": run.window.start,
-            "window_end": run.window.end,
-            "rows_read": record["rows_read"],
-            "rows_published": record["rows_published"],
-            "rows_refused": record["rows_refused"],
-            "rows_duplicate": record["rows_duplicate"],
-            "table_version": record["version"],
-            "recorded_at": now,
-        }
-        for table, record in publications.items()
-        if table.startswith("bronze.")
-    ]
+) -> Iterator[dict[str, Any]]:
+    for contract in BRONZE:
+        table = open_table(contract.name)
+        found = {} if table is None else counts_by_attempt(table, run)
+        record = publications.get(contract.name)
+        if record is not None:
+            found.setdefault(record["token"], record)
+        for token, counts in found.items():
+            yield {
+                "run_id": run.run_id,
+                "correlation_id": run.correlation_id,
+                "table_name": contract.name,
+                "window_start": run.window.start,
+                "window_end": run.window.end,
+                **{name: counts[name] for name in COUNTS},
+                "table_version": counts["version"],
+                "attempt_token": token,
+                "recorded_at": now,
+            }
 
 
 def _quality_rows(
@@ -90,8 +104,12 @@ def _append(contract: Contract, rows: list[dict[str, Any]], run: Run) -> None:
     with connect() as connection:
         connection.register("batch", batch)
 
-        def decide(_: DeltaTable) -> Change:
-            files = write_files(connection, "from batch", folder_of(contract.name), contract.schema)
+        def decide(table: DeltaTable) -> Change | None:
+            key = ", ".join(identifier(name) for name in contract.key)
+            new = f"from batch anti join ({scan(table, contract.name)}) using ({key})"
+            files = write_files(connection, new, folder_of(contract.name), contract.schema)
+            if not files:
+                return None
             return Change(files, metadata={**run_metadata(run), **metadata_of((), ())})
 
         commit(contract.name, lambda: contract_table(contract.name), decide)
@@ -99,10 +117,9 @@ def _append(contract: Contract, rows: list[dict[str, Any]], run: Run) -> None:
 
 def _table_report(record: dict[str, Any]) -> dict[str, Any]:
     table = open_table(record["table"])
-    keys = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
     return {
         "table": record["table"],
-        **{key: record[key] for key in keys},
+        **{key: record[key] for key in COUNTS},
         "rows_total": row_count(table) if table else 0,
         "version": record["version"],
     }

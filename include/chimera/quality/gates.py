@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import GateFailedError, StageMissingError
+from include.chimera.faults import fault_point
 from include.chimera.lake.builds import commit_build, staged_columns, staged_folder
 from include.chimera.lake.engine import connect
-from include.chimera.lake.letters import append_letters, letters_query
-from include.chimera.lake.publish import Publication, Publisher
+from include.chimera.lake.publish import Publication
 from include.chimera.lake.relations import read_files
 from include.chimera.lake.stage import (
     PUBLICATION,
@@ -20,10 +20,11 @@ from include.chimera.lake.stage import (
     load_build,
     write_record,
 )
-from include.chimera.lake.staging import staged_refusals, staged_rows
+from include.chimera.lake.staging import check_files, rows_of
 from include.chimera.quality.gate import GatedCheckpoint, Verdict, gate_database, gx_context
+from include.chimera.quality.publish import publish_rows
 from include.chimera.quality.rules import RuleBook, rule_book
-from include.chimera.quality.split import bad_rows, good_rows
+from include.chimera.quality.split import bad_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from great_expectations.data_context import FileDataContext
 
+    from include.chimera.lake.stage import Batch
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Gate:
         book: The table's rules.
         rows: Query of the staged rows.
         database: The file that GX reads.
+        batch: Bronze's staged attempt, the same one from the first rule to the commit.
     """
 
     table: str
@@ -56,6 +59,7 @@ class Gate:
     book: RuleBook
     rows: str
     database: Path
+    batch: Batch | None = None
     checked: GatedCheckpoint | None = None
 
     def context(self) -> FileDataContext:
@@ -64,8 +68,9 @@ class Gate:
 
     def checkpoint(self, context: FileDataContext) -> GatedCheckpoint:
         """Return the table's checkpoint; the rows that the split will refuse are counted first."""
-        refused = self._count(bad_rows(self.table, self.rows)) if self.book.splits_rows else 0
-        unparsed = load_batch(self.run, self.table).rows_unparsed if self.book.splits_rows else 0
+        fault_point("audit.start")
+        refused = self._count(bad_rows(self.table, self.rows)) if self.batch else 0
+        unparsed = self.batch.rows_unparsed if self.batch else 0
         self.checked = GatedCheckpoint(
             context.checkpoints.get(self.table),
             self.table,
@@ -101,26 +106,13 @@ class Gate:
                 "that staged them",
             )
         publication = (
-            self._publish_rows(verdict) if self.book.splits_rows else self._publish_build()
+            publish_rows(self.connection, self.batch, self.run, verdict.rows_refused)
+            if self.batch
+            else self._publish_build()
         )
         write_record(self.run, self.table, PUBLICATION, asdict(publication))
+        fault_point("publish.recorded")
         logger.info("gate of %s: %s, %s", self.table, verdict.outcome, publication)
-
-    def _publish_rows(self, verdict: Verdict) -> Publication:
-        """Append the refused records to the dead letters, then commit the good rows."""
-        for stage, records in (
-            ("extract", staged_refusals(self.run, self.table)),
-            ("gate", bad_rows(self.table, self.rows)),
-        ):
-            letters = letters_query(records, self.table, stage, self.run)
-            append_letters(self.connection, letters, self.run)
-        publisher = Publisher(
-            self.connection,
-            load_batch(self.run, self.table),
-            good_rows(self.table, self.rows),
-            self.run,
-        )
-        return publisher.publish(verdict.rows_refused)
 
     def _publish_build(self) -> Publication:
         build = load_build(self.run, self.table)
@@ -139,14 +131,17 @@ def open_gate(table: str, run: Run) -> Iterator[Gate]:
 
     Raises:
         StageMissingError: Nothing was staged.
+        StageDamagedError: A staged file is not the one in its manifest.
         ConfigurationError: The table has no rules.
     """
-    book = rule_book(table)
+    book, batch = rule_book(table), None
     if book.splits_rows:
-        rows = staged_rows(run, table)
+        batch = load_batch(run, table)
+        check_files(run, batch)
+        rows = rows_of(run, batch)
     else:
         build = load_build(run, table)
         paths = [file.path for file in build.files]
         rows = read_files(staged_folder(build), paths, staged_columns(build))
     with connect() as connection, gate_database(rows) as database:
-        yield Gate(table, run, connection, book, rows, database)
+        yield Gate(table, run, connection, book, rows, database, batch)

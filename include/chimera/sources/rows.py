@@ -1,0 +1,110 @@
+"""SQL that reads rows of a contract from PostgreSQL and gives them the contract's types.
+
+PostgreSQL's own predicates find the values that the lake's types can't hold, so that such a row
+becomes a dead letter instead of a rounded number or a failed batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from include.chimera.contracts import IS_DELETED, PARTITION, ROW_HASH
+from include.chimera.lake.engine import duckdb_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.chimera.contracts import Contract
+
+# A refused row without a usable creation time stands in this hour of the dead letters.
+_NO_HOUR = "19700101T00"
+
+
+def selection(contract: Contract, present: list[str]) -> str:
+    """Return the PostgreSQL query of the contract's columns; what the source lacks is null.
+
+    What Arrow has no type for (uuid, numeric) travels as text.
+    """
+    return f"select {', '.join(_expressions(contract, present))} from app.{contract.table}"
+
+
+def _expressions(contract: Contract, present: list[str]) -> Iterator[str]:
+    for name in contract.source_columns:
+        kind = contract.schema.field(name).type
+        if name not in present:
+            yield f"null::text as {name}"
+        elif pa.types.is_string(kind) or pa.types.is_decimal(kind):
+            yield f"{name}::text as {name}"
+        else:
+            yield name
+
+
+def typed(contract: Contract) -> str:
+    """Return the DuckDB query that gives the rows of `source` the contract's types and lineage."""
+    columns = ", ".join(
+        f"cast({name} as {duckdb_type(contract.schema.field(name).type)}) as {name}"
+        for name in contract.source_columns
+    )
+    return with_lineage(contract, f"select {columns} from source")
+
+
+def with_lineage(contract: Contract, rows: str, *, deleted: bool = False) -> str:
+    """Return the query that adds the lineage columns to rows of the contract's own columns."""
+    names = contract.source_columns
+    fields = [f"{name} := {name}" for name in names]
+    lineage = ""
+    if IS_DELETED in contract.schema.names:
+        fields += [f"{IS_DELETED} := true"] if deleted else []
+        lineage = f", {str(deleted).lower()} as {IS_DELETED}"
+    if contract.partition_by:
+        lineage += f", strftime(updated_at, '%Y%m%dT%H') as {PARTITION}"
+    return (
+        f"select {', '.join(names)}, "
+        f"md5(cast(to_json(struct_pack({', '.join(fields)})) as varchar)) as {ROW_HASH}{lineage} "
+        f"from ({rows})"
+    )
+
+
+def invisible() -> str:
+    """Return the PostgreSQL predicate of rows that no window can see; an index answers it."""
+    return "(updated_at is null or updated_at in ('infinity', '-infinity'))"
+
+
+def unfit(contract: Contract, present: list[str]) -> str:
+    """Return the PostgreSQL predicate of rows with a value that the contract's type can't hold."""
+    found = [predicate for _, predicate in _misfits(contract, present)]
+    return " or ".join(f"coalesce({predicate}, false)" for predicate in found) or "false"
+
+
+def _misfits(contract: Contract, present: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield, by reason, what PostgreSQL can store and the lake can't."""
+    for name in contract.source_columns:
+        kind = contract.schema.field(name).type
+        if name not in present:
+            continue
+        if pa.types.is_timestamp(kind):
+            low, high = "'0001-01-02 00:00:00+00'", "'9999-12-31 00:00:00+00'"
+            yield f"{name}_out_of_range", f"{name} < {low} or {name} >= {high}"
+        elif pa.types.is_decimal(kind):
+            too_large = f"abs({name}) >= 1e{kind.precision - kind.scale}"
+            too_fine = f"{name} <> round({name}, {kind.scale})"
+            yield f"{name}_not_representable", f"{name} = 'NaN' or {too_large} or {too_fine}"
+
+
+def refusals(contract: Contract, present: list[str], condition: str) -> str:
+    """Return the PostgreSQL query of refused records: reason, coordinates, payload, hour."""
+    cases = [("updated_at_null", "updated_at is null"), *_misfits(contract, present)]
+    reasons = " ".join(f"when {predicate} then '{reason}'" for reason, predicate in cases)
+    keys = ", ".join(f"'{name}', {name}" for name in contract.key)
+    event = contract.event_time or "updated_at"
+    hour = f"to_char({event} at time zone 'UTC', 'YYYYMMDD\"T\"HH24')"
+    fits = f"{event} >= '0001-01-02 00:00:00+00' and {event} < '9999-12-31 00:00:00+00'"
+    return (
+        f"select case {reasons} end as reason, json_build_object({keys})::text as coordinates, "
+        f"convert_to(row_to_json(source)::text, 'UTF8') as payload, "
+        f"case when {fits} then {hour} else '{_NO_HOUR}' end as {PARTITION} "
+        f"from (select {', '.join(present)} from app.{contract.table}) as source "
+        f"where {condition}"
+    )
