@@ -1,0 +1,47 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='replace_window',
+    partition_by='_window_hour',
+) }}
+
+with source as (
+
+    select * from {{ source('bronze', 'api_logs') }}
+    {% if is_incremental() %}
+        where {{ touched('_window_hour') }}
+    {% endif %}
+
+),
+
+renamed as (
+
+    select
+        -- ids
+        md5(concat_ws('|', _file, _offset, _line_hash)) as log_line_id,
+        request_id,
+        user_id,
+
+        -- strings
+        level as log_level,
+        method as http_method,
+        path,
+        message,
+
+        -- numerics
+        status_code,
+        duration_ms,
+        response_bytes,
+
+        -- timestamps
+        timestamp as logged_at,
+
+        -- lineage
+        _file,
+        _offset,
+        _line_hash,
+        _window_hour
+    from source
+
+)
+
+select * from renamed
