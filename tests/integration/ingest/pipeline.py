@@ -41,17 +41,30 @@ def create_schema(server):
     )
 
 
-def insert(server, number, updated, *, created=None, status="succeeded", cost="0.5"):
+def insert(server, number, updated, **values):
     """Insert or replace the generation with this number, or give the statement's text."""
+    created, status, cost = (
+        values.get(name, default)
+        for name, default in (("created", updated), ("status", "succeeded"), ("cost", "0.5"))
+    )
     sql = (
         "insert into app.generations (generation_id, created_at, updated_at, status, cost_usd) "
-        f"values ('{key(number)}', {created or updated}, {updated}, '{status}', {cost}) "
+        f"values ('{key(number)}', {created}, {updated}, '{status}', {cost}) "
         "on conflict (generation_id) do update set updated_at = excluded.updated_at, "
         "status = excluded.status, cost_usd = excluded.cost_usd"
     )
     if server is not None:
         server.execute(sql)
     return sql
+
+
+def many(hours, count):
+    """Return the statement that inserts so many generations, a millisecond apart."""
+    return (
+        "insert into app.generations select gen_random_uuid(), m, m, md5(n::text), md5(n::text), "
+        "md5(n::text), 'p', 'm', n, n, n, n, 'succeeded', null, null, 0.1 from (select n, "
+        f"{at(hours)} + n * interval '1 ms' as m from generate_series(1, {count}) as n) as t"
+    )
 
 
 def key(number):

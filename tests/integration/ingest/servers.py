@@ -32,7 +32,7 @@ def _identity():
 
 
 def _folder(prefix):
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # noqa: S108 - short socket paths
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # short: a socket path is bounded
     identity = _identity()
     if identity:
         os.chown(folder, identity["user"], identity["group"])

@@ -88,9 +88,11 @@ def test_a_prepared_transaction_holds_the_bound_back(server, uri):
         server.execute("commit prepared 'slow'")
 
 
-def test_a_role_that_sees_no_other_sessions_reads_behind_a_fixed_lag(server, uri, caplog):
+def test_a_role_that_sees_no_other_sessions_reads_behind_a_fixed_lag(server, caplog):
     server.execute(
-        "drop role if exists reader", "create role reader login", "grant usage on schema app to reader"
+        "drop role if exists reader",
+        "create role reader login",
+        "grant usage on schema app to reader",
     )
     server.execute("grant select on all tables in schema app to reader")
     with caplog.at_level(logging.WARNING), snapshot(server.uri("reader")) as source:
@@ -129,7 +131,7 @@ def settings_seen(uri):
         return reader.read_all()["value"].to_pylist()
 
 
-def test_the_session_is_read_only_bounded_and_named(server, uri):
+def test_the_session_is_read_only_bounded_and_named(uri):
     expected = ["on", "4min", "chimera_extract", "UTC", "repeatable read"]
     assert settings_seen(uri) == expected
 
@@ -206,7 +208,7 @@ def test_a_change_that_can_be_lived_with_is_a_warning(server, uri, caplog):
     assert rows(columns="error_code") == [(None,)]
 
 
-def test_the_watermark_only_advances_and_a_backfill_leaves_it(server, uri):
+def test_the_watermark_only_advances_and_a_backfill_leaves_it(uri):
     ingest(uri, run_of(3))
     mark = watermark()
     ingest(uri, run_of(1))
