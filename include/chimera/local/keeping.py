@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from include.chimera.local.layout import Layout
 
 _STOP_SECONDS = 30.0
+_LOCK_SECONDS = 3.0
 
 
 class StateLock:
@@ -44,16 +45,25 @@ class StateLock:
     def __init__(self, layout: Layout) -> None:
         layout.root.mkdir(parents=True, exist_ok=True)
         self.descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        # A stack that was killed a moment ago may hold it until its last process is gone.
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not self._is_taken():
+            if time.monotonic() > deadline:
+                os.close(self.descriptor)
+                raise TerminalError(
+                    expected="no other stack on this state folder",
+                    came="one that runs",
+                    where=str(layout.root),
+                    remedy="`make down` stops it; `make status` shows it",
+                )
+            time.sleep(0.1)
+
+    def _is_taken(self) -> bool:
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self.descriptor)
-            raise TerminalError(
-                expected="no other stack on this state folder",
-                came="one that runs",
-                where=str(layout.root),
-                remedy="`make down` stops it; `make status` shows it",
-            ) from None
+            return False
+        return True
 
     def release(self) -> None:
         """Give up this process's hold."""
@@ -101,7 +111,7 @@ class KeeperLine:
         requests, self._requests = os.pipe()
         with layout.server_log("keeper").open("ab") as log:
             self._popen = subprocess.Popen(  # noqa: S603  # our own file
-                [sys.executable, "-P", keeper.__file__],
+                [sys.executable, "-m", keeper.__name__, str(layout.root)],
                 env={"PATH": os.defpath, MARK: str(layout.root)},
                 cwd=PROJECT,
                 stdin=requests,
@@ -111,7 +121,8 @@ class KeeperLine:
                 pass_fds=[lock.descriptor],
             )
         os.close(requests)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -124,8 +135,9 @@ class KeeperLine:
         return dict(self._pids)
 
     def _listen(self) -> None:
-        for line in self._popen.stdout or ():
-            self._events.put(json.loads(line))
+        with self._popen:  # waits for the keeper, too
+            for line in self._popen.stdout or ():
+                self._events.put(json.loads(line))
         self._events.put(None)
 
     def _take(self, seconds: float) -> None:
@@ -226,11 +238,10 @@ class KeeperLine:
             return
         self._is_closed = True
         os.close(self._requests)
-        try:
-            self._popen.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        self._listener.join(_STOP_SECONDS)
+        if self._listener.is_alive():
             self._popen.kill()
-            self._popen.wait()
+            self._listener.join()
 
     def processes(self) -> list[psutil.Process]:
         """Return the keeper and everything below it."""

@@ -21,7 +21,7 @@ from include.chimera.lake.stage import (
     write_record,
 )
 from include.chimera.lake.staging import check_files, rows_of
-from include.chimera.quality.gate import GatedCheckpoint, Verdict, gate_database, gx_context
+from include.chimera.quality.gate import GatedCheckpoint, gate_database, gx_context
 from include.chimera.quality.publish import publish_rows
 from include.chimera.quality.rules import RuleBook, rule_book
 from include.chimera.quality.split import bad_rows

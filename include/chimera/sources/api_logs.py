@@ -91,7 +91,8 @@ class _Reader:
     def rows(self) -> Iterator[dict[str, object]]:
         """Yield the rows of the event hours [window start - lookback, window end)."""
         wanted = set(self.window.widened(hours_before=self.lookback).labels())
-        for hour in self.window.widened(self.lookback, self.lookback).hours():
+        # A file may hold lines of the hours on both sides, also of the first hour wanted.
+        for hour in self.window.widened(2 * self.lookback, self.lookback).hours():
             label = hour_label(hour.start)
             near = set(hour.widened(self.lookback, self.lookback).labels())
             for name, line in self._lines(hour):

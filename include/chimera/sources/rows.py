@@ -12,14 +12,12 @@ import pyarrow as pa
 
 from include.chimera.contracts import IS_DELETED, PARTITION, ROW_HASH
 from include.chimera.lake.engine import duckdb_type
+from include.chimera.lake.letters import UNKNOWN_HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from include.chimera.contracts import Contract
-
-# A refused row without a usable creation time stands in this hour of the dead letters.
-_NO_HOUR = "19700101T00"
 
 
 def selection(contract: Contract, present: list[str]) -> str:
@@ -104,7 +102,7 @@ def refusals(contract: Contract, present: list[str], condition: str) -> str:
     return (
         f"select case {reasons} end as reason, json_build_object({keys})::text as coordinates, "
         f"convert_to(row_to_json(source)::text, 'UTF8') as payload, "
-        f"case when {fits} then {hour} else '{_NO_HOUR}' end as {PARTITION} "
+        f"case when {fits} then {hour} else '{UNKNOWN_HOUR}' end as {PARTITION} "
         f"from (select {', '.join(present)} from app.{contract.table}) as source "
         f"where {condition}"
     )
