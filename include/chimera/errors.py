@@ -51,6 +51,10 @@ class CommitConflictError(RetryableError):
     """Another writer committed to the same table first, again and again."""
 
 
+class GateOutageError(RetryableError):
+    """A gate could not judge: DuckDB or its storage failed, not the rows."""
+
+
 class ContractError(DataFaultError):
     """A source's or a model's columns are not the contract's."""
 
@@ -65,6 +69,10 @@ class CountError(DataFaultError):
 
 class StageMissingError(TerminalError):
     """A gate found no staged files of its run."""
+
+
+class NothingToAcceptError(TerminalError):
+    """A person named a gate that did not fail, or a run that is not there."""
 
 
 class GateFailedError(TerminalError):

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 from include.chimera.paths import GX_PROJECT
-from include.chimera.quality.rules import Rule, RuleBook, rule_books
+from include.chimera.quality.checks import CHECKS
+from include.chimera.quality.rules import rule_books
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from include.chimera.quality.rules import Rule, RuleBook
+
 DATASOURCE, ASSET, BATCH = "gate", "batch", "whole"
 GX_VERSION = "1.24.1"
+_COMPILED = ("expectations", "validation_definitions", "checkpoints")
 
 
 def stable_id(*names: str) -> str:
@@ -27,62 +31,24 @@ def stable_id(*names: str) -> str:
 
 def expectation(table: str, rule: Rule) -> dict[str, Any]:
     """Return the GX configuration of a rule."""
-    kind, kwargs = _TYPES[rule.check](rule)
+    kind, kwargs = CHECKS[rule.check].compile(rule)
     if rule.is_row_rule and rule.mostly < 1:
         kwargs["mostly"] = rule.mostly
     return {
         "type": kind,
         "id": stable_id(table, rule.rule_id),
         "kwargs": kwargs,
-        "meta": {"rule_id": rule.rule_id, "owner": rule.owner, "remedy": rule.remedy},
+        "meta": {
+            "rule_id": rule.rule_id,
+            "check": rule.check,
+            "columns": list(rule.columns) if rule.check not in ("columns", "types") else [],
+            "owner": rule.owner,
+            "remedy": rule.remedy,
+            "is_public": rule.is_public,
+        },
         "notes": rule.note,
         "severity": rule.severity,
     }
-
-
-def _bounds(rule: Rule) -> dict[str, Any]:
-    return {f"{name}_value": rule.bounds[name] for name in ("min", "max") if name in rule.bounds}
-
-
-def _unique(rule: Rule) -> tuple[str, dict[str, Any]]:
-    if len(rule.columns) == 1:
-        return "expect_column_values_to_be_unique", {"column": rule.columns[0]}
-    return "expect_compound_columns_to_be_unique", {"column_list": list(rule.columns)}
-
-
-_TYPES: dict[str, Any] = {
-    "not_null": lambda rule: (
-        "expect_column_values_to_not_be_null",
-        {"column": rule.columns[0]},
-    ),
-    "between": lambda rule: (
-        "expect_column_values_to_be_between",
-        {"column": rule.columns[0], **_bounds(rule)},
-    ),
-    "in_set": lambda rule: (
-        "expect_column_values_to_be_in_set",
-        {"column": rule.columns[0], "value_set": rule.bounds["values"]},
-    ),
-    "matches": lambda rule: (
-        "expect_column_values_to_match_regex",
-        {"column": rule.columns[0], "regex": rule.bounds["regex"]},
-    ),
-    "at_least": lambda rule: (
-        "expect_column_pair_values_a_to_be_greater_than_b",
-        {
-            "column_A": rule.columns[0],
-            "column_B": rule.columns[1],
-            "or_equal": True,
-            "ignore_row_if": "either_value_is_missing",
-        },
-    ),
-    "unique": _unique,
-    "row_count": lambda rule: ("expect_table_row_count_to_be_between", _bounds(rule)),
-    "columns": lambda rule: (
-        "expect_table_columns_to_match_set",
-        {"column_set": list(rule.columns), "exact_match": True},
-    ),
-}
 
 
 def documents(book: RuleBook) -> dict[str, dict[str, Any]]:
@@ -116,24 +82,29 @@ def documents(book: RuleBook) -> dict[str, dict[str, Any]]:
     }
 
 
-def drift(project: Path = GX_PROJECT) -> dict[Path, str]:
-    """Return the files that differ from the rules, with the text that they should have."""
+def drift(project: Path = GX_PROJECT) -> dict[Path, str | None]:
+    """Return the files that differ from the rules, with the text they should have (None: gone)."""
     wanted = {
         project / path: json.dumps(document, indent=2) + "\n"
         for book in rule_books()
         for path, document in documents(book).items()
     }
-    return {
-        path: text
-        for path, text in wanted.items()
-        if not path.is_file() or path.read_text() != text
-    }
+    kept = [path for folder in _COMPILED for path in (project / folder).rglob("*.json")]
+    changed = {path: text for path, text in wanted.items() if _text(path) != text}
+    return {**changed, **{path: None for path in kept if path not in wanted}}
 
 
 def write_suites() -> list[Path]:
     """Write what differs from the rules; return the files written."""
     changed = drift()
     for path, text in changed.items():
+        if text is None:
+            path.unlink()
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return list(changed)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None
