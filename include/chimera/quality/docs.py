@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from include.chimera.quality.gate import GatedCheckpoint
 
 RESULTS_PER_SUITE = 24
+_NOT_RAISED = {
+    "raised_exception": False,
+    "exception_message": None,
+    "exception_traceback": None,
+}
 _KEPT = (
     "element_count",
     "missing_count",
@@ -46,7 +51,7 @@ def keep_result(checked: GatedCheckpoint) -> None:
         for item in document["results"]:
             found = item["result"]
             item["result"] = {name: found[name] for name in _KEPT if name in found}
-            item["exception_info"] = {"raised_exception": False}
+            item["exception_info"] = _NOT_RAISED
         name = key.to_tuple()  # type: ignore[no-untyped-call]  # GX
         path = results_folder().joinpath(*name).with_suffix(".json")
         path.parent.mkdir(parents=True, exist_ok=True)
