@@ -9,7 +9,7 @@ OWNED := exec $(PY) -m include.chimera
 PYTEST := exec $(PY) include/chimera/local/launch.py --die-with-parent 15 -- $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down status test test-unit test-long check lock clean manifest setup
+.PHONY: help run up down status sample suites docs test test-unit test-long check lock clean manifest setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ down: setup ## Stop everything
 	@$(OWNED) down
 
 status: setup ## Show what is running, where, and the UI's passwords
-	@$(OWNED) status
+	@$(PY) -m include.chimera status || :
 
 test: setup manifest ## Run every test that a change must pass
 	@$(PYTEST) -m "not long" tests/unit tests/dags tests/integration tests/e2e
@@ -42,6 +42,15 @@ check: setup ## Check style, types, imports, SQL and YAML
 	.venv/bin/lint-imports
 	$(PY) -m sqlfluff lint include/dbt
 	$(PY) -m yamllint --strict .
+
+sample: setup ## Fill the lake's bronze with one hour, without Airflow (for dbt developers)
+	@$(OWNED) sample
+
+suites: setup ## Compile the GX suites from include/gx/rules
+	@$(PY) -m include.chimera suites
+
+docs: setup ## Write the generated pages of docs/ anew
+	@$(PY) scripts/generate_docs.py
 
 lock: ## Write constraints.txt anew from the requirements (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

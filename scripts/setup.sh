@@ -102,7 +102,7 @@ no_python() {
 explain() { # after a failed step: the end of its output, and what is most likely wrong
     step=$1
     tail -n 15 "$log" >&2
-    if grep -qiE 'name resolution|not known|unreachable|refused|timed out|dns error|max retries|failed to fetch|connection broken|proxy' "$log"; then
+    if grep -qiE 'name resolution|not known|unreachable|refused|timed out|dns error|max retries|failed to fetch|connection broken|proxy|from versions: none' "$log"; then
         fail "$step failed: PyPI did not answer" \
             "Set-up downloads about 300 MB from the Python package index." \
             "Check the network, or point pip (PIP_INDEX_URL) or uv (UV_INDEX_URL) to a mirror."

@@ -76,6 +76,24 @@ def status() -> None:
 
 
 @app.command()
+def sample() -> None:
+    """Fill the lake's bronze with one hour of the sample application, without Airflow."""
+    from include.chimera.local.interruption import interruptible
+    from include.chimera.local.small_lake import fill_bronze
+
+    with interruptible(None):
+        fill_bronze(get_settings())
+
+
+@app.command()
+def suites() -> None:
+    """Compile the GX suites from their rules."""
+    from include.chimera.quality.suites import write_suites
+
+    typer.echo(f"wrote {len(write_suites())} files")
+
+
+@app.command()
 def manifest() -> None:
     """Build dbt's manifest for Cosmos, if the dbt project has changed."""
     from include.chimera.local.manifest import build_manifest

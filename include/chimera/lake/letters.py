@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 PAYLOAD_BYTES = 64 * 1024
+# Delta takes an empty partition value for null, and a null in a required column makes the whole
+# table unreadable (measured with delta-rs 1.6.3).
+UNKNOWN_HOUR = "19700101T00"
 
 
 def letters_query(records: str, source: str, stage: str, run: Run) -> str:
@@ -30,7 +33,7 @@ def letters_query(records: str, source: str, stage: str, run: Run) -> str:
 
     Args:
         records: Query with the columns reason and coordinates (text), payload (bytes) and
-            `_window_hour`.
+            `_window_hour` (null or empty where the record belongs to no hour).
         source: Bronze table that the records were meant for.
         stage: `extract` or `gate`.
         run: The run that refused them.
@@ -48,7 +51,7 @@ def letters_query(records: str, source: str, stage: str, run: Run) -> str:
             octet_length(payload) as payload_bytes,
             {quote(run.run_id)} as run_id,
             {quote(run.correlation_id)} as correlation_id,
-            {PARTITION}
+            coalesce(nullif({PARTITION}, ''), {quote(UNKNOWN_HOUR)}) as {PARTITION}
         from ({records})
     """
 

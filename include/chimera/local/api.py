@@ -104,7 +104,7 @@ class AirflowApi:
     def is_up(self) -> bool:
         """Tell whether the server answers."""
         try:
-            return self._client.get("/api/v2/version", timeout=2.0).status_code == httpx.codes.OK
+            return self._client.get("/api/v2/version", timeout=5.0).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 

@@ -101,11 +101,11 @@ def status(settings: Settings) -> bool:
 
 def _show_servers(console: Console, running: StackFile, layout: Layout) -> None:
     alive = {name for name, pid in running.pids.items() if psutil.pid_exists(pid)}
-    for name in running.pids:
-        state = "runs" if name in alive else "HAS ENDED"
-        console.print(f"{name:<16} {state}, log {layout.server_log(name)}", soft_wrap=True)
     api = AirflowApi(running.url, "admin", keep_passwords(layout)["admin"])
     health = api.health() if api.is_up() else {}
     api.close()
-    for component, told in health.items():
-        console.print(f"{component:<16} {told['status'] or 'not started'}")
+    for name in running.pids:
+        told = health.get(name.replace("-", "_"), {}).get("status")
+        state = "runs" if name in alive else f"HAS ENDED: see {layout.server_log(name)}"
+        console.print(f"{name:<16} {state}{f', {told}' if told else ''}", soft_wrap=True)
+    console.print(f"{'logs':<16} {layout.logs}", markup=False, soft_wrap=True)

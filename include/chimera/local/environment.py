@@ -153,7 +153,11 @@ def _process_variables(inherited: Mapping[str, str]) -> dict[str, str]:
 
 def _airflow(plan: Plan) -> dict[str, str]:
     """Airflow's settings as SECTION__KEY, without secrets."""
-    postgres = Postgres(plan.layout)
+    return {**_core(plan), **_components(plan)}
+
+
+def _core(plan: Plan) -> dict[str, str]:
+    """Settings that every component reads."""
     return {
         "CORE__DAGS_FOLDER": str(plan.dags_folder),
         "CORE__PLUGINS_FOLDER": str(plan.plugins_folder),
@@ -170,6 +174,13 @@ def _airflow(plan: Plan) -> dict[str, str]:
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(plan.layout.passwords),
         "CORE__EXECUTION_API_SERVER_URL": f"{plan.url}/execution/",
+    }
+
+
+def _components(plan: Plan) -> dict[str, str]:
+    """Settings of the database, the API server, the DAG processor, the scheduler and the logs."""
+    postgres = Postgres(plan.layout)
+    return {
         "DATABASE__SQL_ALCHEMY_CONN": postgres.uri(AIRFLOW_DATABASE, "psycopg2"),
         "DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.uri(AIRFLOW_DATABASE, "asyncpg"),
         "API__HOST": "127.0.0.1",

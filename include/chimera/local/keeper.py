@@ -1,17 +1,19 @@
 """The keeper: the parent of every server of a stack, and nothing else.
 
-`python keeper.py` reads one request per line of JSON from standard input and writes one event per
-line to standard output. Its standard input is a pipe that only the supervisor holds: when the
-supervisor ends, however it ends, the pipe ends too, and the keeper stops all servers and leaves.
-After a `detach` it stays until it gets SIGTERM. On Linux it adopts orphans of its servers, so that
-the tree below it is always the whole stack, and servers get a signal if the keeper is killed.
+`python -m include.chimera.local.keeper STATE` reads one request per line of JSON from standard
+input and writes one event per line to standard output. Its standard input is a pipe that only the
+supervisor holds: when the supervisor ends, however it ends, the pipe ends too, and the keeper stops
+all servers and leaves. After a `detach` it stays until it gets SIGTERM. On Linux it adopts orphans
+of its servers, so that the tree below it is always the whole stack, and servers get a signal if the
+keeper is killed.
 
     {"do": "start", "name": …, "argv": […], "env": {…}, "cwd": …, "log": …, "prefix": […],
      "stop_signal": 15, "last": false}
     {"do": "detach"}
     {"event": "started", "name": …, "pid": …}      {"event": "exited", "name": …, "code": …}
 
-It imports psutil and the standard library only, to stay small.
+A guard, forked at the start, does nothing but wait for the keeper's end: if that comes by SIGKILL,
+the guard ends what the keeper left. What is imported here is light, so that both stay small.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from include.chimera.local.layout import Layout
+from include.chimera.local.processes import sweep
 
 _PR_SET_CHILD_SUBREAPER = 36  # Source: linux/prctl.h
 _TICK_SECONDS = 0.2
@@ -57,8 +62,10 @@ class _Server:
 class Keeper:
     """Starts, reaps and stops servers."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
         self._servers: dict[str, _Server] = {}
+        self._spared: set[int] = set()
         self._pending = b""
         self._is_detached = False
         self._is_asked_to_stop = False
@@ -67,6 +74,8 @@ class Keeper:
         """Serve requests until the pipe ends or SIGTERM comes, then stop everything."""
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        guard = Guard(self._layout)
+        self._spared = {guard.pid}
         signal.signal(signal.SIGTERM, self._ask_to_stop)
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # a terminal's; the pipe tells us instead
@@ -75,6 +84,9 @@ class Keeper:
                 self._reap()
         finally:
             self._stop()
+            self._layout.remove_socket_dir()
+            guard.dismiss()
+            self._tell(event="stopped")
 
     def _ask_to_stop(self, *_: object) -> None:
         self._is_asked_to_stop = True
@@ -147,9 +159,7 @@ class Keeper:
             for seconds in _PATIENCE_SECONDS:
                 self._signal(group)
                 self._wait(group, seconds)
-            spared = {} if last else self._tree_of_the_last()
-            self._kill(spared)
-        self._tell(event="stopped")
+            self._kill(self._spared if last else self._spared | self._tree_of_the_last())
 
     def _signal(self, servers: list[_Server]) -> None:
         for server in servers:
@@ -163,18 +173,17 @@ class Keeper:
             time.sleep(_TICK_SECONDS / 4)
             self._reap()
 
-    def _tree_of_the_last(self) -> dict[int, None]:
+    def _tree_of_the_last(self) -> set[int]:
         """Return the pids of those that are stopped last, and of their children."""
-        pids: dict[int, None] = {}
+        pids: set[int] = set()
         for server in self._servers.values():
             if server.last and server.code is None:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process = psutil.Process(server.popen.pid)
-                    pids |= dict.fromkeys([p.pid for p in process.children(recursive=True)])
-                    pids[process.pid] = None
+                    pids |= {process.pid, *(p.pid for p in process.children(recursive=True))}
         return pids
 
-    def _kill(self, spared: dict[int, None]) -> None:
+    def _kill(self, spared: set[int]) -> None:
         """Kill what is left below the keeper, until nothing is."""
         deadline = time.monotonic() + _KILL_SECONDS
         while time.monotonic() < deadline:
@@ -188,5 +197,38 @@ class Keeper:
             time.sleep(_TICK_SECONDS / 4)
 
 
+class Guard:
+    """A child of the keeper that cleans up if the keeper is killed.
+
+    It inherits the lock on the state folder, so nobody else starts there before it is done.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        waiting, self._line = os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(waiting)
+            return
+        try:
+            os.close(self._line)
+            self._wait(waiting, layout)
+        finally:
+            os._exit(0)
+
+    def _wait(self, waiting: int, layout: Layout) -> None:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1):  # held open, they would hide the keeper's end
+            os.dup2(null, descriptor)
+        if not os.read(waiting, 1):
+            sweep(layout)
+
+    def dismiss(self) -> None:
+        """Tell the guard that all is in order, and wait for its end."""
+        os.write(self._line, b".")
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
 if __name__ == "__main__":
-    Keeper().run()
+    Keeper(Layout(Path(sys.argv[1]))).run()

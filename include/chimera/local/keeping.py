@@ -101,7 +101,7 @@ class KeeperLine:
         requests, self._requests = os.pipe()
         with layout.server_log("keeper").open("ab") as log:
             self._popen = subprocess.Popen(  # noqa: S603  # our own file
-                [sys.executable, "-P", keeper.__file__],
+                [sys.executable, "-m", keeper.__name__, str(layout.root)],
                 env={"PATH": os.defpath, MARK: str(layout.root)},
                 cwd=PROJECT,
                 stdin=requests,
@@ -111,7 +111,8 @@ class KeeperLine:
                 pass_fds=[lock.descriptor],
             )
         os.close(requests)
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -124,8 +125,9 @@ class KeeperLine:
         return dict(self._pids)
 
     def _listen(self) -> None:
-        for line in self._popen.stdout or ():
-            self._events.put(json.loads(line))
+        with self._popen:  # waits for the keeper, too
+            for line in self._popen.stdout or ():
+                self._events.put(json.loads(line))
         self._events.put(None)
 
     def _take(self, seconds: float) -> None:
@@ -226,11 +228,10 @@ class KeeperLine:
             return
         self._is_closed = True
         os.close(self._requests)
-        try:
-            self._popen.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        self._listener.join(_STOP_SECONDS)
+        if self._listener.is_alive():
             self._popen.kill()
-            self._popen.wait()
+            self._listener.join()
 
     def processes(self) -> list[psutil.Process]:
         """Return the keeper and everything below it."""

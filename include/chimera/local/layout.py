@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,11 @@ class Layout:
             where=", ".join(str(folder) for folder in candidates),
             remedy="set TMPDIR to a short folder, such as /tmp",
         )
+
+    def remove_socket_dir(self) -> None:
+        """Remove the socket's folder if it stands outside the state folder; no server must run."""
+        if not self.socket_dir.is_relative_to(self.root):
+            shutil.rmtree(self.socket_dir, ignore_errors=True)
 
     def server_log(self, name: str) -> Path:
         """Return the log file of the server called `name`."""

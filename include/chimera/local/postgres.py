@@ -180,11 +180,6 @@ class Postgres:
         with psycopg.connect(self.uri(AIRFLOW_DATABASE)) as connection:
             connection.execute("update dag set is_paused = true where dag_id = %s", [dag_id])
 
-    def forget(self) -> None:
-        """Remove the socket's folder if it stands outside the state folder."""
-        if not self.layout.socket_dir.is_relative_to(self.layout.root):
-            shutil.rmtree(self.layout.socket_dir, ignore_errors=True)
-
 
 def _environment() -> dict[str, str]:
     return dict(_variables())

@@ -63,7 +63,7 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
 
 
 def sweep(layout: Layout, grace_seconds: float = 6.0) -> list[str]:
-    """End everything of the stack that still runs: politely, then not.
+    """End everything of the stack that still runs: politely, then not. Then tidy up.
 
     Args:
         layout: Whose stack.
@@ -74,6 +74,7 @@ def sweep(layout: Layout, grace_seconds: float = 6.0) -> list[str]:
     """
     found = find_marked(layout)
     if not found:
+        layout.remove_socket_dir()
         return []
     names = sorted({_name(process) for process in found})
     database = [process for process in found if is_database(process, layout)]
@@ -86,6 +87,7 @@ def sweep(layout: Layout, grace_seconds: float = 6.0) -> list[str]:
     while (left := find_marked(layout)) and time.monotonic() < deadline:
         send(left, signal.SIGKILL)  # what was forked meanwhile
         time.sleep(0.1)
+    layout.remove_socket_dir()
     return names
 
 

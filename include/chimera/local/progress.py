@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from include.chimera.local.api import TaskState
     from include.chimera.window import Window
 
-_PLAIN_WIDTH = 100
+_PLAIN_WIDTH = 120
 _PLAIN_EVERY_SECONDS = 10.0
 
 

@@ -179,7 +179,7 @@ def show_costs(console: Console, costs: Costs) -> None:
     )
 
 
-def show_places(console: Console, layout: Layout, lake: str, project: Path) -> None:
+def show_places(console: Console, layout: Layout, lake: str) -> None:
     """Show where things are and what to try next."""
     console.rule("Where to look, and what to try next", align="left")
     lines = {
@@ -187,7 +187,7 @@ def show_places(console: Console, layout: Layout, lake: str, project: Path) -> N
         "logs of tasks": str(layout.task_logs),
         "logs of servers": str(layout.logs),
         "Airflow with its UI": "make up",
-        "the models by hand": f"cd {project / 'include' / 'dbt'} && ../../.venv/bin/dbt build",
+        "the models by hand": "cd include/dbt && ../../.venv/bin/dbt build",
         "what is running": ".venv/bin/python -m include.chimera status",
         "start over": "make clean",
     }

@@ -73,7 +73,7 @@ def run(settings: Settings, options: RunOptions) -> bool:
     for hour in told["hours"]:
         report.show_hour(console, hour)
     report.show_costs(console, costs)
-    report.show_places(console, layout, settings.lake, PROJECT)
+    report.show_places(console, layout, settings.lake)
     return all(result.run.state == "success" for result in results)
 
 
@@ -84,7 +84,7 @@ def _run_hours(
     progress.say("waiting for the DAG to be parsed")
     stack.wait_for_dag(DAG_ID)
     follower = HourFollower(
-        stack.api, DAG_ID, check=stack.line.check, show=progress.show_tasks, deadline=deadline
+        stack.api, DAG_ID, check=stack.check, show=progress.show_tasks, deadline=deadline
     )
     follower.prepare(hours)
     results: list[HourResult] = []

@@ -98,7 +98,6 @@ class Stack:
         if self._line and not self._line.is_detached:
             self._line.close()
             sweep(self.layout)
-            self._postgres.forget()
             self.layout.stack_file.unlink(missing_ok=True)
         self._lock.release()
 
@@ -127,6 +126,11 @@ class Stack:
         """The sample application's database."""
         return self._postgres.uri(APP_DATABASE)
 
+    def start_database(self) -> None:
+        """Start PostgreSQL alone, which is enough to fill the sample application."""
+        self._say("starting PostgreSQL")
+        self._postgres.start(self.line)
+
     def start(self, sample: Sample | None, mode: Mode) -> None:
         """Start everything and return when Airflow's API answers.
 
@@ -134,8 +138,7 @@ class Stack:
             ServerDiedError: A server did not come up.
         """
         started = time.monotonic()
-        self._say("starting PostgreSQL")
-        self._postgres.start(self.line)
+        self.start_database()
         keep_passwords(self.layout)
         env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
         migration = self._begin_migration(env)
@@ -199,6 +202,23 @@ class Stack:
                 )
             time.sleep(0.3)
 
+    def check(self) -> None:
+        """Look whether all servers run and all DAG files can be imported.
+
+        Raises:
+            ServerDiedError: A server ended.
+            ConfigurationError: A DAG file can't be imported.
+        """
+        self.line.check()
+        errors = [error for error in self.api.import_errors() if error.seen_at > self._started_at]
+        if errors:
+            raise ConfigurationError(
+                expected="DAG files that can be imported",
+                came=f"{len(errors)} that can't:\n{errors[0].stack_trace.strip()}\n",
+                where=", ".join(error.file for error in errors),
+                remedy="correct the file and run again",
+            )
+
     def wait_for_dag(self, dag_id: str) -> None:
         """Wait until this start's DAG processor has parsed the DAG.
 
@@ -207,17 +227,7 @@ class Stack:
         """
         deadline = time.monotonic() + _PARSE_SECONDS
         while True:
-            self.line.check()
-            errors = [
-                error for error in self.api.import_errors() if error.seen_at > self._started_at
-            ]
-            if errors:
-                raise ConfigurationError(
-                    expected="DAG files that can be imported",
-                    came=f"{len(errors)} that can't:\n{errors[0].stack_trace.strip()}\n",
-                    where=", ".join(error.file for error in errors),
-                    remedy="correct the file and run again",
-                )
+            self.check()
             parsed_at = self.api.parsed_at(dag_id)
             if parsed_at and parsed_at > self._started_at:
                 return
@@ -238,5 +248,6 @@ class Stack:
 
     def detach(self, mode: Mode) -> None:
         """Leave the stack running after this process."""
+        self.check()
         self._note(mode)
         self.line.detach()

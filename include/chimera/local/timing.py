@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from include.chimera.local.api import TaskState
 
 
+_NEVER_RAN = {"upstream_failed", "removed"}  # Airflow gives them times nevertheless
+
+
 @dataclass(frozen=True)
 class Stage:
     """What a run's tasks of one group did.
@@ -44,8 +47,9 @@ def stages(tasks: Iterable[TaskState]) -> list[Stage]:
 
 
 def _stage(name: str, members: list[TaskState]) -> Stage | None:
-    starts = [task.start_at for task in members if task.start_at]
-    ends = [task.end_at for task in members if task.end_at]
+    ran = [task for task in members if task.state not in _NEVER_RAN]
+    starts = [task.start_at for task in ran if task.start_at]
+    ends = [task.end_at for task in ran if task.end_at]
     if not starts or not ends:
         return None
     return Stage(name, len(members), (max(ends) - min(starts)).total_seconds(), min(starts))

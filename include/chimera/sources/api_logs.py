@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - msgspec resolves it at run time
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import msgspec
 import pyarrow as pa
@@ -35,6 +35,10 @@ _BATCH_ROWS = 20_000
 MALFORMED, OUT_OF_REACH = "malformed_line", "timestamp_outside_lookback"
 
 
+# What the lake's column can hold: a longer number is a malformed line, not a failed extraction.
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
 class LogLine(msgspec.Struct):
     """One line as the API writes it; only the time is required."""
 
@@ -43,10 +47,10 @@ class LogLine(msgspec.Struct):
     request_id: str | None = None
     method: str | None = None
     path: str | None = None
-    status_code: int | None = None
+    status_code: Int64 | None = None
     duration_ms: float | None = None
     user_id: str | None = None
-    response_bytes: int | None = None
+    response_bytes: Int64 | None = None
     message: str | None = None
 
 
@@ -63,7 +67,8 @@ class _Reader:
         """Yield the rows of the event hours [window start - lookback, window end)."""
         wanted = set(self.window.widened(hours_before=self.lookback).labels())
         own = set(self.window.labels())
-        reach = self.window.widened(self.lookback, self.lookback)
+        # Files may hold lines of hours on both sides, the first wanted hour's own lookback included.
+        reach = self.window.widened(2 * self.lookback, self.lookback)
         for hour in reach.hours():
             label = hour_label(hour.start)
             folder = self.root / f"dt={hour.start:%Y-%m-%d}" / f"hour={hour.start:%H}"
@@ -81,16 +86,17 @@ class _Reader:
     def _parse(self, path: Path, offset: int, line: bytes) -> dict[str, object] | None:
         try:
             parsed = _DECODER.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None
-        if parsed.timestamp.tzinfo is None:
-            return None
+            if parsed.timestamp.tzinfo is None:
+                return None
+            label = hour_label(parsed.timestamp)
+        except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
+            return None  # OverflowError: a time whose UTC lies outside the years 1 to 9999
         return {
             **msgspec.structs.asdict(parsed),
             "_file": str(path.relative_to(self.root)),
             "_offset": offset,
             "_line_hash": hashlib.md5(line, usedforsecurity=False).hexdigest(),
-            PARTITION: hour_label(parsed.timestamp),
+            PARTITION: label,
         }
 
     def _refuse(self, reason: str, path: Path, offset: int, line: bytes, label: str) -> None:

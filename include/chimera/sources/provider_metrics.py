@@ -98,7 +98,7 @@ def _query(client: httpx.Client, metric: str, hour: Window) -> list[dict[str, An
     if answer.get("status") != "success" or answer.get("warnings"):
         raise DataFaultError(
             expected="a complete answer",
-            came=f"{answer.get('errorType', 'warnings')}, {len(answer.get('warnings', []))} warnings",
+            came=f"{answer.get('errorType', 'ok')}, {len(answer.get('warnings', []))} warnings",
             where=where,
             remedy="ask the same query in Prometheus' own UI and mend what it names",
         )

@@ -16,7 +16,7 @@ from include.chimera.local.commands import down
 from include.chimera.local.keeping import KeeperLine, Program, ServerDiedError, StateLock
 from include.chimera.local.layout import Layout
 from include.chimera.local.postgres import APP_DATABASE, Postgres
-from include.chimera.local.processes import find_marked, sweep
+from include.chimera.local.processes import find_marked, identity, sweep
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 
@@ -33,6 +33,7 @@ if os.fork() == 0:
     if os.fork() == 0:
         time.sleep(600)
     os._exit(0)
+os.wait()
 time.sleep(600)
 """
 SUPERVISOR = """
@@ -74,12 +75,15 @@ def supervised(layout, *arguments):
     """Start a supervisor with a stack; yield it and the keeper's pid once all of it runs."""
     command = [sys.executable, "-c", SUPERVISOR, str(layout.root), STUBBORN, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}  # noqa: TID251
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, cwd="/") as supervisor:
-        line = supervisor.stdout.readline()
-        assert line, "the supervisor did not come up"
-        time.sleep(0.5)
-        yield supervisor, int(line)
-        if not arguments:
+    with subprocess.Popen(  # noqa: S603  # our own command
+        command, stdout=subprocess.PIPE, env=environment, cwd="/"
+    ) as supervisor:
+        try:
+            line = supervisor.stdout.readline()
+            assert line, "the supervisor did not come up"
+            time.sleep(0.5)
+            yield supervisor, int(line)
+        finally:
             supervisor.kill()
 
 
@@ -117,10 +121,13 @@ def test_the_stack_runs_under_one_keeper(layout):
     with supervised(layout) as (_, keeper):
         marked = {process.pid for process in find_marked(layout)}
         tree = psutil.Process(keeper).children(recursive=True)
-        assert {keeper, *(process.pid for process in tree)} == marked
+        if sys.platform == "linux":  # elsewhere orphans are not adopted, only marked
+            assert {keeper, *(process.pid for process in tree)} == marked
         names = {process.name() for process in find_marked(layout)}
         assert "postgres" in names
-        assert len(marked) >= 8, "keeper, postmaster and its helpers, the stubborn one and its child"
+        assert len(marked) >= 8, (
+            "keeper, postmaster and its helpers, the stubborn one and its child"
+        )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
@@ -146,14 +153,22 @@ def test_a_killed_keeper_is_cleaned_up_after_by_down(layout):
         assert connection.execute("select 1").fetchall() == [(1,)]
 
 
+def test_a_keeper_killed_together_with_its_supervisor_leaves_nothing(layout):
+    with supervised(layout) as (supervisor, keeper):
+        kill(keeper, wait=False)
+        kill(supervisor.pid, wait=False)
+        wait_until_gone(layout)
+    StateLock(layout).release()
+
+
 def test_down_stops_a_detached_stack_and_may_be_repeated(layout):
     with supervised(layout, "detach") as (supervisor, keeper):
         assert supervisor.wait(10) == 0
     time.sleep(1.0)
-    assert psutil.pid_exists(keeper)
+    assert identity(keeper)
     for _ in range(2):
         down(Settings(state_dir=layout.root))
-    assert not psutil.pid_exists(keeper)
+    assert identity(keeper) is None
     wait_until_gone(layout)
 
 
@@ -174,7 +189,7 @@ def test_a_server_that_ends_is_named_with_its_log(layout):
         program = [sys.executable, "-c", "import sys; sys.exit('out of luck')"]
         with pytest.raises(ServerDiedError, match=r"brief .*exit code 1.*brief\.log.*out of luck"):
             line.finish(Program("brief", program, {}), 10)
-        with pytest.raises(ServerDiedError, match="exit code 127"):
+        with pytest.raises(ServerDiedError, match=r"absent .*FileNotFoundError"):
             line.finish(Program("absent", ["/no/such/program"], {}), 10)
     finally:
         line.close()
@@ -184,7 +199,7 @@ def test_a_server_that_ends_is_named_with_its_log(layout):
 def test_postgres_speaks_utf8_and_utc_and_listens_on_no_port(layout):
     with database(layout) as connection:
         settings = {
-            name: connection.execute(f"show {name}").fetchone()[0]  # noqa: S608
+            name: connection.execute(f"show {name}").fetchone()[0]
             for name in ("server_encoding", "timezone", "listen_addresses", "fsync")
         }
     assert settings == {
@@ -201,6 +216,8 @@ def test_postgres_as_root_is_another_user_and_opens_no_folder(layout):
     layout.root.mkdir(parents=True)
     layout.root.parent.chmod(0o700)
     with database(layout):
-        owners = {process.username() for process in find_marked(layout) if "postgres" in process.name()}
+        owners = {
+            process.username() for process in find_marked(layout) if "postgres" in process.name()
+        }
         assert owners == {"nobody"}
     assert layout.root.parent.stat().st_mode & 0o777 == 0o700

@@ -7,7 +7,7 @@ import pytest
 
 from include.chimera.errors import TerminalError
 from include.chimera.local.api import DagRunState, TaskState
-from include.chimera.local.follow import HourFollower, HourResult, count_tasks, find_fault
+from include.chimera.local.follow import HourFollower, HourResult, _turn, count_tasks, find_fault
 from include.chimera.window import HOUR, Window
 
 FIRST = datetime(2026, 1, 1, 8, tzinfo=UTC)
@@ -71,8 +71,6 @@ def test_an_hour_behind_the_schedule_is_refused_with_a_way_out():
 
 
 def test_turn_of_a_queued_run_begins_when_the_one_before_it_ends():
-    from include.chimera.local.follow import _turn
-
     before = HourResult(Window.of_hour(FIRST), run_of(0), [], None)
     late = DagRunState("r", "scheduled", "success", FIRST, FIRST, FIRST, FIRST, FIRST)
     assert _turn(late, before) == before.run.end_at

@@ -121,7 +121,7 @@ def test_costs_name_how_memory_was_counted(console):
 
 
 def test_places_name_commands_that_exist(console):
-    report.show_places(console, Layout(Path("/s")), "/s/lake", Path("/p"))
+    report.show_places(console, Layout(Path("/s")), "/s/lake")
     targets = (Path(__file__).resolve().parents[3] / "Makefile").read_text()
     for line in shown(console).splitlines():
         for target in ("make up", "make clean"):
@@ -137,5 +137,5 @@ def test_progress_without_a_terminal_writes_plain_lines():
 
 
 def test_console_of_a_pipe_has_a_fixed_width(capsys):
-    make_console().print("x" * 150)
-    assert len(capsys.readouterr().out.splitlines()[0]) == 100
+    make_console().print("x" * 180)
+    assert len(capsys.readouterr().out.splitlines()[0]) == 120

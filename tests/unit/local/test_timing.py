@@ -22,7 +22,7 @@ def test_stage_lasts_from_first_start_to_last_end():
             task("extract.a", 0, 4),
             task("extract.b", 1, 9),
             task("transform.stg_a.run", 5, 12),
-            task("transform.stg_b.run", None, None, "upstream_failed"),
+            task("transform.stg_b.run", 30, 30, "upstream_failed"),
             task("report", 12, 13),
         ]
     )

@@ -1,0 +1,71 @@
+"""A small lake without Airflow: bronze filled with one hour of the sample application.
+
+For dbt developers on a fresh clone; `make run` fills the same hour and changes none of its rows.
+"""
+
+from __future__ import annotations
+
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from include.chimera.contracts import BRONZE, EVALUATIONS, GENERATIONS
+from include.chimera.demo.application import metrics_folder, seed
+from include.chimera.demo.metrics_server import MetricsServer
+from include.chimera.local.keeping import StateLock
+from include.chimera.local.layout import Layout
+from include.chimera.local.planning import choose_hours, hour_variables, plan_start
+from include.chimera.local.progress import Progress, make_console
+from include.chimera.local.stack import Stack
+from include.chimera.quality.gates import open_gate
+from include.chimera.sources.api_logs import extract_api_logs
+from include.chimera.sources.postgres import extract_models, extract_versions
+from include.chimera.sources.provider_metrics import extract_provider_metrics
+from include.chimera.window import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from include.chimera.settings import Settings
+
+_REPARSE_SECONDS = 600
+
+
+def fill_bronze(settings: Settings) -> None:
+    """Start the embedded PostgreSQL, fill the sample, extract it, gate it, stop.
+
+    Raises:
+        ChimeraError: A server did not start, or a gate refused its rows.
+    """
+    layout = Layout.of(settings.state_dir)
+    lock = StateLock(layout)
+    with Progress(make_console()) as progress:
+        hours = choose_hours(layout, settings, 1, progress.say)
+        plan = plan_start(layout, hour_variables(hours), _REPARSE_SECONDS)
+        with Stack(plan, lock, progress.say) as stack:
+            stack.start_database()
+            seed(stack.app_db_uri, [hours], settings, progress.say)
+            run = Run(f"sample__{hours.start.isoformat()}", hours, moves_watermark=False)
+            _extract(stack.app_db_uri, settings, run)
+            _publish(run, progress.say)
+
+
+def _extract(app_db_uri: str, settings: Settings, run: Run) -> None:
+    for contract in (GENERATIONS, EVALUATIONS):
+        extract_versions(contract, app_db_uri, run)
+    extract_models(app_db_uri, run)
+    extract_api_logs(settings.api_logs, run)
+    server = MetricsServer(metrics_folder(settings), 0)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        extract_provider_metrics(f"http://127.0.0.1:{server.server_port}", run)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _publish(run: Run, say: Callable[[str], None]) -> None:
+    for contract in BRONZE:
+        with open_gate(contract.name, run) as gate:
+            verdict = gate.checkpoint(gate.context()).run()
+            gate.publish()
+        say(f"{contract.name}: {verdict.rows:,} rows, gate {verdict.outcome}")

@@ -1,0 +1,103 @@
+"""Small data for tests: only the columns that matter, sensible values for the others."""
+
+from datetime import UTC, datetime
+
+from duckdb import DuckDBPyConnection
+
+from include.chimera.contracts import CONTRACTS
+from include.chimera.lake.files import write_files
+from include.chimera.lake.publish import Publication, Publisher
+from include.chimera.lake.relations import read_files
+from include.chimera.lake.stage import Batch, table_folder
+from include.chimera.window import Run, Window
+
+HOUR = datetime(2026, 1, 1, 5, tzinfo=UTC)
+LABEL = "20260101T05"
+
+
+def run_of(hour: datetime = HOUR, run_id: str | None = None, **options: bool) -> Run:
+    """Return a scheduled run of one hour."""
+    return Run(run_id or f"scheduled__{hour.isoformat()}", Window.of_hour(hour), **options)
+
+
+def generations(count: int, hour: datetime = HOUR, **columns: str) -> str:
+    """Return a query of generations g0, g1, … of one hour; columns are SQL over `i`."""
+    values = {
+        "generation_id": "'g' || i",
+        "created_at": f"timestamptz '{hour.isoformat()}' + interval (i % 3600) second",
+        "updated_at": "created_at",
+        "user_id": "'user'",
+        "session_id": "'session'",
+        "request_id": "'request' || i",
+        "provider_id": "'acme'",
+        "model_id": "'acme/m1'",
+        "prompt_tokens": "i",
+        "completion_tokens": "i",
+        "latency_ms": "1.5 * i",
+        "ttft_ms": "0.5 * i",
+        "status": "'succeeded'",
+        "error_code": "null",
+        "techniques": "['roleplay']",
+        "cost_usd": "0.5",
+        "_row_hash": "md5(concat_ws('|', i, status, updated_at))",
+        "_window_hour": "strftime(updated_at, '%Y%m%dT%H')",
+        **columns,
+    }
+    return _typed("bronze.generations", values, count)
+
+
+def api_logs(count: int, hour: datetime = HOUR, **columns: str) -> str:
+    """Return a query of log lines of one hour; columns are SQL over `i`."""
+    values = {
+        "timestamp": f"timestamptz '{hour.isoformat()}' + interval (i % 3600) second",
+        "level": "'info'",
+        "request_id": "'request' || i",
+        "method": "'GET'",
+        "path": "'/v1/generate'",
+        "status_code": "200",
+        "duration_ms": "1.0 * i",
+        "user_id": "'user'",
+        "response_bytes": "i",
+        "message": "'ok'",
+        "_file": "'api.jsonl'",
+        "_offset": "i",
+        "_line_hash": "md5(cast(i as varchar))",
+        "_window_hour": "strftime(timestamp, '%Y%m%dT%H')",
+        **columns,
+    }
+    return _typed("bronze.api_logs", values, count)
+
+
+def _typed(table: str, values: dict[str, str], count: int) -> str:
+    """Return the query whose columns have the contract's names, order and types."""
+    schema = CONTRACTS[table].schema
+    kinds = {"string": "varchar", "double": "double", "int64": "bigint"}
+    columns = []
+    for field in schema:
+        kind = kinds.get(str(field.type))
+        text = str(field.type)
+        if kind is None and text.startswith("timestamp"):
+            kind = "timestamptz"
+        elif kind is None and text.startswith("decimal"):
+            kind = "decimal(18, 9)"
+        elif kind is None:
+            kind = "varchar[]"
+        columns.append(f'cast({values[field.name]} as {kind}) as "{field.name}"')
+    return f"select {', '.join(columns)} from range({count}) as numbers (i)"
+
+
+def stage(connection: DuckDBPyConnection, run: Run, table: str, query: str, **fields) -> Batch:
+    """Write a query's rows as a staged batch, without its manifest."""
+    folder = str(table_folder(run, table))
+    files = write_files(connection, query, folder, CONTRACTS[table].schema)
+    return Batch(table, sum(file.rows for file in files), files, **fields)
+
+
+def publish(
+    connection: DuckDBPyConnection, run: Run, table: str, query: str, **fields
+) -> Publication:
+    """Stage and publish a query's rows as if all had passed their gate."""
+    batch = stage(connection, run, table, query, **fields)
+    paths = [file.path for file in batch.files]
+    good = read_files(str(table_folder(run, table)), paths, CONTRACTS[table].schema)
+    return Publisher(connection, batch, good, run).publish(batch.rows_unparsed)

@@ -1,0 +1,56 @@
+"""Retries by the class of the error, with delays of exactly 1, 2, 4 minutes."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import RetryAction
+
+from include.chimera.errors import CommitConflictError, ContractError, GateFailedError
+from include.chimera.flow.policy import ErrorClassPolicy
+
+PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
+
+
+def decide(error: Exception, try_number: int, max_tries: int = 3, retries: int = 3):
+    """Return what the policy says of a failed attempt."""
+    context = {"ti": SimpleNamespace(task=SimpleNamespace(retries=retries))}
+    return ErrorClassPolicy().evaluate(error, try_number, max_tries, context)
+
+
+@pytest.mark.parametrize(("try_number", "minutes"), [(1, 1), (2, 2), (3, 4)])
+def test_errors_of_the_outside_world_wait_one_two_four_minutes(
+    try_number: int, minutes: int
+) -> None:
+    """Seven minutes in all: inside the SLA of ten."""
+    decision = decide(CommitConflictError(**PARTS), try_number)
+    assert decision.action == RetryAction.RETRY
+    assert decision.retry_delay == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize(
+    ("error", "allowed"),
+    [
+        (CommitConflictError(**PARTS), 3),
+        (ConnectionError(), 3),
+        (ContractError(**PARTS), 1),
+        (GateFailedError(**PARTS), 0),
+    ],
+)
+def test_the_class_of_the_error_bounds_the_retries(error: Exception, allowed: int) -> None:
+    """An unknown error may pass; a verdict does not change."""
+    actions = [decide(error, number).action for number in range(1, 5)]
+    assert actions == [RetryAction.RETRY] * allowed + [RetryAction.FAIL] * (4 - allowed)
+
+
+def test_a_kind_of_task_allows_no_more_than_its_own_retries() -> None:
+    """A gate is tried twice at most, whatever the error."""
+    error = CommitConflictError(**PARTS)
+    assert decide(error, 1, max_tries=1, retries=1).action == RetryAction.RETRY
+    assert decide(error, 2, max_tries=1, retries=1).action == RetryAction.FAIL
+
+
+def test_clearing_a_task_starts_the_count_anew() -> None:
+    """Airflow raises max_tries and lets try_number run on."""
+    decision = decide(CommitConflictError(**PARTS), try_number=5, max_tries=7)
+    assert decision.retry_delay == timedelta(minutes=1)

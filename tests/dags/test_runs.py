@@ -1,0 +1,87 @@
+"""A run's window comes from its params, its data interval, or the clock."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from include.chimera.errors import ConfigurationError, TerminalError
+from include.chimera.flow.runs import run_json, run_of
+from include.chimera.settings import Settings
+
+HOUR = datetime(2026, 1, 1, 5, tzinfo=UTC)
+
+
+def context(params: dict | None = None, **fields: object) -> dict:
+    """Return what the window depends on, of a scheduled run of one hour."""
+    dag_run = {
+        "run_id": "a_run",
+        "run_type": "scheduled",
+        "data_interval_start": HOUR,
+        "data_interval_end": HOUR.replace(hour=6),
+        "run_after": HOUR.replace(hour=6),
+        **fields,
+    }
+    return {"dag_run": SimpleNamespace(**dag_run), "params": params or {}}
+
+
+def asked(start: str | None, end: str | None) -> dict:
+    """Return the params of a run triggered by hand."""
+    return {"window_start": start, "window_end": end}
+
+
+def test_scheduled_run_works_on_its_data_interval_and_moves_watermarks() -> None:
+    """The normal hour."""
+    run = run_of(context())
+    assert (run.window.labels(), run.moves_watermark) == (["20260101T05"], True)
+
+
+@pytest.mark.parametrize("run_type", ["backfill", "manual"])
+def test_other_runs_leave_watermarks_alone(run_type: str) -> None:
+    """The schedule alone knows that nothing before it is missing."""
+    assert run_of(context(run_type=run_type)).moves_watermark is False
+
+
+def test_run_without_an_interval_takes_the_last_full_hour() -> None:
+    """A manual trigger may have no logical date."""
+    run = run_of(
+        context(
+            run_type="manual",
+            data_interval_start=None,
+            data_interval_end=None,
+            run_after=HOUR.replace(minute=42),
+        )
+    )
+    assert run.window.labels() == ["20260101T04"]
+
+
+def test_params_win_and_may_span_hours() -> None:
+    """Whatever zone they are written in."""
+    params = asked("2026-01-01T02:00:00+01:00", "2026-01-01T03:00:00Z")
+    run = run_of(context(params))
+    assert (run.window.labels(), run.moves_watermark) == (["20260101T01", "20260101T02"], False)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "error"),
+    [
+        ("2026-01-01T02:00:00Z", None, ConfigurationError),
+        (None, "2026-01-01T02:00:00Z", ConfigurationError),
+        ("2026-01-01T02:30:00Z", "2026-01-01T03:30:00Z", TerminalError),
+        ("2026-01-01T03:00:00Z", "2026-01-01T02:00:00Z", TerminalError),
+        ("2026-01-01T02:00:00", "2026-01-01T03:00:00", TerminalError),
+    ],
+)
+def test_windows_that_make_no_sense_are_refused(
+    start: str | None, end: str | None, error: type[Exception]
+) -> None:
+    """Half a window, ragged hours, backwards, no zone: without retry."""
+    with pytest.raises(error):
+        run_of(context(asked(start, end)))
+
+
+def test_dbt_gets_the_same_run_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the template renders is what Settings reads."""
+    found = context()
+    monkeypatch.setenv("CHIMERA_RUN", run_json(found["dag_run"], found["params"]))
+    assert Settings().run == run_of(found)

@@ -1,0 +1,81 @@
+"""One generated hour on the real scheduler, and the same hour again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from include.chimera.contracts import CONTRACTS
+from include.chimera.lake.engine import prepare
+from tests.e2e.conftest import CommandResult
+
+pytestmark = pytest.mark.e2e
+
+OPERATIONAL = {"ops.window_ledger", "ops.quality_results"}
+
+
+def rows_of(lake: Path) -> dict[str, tuple[int, int]]:
+    """Return each table's row count and an order-free checksum of its rows."""
+    with duckdb.connect() as connection:
+        prepare(connection)
+        found = {}
+        for log in sorted(lake.glob("[!_]*/*/_delta_log")):
+            name = f"{log.parent.parent.name}.{log.parent.name}"
+            found[name] = connection.execute(
+                f"select count(*), sum(cast(hash(t) as hugeint)) from delta_scan('{log.parent}') t"
+            ).fetchone()
+    return found
+
+
+@pytest.fixture(scope="session")
+def rows_before(generated_hour: CommandResult) -> Iterator[dict[str, tuple[int, int]]]:
+    """Return what the first run left, read before the second starts."""
+    return rows_of(generated_hour.lake)
+
+
+def test_hour_fills_every_layer_and_passes_every_gate(generated_hour: CommandResult) -> None:
+    """Sources to marts: each table has rows, each gate a verdict."""
+    (hour,) = generated_hour.hours
+    tables = {table["table"]: table for table in hour["pipeline"]["tables"]}
+    assert {name for name in CONTRACTS if name.startswith("bronze.")} <= set(tables)
+    assert all(table["rows_total"] for table in tables.values())
+    assert {gate["verdict"] for gate in hour["pipeline"]["gates"]} <= {"passed", "warned"}
+    assert set(tables) == {gate["table"] for gate in hour["pipeline"]["gates"]}
+
+
+def test_rows_read_are_published_refused_or_duplicate(generated_hour: CommandResult) -> None:
+    """The law of the ledger, and malformed lines in the dead letters with their reason."""
+    (hour,) = generated_hour.hours
+    for table in hour["pipeline"]["tables"]:
+        parts = ("rows_published", "rows_refused", "rows_duplicate")
+        assert table["rows_read"] == sum(table[part] for part in parts), table["table"]
+    assert hour["pipeline"]["refusals"] == [
+        {"source": "bronze.api_logs", "reason": "malformed_line", "count": 3}
+    ]
+
+
+def test_at_least_four_tasks_ran_at_once(generated_hour: CommandResult) -> None:
+    """By the tasks' own start and end times, counted here and not by the report."""
+    (hour,) = generated_hour.hours
+    spans = [(task["start_at"], task["end_at"]) for task in hour["tasks"] if task["start_at"]]
+    most = max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
+    assert most >= 4
+
+
+def test_memory_of_all_processes_stays_below_four_gigabytes(generated_hour: CommandResult) -> None:
+    """The requirement of the platform, as the report prints it."""
+    assert 0 < generated_hour.report["costs"]["peak_bytes"] < 4 * 2**30
+
+
+def test_second_run_changes_no_row(
+    rows_before: dict[str, tuple[int, int]], repeated_hour: CommandResult
+) -> None:
+    """The hours are anchored: running again reads the same and changes nothing."""
+    after = rows_of(repeated_hour.lake)
+    assert set(after) == set(rows_before)
+    changed = {name for name, rows in after.items() if rows != rows_before[name]}
+    assert changed == OPERATIONAL
+    (hour,) = repeated_hour.hours
+    bronze = [t for t in hour["pipeline"]["tables"] if t["table"].startswith("bronze.")]
+    assert [table["rows_published"] for table in bronze] == [0] * len(bronze)

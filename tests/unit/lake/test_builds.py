@@ -1,0 +1,103 @@
+"""Models: what a build replaces, and what happens when two builds meet."""
+
+from datetime import timedelta
+
+from deltalake import DeltaTable, Schema
+from duckdb import DuckDBPyConnection
+
+from include.chimera.lake.builds import commit_build
+from include.chimera.lake.files import write_files
+from include.chimera.lake.lineage import Plan, consumed_mark, plan
+from include.chimera.lake.relations import scan
+from include.chimera.lake.stage import Build
+from include.chimera.lake.tables import folder_of, open_table
+from tests.builders import HOUR, LABEL, generations, publish, run_of
+
+MODEL, PARENT = "gold.fct", "bronze.generations"
+NEXT, THIRD = "20260101T06", "20260101T07"
+
+
+def build(
+    connection: DuckDBPyConnection,
+    values: dict[str, int],
+    replaced: list[str] | None,
+    base: DeltaTable | None,
+    read: int,
+) -> Build:
+    """Stage a model with one row per hour of `values`, built from a parent's version `read`."""
+    rows = ", ".join(f"('{hour}', {value})" for hour, value in values.items())
+    query = f"select * from (values {rows}) as t (_window_hour, value)"
+    columns = connection.execute(f"{query} limit 0").to_arrow_table().schema
+    files = write_files(connection, query, folder_of(MODEL), columns, ["_window_hour"])
+    schema = Schema.from_arrow(columns).to_json()
+    planned = Plan(base.version() if base else None, {PARENT: read}, None)
+    return Build(MODEL, files, schema, ["_window_hour"], replaced, planned, "invocation")
+
+
+def live(connection: DuckDBPyConnection) -> dict[str, int]:
+    """Return the model's rows."""
+    return dict(connection.execute(f"from ({scan(open_table(MODEL), MODEL)})").fetchall())
+
+
+def consumed() -> int | None:
+    """Return the parent's version that the model says it has seen."""
+    return open_table(MODEL).transaction_version(consumed_mark(PARENT))
+
+
+def test_a_build_replaces_its_hours_and_keeps_the_others(connection: DuckDBPyConnection) -> None:
+    """Also an hour that has become empty."""
+    first = commit_build(build(connection, {LABEL: 1, NEXT: 1, THIRD: 1}, None, None, 1), None)
+    second = build(connection, {NEXT: 2}, [NEXT, THIRD], first, 2)
+    commit_build(second, run_of())
+    assert live(connection) == {LABEL: 1, NEXT: 2}
+    assert consumed() == 2
+
+
+def test_hours_replaced_by_a_newer_build_are_left_out(connection: DuckDBPyConnection) -> None:
+    """A slow build from older parents must not overwrite what a faster one made of newer ones."""
+    base = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, 1), None)
+    slow = build(connection, {LABEL: 20, NEXT: 20}, [LABEL, NEXT], base, 2)
+    commit_build(build(connection, {NEXT: 30}, [NEXT], base, 3), None)
+    commit_build(slow, None)
+    assert live(connection) == {LABEL: 20, NEXT: 30}
+    assert consumed() == 3
+
+
+def test_a_whole_table_from_older_parents_is_superseded(connection: DuckDBPyConnection) -> None:
+    """Two runs build the same small table: the one that read less does not win."""
+    base = commit_build(build(connection, {LABEL: 1}, None, None, 1), None)
+    slow = build(connection, {LABEL: 2}, None, base, 2)
+    commit_build(build(connection, {LABEL: 3}, None, base, 3), None)
+    version = open_table(MODEL).version()
+    assert commit_build(slow, None).version() == version
+    assert live(connection) == {LABEL: 3}
+
+
+def test_a_model_recomputes_what_its_parents_commits_touched(
+    connection: DuckDBPyConnection,
+) -> None:
+    """Since the version it consumed, and its run's own window."""
+    publish(connection, run_of(), PARENT, generations(2))
+    seen = open_table(PARENT)
+    own = commit_build(build(connection, {LABEL: 1}, None, None, seen.version()), None)
+    late = generations(1, updated_at="created_at + interval 2 hours")
+    publish(connection, run_of(), PARENT, late)
+    run = run_of(HOUR + timedelta(hours=1))
+    planned = plan(own, {PARENT: open_table(PARENT)}, run)
+    assert planned.touched == {LABEL, NEXT}
+    assert planned.arrived == {PARENT: {THIRD}}
+    assert plan(own, {PARENT: seen}, None).touched == frozenset()
+
+
+def test_a_commit_that_is_not_ours_could_have_touched_anything(
+    connection: DuckDBPyConnection,
+) -> None:
+    """Somebody deleted rows by hand: everything is recomputed; compaction touches nothing."""
+    publish(connection, run_of(), PARENT, generations(2))
+    publish(connection, run_of(), PARENT, generations(2, status="'failed'"))
+    parent = open_table(PARENT)
+    own = commit_build(build(connection, {LABEL: 1}, None, None, parent.version()), None)
+    parent.optimize.compact()
+    assert plan(own, {PARENT: open_table(PARENT)}, None).touched == frozenset()
+    open_table(PARENT).delete("generation_id = 'g1'")
+    assert plan(own, {PARENT: open_table(PARENT)}, None).touched is None

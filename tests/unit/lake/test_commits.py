@@ -1,0 +1,51 @@
+"""Of two commits made from one version one is redone, from what it then sees."""
+
+import pytest
+from deltalake import DeltaTable
+from duckdb import DuckDBPyConnection
+
+from include.chimera.errors import CommitConflictError
+from include.chimera.lake import commits
+from include.chimera.lake.commits import Change, commit
+from include.chimera.lake.tables import contract_table
+from tests.builders import generations, publish, run_of
+
+TABLE = "bronze.generations"
+
+
+def test_a_commit_that_lost_is_decided_anew(connection: DuckDBPyConnection) -> None:
+    """The second decision sees what the winner committed."""
+    seen = []
+
+    def decide(table: DeltaTable) -> Change:
+        seen.append(table.version())
+        if len(seen) == 1:
+            publish(connection, run_of(), TABLE, generations(1))
+        return Change(marks={"mine": 1})
+
+    table, _ = commit(TABLE, lambda: contract_table(TABLE), decide)
+    assert seen == [0, 1]
+    assert (table.version(), table.transaction_version("mine")) == (2, 1)
+
+
+def test_a_commit_gives_up_after_a_bounded_number_of_attempts(
+    connection: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody always wins: the error says so, and the table is as the winners left it."""
+    monkeypatch.setattr(commits, "_ATTEMPTS", 3)
+    rivals = iter(range(100))
+
+    def decide(_: DeltaTable) -> Change:
+        publish(connection, run_of(), TABLE, generations(1, status=f"'{next(rivals)}'"))
+        return Change(marks={"mine": 1})
+
+    with pytest.raises(CommitConflictError, match="within 3 attempts"):
+        commit(TABLE, lambda: contract_table(TABLE), decide)
+    assert next(rivals) == 3
+
+
+def test_a_decision_for_nothing_commits_nothing(connection: DuckDBPyConnection) -> None:
+    """No empty versions."""
+    del connection
+    table, change = commit(TABLE, lambda: contract_table(TABLE), lambda _: None)
+    assert (table.version(), change) == (0, None)

@@ -1,0 +1,40 @@
+"""Dead letters are kept once, whatever meets them again."""
+
+from duckdb import DuckDBPyConnection
+
+from include.chimera.contracts import DEAD_LETTERS
+from include.chimera.lake.letters import PAYLOAD_BYTES, append_letters, letters_query
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import open_table
+from tests.builders import LABEL, run_of
+
+RECORDS = (
+    f"select 'malformed_line' as reason, cast(i as varchar) as coordinates, "
+    f"encode(repeat('x', 100000)) as payload, '{LABEL}' as _window_hour from range(3) t (i)"
+)
+
+
+def test_a_record_that_two_runs_refuse_is_one_letter(connection: DuckDBPyConnection) -> None:
+    """Overlapping windows and retries meet the same line again."""
+    for run, new in ((run_of(), 3), (run_of(run_id="manual__1"), 0)):
+        letters = letters_query(RECORDS, "bronze.api_logs", "extract", run)
+        assert append_letters(connection, letters, run) == new
+
+
+def test_payloads_are_bounded_and_their_size_is_kept(connection: DuckDBPyConnection) -> None:
+    """A gigantic line must not make the table gigantic."""
+    run = run_of()
+    append_letters(connection, letters_query(RECORDS, "bronze.api_logs", "extract", run), run)
+    found = connection.execute(
+        "select distinct octet_length(payload), payload_bytes, run_id, correlation_id "
+        f"from ({scan(open_table(DEAD_LETTERS.name), DEAD_LETTERS.name)})"
+    ).fetchall()
+    assert found == [(PAYLOAD_BYTES, 100_000, run.run_id, run.correlation_id)]
+
+
+def test_no_records_make_no_commit(connection: DuckDBPyConnection) -> None:
+    """An hour without refusals does not even create the table."""
+    run = run_of()
+    nothing = letters_query(f"from ({RECORDS}) where false", "bronze.api_logs", "extract", run)
+    assert append_letters(connection, nothing, run) == 0
+    assert open_table(DEAD_LETTERS.name) is None

@@ -1,0 +1,118 @@
+"""Bronze: the same batch twice changes nothing, and the law of the counts holds."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from duckdb import DuckDBPyConnection
+
+from include.chimera.errors import CountError, ShrinkError
+from include.chimera.lake.lineage import ARRIVED, TOUCHED
+from include.chimera.lake.publish import WATERMARK, Publisher
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import open_table
+from tests.builders import HOUR, LABEL, api_logs, generations, publish, run_of, stage
+
+GENERATIONS, LOGS = "bronze.generations", "bronze.api_logs"
+NEXT_LABEL = "20260101T06"
+
+
+def rows(connection: DuckDBPyConnection, table: str, columns: str = "*") -> list[tuple]:
+    """Return the live rows of a table."""
+    found = scan(open_table(table), table)
+    return sorted(connection.execute(f"select {columns} from ({found})").fetchall())
+
+
+def test_publish_versions_twice_leaves_the_same_table(connection: DuckDBPyConnection) -> None:
+    """A retry reads the same rows: all of them are duplicates."""
+    first = publish(connection, run_of(), GENERATIONS, generations(50))
+    before = rows(connection, GENERATIONS)
+    again = publish(connection, run_of(), GENERATIONS, generations(50))
+    assert (first.rows_published, first.rows_duplicate) == (50, 0)
+    assert (again.rows_published, again.rows_duplicate, again.version) == (0, 50, first.version)
+    assert rows(connection, GENERATIONS) == before
+
+
+def test_publish_versions_keeps_each_version_of_a_key(connection: DuckDBPyConnection) -> None:
+    """An update adds a version; the old one stays, in whichever order they come."""
+    late = generations(3, updated_at="created_at + interval 1 hour", status="'failed'")
+    publish(connection, run_of(), GENERATIONS, late)
+    publish(connection, run_of(), GENERATIONS, generations(3))
+    assert rows(connection, GENERATIONS, "generation_id, status, _window_hour") == [
+        (f"g{number}", status, hour)
+        for number in range(3)
+        for status, hour in (("failed", NEXT_LABEL), ("succeeded", LABEL))
+    ]
+
+
+def test_publish_versions_takes_one_of_equal_rows_in_a_batch(
+    connection: DuckDBPyConnection,
+) -> None:
+    """A source that gives a row twice in one read does not double it."""
+    twice = f"{generations(5)} union all {generations(5)}"
+    published = publish(connection, run_of(), GENERATIONS, twice)
+    assert (published.rows_read, published.rows_published, published.rows_duplicate) == (10, 5, 5)
+
+
+def test_publish_versions_says_which_event_hours_it_touched(
+    connection: DuckDBPyConnection,
+) -> None:
+    """A late update touches the hour of its creation and arrives in the hour of its update."""
+    late = generations(2, updated_at="created_at + interval 1 hour")
+    publish(connection, run_of(), GENERATIONS, late)
+    (entry,) = open_table(GENERATIONS).history(1)
+    assert (entry[TOUCHED], entry[ARRIVED]) == (f'["{LABEL}"]', f'["{NEXT_LABEL}"]')
+
+
+def test_watermark_only_moves_forward_and_not_by_backfills(
+    connection: DuckDBPyConnection,
+) -> None:
+    """It stands in the data's own commit; an older run or a backfill leaves it alone."""
+
+    def mark_after(watermark: int, *, moves: bool = True) -> int | None:
+        run = run_of(moves_watermark=moves)
+        publish(connection, run, GENERATIONS, generations(1), watermark=watermark)
+        return open_table(GENERATIONS).transaction_version(WATERMARK)
+
+    assert [mark_after(100), mark_after(90), mark_after(200, moves=False)] == [100, 100, 100]
+    assert mark_after(200) == 200
+
+
+def test_publish_events_replaces_only_the_hours_that_changed(
+    connection: DuckDBPyConnection,
+) -> None:
+    """A late line makes its own hour again; the other hour keeps its file."""
+    hours = [LABEL, NEXT_LABEL]
+    both = f"{api_logs(4)} union all {api_logs(4, HOUR + timedelta(hours=1), _offset='i + 100')}"
+    publish(connection, run_of(), LOGS, both, hours=hours)
+    late = f"{both} union all {api_logs(1, _offset='999')}"
+    published = publish(connection, run_of(), LOGS, late, hours=hours)
+    assert (published.rows_published, published.rows_duplicate) == (5, 4)
+    (entry,) = open_table(LOGS).history(1)
+    assert entry[TOUCHED] == f'["{LABEL}"]'
+    assert len(rows(connection, LOGS)) == 9
+
+
+def test_publish_events_again_commits_nothing(connection: DuckDBPyConnection) -> None:
+    """Row order and file layout do not count as a change."""
+    first = publish(connection, run_of(), LOGS, api_logs(9), hours=[LABEL])
+    shuffled = f"select * from ({api_logs(9)}) order by _offset desc"
+    again = publish(connection, run_of(), LOGS, shuffled, hours=[LABEL])
+    assert (again.version, again.rows_duplicate) == (first.version, 9)
+
+
+def test_an_hour_does_not_shrink_unless_allowed(connection: DuckDBPyConnection) -> None:
+    """Rotated logs must not take published rows away."""
+    publish(connection, run_of(), LOGS, api_logs(9), hours=[LABEL])
+    with pytest.raises(ShrinkError, match="at least the 9 rows"):
+        publish(connection, run_of(), LOGS, api_logs(8), hours=[LABEL])
+    assert len(rows(connection, LOGS)) == 9
+    publish(connection, run_of(), LOGS, api_logs(8), hours=[LABEL], allow_shrink=True)
+    assert len(rows(connection, LOGS)) == 8
+
+
+def test_counts_that_do_not_add_up_are_an_error(connection: DuckDBPyConnection) -> None:
+    """Rows read = published + refused + duplicates, or somebody lost rows."""
+    batch = replace(stage(connection, run_of(), GENERATIONS, generations(3)), rows_read=4)
+    with pytest.raises(CountError, match="4 rows read"):
+        Publisher(connection, batch, generations(3), run_of()).publish(0)

@@ -1,0 +1,114 @@
+"""Log lines reach their own hour once, and what is no log line is refused with a reason."""
+
+import gzip
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from include.chimera.lake.staging import staged_refusals, staged_rows
+from include.chimera.sources.api_logs import extract_api_logs
+from tests.builders import HOUR, LABEL, run_of
+
+TABLE = "bronze.api_logs"
+
+
+def line(at: datetime, **fields: object) -> bytes:
+    """Return one well-formed log line."""
+    return json.dumps({"timestamp": at.isoformat(), "path": "/v1", **fields}).encode()
+
+
+def write(root: Path, hour: datetime, *lines: bytes, name: str = "api.jsonl") -> None:
+    """Write a file of the hour."""
+    folder = root / f"dt={hour:%Y-%m-%d}" / f"hour={hour:%H}"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = b"".join(text + b"\n" for text in lines)
+    (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+
+
+def rows(run, columns: str) -> list[tuple]:
+    """Return what the run staged."""
+    return sorted(duckdb.execute(f"select {columns} from ({staged_rows(run, TABLE)})").fetchall())
+
+
+def refusals(run, columns: str = "reason, payload") -> list[tuple]:
+    """Return what the run refused."""
+    found = duckdb.execute(f"select {columns} from ({staged_refusals(run, TABLE)})").fetchall()
+    return sorted(found)
+
+
+@pytest.fixture
+def root(lake: Path, tmp_path: Path) -> Path:
+    """Return the root of the logs."""
+    del lake
+    return tmp_path / "logs"
+
+
+def test_late_line_is_staged_in_its_own_hour(root: Path) -> None:
+    """It stands in the next hour's file, and both hours' runs give it the same coordinates."""
+    write(root, HOUR, line(HOUR))
+    write(root, HOUR + timedelta(hours=1), line(HOUR + timedelta(minutes=59)))
+    run, following = run_of(), run_of(HOUR + timedelta(hours=1))
+    assert extract_api_logs(str(root), run).rows_read == 2
+    assert extract_api_logs(str(root), following).rows_read == 2
+    wanted = "_window_hour, _file, _offset, _line_hash"
+    assert rows(run, wanted) == rows(following, wanted)
+    assert {hour for hour, *_ in rows(run, wanted)} == {LABEL}
+
+
+def test_window_is_half_open(root: Path) -> None:
+    """The last microsecond is this hour's, the next one is not."""
+    end = HOUR + timedelta(hours=1)
+    write(root, HOUR, line(HOUR), line(end - timedelta(microseconds=1)), line(end))
+    run = run_of()
+    extract_api_logs(str(root), run)
+    assert len(rows(run, "timestamp")) == 2
+    assert refusals(run) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b'{"timestamp": "2026-01-01T05:00:00Z", "status_code": ', "malformed_line"),
+        (b"\xff\xfe not utf-8", "malformed_line"),
+        (b'{"path": "/v1"}', "malformed_line"),
+        (b'{"timestamp": "2026-01-01T05:00:00"}', "malformed_line"),
+        (b'{"timestamp": "2026-01-01T05:00:00Z", "status_code": "200"}', "malformed_line"),
+        (b'{"timestamp": "2025-12-31T05:00:00Z"}', "timestamp_outside_lookback"),
+        (b'{"timestamp": "2027-01-01T05:00:00Z"}', "timestamp_outside_lookback"),
+    ],
+)
+def test_bad_line_is_refused_as_it_stands_and_costs_no_other(
+    root: Path, text: bytes, reason: str
+) -> None:
+    """Cut off, other encodings, no time, no zone, a wrong type, another year."""
+    write(root, HOUR, line(HOUR), text, line(HOUR + timedelta(minutes=1)))
+    run = run_of()
+    batch = extract_api_logs(str(root), run)
+    assert (batch.rows_read, batch.rows_unparsed) == (3, 1)
+    assert refusals(run) == [(reason, text)]
+    ((coordinates,),) = refusals(run, "coordinates")
+    assert json.loads(coordinates)["offset"] == len(line(HOUR)) + 1
+
+
+def test_bad_line_is_refused_by_the_run_of_its_file_alone(root: Path) -> None:
+    """The lookback reads the file again, and must not refuse it again."""
+    write(root, HOUR, b"no json")
+    following = run_of(HOUR + timedelta(hours=1))
+    assert extract_api_logs(str(root), following).rows_read == 0
+
+
+def test_packed_files_and_blank_lines(root: Path) -> None:
+    """Offsets are those of the unpacked file."""
+    write(root, HOUR, line(HOUR), b"", line(HOUR, path="/v2"), name="api.jsonl.gz")
+    run = run_of()
+    extract_api_logs(str(root), run)
+    assert rows(run, "_offset, path") == [(0, "/v1"), (len(line(HOUR)) + 2, "/v2")]
+
+
+def test_hour_without_files_is_an_empty_batch(root: Path) -> None:
+    """The gate decides what an empty hour means."""
+    batch = extract_api_logs(str(root), run_of())
+    assert (batch.rows_read, batch.files) == (0, [])

@@ -1,0 +1,29 @@
+"""One tree of errors, each with four parts, each whole after pickling."""
+
+import pickle
+
+import pytest
+
+from include.chimera.errors import ChimeraError, DataFaultError, RetryableError, TerminalError
+
+
+def tree(root: type[ChimeraError] = ChimeraError) -> list[type[ChimeraError]]:
+    """Return the class and everything below it."""
+    return [root, *(found for child in root.__subclasses__() for found in tree(child))]
+
+
+@pytest.mark.parametrize("kind", tree())
+def test_errors_survive_pickling_with_their_four_parts(kind: type[ChimeraError]) -> None:
+    """A worker's error reaches its supervisor whole."""
+    error = kind(expected="a", came="b", where="c", remedy="d")
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - what we pickled ourselves
+    assert (type(again), str(again)) == (kind, str(error))
+    assert str(error) == "Expected a; came b. Where: c. Next: d"
+
+
+def test_every_error_belongs_to_one_class_of_the_retry_policy() -> None:
+    """An error that is in none, or in two, would be retried by accident."""
+    classes = {RetryableError, DataFaultError, TerminalError}
+    for kind in tree():
+        if kind is not ChimeraError:
+            assert len(classes & set(kind.__mro__)) == 1, kind
