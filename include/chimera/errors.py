@@ -67,6 +67,10 @@ class CountError(DataFaultError):
     """Rows read are not rows published + dead letters + duplicates."""
 
 
+class SnapshotMissingError(TerminalError):
+    """No run of that id has passed all its gates."""
+
+
 class StageMissingError(TerminalError):
     """A gate found no staged files of its run."""
 

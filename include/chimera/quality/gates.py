@@ -25,6 +25,7 @@ from include.chimera.lake.stage import (
 from include.chimera.lake.staging import staged_refusals
 from include.chimera.quality.acceptance import find_acceptance
 from include.chimera.quality.batches import shape, staged_batch, window_and_keys
+from include.chimera.quality.docs import keep_result
 from include.chimera.quality.gate import (
     OUTAGES,
     GatedCheckpoint,
@@ -32,7 +33,6 @@ from include.chimera.quality.gate import (
     gx_context,
     outage,
 )
-from include.chimera.quality.docs import keep_result
 from include.chimera.quality.rules import RuleBook, rule_book
 from include.chimera.quality.split import bad_rows, count_rows, examples, good_rows
 
