@@ -68,7 +68,8 @@ def window_and_keys(book: RuleBook, run: Run) -> Callable[[DuckDBPyConnection], 
     }
     window = (
         f"select timestamptz {quote(run.window.start.isoformat())} as window_start, "
-        f"timestamptz {quote(run.window.end.isoformat())} as window_end"
+        f"timestamptz {quote(run.window.end.isoformat())} as window_end, "
+        f"{load_batch(run, book.table).rows_unparsed if book.splits_rows else 0} as rows_unparsed"
     )
 
     def create(connection: DuckDBPyConnection) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import builtins  # noqa: TC003 - pydantic resolves it at run time
 import types
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import duckdb_engine
 import sqlalchemy as sa
@@ -62,6 +62,11 @@ class BufferedDialect(duckdb_engine.Dialect):
     driver = "gx"
     supports_statement_cache = True
     execution_ctx_cls = BufferedContext
+    # Columns of nested types have no rules of their own; without a name they are a warning each.
+    ischema_names: ClassVar[dict[str, Any]] = {
+        **duckdb_engine.Dialect.ischema_names,
+        **dict.fromkeys(("list", "struct", "map", "array", "union"), sa.types.NullType),
+    }
 
     def connect(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - duckdb-engine's own
         """Open a connection whose time zone is not the machine's."""

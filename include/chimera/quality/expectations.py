@@ -1,7 +1,7 @@
 """Expectations that GX lacks: any SQL predicate over rows, and statistics that may be unknown.
 
 They are registered by importing `duckdb_source`, as the datasource type is. A predicate may name
-the relation `run` (columns window_start, window_end) and `keys_<layer>_<table>`, one row per known
+the relation `run` (window_start, window_end, rows_unparsed) and `keys_<layer>_<table>`, one row per known
 key of another table of the lake: a gate's database holds both.
 """
 

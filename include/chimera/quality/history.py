@@ -104,7 +104,8 @@ def _rule_rows(verdict: Record) -> Iterator[Record]:
     }
     names = ("rule_id", "severity", "is_passed", "checked_count", "unexpected_count")
     for rule in verdict["results"]:
-        yield {name: rule[name] for name in (*names, "pass_ratio", "observed_value", "error")}
+        if rule["rule_id"] != RATIO_RULE:
+            yield {name: rule[name] for name in (*names, "pass_ratio", "observed_value", "error")}
 
 
 def _anomaly_rows(

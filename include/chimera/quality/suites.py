@@ -13,6 +13,8 @@ from uuid import NAMESPACE_URL, uuid5
 from include.chimera.paths import GX_PROJECT
 from include.chimera.quality.checks import CHECKS
 from include.chimera.quality.rules import rule_books
+from include.chimera.quality.split import broken_predicate
+from include.chimera.quality.verdict import RATIO_RULE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,15 +53,50 @@ def expectation(table: str, rule: Rule) -> dict[str, Any]:
     }
 
 
+def pass_ratio(book: RuleBook, expectations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the rule about all critical row rules together: enough rows break none of them."""
+    critical = [item for item in expectations if item["severity"] == "critical"]
+    broken = " or ".join(filter(None, map(broken_predicate, critical))) or "false"
+    query = (
+        "select 1 as broken from (select count(*) + rows_unparsed as rows, "
+        f"count(*) filter (where {_escaped(broken)}) + rows_unparsed as refused "
+        "from {batch} cross join run group by rows_unparsed) "
+        f"where refused > rows * {1 - book.min_pass_ratio:.6f}"
+    )
+    return {
+        "type": "unexpected_rows_expectation",
+        "id": stable_id(book.table, RATIO_RULE),
+        "kwargs": {"unexpected_rows_query": query},
+        "meta": {
+            "rule_id": RATIO_RULE,
+            "check": "pass_ratio",
+            "columns": [],
+            "owner": book.rules[0].owner,
+            "remedy": book.rules[0].remedy,
+            "is_public": False,
+        },
+        "notes": f"At least {book.min_pass_ratio:.1%} of the rows break no critical row rule.",
+        "severity": "critical",
+    }
+
+
+def _escaped(sql: str) -> str:
+    """Return SQL in which GX finds no placeholder."""
+    return sql.replace("{", "{{").replace("}", "}}")
+
+
 def documents(book: RuleBook) -> dict[str, dict[str, Any]]:
     """Return a table's GX documents by their path in the GX project."""
     table = book.table
+    expectations = [expectation(table, rule) for rule in book.rules]
+    if book.splits_rows:
+        expectations.append(pass_ratio(book, expectations))
     named = {"id": stable_id(table, "suite"), "name": table}
     definition = {"id": stable_id(table, "validation"), "name": table}
     return {
         f"expectations/{table.replace('.', '/')}.json": {
             **named,
-            "expectations": [expectation(table, rule) for rule in book.rules],
+            "expectations": expectations,
             "meta": {"great_expectations_version": GX_VERSION},
             "notes": f"Compiled from rules/{table}.yml by `make suites`.",
         },

@@ -78,7 +78,7 @@ class Verdict:
             for result in self.results
             if not result.is_passed and (result.severity == "critical" or result.error)
         ]
-        if self.pass_ratio < self.min_pass_ratio:
+        if self.pass_ratio < self.min_pass_ratio and RATIO_RULE not in failed:
             failed.append(RATIO_RULE)
         object.__setattr__(self, "failed_rules", tuple(failed))
 
