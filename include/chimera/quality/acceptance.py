@@ -12,14 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import NothingToAcceptError
-from include.chimera.lake.stage import STAGE, VERDICT, read_record, table_folder, write_record
+from include.chimera.lake.stage import (
+    ACCEPTANCE,
+    STAGE,
+    VERDICT,
+    read_record,
+    table_folder,
+    write_record,
+)
 from include.chimera.settings import get_settings
 from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ACCEPTANCE = "acceptance"
+
 REASON_LENGTH = 500
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import builtins  # noqa: TC003 - pydantic resolves it at run time
 import types
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb_engine
 import sqlalchemy as sa
@@ -63,7 +63,7 @@ class BufferedDialect(duckdb_engine.Dialect):
     supports_statement_cache = True
     execution_ctx_cls = BufferedContext
     # Columns of nested types have no rules of their own; without a name they are a warning each.
-    ischema_names: ClassVar[dict[str, Any]] = {
+    ischema_names: dict[str, Any] = {  # noqa: RUF012 - as in the base class
         **duckdb_engine.Dialect.ischema_names,
         **dict.fromkeys(("list", "struct", "map", "array", "union"), sa.types.NullType),
     }

@@ -1,8 +1,8 @@
 """Expectations that GX lacks: any SQL predicate over rows, and statistics that may be unknown.
 
 They are registered by importing `duckdb_source`, as the datasource type is. A predicate may name
-the relation `run` (window_start, window_end, rows_unparsed) and `keys_<layer>_<table>`, one row per known
-key of another table of the lake: a gate's database holds both.
+the relation `run` (window_start, window_end, rows_unparsed) and `keys_<layer>_<table>_<key>`, one
+row per known key of another table of the lake: a gate's database holds both.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -226,8 +226,8 @@ def open_gate(table: str, run: Run) -> Iterator[Gate]:
     rows = staged_batch(run, book)
     with judging(table):
         relations = window_and_keys(book, run)
-    with connect() as connection:
+    with connect() as connection, ExitStack() as stack:
         with judging(table):
             relations(connection)
-        with gate_database(rows, relations) as database:
-            yield Gate(table, run, connection, book, rows, database)
+            database = stack.enter_context(gate_database(rows, relations))
+        yield Gate(table, run, connection, book, rows, database)

@@ -80,6 +80,7 @@ class Verdict:
         ]
         if self.pass_ratio < self.min_pass_ratio and RATIO_RULE not in failed:
             failed.append(RATIO_RULE)
+        failed.sort(key=lambda rule_id: rule_id == RATIO_RULE)
         object.__setattr__(self, "failed_rules", tuple(failed))
 
     @property

@@ -55,19 +55,17 @@ def test_corpus_is_as_large_and_as_broad_as_promised() -> None:
     assert planted == set(rules.values()) - {"not_in_set"}  # not_in_set: see the property tests
 
 
+@pytest.mark.usefixtures("known_models")
 @pytest.mark.parametrize("table", gated_tables())
-def test_clean_rows_raise_no_alarm(
-    known_models: Path, clean_rows: dict[str, pa.Table], table: str
-) -> None:
+def test_clean_rows_raise_no_alarm(clean_rows: dict[str, pa.Table], table: str) -> None:
     """One clean hour on every layer."""
     verdict = judge(table, clean_rows[table])
     assert (verdict.outcome, alarms(verdict)) == ("passed", set())
 
 
+@pytest.mark.usefixtures("known_models")
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_fault_is_noticed_by_its_rule_alone(
-    known_models: Path, clean_rows: dict[str, pa.Table], fault: Fault
-) -> None:
+def test_fault_is_noticed_by_its_rule_alone(clean_rows: dict[str, pa.Table], fault: Fault) -> None:
     """And the verdict follows from severity, layer and pass ratio."""
     clean = clean_rows[fault.table]
     verdict = judge(fault.table, broken(fault, clean))
