@@ -5,9 +5,14 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
+import great_expectations as gx
 import pytest
+from great_expectations.expectations.metadata_types import FailureSeverity
 
+from include.chimera.paths import INCLUDE
+from include.chimera.quality.gate import connection_string
 from include.chimera.quality.rules import gated_tables, rule_book
+from include.chimera.quality.split import broken_predicate, suite_expectations
 from include.chimera.quality.verdict import RATIO_RULE
 from tests.integration.quality.faults import (
     BRONZE_FAULTS,
@@ -15,13 +20,14 @@ from tests.integration.quality.faults import (
     Fault,
     chosen_rows,
 )
-from tests.integration.quality.gating import RUN, alarms, judge, stage
+from tests.integration.quality.gating import RUN, alarms, gated, judge, stage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
 
+    from include.chimera.quality.gates import Gate
     from include.chimera.quality.verdict import Verdict
 
 pytestmark = pytest.mark.integration
@@ -68,7 +74,11 @@ def test_clean_rows_raise_no_alarm(clean_rows: dict[str, pa.Table], table: str) 
 def test_fault_is_noticed_by_its_rule_alone(clean_rows: dict[str, pa.Table], fault: Fault) -> None:
     """And the verdict follows from severity, layer and pass ratio."""
     clean = clean_rows[fault.table]
-    verdict = judge(fault.table, broken(fault, clean))
+    stage(RUN, fault.table, broken(fault, clean))
+    with gated(RUN, fault.table) as (gate, verdict):
+        assert_split_agrees(gate, verdict)
+        if FAULTS.index(fault) % 8 == 0:
+            assert plain_gx_passes(gate) is verdict.success
     if fault.table == "bronze.models":
         stage(RUN, fault.table, clean)
     noticed = alarms(verdict)
@@ -83,6 +93,51 @@ def test_fault_is_noticed_by_its_rule_alone(clean_rows: dict[str, pa.Table], fau
         noticed -= raised
     assert noticed == {fault.rule} | fault.also
     assert_verdict(verdict, fault)
+
+
+def assert_split_agrees(gate: Gate, verdict: Verdict) -> None:
+    """Check, rule by rule, that the split's predicate counts the rows that GX counts."""
+    counted = {
+        item["meta"]["rule_id"]: predicate
+        for item in suite_expectations(gate.table)
+        if (predicate := broken_predicate(item))
+    }
+    judged = {rule.rule_id: rule for rule in verdict.results if rule.rule_id in counted}
+    assert set(judged) == set(counted)
+    if any(rule.error for rule in judged.values()):
+        return
+    columns = ", ".join(f"count(*) filter (where {text})" for text in counted.values())
+    found = gate.connection.execute(f"select {columns} from ({gate.rows})").fetchone()
+    assert dict(zip(counted, found, strict=True)) == {
+        rule_id: rule.unexpected_count or 0 for rule_id, rule in judged.items()
+    }
+
+
+def plain_gx_passes(gate: Gate) -> bool:
+    """Judge by Great Expectations alone: its own context, its own result, its severities."""
+    context = gx.get_context(
+        mode="file",
+        project_root_dir=INCLUDE,
+        runtime_environment={
+            "CHIMERA_GATE": connection_string(gate.database),
+            "CHIMERA_GX_RESULTS": str(gate.database.parent / "plain"),
+            "CHIMERA_GX_DOCS": str(gate.database.parent / "docs"),
+        },
+    )
+    result = context.checkpoints.get(gate.table).run()
+    return all(
+        item.success
+        or (
+            item.expectation_config.severity != FailureSeverity.CRITICAL
+            and not any(
+                entry.get("raised_exception")
+                for entry in item.exception_info.values()
+                if isinstance(entry, dict)
+            )
+        )
+        for suite in result.run_results.values()
+        for item in suite.results
+    )
 
 
 def assert_verdict(verdict: Verdict, fault: Fault) -> None:
