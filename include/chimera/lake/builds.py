@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,6 +16,8 @@ from include.chimera.lake.lineage import changes_since, consumed_mark, metadata_
 from include.chimera.lake.tables import create_table, folder_of, open_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deltalake import DeltaTable
 
     from include.chimera.lake.stage import Build
@@ -29,7 +32,9 @@ def partitions_of(hours: frozenset[str], partition_by: list[str]) -> list[str]:
     return sorted({hour[:length] for hour in hours})
 
 
-def commit_build(build: Build, run: Run | None) -> DeltaTable:
+def commit_build(
+    build: Build, run: Run | None, notes: Mapping[str, str] | None = None
+) -> DeltaTable:
     """Make staged files part of the model's table, in one commit, and return the table.
 
     Partitions that another writer replaced since this build read the table are left out, and the
@@ -47,10 +52,16 @@ def commit_build(build: Build, run: Run | None) -> DeltaTable:
             build.table, pa.schema(schema.to_arrow()), build.partition_by
         )
 
-    table, change = commit(build.table, load, lambda loaded: _decide(loaded, build, schema, run))
+    table, change = commit(
+        build.table, load, lambda loaded: _noted(_decide(loaded, build, schema, run), notes)
+    )
     if change is None:
         logger.warning("newer commits superseded this build of %s", build.table)
     return table
+
+
+def _noted(change: Change | None, notes: Mapping[str, str] | None) -> Change | None:
+    return replace(change, metadata={**change.metadata, **(notes or {})}) if change else None
 
 
 def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) -> Change | None:

@@ -7,7 +7,7 @@ duplicates. A duplicate is a row that the table holds already, or that a newer a
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
@@ -25,7 +25,7 @@ from include.chimera.lake.tables import contract_table, folder_of
 from include.chimera.lake.verify import TOKEN, committed_counts, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
@@ -60,12 +60,14 @@ class Publisher:
         batch: What was staged.
         good: Query of the rows that passed, with the contract's columns.
         run: The DAG run.
+        notes: More metadata for the commit, e.g. who accepted a failed gate.
     """
 
     connection: DuckDBPyConnection
     batch: Batch
     good: str
     run: Run
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Start with nothing counted and nothing expected of a commit."""
@@ -256,6 +258,7 @@ class Publisher:
                 **run_metadata(self.run),
                 **metadata_of(touched, arrived),
                 **{name: str(count) for name, count in counts.items()},
+                **self.notes,
             },
         )
 

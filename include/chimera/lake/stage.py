@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STAGE, PUBLICATION, VERDICT, REPORT = "stage", "publication", "verdict", "report"
 _BATCH = "batch.json"
+ACCEPTANCE = "acceptance"
 
 
 def run_folder(run: Run) -> Path:
@@ -52,10 +53,11 @@ def _write_whole(path: Path, document: dict[str, Any]) -> None:
 
 def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
     """Read a record, None where it was not written."""
+    path = table_folder(run, table) / f"{kind}.json"
+    if kind == STAGE:
+        path = manifest_path(run, table)
     try:
-        document: dict[str, Any] = json.loads(
-            (table_folder(run, table) / f"{kind}.json").read_text()
-        )
+        document: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     return document
@@ -63,8 +65,16 @@ def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
 
 def read_records(run: Run, kind: str) -> dict[str, dict[str, Any]]:
     """Read the records of one kind of all the run's tables, by table."""
-    found = sorted(run_folder(run).glob(f"*/{kind}.json"))
-    return {path.parent.name: json.loads(path.read_text()) for path in found}
+    tables = sorted(path.name for path in run_folder(run).glob("*.*") if path.is_dir())
+    found = {table: read_record(run, table, kind) for table in tables}
+    return {table: record for table, record in found.items() if record is not None}
+
+
+def manifest_path(run: Run, table: str) -> Path:
+    """Return where the manifest of a table's staged files stands: the newest attempt's, if any."""
+    folder = table_folder(run, table)
+    attempts = sorted(folder.glob(f"*/{_BATCH}"))
+    return attempts[-1] if attempts else folder / f"{STAGE}.json"
 
 
 @dataclass(frozen=True)
@@ -149,10 +159,7 @@ def load_batch(run: Run, table: str) -> Batch:
     Raises:
         StageMissingError: There is no manifest.
     """
-    manifests = sorted(table_folder(run, table).glob(f"*/{_BATCH}"))
-    if not manifests:
-        raise _missing(run, table)
-    document: dict[str, Any] = json.loads(manifests[-1].read_text())
+    document = _load(run, table)
     for name in ("files", "letters"):
         document[name] = [DataFile.parse(file) for file in document[name]]
     return Batch(**document)
@@ -173,14 +180,10 @@ def load_build(run: Run, table: str) -> Build:
 def _load(run: Run, table: str) -> dict[str, Any]:
     document = read_record(run, table, STAGE)
     if document is None:
-        raise _missing(run, table)
+        raise StageMissingError(
+            expected="a manifest of staged files",
+            came="none",
+            where=f"table {table}, run {run.run_id}",
+            remedy="clear the task that stages this table (extract, or the dbt model) and its gate",
+        )
     return document
-
-
-def _missing(run: Run, table: str) -> StageMissingError:
-    return StageMissingError(
-        expected="a manifest of staged files",
-        came="none",
-        where=f"table {table}, run {run.run_id}",
-        remedy="clear the task that stages this table (extract, or the dbt model) and its gate",
-    )

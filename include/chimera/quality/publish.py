@@ -11,6 +11,8 @@ from include.chimera.lake.staging import refusals_of, rows_of
 from include.chimera.quality.split import bad_rows, good_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from duckdb import DuckDBPyConnection
 
     from include.chimera.lake.stage import Batch
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
 
 
 def publish_rows(
-    connection: DuckDBPyConnection, batch: Batch, run: Run, rows_refused: int
+    connection: DuckDBPyConnection,
+    batch: Batch,
+    run: Run,
+    *,
+    rows_refused: int,
+    notes: Mapping[str, str] | None = None,
 ) -> Publication:
     """Append the batch's refused records to the dead letters, then commit its good rows.
 
@@ -27,6 +34,7 @@ def publish_rows(
         batch: A staged attempt.
         run: The DAG run.
         rows_refused: Records that could not be parsed, and rows that break a critical row rule.
+        notes: What the commit's metadata is to say besides.
 
     Raises:
         CountError: The law does not hold; nothing is committed.
@@ -41,4 +49,5 @@ def publish_rows(
     ):
         append_letters(connection, letters_query(records, batch.table, stage, run), run)
     fault_point("publish.letters_written")
-    return Publisher(connection, batch, good_rows(batch.table, rows), run).publish(rows_refused)
+    good = good_rows(batch.table, rows)
+    return Publisher(connection, batch, good, run, notes or {}).publish(rows_refused)

@@ -82,7 +82,7 @@ def publish(run, table=GENERATION, batch=None):
     with connect() as connection:
         query = f"select count(*) from ({bad_rows(table, rows_of(run, batch))})"
         (refused,) = connection.execute(query).fetchone()
-        return publish_rows(connection, batch, run, refused + batch.rows_unparsed)
+        return publish_rows(connection, batch, run, rows_refused=refused + batch.rows_unparsed)
 
 
 def ingest(uri, run, table=GENERATION):
