@@ -28,8 +28,10 @@ select 'g' || i as generation_id, timestamptz '2026-01-05 10:00:00+00' + to_micr
     cast(i * 3.6e9 / {count} as bigint)) as created_at, created_at as updated_at,
   'user' || i % 997 as user_id, 'session' || i % 9973 as session_id, 'request' || i as request_id,
   'acme' as provider_id, 'acme/m' || i % 12 as model_id, cast(1 + i % 4000 as bigint) as
-  prompt_tokens, cast(i % 900 as bigint) as completion_tokens, cast(90 + i % 9000 as double) as latency_ms,
-  cast(60 + i % 900 as double) as ttft_ms, 'succeeded' as status, cast(null as varchar) as error_code,
+  prompt_tokens, cast(i % 900 as bigint) as completion_tokens,
+  cast(90 + i % 9000 as double) as latency_ms,
+  cast(60 + i % 900 as double) as ttft_ms, 'succeeded' as status,
+  cast(null as varchar) as error_code,
   ['roleplay'] as techniques, cast(i % 100 / 1000 as decimal(18, 9)) as cost_usd,
   md5(cast(i as varchar)) as _row_hash, '20260105T10' as _window_hour
 from range({count}) as numbers (i)
