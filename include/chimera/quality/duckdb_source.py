@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     )
     from sqlalchemy.sql.elements import ColumnElement
 
+# Metrics that fetch rows or their values; each costs a query of its own.
+_VALUES = (".unexpected_values", "unexpected_rows_query.table")
 _Context: Any = duckdb_engine.Dialect.execution_ctx_cls
 
 
@@ -101,7 +103,7 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
         values: list[MetricConfiguration] = []
         counts: list[MetricConfiguration] = []
         for metric in metrics_to_resolve:
-            is_values = metric.metric_name.endswith(".unexpected_values")
+            is_values = metric.metric_name.endswith(_VALUES)
             (values if is_values else counts).append(metric)
         found = super().resolve_metrics(counts, metrics, runtime_configuration) if counts else {}
         return {**found, **{metric.id: [] for metric in values}}
