@@ -1,7 +1,7 @@
 """The catalogue: each bronze and ops table's name, schema, key, partition, retention and owner.
 
 Columns that start with `_` are lineage and not the source's. `_is_deleted` marks the version that
-says that the row is gone from the source (docs/adr/0004). `_window_hour` (`YYYYMMDDTHH`, UTC)
+says that the row is gone from the source (docs/adr/0006). `_window_hour` (`YYYYMMDDTHH`, UTC)
 is the partition: the hour of `updated_at` for mutable sources, of the event for immutable ones.
 A field that is not nullable is required; a gate enforces it.
 """

@@ -26,7 +26,6 @@ Step = Literal[
     "ledger.committed",
     "replay.staged",
     "replay.published",
-    "upkeep.compacted",
 ]
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

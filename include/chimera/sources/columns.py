@@ -2,7 +2,7 @@
 
 The policy of a contract says what a change that could be lived with does: `freeze` stops the
 table, `evolve` goes on with a warning. A change that can't be lived with always stops it: a column
-that is required and gone, or whose type is none that the contract's can hold (docs/adr/0005).
+that is required and gone, or whose type is none that the contract's can hold.
 """
 
 from __future__ import annotations

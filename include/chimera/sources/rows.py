@@ -39,16 +39,23 @@ def _expressions(contract: Contract, present: list[str]) -> Iterator[str]:
             yield name
 
 
-def typed(contract: Contract) -> str:
-    """Return the DuckDB query that gives the rows of `source` the contract's types and lineage."""
+def typed(contract: Contract, carried: str = "") -> str:
+    """Return the DuckDB query that gives the rows of `source` the contract's types and lineage.
+
+    Args:
+        contract: A table that is read from PostgreSQL.
+        carried: A further column of `source` that is kept as it is.
+    """
     columns = ", ".join(
         f"cast({name} as {duckdb_type(contract.schema.field(name).type)}) as {name}"
         for name in contract.source_columns
     )
-    return with_lineage(contract, f"select {columns} from source")
+    if carried:
+        columns = f"{columns}, {carried}"
+    return with_lineage(contract, f"select {columns} from source", carried=carried)
 
 
-def with_lineage(contract: Contract, rows: str, *, deleted: bool = False) -> str:
+def with_lineage(contract: Contract, rows: str, *, deleted: bool = False, carried: str = "") -> str:
     """Return the query that adds the lineage columns to rows of the contract's own columns."""
     names = contract.source_columns
     fields = [f"{name} := {name}" for name in names]
@@ -58,6 +65,7 @@ def with_lineage(contract: Contract, rows: str, *, deleted: bool = False) -> str
         lineage = f", {str(deleted).lower()} as {IS_DELETED}"
     if contract.partition_by:
         lineage += f", strftime(updated_at, '%Y%m%dT%H') as {PARTITION}"
+    lineage += f", {carried}" if carried else ""
     return (
         f"select {', '.join(names)}, "
         f"md5(cast(to_json(struct_pack({', '.join(fields)})) as varchar)) as {ROW_HASH}{lineage} "
