@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import duckdb
 import pyarrow as pa
 
 from include.chimera.contracts import CONTRACTS, PARTITION
@@ -14,7 +16,7 @@ from include.chimera.lake.relations import read_files
 from include.chimera.lake.stage import Batch, load_batch, save, table_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from include.chimera.window import Run
 
@@ -26,6 +28,32 @@ REFUSED_SCHEMA = pa.schema(
         pa.field(PARTITION, pa.string()),
     ]
 )
+
+
+@dataclass
+class _Feed:
+    """Batches on their way into DuckDB, which would turn an error of theirs into one of its own."""
+
+    failures: list[BaseException] = field(default_factory=list)
+
+    def reader(self, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
+        """Return the rows as a reader that remembers what it raised."""
+        return pa.RecordBatchReader.from_batches(schema, self._watched(rows))
+
+    def _watched(self, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from rows
+        except BaseException as error:
+            self.failures.append(error)
+            raise
+
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """Raise what the rows raised instead of what DuckDB made of it."""
+        try:
+            yield
+        except duckdb.Error as error:
+            raise self.failures[0] if self.failures else error from None
 
 
 def stage_rows(
@@ -43,15 +71,18 @@ def stage_rows(
         rows: The source's rows; they stream through, never whole in memory.
         query: DuckDB query over `source` that gives the contract's columns.
         refused: Batches of `REFUSED_SCHEMA`, read after `rows` is used up.
+
+    Raises:
+        ChimeraError: What reading the source raised, as it was raised.
     """
     folder = str(table_folder(run, batch.table))
     schema = CONTRACTS[batch.table].schema
     columns = ", ".join(f'"{name}"' for name in schema.names)
-    with connect() as connection:
-        connection.register("source", rows)
+    feed = _Feed()
+    with connect() as connection, feed.own_errors():
+        connection.register("source", feed.reader(rows.schema, rows))
         files = write_files(connection, f"select {columns} from ({query})", folder, schema)
-        letters = pa.RecordBatchReader.from_batches(REFUSED_SCHEMA, refused)
-        connection.register("refused", letters)
+        connection.register("refused", feed.reader(REFUSED_SCHEMA, refused))
         letter_files = write_files(connection, "from refused", f"{folder}/refused", REFUSED_SCHEMA)
     unparsed = sum(file.rows for file in letter_files)
     staged = replace(
