@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+from deltalake import DeltaTable
 
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.errors import VerificationError
@@ -16,7 +17,6 @@ from include.chimera.lake.tables import open_table
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
     from include.chimera.lake.commits import Change
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 TOKEN = "attempt_token"  # noqa: S105 - a fencing token, no secret
 COUNTS = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
+_LOOKS = 20
 _COMMITS = 500  # about a week of hours with their upkeep
 
 
@@ -43,8 +44,18 @@ def counts_by_attempt(table: DeltaTable, run: Run) -> dict[int, dict[str, int]]:
 
 
 def _commits(table: DeltaTable) -> Iterator[dict[str, Any]]:
-    """Yield the publications among the table's last commits, the newest first."""
-    return (entry for entry in table.history(_COMMITS) if TOKEN in entry)
+    """Yield the publications among the table's last commits, the newest first.
+
+    `history()` numbers commits from its handle's version down, and wrongly once another writer has
+    overtaken the handle (measured with delta-rs 1.6.3): it is asked again until none has.
+    """
+    found: list[dict[str, Any]] = []
+    for _ in range(_LOOKS):
+        fresh = DeltaTable(table.table_uri, without_files=True)
+        found = fresh.history(_COMMITS)
+        if DeltaTable(table.table_uri, without_files=True).version() == fresh.version():
+            break
+    return (entry for entry in found if TOKEN in entry)
 
 
 def _counts(entry: dict[str, Any]) -> dict[str, int]:
