@@ -135,12 +135,17 @@ class Publisher:
     def _versions(self, table: DeltaTable) -> Change | None:
         """Add the versions of rows that the table does not hold yet: a set that only grows."""
         key = ", ".join(identifier(column) for column in (*self.contract.key, ROW_HASH))
-        hours = hours_in(self.connection, self.good)
+        counted = self.connection.execute(
+            f"select {PARTITION}, count(*) > count(distinct hash({ROW_HASH})) "
+            f"from ({self.good}) group by {PARTITION}"
+        ).fetchall()
+        hours = sorted(hour for hour, _ in counted)
+        # `distinct on` holds all rows in memory: only where a row does come twice.
+        good = f"select distinct on ({key}) * from ({self.good})"
+        if not any(is_repeated for _, is_repeated in counted):
+            good = self.good
         known = f"{scan(table, self.contract.name)} where {among(PARTITION, hours)}"
-        new = (
-            f"from (select distinct on ({key}) * from ({self.good})) "
-            f"anti join ({known}) using ({key})"
-        )
+        new = f"from ({good}) anti join ({known}) using ({key})"
         files = self._write(new)
         marks = self._watermark(table)
         if not files and not marks:

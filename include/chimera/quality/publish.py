@@ -49,5 +49,6 @@ def publish_rows(
     ):
         append_letters(connection, letters_query(records, batch.table, stage, run), run)
     fault_point("publish.letters_written")
-    good = good_rows(batch.table, rows)
+    # Where the split refuses none, its predicates need not be worked out again by each scan.
+    good = rows if rows_refused == batch.rows_unparsed else good_rows(batch.table, rows)
     return Publisher(connection, batch, good, run, notes or {}).publish(rows_refused)
