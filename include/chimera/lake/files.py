@@ -7,12 +7,13 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote as encode
 from uuid import uuid4
 
 from deltalake.transaction import AddAction
 
+from include.chimera.lake import storage
 from include.chimera.lake.engine import identifier, quote
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ class DataFile:
         path: Relative to the table's folder.
         rows: Row count.
         size_bytes: File size in bytes.
-        partition: Partition column to value.
+        partition: Partition column to value, None for null.
         stats: Delta's per-file statistics, as JSON text.
     """
 
     path: str
     rows: int
     size_bytes: int
-    partition: dict[str, str]
+    partition: dict[str, str | None]
     stats: str
 
     @classmethod
@@ -54,7 +55,12 @@ class DataFile:
     def add_action(self) -> AddAction:
         """Return the Delta action that makes this file part of its table."""
         return AddAction(
-            self.path, self.size_bytes, self.partition, int(time.time() * 1000), True, self.stats
+            encode(self.path, safe="/="),
+            self.size_bytes,
+            self.partition,
+            int(time.time() * 1000),
+            True,
+            self.stats,
         )
 
 
@@ -69,8 +75,7 @@ def write_files(
 
     The files are not part of any table until a commit names them.
     """
-    if "://" not in folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    storage.make_folder(folder)
     if partition_by:
         columns = ", ".join(identifier(column) for column in partition_by)
         target, options = (

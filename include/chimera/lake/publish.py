@@ -110,7 +110,7 @@ class Publisher:
         touched = self._partitions(
             f"select strftime({event}, '%Y%m%dT%H') as {PARTITION} from ({written})"
         )
-        arrived = {file.partition[PARTITION] for file in files}
+        arrived = {str(file.partition[PARTITION]) for file in files}
         return Change(files, marks=marks, metadata=self._metadata(touched, arrived))
 
     def _events(self, table: DeltaTable) -> Change | None:

@@ -97,6 +97,9 @@ class Build:
         replaced: Partition values that the files replace; None: the whole table.
         plan: What was read to build it.
         invocation_id: dbt's id of the invocation.
+        description: The table's comment, None to leave it as it is.
+        properties: Delta table properties.
+        checks: Check constraints, name to condition.
     """
 
     table: str
@@ -106,6 +109,9 @@ class Build:
     replaced: list[str] | None
     plan: Plan
     invocation_id: str
+    description: str | None = None
+    properties: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, str] = field(default_factory=dict)
 
 
 def save(run: Run, staged: Batch | Build) -> None:

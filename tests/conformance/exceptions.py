@@ -1,0 +1,171 @@
+"""What differs between the suite's assumptions and a lake on DuckDB.
+
+`LEFT_OUT` only shrinks: each class with the reason why it can't run. `FIXTURES` gives classes the
+fixtures that the suite asks each adapter for: types, literals, expected names.
+"""
+
+from __future__ import annotations
+
+import pytest
+from dbt.tests.adapter.basic.expected_catalog import (
+    base_expected_catalog,
+    expected_references_catalog,
+    no_stats,
+)
+
+CORE = ("basic.", "incremental.")
+
+_FUNCTIONS = "dbt-duckdb has no functions (UDFs)"
+_MATERIALIZED = "neither DuckDB nor Delta has materialized views"
+_DDL = "compares the text of CREATE TABLE, which the lake does not run; tests/integration checks it"
+_ABSTRACT = "only a base: its subclasses, which have models, run"
+_GRANTS = "needs users to grant to; the lake refuses grants, which tests/integration checks"
+_SPARK = "needs a Spark session"
+_EMPTY_SEED = "dbt-core 1.11 has no `dbt seed --empty`"
+
+LEFT_OUT: dict[str, str] = {
+    "basic.test_get_catalog_for_single_relation.BaseGetCatalogForSingleRelation": (
+        "dbt-duckdb's adapter has no method get_catalog_for_single_relation"
+    ),
+    "caching.test_caching.BaseCachingTest": _ABSTRACT,
+    "catalog.relation_types.CatalogRelationTypes": _MATERIALIZED,
+    "column_types.test_column_types.BasePostgresColumnTypes": "PostgreSQL's types",
+    "constraints.test_constraints.BaseConstraintsColumnsEqual": _ABSTRACT,
+    "constraints.test_constraints.BaseConstraintsRuntimeDdlEnforcement": _DDL,
+    "constraints.test_constraints.BaseIncrementalConstraintsRuntimeDdlEnforcement": _DDL,
+    "constraints.test_constraints.BaseModelConstraintsRuntimeEnforcement": _DDL,
+    "constraints.test_constraints.BaseConstraintQuotedColumn": _DDL,
+    "dbt_clone.test_dbt_clone.BaseClonePossible": (
+        "delta-rs can't clone a table: `dbt clone` makes views, as BaseCloneNotPossible checks"
+    ),
+    "empty.test_empty.BaseTestEmptySeedFlag": _EMPTY_SEED,
+    "empty.test_empty.MetadataWithEmptyFlag": _ABSTRACT,
+    "grants.test_incremental_grants.BaseIncrementalGrants": _GRANTS,
+    "grants.test_invalid_grants.BaseInvalidGrants": _GRANTS,
+    "grants.test_model_grants.BaseModelGrants": _GRANTS,
+    "grants.test_seed_grants.BaseSeedGrants": _GRANTS,
+    "grants.test_snapshot_grants.BaseSnapshotGrants": _GRANTS,
+    "materialized_view.basic.MaterializedViewBasic": _MATERIALIZED,
+    "materialized_view.changes.MaterializedViewChanges": _MATERIALIZED,
+    "materialized_view.changes.MaterializedViewChangesApplyMixin": _MATERIALIZED,
+    "materialized_view.changes.MaterializedViewChangesContinueMixin": _MATERIALIZED,
+    "materialized_view.changes.MaterializedViewChangesFailMixin": _MATERIALIZED,
+    "python_model.test_python_model.BasePythonMetaGetTests": _SPARK,
+    "python_model.test_spark.BasePySparkTests": _SPARK,
+    "simple_snapshot.test_various_configs.BaseSnapshotDbtValidToCurrent": (
+        "takes rows by position from a query without ORDER BY; tests/integration checks it"
+    ),
+}
+
+
+_CATALOG = {
+    "role": None,
+    "id_type": "INTEGER",
+    "text_type": "VARCHAR",
+    "time_type": "TIMESTAMP",
+    "view_type": "VIEW",
+    "table_type": "BASE TABLE",
+    "model_stats": no_stats(),
+}
+
+
+class Catalog:
+    @pytest.fixture(scope="class")
+    def expected_catalog(self, project):
+        return base_expected_catalog(project, **_CATALOG)
+
+
+class ReferencesCatalog:
+    @pytest.fixture(scope="class")
+    def expected_catalog(self, project):
+        return expected_references_catalog(project, **_CATALOG, bigint_type="BIGINT")
+
+
+class ColumnTypes:
+    @pytest.fixture
+    def string_type(self):
+        return "VARCHAR"
+
+    @pytest.fixture
+    def int_type(self):
+        return "INTEGER"
+
+    @pytest.fixture
+    def data_types(self, string_type, int_type):
+        # A value, its type in the contract, and how an error message names it.
+        return [
+            ["1", int_type, int_type],
+            ["'1'", string_type, string_type],
+            ["true", "bool", "BOOL"],
+            ["timestamp '2013-11-03 00:00:00'", "TIMESTAMP", "TIMESTAMP"],
+            ["timestamptz '2013-11-03 00:00:00-07'", "TIMESTAMPTZ", "TIMESTAMP WITH TIME ZONE"],
+            ["['a', 'b']", "VARCHAR[]", "VARCHAR[]"],
+            ["cast('1' as numeric)", "numeric", "DECIMAL"],
+            ["cast('{}' as json)", "json", "JSON"],
+        ]
+
+
+class NotNullMessage:
+    @pytest.fixture(scope="class")
+    def expected_error_messages(self):
+        return ["constraint failed", "not null on id"]
+
+
+class HookTables:
+    """The tables into which the suite's hooks write."""
+
+    @pytest.fixture(scope="class")
+    def test_data_dir(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("data")
+        texts = ("test_state", "target_dbname", "target_host", "target_name", "target_schema",
+                 "target_type", "target_user", "target_pass", "run_started_at", "invocation_id",
+                 "thread_id")  # fmt: skip
+        columns = ", ".join(f"{name} varchar" for name in texts)
+        for file, table in (("seed_model", "on_model_hook"), ("seed_run", "on_run_hook")):
+            (folder / f"{file}.sql").write_text(
+                f"drop table if exists {{schema}}.{table};\n"
+                f"create table {{schema}}.{table} ({columns}, target_threads integer)"
+            )
+        return folder
+
+
+class InputLiterals:
+    """DuckDB's TIMESTAMP literals have no zone."""
+
+    @pytest.fixture(scope="class")
+    def input_model_sql(self):
+        return sample_mode_fixtures.input_model_sql.replace("-0'", "'")
+
+
+class MicrobatchLiterals:
+    """DuckDB's TIMESTAMP literals have no zone."""
+
+    @pytest.fixture(scope="class")
+    def input_model_sql(self):
+        return """
+        {{ config(materialized='table', event_time='event_time') }}
+        select 1 as id, timestamp '2020-01-01 00:00:00' as event_time
+        union all
+        select 2 as id, timestamp '2020-01-02 00:00:00' as event_time
+        union all
+        select 3 as id, timestamp '2020-01-03 00:00:00' as event_time
+        """
+
+    @pytest.fixture(scope="class")
+    def insert_two_rows_sql(self, project):
+        return (
+            f"insert into {project.test_schema}.input_model (id, event_time) values "
+            "(4, timestamp '2020-01-04 00:00:00'), (5, timestamp '2020-01-05 00:00:00')"
+        )
+
+
+FIXTURES: dict[str, tuple[type, ...]] = {
+    "basic.test_docs_generate.BaseDocsGenerate": (Catalog,),
+    "basic.test_docs_generate.BaseDocsGenReferences": (ReferencesCatalog,),
+    "constraints.test_constraints.BaseTableConstraintsColumnsEqual": (ColumnTypes,),
+    "constraints.test_constraints.BaseViewConstraintsColumnsEqual": (ColumnTypes,),
+    "constraints.test_constraints.BaseIncrementalConstraintsColumnsEqual": (ColumnTypes,),
+    "constraints.test_constraints.BaseConstraintsRollback": (NotNullMessage,),
+    "constraints.test_constraints.BaseIncrementalConstraintsRollback": (NotNullMessage,),
+    "incremental.test_incremental_microbatch.BaseMicrobatch": (MicrobatchLiterals,),
+}
