@@ -83,3 +83,12 @@ def statements_reach_the_lake():
 @pytest.fixture(scope="class")
 def profile_user():
     """Return no one: DuckDB has no users."""
+
+
+@pytest.fixture(scope="class")
+def logs_dir(tmp_path_factory):
+    """Keep dbt's logs out of the repository."""
+    folder = str(tmp_path_factory.mktemp("logs"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DBT_LOG_PATH", folder)
+        yield folder

@@ -6,12 +6,20 @@ fixtures that the suite asks each adapter for: types, literals, expected names.
 
 from __future__ import annotations
 
+import inspect
+from codecs import BOM_UTF8
+from pathlib import Path
+
 import pytest
 from dbt.tests.adapter.basic.expected_catalog import (
     base_expected_catalog,
     expected_references_catalog,
     no_stats,
 )
+from dbt.tests.adapter.python_model import test_python_model
+from dbt.tests.adapter.sample_mode import fixtures as sample_mode_fixtures
+from dbt.tests.adapter.simple_seed import seeds
+from dbt.tests.util import check_relations_equal, read_file, run_dbt
 
 CORE = ("basic.", "incremental.")
 
@@ -21,6 +29,7 @@ _DDL = "compares the text of CREATE TABLE, which the lake does not run; tests/in
 _ABSTRACT = "only a base: its subclasses, which have models, run"
 _GRANTS = "needs users to grant to; the lake refuses grants, which tests/integration checks"
 _SPARK = "needs a Spark session"
+_CASCADE = "expects that reseeding drops the views that read the seed; the lake keeps them"
 _EMPTY_SEED = "dbt-core 1.11 has no `dbt seed --empty`"
 
 LEFT_OUT: dict[str, str] = {
@@ -35,9 +44,8 @@ LEFT_OUT: dict[str, str] = {
     "constraints.test_constraints.BaseIncrementalConstraintsRuntimeDdlEnforcement": _DDL,
     "constraints.test_constraints.BaseModelConstraintsRuntimeEnforcement": _DDL,
     "constraints.test_constraints.BaseConstraintQuotedColumn": _DDL,
-    "dbt_clone.test_dbt_clone.BaseClonePossible": (
-        "delta-rs can't clone a table: `dbt clone` makes views, as BaseCloneNotPossible checks"
-    ),
+    "constraints.test_constraints.BaseContractSqlHeader": _ABSTRACT,
+    "dbt_clone.test_dbt_clone.BaseCloneNotPossible": "for adapters that clone by views",
     "empty.test_empty.BaseTestEmptySeedFlag": _EMPTY_SEED,
     "empty.test_empty.MetadataWithEmptyFlag": _ABSTRACT,
     "grants.test_incremental_grants.BaseIncrementalGrants": _GRANTS,
@@ -50,8 +58,23 @@ LEFT_OUT: dict[str, str] = {
     "materialized_view.changes.MaterializedViewChangesApplyMixin": _MATERIALIZED,
     "materialized_view.changes.MaterializedViewChangesContinueMixin": _MATERIALIZED,
     "materialized_view.changes.MaterializedViewChangesFailMixin": _MATERIALIZED,
+    "functions.test_js_udfs": _FUNCTIONS,
+    "functions.test_udafs": _FUNCTIONS,
+    "functions.test_udfs": _FUNCTIONS,
+    "hooks.test_run_hooks.BaseAfterRunHooks": (
+        "expects the exception DbtDatabaseError, dbt-duckdb raises DbtRuntimeError"
+    ),
     "python_model.test_python_model.BasePythonMetaGetTests": _SPARK,
     "python_model.test_spark.BasePySparkTests": _SPARK,
+    "simple_copy.test_copy_uppercase.BaseSimpleCopyUppercase": "has a profile for PostgreSQL",
+    "simple_copy.test_simple_copy.SimpleCopyBase.test_simple_copy_with_materialized_views": (
+        _MATERIALIZED
+    ),
+    "simple_seed.test_seed.BaseBasicSeedTests.test_simple_seed_full_refresh_flag": _CASCADE,
+    "simple_seed.test_seed.BaseSeedConfigFullRefreshOn": _CASCADE,
+    "simple_seed.test_seed_type_override.BaseSimpleSeedColumnOverride": (
+        "its check of types knows PostgreSQL, Snowflake, BigQuery and Redshift only"
+    ),
     "simple_snapshot.test_various_configs.BaseSnapshotDbtValidToCurrent": (
         "takes rows by position from a query without ORDER BY; tests/integration checks it"
     ),
@@ -117,16 +140,81 @@ class HookTables:
     @pytest.fixture(scope="class")
     def test_data_dir(self, tmp_path_factory):
         folder = tmp_path_factory.mktemp("data")
-        texts = ("test_state", "target_dbname", "target_host", "target_name", "target_schema",
-                 "target_type", "target_user", "target_pass", "run_started_at", "invocation_id",
-                 "thread_id")  # fmt: skip
-        columns = ", ".join(f"{name} varchar" for name in texts)
+        names = ("test_state", "target_dbname", "target_host", "target_name", "target_schema",
+                 "target_type", "target_user", "target_pass", "target_threads", "run_started_at",
+                 "invocation_id", "thread_id")  # fmt: skip
+        kinds = {"target_threads": "integer"}
+        columns = ", ".join(f"{name} {kinds.get(name, 'varchar')}" for name in names)
         for file, table in (("seed_model", "on_model_hook"), ("seed_run", "on_run_hook")):
             (folder / f"{file}.sql").write_text(
                 f"drop table if exists {{schema}}.{table};\n"
-                f"create table {{schema}}.{table} ({columns}, target_threads integer)"
+                f"create table {{schema}}.{table} ({columns})"
             )
         return folder
+
+
+class HookContext(HookTables):
+    """What hooks know of a target that has no server and no users."""
+
+    def check_hooks(self, state, project, host, count=1):
+        del host
+        several = "count" in inspect.signature(self.get_ctx_vars).parameters
+        found = (
+            self.get_ctx_vars(state, count=count, project=project)
+            if several
+            else [self.get_ctx_vars(state, project)]
+        )
+        for context in found:
+            assert context["test_state"] == state
+            assert context["target_name"] == "default"
+            assert context["target_schema"] == project.test_schema
+            assert context["target_threads"] == 4
+            assert context["target_type"] == "duckdb"
+            assert context["run_started_at"]
+            assert context["invocation_id"]
+            assert context["thread_id"].startswith(("Thread-", "MainThread"))
+
+
+class EphemeralMulti:
+    """The text of the statement is DuckDB's; the common table expressions are dbt's."""
+
+    def test_ephemeral_multi(self, project):
+        run_dbt(["seed"])
+        assert len(run_dbt(["run"])) == 3
+        for model in ("dependent", "double_dependent", "super_dependent"):
+            check_relations_equal(project.adapter, ["seed", model])
+        written = read_file("target", "run", "test", "models", "double_dependent.sql")
+        assert written.startswith("create view")
+        assert written.count("__dbt__cte__base as (") == 1
+
+
+class EphemeralNested:
+    def test_ephemeral_nested(self, project):
+        assert len(run_dbt(["run"])) == 2
+        written = read_file("target", "run", "test", "models", "root_view.sql")
+        assert written.startswith("create view")
+        assert written.index("__dbt__cte__ephemeral_level_two") < written.index(
+            "__dbt__cte__ephemeral as"
+        )
+
+
+class PythonFilter:
+    """A DuckDB relation is filtered by SQL, not by a column object."""
+
+    @pytest.fixture(scope="class")
+    def models(self):
+        code = test_python_model.incremental_python.replace("df.id > 5", "'id > 5'")
+        return {"m_1.sql": test_python_model.m_1, "incremental.py": code}
+
+
+class SeedWithMark:
+    """The suite's own file with a byte order mark is not part of its package."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    def setUp(self, project):
+        project.run_sql(seeds.seeds__expected_sql)
+        path = Path(project.project_root) / "seeds" / "seed_bom.csv"
+        path.write_bytes(BOM_UTF8 + seeds.seed__actual_csv.lstrip().encode())
 
 
 class InputLiterals:
@@ -167,5 +255,19 @@ FIXTURES: dict[str, tuple[type, ...]] = {
     "constraints.test_constraints.BaseIncrementalConstraintsColumnsEqual": (ColumnTypes,),
     "constraints.test_constraints.BaseConstraintsRollback": (NotNullMessage,),
     "constraints.test_constraints.BaseIncrementalConstraintsRollback": (NotNullMessage,),
+    "ephemeral.test_ephemeral.BaseEphemeralMulti": (EphemeralMulti,),
+    "ephemeral.test_ephemeral.BaseEphemeralNested": (EphemeralNested,),
+    "hooks.test_model_hooks.BasePrePostModelHooks": (HookContext,),
+    "hooks.test_model_hooks.TestPrePostModelHooksUnderscores": (HookContext,),
+    "hooks.test_model_hooks.BaseHookRefs": (HookContext,),
+    "hooks.test_model_hooks.BasePrePostModelHooksInConfig": (HookContext,),
+    "hooks.test_model_hooks.BasePrePostModelHooksInConfigWithCount": (HookContext,),
+    "hooks.test_model_hooks.BasePrePostModelHooksInConfigKwargs": (HookContext,),
+    "hooks.test_run_hooks.BasePrePostRunHooks": (HookContext,),
+    "python_model.test_python_model.BasePythonIncrementalTests": (PythonFilter,),
+    "python_model.test_python_model.BasePythonEmptyTests": (InputLiterals,),
+    "python_model.test_python_model.BasePythonSampleTests": (InputLiterals,),
+    "sample_mode.test_sample_mode.BaseSampleModeTest": (InputLiterals,),
+    "simple_seed.test_seed.BaseSimpleSeedWithBOM": (SeedWithMark,),
     "incremental.test_incremental_microbatch.BaseMicrobatch": (MicrobatchLiterals,),
 }

@@ -28,7 +28,7 @@ from include.chimera.lake.relations import read_files, scan
 from include.chimera.lake.tables import create_table, folder_of, open_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from deltalake import DeltaTable, Schema
     from duckdb import DuckDBPyConnection
@@ -50,14 +50,22 @@ class Changer:
         order: What the materialization asks for.
         rewrite: How the rows change the table.
         plan: The versions of the parents that were read.
+        show: Lets this session see a version of the table; called before rows that depend on the
+            table are computed again.
     """
 
     connection: DuckDBPyConnection
     order: Order
     rewrite: Rewrite
     plan: Plan
+    show: Callable[[DeltaTable], None]
     _incoming: list[Column] = field(default_factory=list)
     _written: list[DataFile] = field(default_factory=list)
+    _seen: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start from the version that this session shows."""
+        self._seen = self.plan.base_version
 
     def commit(self) -> DeltaTable:
         """Compute the model's rows once, then commit what they change.
@@ -66,10 +74,7 @@ class Changer:
             ContractError: Columns or rows are not what the table allows.
             CommitConflictError: Other writers won again and again.
         """
-        query = f"from {self.order.source}"
-        self._incoming = describe(self.connection, query)
-        rows = select(self._incoming, query)
-        self.connection.execute(f"create or replace temp table {_ROWS} as {rows}")
+        self._compute()
         try:
             table, _ = commit(self.order.table, self._load, self._decide)
         except BaseException:
@@ -79,14 +84,28 @@ class Changer:
             self.connection.execute(f"drop table if exists {_ROWS}")
         return table
 
+    def _compute(self) -> None:
+        query = f"from {self.order.source}"
+        self._incoming = describe(self.connection, query)
+        rows = select(self._incoming, query)
+        self.connection.execute(f"create or replace temp table {_ROWS} as {rows}")
+
     def _load(self) -> DeltaTable:
         order = self.order
         found = open_table(order.table)
         if found is not None:
+            self._catch_up(found)
             return found
         columns = arrow_schema(self.connection, f"from {_ROWS}")
         schema = delta_schema(columns, order.required, order.comments)
         return create_table(order.table, schema, list(order.partition_by), order.properties)
+
+    def _catch_up(self, table: DeltaTable) -> None:
+        """Compute rows that depend on the table from the version that they will change."""
+        if self.order.reads_itself and table.version() != self._seen:
+            self.show(table)
+            self._seen = table.version()
+            self._compute()
 
     def _decide(self, table: DeltaTable) -> Change | None:
         self._discard()

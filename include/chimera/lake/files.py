@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote as encode
 from uuid import uuid4
 
 from deltalake.transaction import AddAction
@@ -55,7 +54,7 @@ class DataFile:
     def add_action(self) -> AddAction:
         """Return the Delta action that makes this file part of its table."""
         return AddAction(
-            encode(self.path, safe="/="),
+            self.path,
             self.size_bytes,
             self.partition,
             int(time.time() * 1000),

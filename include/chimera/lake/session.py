@@ -80,7 +80,11 @@ class Session:
         planned = self.plan(order.table, order.parents)
         if isinstance(order.strategy, Rewrite):
             self._stand_alone(f"incremental_strategy {order.strategy.strategy}", order.table)
-            self._show(order.table, Changer(connection, order, order.strategy, planned).commit())
+            name = order.table
+            changer = Changer(
+                connection, order, order.strategy, planned, lambda table: self._show(name, table)
+            )
+            self._show(name, changer.commit())
             replaced = None
         else:
             replaced = self._replace(connection, order, planned)

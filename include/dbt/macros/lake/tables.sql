@@ -80,3 +80,10 @@
     {% call statement("release", auto_begin=False) %}drop view if exists {{ rows }}{% endcall %}
     {{ return("select 'stored' as lake") }}
 {%- endmacro %}
+
+{# dbt clone: Delta tables know no shallow clones here, so the rows are copied. #}
+{% macro duckdb__can_clone_table() -%}{{ return(true) }}{%- endmacro %}
+
+{% macro duckdb__create_or_replace_clone(this_relation, defer_relation) -%}
+    {{ return(create_table_as(false, this_relation, "select * from " ~ defer_relation)) }}
+{%- endmacro %}
