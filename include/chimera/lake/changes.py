@@ -136,19 +136,29 @@ class Changer:
         """Return the partitions in which rows change; None where the rows only come in addition."""
         if self.rewrite.is_append:
             return None
+        partition_by = table.metadata().partition_columns
+        if partition_by and partition_by[0].lower() in self.rewrite.keys_lowered:
+            live = f"{live} where {among(partition_by[0], self._values(partition_by[0], rows))}"
         touched = self.rewrite.touched(live, f"({rows})")
         self._check_unique(live, rows)
-        partition_by = table.metadata().partition_columns
         if not partition_by:
             found = self.connection.execute(f"select 1 from ({touched}) limit 1").fetchone()
             return "all" if found else None
         column = partition_by[0]
-        values = self.connection.execute(
-            f"select distinct cast({identifier(column)} as varchar) from ({touched})"
-        ).fetchall()
-        if any(value is None for (value,) in values):
+        if self.connection.execute(
+            f"select 1 from ({touched}) where {identifier(column)} is null limit 1"
+        ).fetchone():
             return "all"
-        return (column, sorted(value for (value,) in values)) if values else None
+        values = self._values(column, touched)
+        return (column, values) if values else None
+
+    def _values(self, column: str, query: str) -> list[str]:
+        """Return a partition column's values other than null, as Delta writes them."""
+        name = identifier(column)
+        found = self.connection.execute(
+            f"select distinct cast({name} as varchar) from ({query}) where {name} is not null"
+        ).fetchall()
+        return sorted(value for (value,) in found)
 
     def _check_unique(self, live: str, rows: str) -> None:
         """Refuse a merge in which two rows claim the same row of the table."""

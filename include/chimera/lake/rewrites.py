@@ -53,6 +53,11 @@ class Rewrite:
         return self.strategy == "append" or not (self.keys or self.strategy == "microbatch")
 
     @property
+    def keys_lowered(self) -> frozenset[str]:
+        """The key's columns as plain lower-case names."""
+        return frozenset(_plain(key) for key in self.keys)
+
+    @property
     def helpers(self) -> frozenset[str]:
         """Columns of the model's rows that steer the change and are not stored."""
         return frozenset({"dbt_change_type"} if self.strategy == "snapshot" else ())

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import StageMissingError
+from include.chimera.lake import storage
 from include.chimera.lake.files import DataFile
 from include.chimera.lake.lineage import Plan
 from include.chimera.settings import get_settings
@@ -23,40 +23,33 @@ if TYPE_CHECKING:
 STAGE, PUBLICATION, VERDICT, REPORT = "stage", "publication", "verdict", "report"
 
 
-def run_folder(run: Run) -> Path:
+def run_folder(run: Run) -> str:
     """Return the folder of everything that belongs to one run."""
-    return Path(get_settings().lake) / "_runs" / run.folder
+    return f"{get_settings().lake}/_runs/{run.folder}"
 
 
-def table_folder(run: Run, table: str) -> Path:
+def table_folder(run: Run, table: str) -> str:
     """Return the folder of one table's staged files and records in one run."""
-    return run_folder(run) / table
+    return f"{run_folder(run)}/{table}"
 
 
 def write_record(run: Run, table: str, kind: str, document: dict[str, Any]) -> None:
     """Write a record of a table's progress in a run, whole or not at all."""
-    folder = table_folder(run, table)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{kind}.json"
-    temporary.write_text(json.dumps(document, indent=1, sort_keys=True))
-    temporary.replace(folder / f"{kind}.json")
+    text = json.dumps(document, indent=1, sort_keys=True)
+    storage.write_text(f"{table_folder(run, table)}/{kind}.json", text)
 
 
 def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
     """Read a record, None where it was not written."""
-    try:
-        document: dict[str, Any] = json.loads(
-            (table_folder(run, table) / f"{kind}.json").read_text()
-        )
-    except FileNotFoundError:
-        return None
+    text = storage.read_text(f"{table_folder(run, table)}/{kind}.json")
+    document: dict[str, Any] | None = None if text is None else json.loads(text)
     return document
 
 
 def read_records(run: Run, kind: str) -> dict[str, dict[str, Any]]:
     """Read the records of one kind of all the run's tables, by table."""
-    found = sorted(run_folder(run).glob(f"*/{kind}.json"))
-    return {path.parent.name: json.loads(path.read_text()) for path in found}
+    records = {table: read_record(run, table, kind) for table in storage.folders(run_folder(run))}
+    return {table: record for table, record in records.items() if record is not None}
 
 
 @dataclass(frozen=True)

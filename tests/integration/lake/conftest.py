@@ -43,7 +43,7 @@ def lake(tmp_path):
 
 
 @pytest.fixture
-def process(lake):
+def process(lake):  # noqa: ARG001 - the lake must be there first
     """Return what starts another process on the same lake."""
     started = []
 

@@ -108,8 +108,8 @@ def test_predicates_limit_what_is_deleted(process):
 
 def test_batch_replaces_its_time_and_no_other(process):
     one = process()
-    moments = "select timestamp '2026-01-01 00:00' + interval (i) minute as moment, 0 as v from range({}) r(i)"
-    one.build(moments.format(180))
+    first = "timestamp '2026-01-01 00:00'"
+    one.build(f"select {first} + interval (i) minute as moment, 0 as v from range(180) r(i)")
     one.build(
         "select timestamp '2026-01-01 01:30' as moment, 1 as v",
         "microbatch",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-import polars
+import polars as pl
 import pytest
 from deltalake import DeltaTable
 
@@ -66,7 +66,7 @@ def test_values_of_kept_types_read_back_equal_by_three_readers(process, partitio
     folder = folder_of("dev.model")
     assert process().rows(f"select {', '.join(names)} from dev.model order by all") == expected
     for rows in (DeltaTable(folder).to_pyarrow_table().to_pylist(),
-                 polars.read_delta(folder).to_dicts()):  # fmt: skip
+                 pl.read_delta(folder).to_dicts()):  # fmt: skip
         found = [tuple(row[name] for name in names) for row in rows]
         assert sorted(found, key=lambda row: row[1] is None) == expected
 
@@ -76,7 +76,7 @@ def test_nested_values_read_back_equal(process):
     one.build(f"select {NESTED}")
     fresh = process()
     assert fresh.rows() == one.rows("select * replace (fixed::integer[] as fixed) from incoming")
-    row = polars.read_delta(folder_of("dev.model")).to_dicts()[0]
+    row = pl.read_delta(folder_of("dev.model")).to_dicts()[0]
     assert row["numbers"] == [1, None, 3]
     assert row["object"]["b"]["c"] == "x"
 
@@ -124,8 +124,8 @@ def test_incremental_value_that_its_column_keeps_is_stored(process):
 
 def test_empty_result_and_all_null_columns_keep_their_types(process):
     one = process()
-    columns = ", ".join(f"cast(null as {kind}) as {name}" for name, kind in (
-        ("a", "decimal(9,2)"), ("b", "timestamptz"), ("c", "varchar[]"), ("d", "date")))  # fmt: skip
+    declared = {"a": "decimal(9,2)", "b": "timestamptz", "c": "varchar[]", "d": "date"}
+    columns = ", ".join(f"cast(null as {kind}) as {name}" for name, kind in declared.items())
     described = "select column_name, column_type from (describe dev.model)"
     for where in ("where false", ""):
         one.build(f"select {columns} {where}")

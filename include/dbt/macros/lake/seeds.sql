@@ -25,7 +25,8 @@
     {%- endfor -%}
     {%- set create = "create or replace temporary table " ~ rows ~ " (" ~ (columns | join(", ")) ~ ")" -%}
     {%- set load = "copy " ~ rows ~ " from '" ~ adapter.escape_sql_string(adapter.get_seed_file_path(model))
-        ~ "' (format csv, header true, delimiter '" ~ config.get("delimiter", ",") ~ "')" -%}
+        ~ "' (format csv, header true, delimiter '" ~ config.get("delimiter", ",")
+        ~ "', nullstr ['', 'null', 'NULL', 'Null'])" -%}  {#- what dbt takes for null -#}
     {% call statement("create_rows") %}{{ create }}{% endcall %}
     {%- if agate_table.rows -%}
         {% do adapter.add_query(load, abridge_sql_log=True) %}
