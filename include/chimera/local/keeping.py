@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from include.chimera.local.layout import Layout
 
 _STOP_SECONDS = 30.0
+_LOCK_SECONDS = 3.0
 
 
 class StateLock:
@@ -44,16 +45,25 @@ class StateLock:
     def __init__(self, layout: Layout) -> None:
         layout.root.mkdir(parents=True, exist_ok=True)
         self.descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        # A stack that was killed a moment ago may hold it until its last process is gone.
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while not self._is_taken():
+            if time.monotonic() > deadline:
+                os.close(self.descriptor)
+                raise TerminalError(
+                    expected="no other stack on this state folder",
+                    came="one that runs",
+                    where=str(layout.root),
+                    remedy="`make down` stops it; `make status` shows it",
+                )
+            time.sleep(0.1)
+
+    def _is_taken(self) -> bool:
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self.descriptor)
-            raise TerminalError(
-                expected="no other stack on this state folder",
-                came="one that runs",
-                where=str(layout.root),
-                remedy="`make down` stops it; `make status` shows it",
-            ) from None
+            return False
+        return True
 
     def release(self) -> None:
         """Give up this process's hold."""

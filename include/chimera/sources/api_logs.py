@@ -67,7 +67,7 @@ class _Reader:
         """Yield the rows of the event hours [window start - lookback, window end)."""
         wanted = set(self.window.widened(hours_before=self.lookback).labels())
         own = set(self.window.labels())
-        # Files may hold lines of hours on both sides, the first wanted hour's own lookback included.
+        # A file may hold lines of the hours on both sides, also of the first hour wanted.
         reach = self.window.widened(2 * self.lookback, self.lookback)
         for hour in reach.hours():
             label = hour_label(hour.start)

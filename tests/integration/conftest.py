@@ -1,0 +1,41 @@
+"""Real servers for the integration ring."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from include.chimera.local.keeping import KeeperLine, StateLock
+from include.chimera.local.layout import Layout
+from include.chimera.local.postgres import APP_DATABASE, Postgres
+from include.chimera.local.processes import sweep
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """Return a running PostgreSQL, which ends with the tests even if they are killed."""
+    layout = Layout.of(tmp_path_factory.mktemp("postgres"))
+    lock = StateLock(layout)
+    layout.make_folders()
+    line = KeeperLine(layout, lock)
+    server = Postgres(layout)
+    server.start(line)
+    yield server
+    line.close()
+    sweep(layout)
+    lock.release()
+
+
+def empty(uri: str) -> None:
+    """Take the application's tables away."""
+    with psycopg.connect(uri, autocommit=True) as connection:
+        for schema in ("app", "app_demo"):
+            connection.execute(f"drop schema if exists {schema} cascade")
+
+
+@pytest.fixture
+def app_db(postgres: Postgres) -> str:
+    """Return the libpq URI of an application database without tables."""
+    uri = postgres.uri(APP_DATABASE)
+    empty(uri)
+    return uri
