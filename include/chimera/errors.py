@@ -47,6 +47,10 @@ class SourceUnavailableError(RetryableError):
     """A source did not answer, or answered that it can't right now."""
 
 
+class StorageError(RetryableError):
+    """The lake's place could not be read or written: full, read-only, gone."""
+
+
 class CommitConflictError(RetryableError):
     """Another writer committed to the same table first, again and again."""
 

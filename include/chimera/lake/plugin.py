@@ -21,12 +21,12 @@ from dbt_common.exceptions import CompilationError, DbtRuntimeError
 from deltalake.exceptions import DeltaError
 from duckdb.func import FunctionNullHandling
 
-from include.chimera.errors import ChimeraError, ContractError
+from include.chimera.errors import ChimeraError, ContractError, StorageError
 from include.chimera.lake.engine import prepare, session_config
 from include.chimera.lake.orders import Order
 from include.chimera.lake.session import Session
 from include.chimera.lake.views import View
-from include.chimera.settings import Settings
+from include.chimera.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,6 +122,18 @@ def _reported(name: str) -> Iterator[None]:
         yield
     except ContractError as error:
         raise CompilationError(str(error)) from error
-    except (ChimeraError, duckdb.Error, DeltaError, OSError) as error:
+    except (OSError, duckdb.IOException) as error:
+        raise DbtRuntimeError(str(_unreachable(name, error))) from error
+    except (ChimeraError, duckdb.Error, DeltaError) as error:
         message = f"{name}: {error}"
         raise DbtRuntimeError(message) from error
+
+
+def _unreachable(name: str, error: Exception) -> StorageError:
+    return StorageError(
+        expected="a lake that can be read and written",
+        came=f"{type(error).__name__}: {str(error).splitlines()[0]}",
+        where=f"{name}, below {get_settings().lake}",
+        remedy="check free space, permissions and the object store's credentials; the table's last "
+        "version is as it was",
+    )
