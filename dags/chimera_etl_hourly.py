@@ -31,13 +31,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, Param, TaskGroup
+from airflow.sdk import DAG, BaseOperator, Param, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.gate import gate_task
 from include.chimera.flow.policy import GATE
 from include.chimera.flow.runs import run_json
-from include.chimera.flow.tasks import EXTRACTS, optimize_layer, report_run
+from include.chimera.flow.tasks import EXTRACTS, optimize_layer, record_quality, report_run
 from include.chimera.flow.transform import transform
 from include.chimera.settings import get_settings
 
@@ -76,10 +76,13 @@ with DAG(
         bronze_gates = {table: gate_task(table, **GATE) for table in EXTRACTS}
     for table, gate in bronze_gates.items():
         extracts[table] >> gate
-    gates = {**bronze_gates, **transform(bronze_gates)}
-    report = report_run()
+    gates: dict[str, BaseOperator] = {**bronze_gates, **transform(bronze_gates)}
+    history, report = record_quality(), report_run()
+    history >> report
     with TaskGroup("optimize"):
         for layer in ("bronze", "silver", "gold"):
+            layer_gates = [gate for table, gate in gates.items() if table.startswith(f"{layer}.")]
             optimize = optimize_layer.override(task_id=f"optimize_{layer}")(layer)
-            [gate for table, gate in gates.items() if table.startswith(f"{layer}.")] >> optimize
+            for layer_gate in layer_gates:
+                layer_gate >> [optimize, history]
             optimize >> report

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from include.chimera.errors import ChimeraError
+from include.chimera.quality.commands import add_commands
 from include.chimera.settings import get_settings
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+add_commands(app)
 
 
 @app.command()

@@ -244,7 +244,9 @@ QUALITY_RESULTS = Contract(
     kind="log",
     key=("run_id", "table_name", "rule_id", "recorded_at"),
     event_time="recorded_at",
-    description="One row per rule that a gate applied to a table in a run.",
+    description="One row per rule that a gate applied to a table in a run; never a row's value. "
+    "`min_pass_ratio` is the gate as a whole; `anomaly_…` compares with the same hour of former "
+    "days.",
     schema=pa.schema(
         [
             _required("run_id", pa.string()),
@@ -253,13 +255,44 @@ QUALITY_RESULTS = Contract(
             _required("rule_id", pa.string()),
             _required("severity", pa.string()),
             _required("is_passed", pa.bool_()),
+            _required("verdict", pa.string()),
             pa.field("checked_count", pa.int64()),
             pa.field("unexpected_count", pa.int64()),
+            pa.field("pass_ratio", pa.float64()),
+            pa.field("observed_value", pa.float64()),
+            pa.field("error", pa.string()),
+            _required("gate_seconds", pa.float64()),
+            pa.field("accepted_by", pa.string()),
+            pa.field("accepted_reason", pa.string()),
+            _required("window_start", _TIME),
+            _required("window_end", _TIME),
             _required("recorded_at", _TIME),
+            _required(PARTITION, pa.string()),
+        ]
+    ),
+)
+
+PUBLISHED_VERSIONS = Contract(
+    name="ops.published_versions",
+    kind="log",
+    key=("run_id", "table_name", "table_version"),
+    event_time="recorded_at",
+    description="One row per silver or gold table and run whose branches all passed: the version "
+    "that the run committed. The rows of one run are one consistent snapshot.",
+    schema=pa.schema(
+        [
+            _required("run_id", pa.string()),
+            _required("correlation_id", pa.string()),
+            _required("table_name", pa.string()),
+            _required("table_version", pa.int64()),
+            _required("window_start", _TIME),
+            _required("window_end", _TIME),
+            _required("recorded_at", _TIME),
+            _required(PARTITION, pa.string()),
         ]
     ),
 )
 
 BRONZE = (GENERATIONS, EVALUATIONS, MODELS, API_LOGS, PROVIDER_METRICS)
-OPS = (DEAD_LETTERS, WINDOW_LEDGER, QUALITY_RESULTS)
+OPS = (DEAD_LETTERS, WINDOW_LEDGER, QUALITY_RESULTS, PUBLISHED_VERSIONS)
 CONTRACTS = {contract.name: contract for contract in (*BRONZE, *OPS)}

@@ -55,6 +55,10 @@ class CommitConflictError(RetryableError):
     """Another writer committed to the same table first, again and again."""
 
 
+class GateOutageError(RetryableError):
+    """A gate could not judge: DuckDB or its storage failed, not the rows."""
+
+
 class ContractError(DataFaultError):
     """A source's or a model's columns are not the contract's."""
 
@@ -67,8 +71,16 @@ class CountError(DataFaultError):
     """Rows read are not rows published + dead letters + duplicates."""
 
 
+class SnapshotMissingError(TerminalError):
+    """No run of that id has passed all its gates."""
+
+
 class StageMissingError(TerminalError):
     """A gate found no staged files of its run."""
+
+
+class NothingToAcceptError(TerminalError):
+    """A person named a gate that did not fail, or a run that is not there."""
 
 
 class GateFailedError(TerminalError):

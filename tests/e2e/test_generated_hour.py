@@ -12,7 +12,7 @@ from tests.e2e.conftest import CommandResult
 
 pytestmark = pytest.mark.e2e
 
-OPERATIONAL = {"ops.window_ledger", "ops.quality_results"}
+OPERATIONAL = {"ops.window_ledger", "ops.quality_results", "ops.published_versions"}
 
 
 def rows_of(lake: Path) -> dict[str, tuple[int, int]]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
+from airflow.configuration import conf
 from airflow.sdk import BaseHook, get_current_context, task
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.flow.policy import EXTRACT, UPKEEP
 from include.chimera.flow.runs import run_of
+from include.chimera.quality.rules import gated_tables
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -97,12 +99,35 @@ def optimize_layer(layer: str) -> dict[str, int]:
     return {upkeep.table: upkeep.files_after for upkeep in optimize(layer)}
 
 
+@task(trigger_rule="all_done", **UPKEEP)
+def record_quality() -> dict[str, Any]:
+    """Append what the gates found, whatever it was, and write the reports about it."""
+    from include.chimera.quality.docs import build_docs  # noqa: PLC0415 - heavy
+    from include.chimera.quality.history import record_quality as record  # noqa: PLC0415 - heavy
+    from include.chimera.quality.report import write_report  # noqa: PLC0415 - heavy
+
+    run = run_of(get_current_context())
+    rows = record(run)
+    build_docs()
+    write_report(run, _run_url())
+    return {"rows": rows}
+
+
+def _run_url() -> str:
+    """Return the link to a run in Airflow's UI, with `{run_id}` where its id goes."""
+    base = conf.get("api", "base_url", fallback="") or ""
+    return f"{base.rstrip('/')}/dags/chimera_etl_hourly/runs/{{run_id}}" if base else ""
+
+
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
 def report_run() -> dict[str, Any]:
-    """Append the run's ledger and quality results, and write its report."""
+    """Append the run's ledger and published versions, and write its report."""
     from include.chimera.lake.ledger import close_run  # noqa: PLC0415 - heavy
+    from include.chimera.lake.snapshots import published_snapshot, write_views  # noqa: PLC0415
 
-    report = close_run(run_of(get_current_context()))
+    run = run_of(get_current_context())
+    report = close_run(run, gated_tables())
+    write_views(published_snapshot())
     return {"tables": len(report["tables"]), "gates": len(report["gates"])}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,6 +18,8 @@ from include.chimera.lake.lineage import changes_since, consumed_mark, metadata_
 from include.chimera.lake.tables import create_table, folder_of, open_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deltalake import DeltaTable
 
     from include.chimera.lake.stage import Build
@@ -31,7 +34,9 @@ def partitions_of(hours: frozenset[str], partition_by: list[str]) -> list[str]:
     return sorted({hour[:length] for hour in hours})
 
 
-def commit_build(build: Build, run: Run | None) -> DeltaTable:
+def commit_build(
+    build: Build, run: Run | None, notes: Mapping[str, str] | None = None
+) -> DeltaTable:
     """Make staged files part of the model's table, in one commit, and return the table.
 
     Partitions that another writer replaced since this build read the table are left out, and the
@@ -47,7 +52,7 @@ def commit_build(build: Build, run: Run | None) -> DeltaTable:
     table, change = commit(
         build.table,
         lambda: _load(build, schema),
-        lambda loaded: _decide(loaded, build, schema, run),
+        lambda loaded: _noted(_decide(loaded, build, schema, run), notes),
     )
     if change is None:
         logger.warning("newer commits superseded this build of %s", build.table)
@@ -66,6 +71,10 @@ def _load(build: Build, schema: Schema) -> DeltaTable:
             build.table, schema, build.partition_by, build.properties, is_replaced=True
         )
     return table
+
+
+def _noted(change: Change | None, notes: Mapping[str, str] | None) -> Change | None:
+    return replace(change, metadata={**change.metadata, **(notes or {})}) if change else None
 
 
 def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) -> Change | None:

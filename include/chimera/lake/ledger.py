@@ -1,36 +1,37 @@
-"""The run's last word: ledger and quality results appended, a report written for people."""
+"""The run's last word: ledger and published versions appended, a report written for people."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from include.chimera.contracts import DEAD_LETTERS, QUALITY_RESULTS, WINDOW_LEDGER, Contract
-from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.contracts import DEAD_LETTERS, WINDOW_LEDGER
 from include.chimera.lake.engine import connect, quote
-from include.chimera.lake.files import write_files
-from include.chimera.lake.lineage import metadata_of
+from include.chimera.lake.journal import append_rows
 from include.chimera.lake.relations import scan
+from include.chimera.lake.snapshots import publish_versions
 from include.chimera.lake.stage import PUBLICATION, REPORT, VERDICT, read_records, write_record
-from include.chimera.lake.tables import contract_table, folder_of, open_table, row_count
+from include.chimera.lake.tables import open_table, row_count
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable
+    from collections.abc import Collection
 
     from include.chimera.window import Run
 
 
-def close_run(run: Run) -> dict[str, Any]:
-    """Append the run's ledger and quality results, write its report, and return it.
+def close_run(run: Run, gated: Collection[str] = ()) -> dict[str, Any]:
+    """Append the run's ledger and published versions, write its report, and return it.
 
     Source of the counts: what each gate recorded when it published.
+
+    Args:
+        run: The DAG run.
+        gated: The tables whose gates have to have passed for a snapshot to be published.
     """
     publications, verdicts = read_records(run, PUBLICATION), read_records(run, VERDICT)
     now = datetime.now(UTC)
-    _append(WINDOW_LEDGER, _ledger_rows(run, publications, now), run)
-    _append(QUALITY_RESULTS, _quality_rows(run, verdicts, now), run)
+    append_rows(WINDOW_LEDGER, _ledger_rows(run, publications, now), run)
+    publish_versions(run, gated)
     report = {
         "run_id": run.run_id,
         "correlation_id": run.correlation_id,
@@ -63,38 +64,6 @@ def _ledger_rows(
         for table, record in publications.items()
         if table.startswith("bronze.")
     ]
-
-
-def _quality_rows(
-    run: Run, verdicts: dict[str, dict[str, Any]], now: datetime
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "run_id": run.run_id,
-            "correlation_id": run.correlation_id,
-            "table_name": table,
-            **{name: rule[name] for name in ("rule_id", "severity", "is_passed")},
-            "checked_count": rule["checked_count"],
-            "unexpected_count": rule["unexpected_count"],
-            "recorded_at": now,
-        }
-        for table, verdict in verdicts.items()
-        for rule in verdict["results"]
-    ]
-
-
-def _append(contract: Contract, rows: list[dict[str, Any]], run: Run) -> None:
-    if not rows:
-        return
-    batch = pa.Table.from_pylist(rows, schema=contract.schema)
-    with connect() as connection:
-        connection.register("batch", batch)
-
-        def decide(_: DeltaTable) -> Change:
-            files = write_files(connection, "from batch", folder_of(contract.name), contract.schema)
-            return Change(files, metadata={**run_metadata(run), **metadata_of((), ())})
-
-        commit(contract.name, lambda: contract_table(contract.name), decide)
 
 
 def _table_report(record: dict[str, Any]) -> dict[str, Any]:

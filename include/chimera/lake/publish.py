@@ -5,7 +5,7 @@ The law, checked at each publish: rows read = published + refused + duplicates.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS, PARTITION, Contract
@@ -18,7 +18,7 @@ from include.chimera.lake.relations import read_files, scan
 from include.chimera.lake.tables import contract_table, folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
@@ -51,12 +51,14 @@ class Publisher:
         batch: What was staged.
         good: Query of the rows that passed, with the contract's columns.
         run: The DAG run.
+        notes: More metadata for the commit, e.g. who accepted a failed gate.
     """
 
     connection: DuckDBPyConnection
     batch: Batch
     good: str
     run: Run
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def contract(self) -> Contract:
@@ -155,6 +157,7 @@ class Publisher:
             **run_metadata(self.run),
             **metadata_of(touched, arrived),
             "rows_read": str(self.batch.rows_read),
+            **self.notes,
         }
 
     def _write(self, query: str) -> list[DataFile]:

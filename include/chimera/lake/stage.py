@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 STAGE, PUBLICATION, VERDICT, REPORT = "stage", "publication", "verdict", "report"
+ACCEPTANCE = "acceptance"
 
 
 def run_folder(run: Run) -> str:

@@ -28,7 +28,15 @@ from great_expectations.expectations.metrics.map_metric_provider import (
 from sqlalchemy.dialects import registry
 from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 
+from include.chimera.quality import expectations  # noqa: F401 - registers them with GX
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from great_expectations.validator.metric_configuration import (
+        MetricConfiguration,
+        MetricConfigurationID,
+    )
     from sqlalchemy.sql.elements import ColumnElement
 
 _Context: Any = duckdb_engine.Dialect.execution_ctx_cls
@@ -49,11 +57,22 @@ class BufferedContext(_Context):  # type: ignore[misc]  # duckdb-engine ships no
 
 
 class BufferedDialect(duckdb_engine.Dialect):
-    """`duckdb+gx://`: duckdb-engine's dialect with buffered results."""
+    """`duckdb+gx://`: duckdb-engine's dialect with buffered results, in UTC."""
 
     driver = "gx"
     supports_statement_cache = True
     execution_ctx_cls = BufferedContext
+    # Columns of nested types have no rules of their own; without a name they are a warning each.
+    ischema_names: dict[str, Any] = {  # noqa: RUF012 - as in the base class
+        **duckdb_engine.Dialect.ischema_names,
+        **dict.fromkeys(("list", "struct", "map", "array", "union"), sa.types.NullType),
+    }
+
+    def connect(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - duckdb-engine's own
+        """Open a connection whose time zone is not the machine's."""
+        connection = super().connect(*arguments, **options)
+        connection.execute("set TimeZone = 'UTC'")
+        return connection
 
 
 registry.register("duckdb.gx", __name__, "BufferedDialect")
@@ -71,6 +90,21 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
                 if name[:1].isupper():
                     setattr(names, name, getattr(module, name))
         self.dialect_module = names
+
+    def resolve_metrics(
+        self,
+        metrics_to_resolve: Iterable[MetricConfiguration],
+        metrics: dict[MetricConfigurationID, Any] | None = None,
+        runtime_configuration: dict[str, Any] | None = None,
+    ) -> dict[MetricConfigurationID, Any]:
+        """Compute metrics; values of rows are not fetched: no query for them, no copy of them."""
+        values: list[MetricConfiguration] = []
+        counts: list[MetricConfiguration] = []
+        for metric in metrics_to_resolve:
+            is_values = metric.metric_name.endswith(".unexpected_values")
+            (values if is_values else counts).append(metric)
+        found = super().resolve_metrics(counts, metrics, runtime_configuration) if counts else {}
+        return {**found, **{metric.id: [] for metric in values}}
 
 
 class DuckDBDatasource(SQLDatasource):

@@ -1,121 +1,68 @@
-"""A gate: run a table's checkpoint over staged rows and say what it means."""
+"""Run a table's checkpoint over staged rows, and say what it means."""
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlencode
 
 import duckdb
 import great_expectations as gx
 
+from include.chimera.errors import GateOutageError
 from include.chimera.paths import INCLUDE
 from include.chimera.quality import duckdb_source  # noqa: F401 - registers the datasource type
 from include.chimera.quality.suites import ASSET
+from include.chimera.quality.verdict import RuleResult, Verdict
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from great_expectations.checkpoint import Checkpoint
     from great_expectations.checkpoint.checkpoint import CheckpointResult
     from great_expectations.core import ExpectationValidationResult
     from great_expectations.data_context import FileDataContext
 
-Outcome = Literal["passed", "warned", "failed"]
-
-
-@dataclass(frozen=True)
-class RuleResult:
-    """What one rule found: counts, never values.
-
-    Args:
-        rule_id: The rule's id within its table.
-        severity: `critical`, `warning` or `info`.
-        is_passed: GX's verdict; False for a rule that raised.
-        checked_count: Rows looked at, None for rules about the whole table.
-        unexpected_count: Rows that broke it, None for rules about the whole table.
-        error: Class of what the rule raised, None normally.
-    """
-
-    rule_id: str
-    severity: str
-    is_passed: bool
-    checked_count: int | None = None
-    unexpected_count: int | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a gate decided, in the shape that the GX provider's operator expects of a result."""
-
-    table: str
-    results: tuple[RuleResult, ...]
-    rows: int
-    rows_refused: int = 0
-    min_pass_ratio: float = 1.0
-    failed_rules: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Work out which critical rules failed; one that raised counts as critical."""
-        failed = (
-            result.rule_id
-            for result in self.results
-            if not result.is_passed and (result.severity == "critical" or result.error)
-        )
-        object.__setattr__(self, "failed_rules", tuple(failed))
-
-    @property
-    def pass_ratio(self) -> float:
-        """Share of the rows that break no critical row rule; 1 where there are none."""
-        return 1.0 - self.rows_refused / self.rows if self.rows else 1.0
-
-    @property
-    def success(self) -> bool:
-        """Whether the rows may be committed."""
-        return not self.failed_rules and self.pass_ratio >= self.min_pass_ratio
-
-    @property
-    def outcome(self) -> Outcome:
-        """The verdict in one word."""
-        if not self.success:
-            return "failed"
-        return "passed" if all(result.is_passed for result in self.results) else "warned"
-
-    def describe_dict(self) -> dict[str, Any]:
-        """Return counts only: this goes to XCom."""
-        passed = sum(result.is_passed for result in self.results)
-        return {
-            "table": self.table,
-            "outcome": self.outcome,
-            "rows": self.rows,
-            "rows_refused": self.rows_refused,
-            "rules": len(self.results),
-            "rules_passed": passed,
-        }
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict with each rule's counts, for the run's records."""
-        rules = [asdict(result) for result in self.results]
-        return {**self.describe_dict(), "results": rules, "failed_rules": list(self.failed_rules)}
+# DuckDB's errors that say nothing about the rows: the machine or the storage failed.
+OUTAGES = (
+    duckdb.IOException,
+    duckdb.OutOfMemoryException,
+    duckdb.ConnectionException,
+    duckdb.InternalException,
+    duckdb.FatalException,
+    duckdb.InterruptException,
+    duckdb.HTTPException,
+)
+_OUTAGE_NAMES = {error.__name__ for error in OUTAGES}
 
 
 @contextmanager
-def gate_database(rows: str) -> Iterator[Path]:
-    """Give a read-only DuckDB file whose view `batch` shows the staged rows."""
+def gate_database(
+    rows: str, prepare: Callable[[duckdb.DuckDBPyConnection], None]
+) -> Iterator[Path]:
+    """Give a read-only DuckDB file whose view `batch` shows the staged rows.
+
+    Args:
+        rows: Query of the rows, over files alone.
+        prepare: Creates the relations that rules refer to: `run` and `keys_…`.
+    """
     with TemporaryDirectory(prefix="chimera-gate-") as folder:
         path = Path(folder) / "gate.duckdb"
         with duckdb.connect(str(path)) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            prepare(connection)
             connection.execute(f"create view {ASSET} as {rows}")
         yield path
 
 
-def gx_context(database: Path) -> FileDataContext:
-    """Open the GX project over a gate's database."""
+def connection_string(database: Path) -> str:
+    """Return the URL under which GX opens a gate's database: read-only, memory bounded."""
     settings = get_settings()
     options = urlencode(
         {
@@ -124,13 +71,23 @@ def gx_context(database: Path) -> FileDataContext:
             "threads": settings.duckdb_threads,
         }
     )
+    return f"duckdb+gx:///{quote_plus(str(database), safe='/')}?{options}"
+
+
+def gx_context(database: Path, results: Path | None = None) -> FileDataContext:
+    """Open the GX project over a gate's database.
+
+    Args:
+        database: The file that `gate_database` made.
+        results: Where GX keeps its results; None: a folder beside the database.
+    """
     return gx.get_context(
         mode="file",
         project_root_dir=INCLUDE,
         runtime_environment={
-            "CHIMERA_GATE": f"duckdb+gx:///{quote_plus(str(database), safe='/')}?{options}",
-            "CHIMERA_GX_RESULTS": str(settings.state_dir / "gx" / "validations"),
-            "CHIMERA_GX_DOCS": str(settings.state_dir / "gx" / "data_docs"),
+            "CHIMERA_GATE": connection_string(database),
+            "CHIMERA_GX_RESULTS": str(results or database.parent / "results"),
+            "CHIMERA_GX_DOCS": str(get_settings().state_dir / "reports" / "data_docs"),
         },
     )
 
@@ -141,6 +98,15 @@ class GatedCheckpoint:
 
     The provider's operator calls `run` and reads `success` and `describe_dict()` of what it
     returns: nothing else of GX' result, with its values, leaves this object.
+
+    Args:
+        checkpoint: GX' own.
+        table: `<layer>.<table>`.
+        rows: Rows staged, unparsed ones included.
+        rows_refused: How many of them are bad.
+        min_pass_ratio: Share that has to be good.
+        accepted: Returns who let these failed rules through, None for nobody.
+        examples: Returns the commonest values that break a public rule.
     """
 
     checkpoint: Checkpoint
@@ -148,30 +114,74 @@ class GatedCheckpoint:
     rows: int
     rows_refused: int
     min_pass_ratio: float
+    accepted: Callable[[tuple[str, ...]], str | None] = lambda _: None
+    examples: Callable[[str], tuple[tuple[str, int], ...]] = lambda _: ()
+    started: float = field(default_factory=time.monotonic)
     verdict: Verdict | None = None
+    result: CheckpointResult | None = None
 
     def run(self, batch_parameters: dict[str, Any] | None = None) -> Verdict:
-        """Apply the rules and remember the verdict."""
-        result = self.checkpoint.run(batch_parameters=batch_parameters or None)
-        self.verdict = Verdict(
-            self.table, _results(result), self.rows, self.rows_refused, self.min_pass_ratio
+        """Apply the rules and remember the verdict.
+
+        Raises:
+            GateOutageError: A rule could not be judged because DuckDB or its storage failed.
+        """
+        self.result = self.checkpoint.run(batch_parameters=batch_parameters or None)
+        found = self._results(self.result)
+        verdict = self._verdict(found)
+        if verdict.failed_rules:
+            who = self.accepted(verdict.failed_rules)
+            verdict = self._verdict(found, who) if who else verdict
+        self.verdict = verdict
+        return verdict
+
+    def _verdict(self, results: tuple[RuleResult, ...], who: str | None = None) -> Verdict:
+        return Verdict(
+            self.table,
+            results,
+            self.rows,
+            self.rows_refused,
+            self.min_pass_ratio,
+            who,
+            time.monotonic() - self.started,
+            datetime.now(UTC).isoformat(),
         )
-        return self.verdict
+
+    def _results(self, result: CheckpointResult) -> tuple[RuleResult, ...]:
+        items = (item for suite in result.run_results.values() for item in suite.results)
+        found = [_result(item, self.examples) for item in items]
+        for rule in found:
+            if rule.error in _OUTAGE_NAMES:
+                raise outage(self.table, str(rule.error))
+        return tuple(found)
 
 
-def _results(result: CheckpointResult) -> tuple[RuleResult, ...]:
-    return tuple(_result(item) for suite in result.run_results.values() for item in suite.results)
+def outage(table: str, came: str) -> GateOutageError:
+    """Return the error of a gate that could not judge at all; it is retried."""
+    return GateOutageError(
+        expected="rules that can be judged",
+        came=came,
+        where=f"gate of {table}; nothing is committed",
+        remedy="the task retries by itself; if it persists, look at memory, disk and the lake's "
+        "storage",
+    )
 
 
-def _result(item: ExpectationValidationResult) -> RuleResult:
+def _result(
+    item: ExpectationValidationResult, examples: Callable[[str], tuple[tuple[str, int], ...]]
+) -> RuleResult:
     rule: Any = item.expectation_config
+    rule_id, broken = rule.meta["rule_id"], item.result.get("unexpected_count")
+    observed = item.result.get("observed_value")
     return RuleResult(
-        rule_id=rule.meta["rule_id"],
+        rule_id=rule_id,
         severity=str(getattr(rule.severity, "value", "critical")),
         is_passed=bool(item.success),
         checked_count=item.result.get("element_count"),
-        unexpected_count=item.result.get("unexpected_count"),
+        unexpected_count=broken,
+        observed_value=float(observed) if isinstance(observed, (int, float)) else None,
         error=_error(item.exception_info),
+        examples=examples(rule_id) if broken else (),
     )
 
 
@@ -182,6 +192,14 @@ def _error(information: dict[str, Any] | None) -> str | None:
     nested = [value for value in information.values() if isinstance(value, dict)]
     for entry in nested or [information]:
         if entry.get("raised_exception"):
+            text = f"{entry.get('exception_message')}\n{entry.get('exception_traceback')}"
+            outages = [name for name in sorted(_OUTAGE_NAMES) if name in text]
             trace = str(entry.get("exception_traceback") or "").strip().splitlines()
-            return trace[-1].split(":")[0] if trace else "unknown"
+            return outages[0] if outages else _class_name(trace)
     return None
+
+
+def _class_name(trace: list[str]) -> str:
+    """Return the class that a traceback's last exception has, without its module."""
+    raised = [line.split(":")[0] for line in trace if line[:1].isalpha() and "Error" in line[:80]]
+    return raised[-1].rpartition(".")[2][:60] if raised else "unknown"

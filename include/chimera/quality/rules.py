@@ -1,26 +1,45 @@
-"""Rules as people write them, and what they mean to GX and to DuckDB.
+"""Rules as people write them: one line of `include/gx/rules/<layer>.<table>.yml` each.
 
-A rule is one line of `include/gx/rules/<layer>.<table>.yml`: a check, its columns and its bounds.
-Checks of single rows have an SQL predicate too, so that the rows that break them can be told apart.
+A line names a check (`checks.CHECKS`), its column or columns, and the check's bounds; owner,
+severity, note and remedy have defaults.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import pyarrow as pa
 import yaml
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import GX_PROJECT
+from include.chimera.quality.checks import CHECKS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 Severity = Literal["critical", "warning", "info"]
-ROW_CHECKS = ("not_null", "between", "in_set", "matches", "at_least")
-_RULES = GX_PROJECT / "rules"
+ROW_CHECKS = tuple(name for name, check in CHECKS.items() if check.is_row_check)
+RULES = GX_PROJECT / "rules"
+_COMMON = ("id", "severity", "note", "remedy", "owner", "mostly", "public")
+_REMEDIES = {
+    "bronze": "Look at the source's rows of this hour; mend them there and clear the extract task.",
+    "silver": "Look at the model's SQL and at its bronze rows; mend them and clear the model.",
+    "gold": "Look at the model's SQL and at its parents' rows; mend them and clear the model.",
+}
+_DUCKDB_TYPES = {
+    "string": "VARCHAR",
+    "int64": "BIGINT",
+    "double": "DOUBLE",
+    "bool": "BOOLEAN",
+    "date32[day]": "DATE",
+    "binary": "BLOB",
+    "list<item: string>": "VARCHAR[]",
+    "list<element: string>": "VARCHAR[]",
+    "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE",
+}
 
 
 @dataclass(frozen=True)
@@ -28,14 +47,16 @@ class Rule:
     """One rule of one table.
 
     Args:
-        check: What is checked: one of `ROW_CHECKS`, `unique`, `row_count` or `columns`.
+        check: What is checked: one of `checks.CHECKS`.
         columns: The columns it is about; none for `row_count`.
-        bounds: `min`, `max`, `values` or `regex`, as the check wants.
+        bounds: What the check wants besides, e.g. `min`, `values` or `regex`.
         severity: `critical` fails the gate, `warning` and `info` are recorded.
         note: Why the rule stands, in plain words.
         remedy: What to do when it breaks.
         owner: Who answers for it.
-        mostly: Share of rows that must keep a row rule for the gate to pass.
+        mostly: Share of rows that must keep a row rule for GX to call it kept.
+        is_public: Whether values that break it may be shown in results and reports.
+        name: The rule's id where the default one would not do.
     """
 
     check: str
@@ -43,22 +64,22 @@ class Rule:
     bounds: dict[str, Any] = field(default_factory=dict)
     severity: Severity = "critical"
     note: str = ""
-    remedy: str = (
-        "Look at the source's rows of this hour; mend them there and clear the extract task."
-    )
+    remedy: str = _REMEDIES["bronze"]
     owner: str = "data-platform"
     mostly: float = 1.0
+    is_public: bool = False
+    name: str | None = None
 
     @property
     def rule_id(self) -> str:
-        """Stable id within its table: the check and its columns."""
-        names = () if self.check == "columns" else self.columns
-        return "_".join((self.check, *names))
+        """Stable id within its table: the check and its columns, or the one that was given."""
+        names = () if self.check in ("columns", "types") else self.columns
+        return self.name or "_".join((self.check, *names))
 
     @property
     def is_row_rule(self) -> bool:
         """Whether single rows can break it."""
-        return self.check in ROW_CHECKS
+        return CHECKS[self.check].is_row_check
 
 
 @dataclass(frozen=True)
@@ -69,11 +90,13 @@ class RuleBook:
         table: `<layer>.<table>`.
         rules: In the order of the file.
         min_pass_ratio: Share of rows that must pass all critical row rules (bronze).
+        types: DuckDB type by column, as the contract or the file says.
     """
 
     table: str
     rules: tuple[Rule, ...]
     min_pass_ratio: float
+    types: dict[str, str] = field(default_factory=dict)
 
     @property
     def splits_rows(self) -> bool:
@@ -84,10 +107,24 @@ class RuleBook:
         """Return the critical rules that single rows can break."""
         return [rule for rule in self.rules if rule.is_row_rule and rule.severity == "critical"]
 
+    def references(self) -> list[tuple[str, str]]:
+        """Return the tables and key columns that rules refer to, each once."""
+        found = {
+            (str(rule.bounds["table"]), str(rule.bounds["key"]))
+            for rule in self.rules
+            if rule.check == "refers_to"
+        }
+        return sorted(found)
+
 
 def rule_books() -> list[RuleBook]:
     """Read every table's rules, sorted by table."""
-    return [read_rule_book(path) for path in sorted(_RULES.glob("*.yml"))]
+    return [read_rule_book(path) for path in sorted(RULES.glob("*.yml"))]
+
+
+def gated_tables() -> list[str]:
+    """Return the names of all tables that have rules, sorted; reads no file."""
+    return sorted(path.stem for path in RULES.glob("*.yml"))
 
 
 def rule_book(table: str) -> RuleBook:
@@ -96,7 +133,7 @@ def rule_book(table: str) -> RuleBook:
     Raises:
         ConfigurationError: The table has none, or a rule is not understood.
     """
-    return read_rule_book(_RULES / f"{table}.yml")
+    return read_rule_book(RULES / f"{table}.yml")
 
 
 def read_rule_book(path: Path) -> RuleBook:
@@ -115,26 +152,70 @@ def read_rule_book(path: Path) -> RuleBook:
         )
     document = yaml.safe_load(path.read_text())
     ratio = float(document.get("min_pass_ratio", 0.99 if table.startswith("bronze.") else 1.0))
-    owner = document.get("owner", "data-platform")
-    rules = [_read_rule(table, dict(line), ratio, owner) for line in document["rules"]]
-    if table in CONTRACTS:
-        names = tuple(CONTRACTS[table].schema.names)
-        rules.insert(0, Rule("columns", names, note="The columns are the contract's.", owner=owner))
-    return RuleBook(table, tuple(rules), ratio)
+    defaults = {
+        "owner": document.get("owner", "data-platform"),
+        "remedy": document.get("remedy", _REMEDIES[table.partition(".")[0]]),
+    }
+    types = _contract_types(table) or dict(document.get("columns", {}))
+    shape = [
+        {"check": "columns", "columns": list(types), "exact": table in CONTRACTS},
+        {"check": "types", "types": types},
+    ]
+    lines = [*(shape if types else []), *document["rules"]]
+    rules = tuple(_read_rule(table, {**defaults, **line}, ratio) for line in lines)
+    names = [rule.rule_id for rule in rules]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _misread(table, f"the id {', '.join(twice)} twice", "give one of the lines an `id`")
+    return RuleBook(table, rules, ratio, types)
 
 
-def _read_rule(table: str, line: dict[str, Any], ratio: float, owner: str) -> Rule:
-    try:
-        check = line.pop("check")
-        columns = line.pop("columns", None) or [line.pop("column", None)]
-        known = {name: line.pop(name) for name in ("severity", "note", "remedy") if name in line}
-        mostly = ratio if check in ROW_CHECKS else 1.0
-        names = tuple(name for name in columns if name)
-        return Rule(check, names, line, owner=line.pop("owner", owner), mostly=mostly, **known)
-    except (KeyError, TypeError) as error:
-        raise ConfigurationError(
-            expected="a rule with check, column(s) and the check's bounds",
-            came=f"{type(error).__name__}: {error}",
-            where=f"include/gx/rules/{table}.yml",
-            remedy="compare the line with its neighbours",
-        ) from error
+def _contract_types(table: str) -> dict[str, str]:
+    """Return DuckDB's type for each column of a contract, none for tables that dbt makes."""
+    if table not in CONTRACTS:
+        return {}
+    return {column.name: duckdb_type(column.type) for column in CONTRACTS[table].schema}
+
+
+def duckdb_type(kind: pa.DataType) -> str:
+    """Return DuckDB's name of an Arrow type."""
+    if pa.types.is_decimal(kind):
+        return f"DECIMAL({kind.precision},{kind.scale})"
+    return _DUCKDB_TYPES[str(kind)]
+
+
+def _read_rule(table: str, line: dict[str, Any], ratio: float) -> Rule:
+    line = dict(line)
+    check = CHECKS.get(line.pop("check", ""))
+    if check is None:
+        raise _misread(table, "a line without a known check", f"use one of {', '.join(CHECKS)}")
+    name = next(key for key, value in CHECKS.items() if value is check)
+    columns = tuple(line.pop("columns", None) or filter(None, [line.pop("column", None)]))
+    common = {key: line.pop(key) for key in _COMMON if key in line}
+    missing = [key for key in check.required if key not in line]
+    unknown = [key for key in line if key not in (*check.required, *check.optional)]
+    if missing or unknown or common.get("severity", "critical") not in get_args(Severity):
+        wrong = ", ".join([*missing, *unknown]) or "severity"
+        raise _misread(table, f"{name} with a missing or unknown {wrong}", "compare the neighbours")
+    note = CHECKS[name].note.format(columns=" and ".join(columns) or "the table", **line)
+    return Rule(
+        name,
+        columns,
+        line,
+        severity=common.get("severity", "critical"),
+        note=common.get("note", note),
+        remedy=common["remedy"],
+        owner=common["owner"],
+        mostly=float(common.get("mostly", ratio if check.is_row_check else 1.0)),
+        is_public=bool(common.get("public", False)),
+        name=common.get("id"),
+    )
+
+
+def _misread(table: str, came: str, remedy: str) -> ConfigurationError:
+    return ConfigurationError(
+        expected="a rule with a check, its column or columns and the check's bounds",
+        came=came,
+        where=f"include/gx/rules/{table}.yml",
+        remedy=remedy,
+    )

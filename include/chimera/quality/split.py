@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.lake.engine import identifier, quote
 from include.chimera.paths import GX_PROJECT
+from include.chimera.quality.checks import sql_literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,47 +27,83 @@ def suite_expectations(table: str) -> list[dict[str, Any]]:
     return expectations
 
 
-def _between(column: str, kwargs: dict[str, Any]) -> str:
+def _outside(value: str, kwargs: dict[str, Any]) -> str:
     low, high = kwargs.get("min_value"), kwargs.get("max_value")
-    parts = [f"{column} < {_literal(low)}"] if low is not None else []
-    parts += [f"{column} > {_literal(high)}"] if high is not None else []
-    return " or ".join(parts)
+    parts = [f"{value} < {sql_literal(low)}"] if low is not None else []
+    parts += [f"{value} > {sql_literal(high)}"] if high is not None else []
+    return " or ".join(parts) or "false"
 
 
-def _literal(value: object) -> str:
-    return quote(value) if isinstance(value, str) else str(value)
-
-
-def _in_set(column: str, kwargs: dict[str, Any]) -> str:
-    return f"{column} not in ({', '.join(_literal(value) for value in kwargs['value_set'])})"
+def _listed(kwargs: dict[str, Any]) -> str:
+    return ", ".join(sql_literal(value) for value in kwargs["value_set"])
 
 
 _PREDICATES: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "expect_column_values_to_not_be_null": lambda column, _: f"{column} is null",
-    "expect_column_values_to_be_between": _between,
-    "expect_column_values_to_be_in_set": _in_set,
+    "expect_column_values_to_be_between": _outside,
+    "expect_column_value_lengths_to_be_between": lambda column, kwargs: _outside(
+        f"length({column})", kwargs
+    ),
+    "expect_column_values_to_be_in_set": lambda column, kwargs: (
+        f"{column} not in ({_listed(kwargs)})"
+    ),
+    "expect_column_values_to_not_be_in_set": lambda column, kwargs: (
+        f"{column} in ({_listed(kwargs)})"
+    ),
     "expect_column_values_to_match_regex": lambda column, kwargs: (
         f"not regexp_matches({column}, {quote(kwargs['regex'])})"
     ),
     "expect_column_pair_values_a_to_be_greater_than_b": lambda _, kwargs: (
         f"{identifier(kwargs['column_A'])} < {identifier(kwargs['column_B'])}"
     ),
+    "expect_column_values_to_satisfy_predicate": lambda column, kwargs: (
+        f"{column} is not null and not ({kwargs['predicate']})"
+    ),
 }
 
 
-def row_predicates(table: str) -> dict[str, str]:
-    """Return, by rule id, the predicate that is true for rows that break a critical row rule.
+def broken_predicate(item: dict[str, Any]) -> str | None:
+    """Return the predicate that is true for rows that break an expectation, as GX counts them.
 
-    A null breaks `not_null` alone, as in GX.
+    None for expectations about the whole table. A null breaks `not_null` alone, as in GX.
     """
+    compiled = _PREDICATES.get(item["type"])
+    if compiled is None:
+        return None
+    column = identifier(item["kwargs"].get("column", ""))
+    return f"coalesce({compiled(column, item['kwargs'])}, false)"
+
+
+def row_predicates(table: str, severity: str = "critical") -> dict[str, str]:
+    """Return, by rule id, the predicate of each row rule of one severity."""
     found = {}
     for item in suite_expectations(table):
-        compiled = _PREDICATES.get(item["type"])
-        if compiled and item["severity"] == "critical":
-            column = identifier(item["kwargs"].get("column", ""))
-            predicate = compiled(column, item["kwargs"])
-            found[item["meta"]["rule_id"]] = f"coalesce({predicate}, false)"
+        predicate = broken_predicate(item)
+        if predicate and item["severity"] == severity:
+            found[item["meta"]["rule_id"]] = predicate
     return found
+
+
+def count_rows(table: str, rows: str) -> str:
+    """Return the query of two counts: all rows, and those that break a critical row rule."""
+    broken = " or ".join(row_predicates(table).values()) or "false"
+    return f"select count(*), count(*) filter (where {broken}) from ({rows})"
+
+
+def examples(table: str, rule_id: str, rows: str, limit: int = 5) -> str | None:
+    """Return the query of the commonest values that break a public rule: value, count.
+
+    None where the rule is not marked public, or is not about single rows.
+    """
+    for item in suite_expectations(table):
+        predicate = broken_predicate(item)
+        if item["meta"]["rule_id"] == rule_id and item["meta"]["is_public"] and predicate:
+            column = identifier(item["kwargs"]["column"])
+            return (
+                f"select cast({column} as varchar), count(*) from ({rows}) where {predicate} "
+                f"group by 1 order by 2 desc, 1 limit {limit}"
+            )
+    return None
 
 
 def tagged(table: str, rows: str) -> str:

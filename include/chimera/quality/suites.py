@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 from include.chimera.paths import GX_PROJECT
-from include.chimera.quality.rules import Rule, RuleBook, rule_books
+from include.chimera.quality.checks import CHECKS
+from include.chimera.quality.rules import rule_books
+from include.chimera.quality.split import broken_predicate
+from include.chimera.quality.verdict import RATIO_RULE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from include.chimera.quality.rules import Rule, RuleBook
+
 DATASOURCE, ASSET, BATCH = "gate", "batch", "whole"
 GX_VERSION = "1.24.1"
+_COMPILED = ("expectations", "validation_definitions", "checkpoints")
 
 
 def stable_id(*names: str) -> str:
@@ -27,73 +33,70 @@ def stable_id(*names: str) -> str:
 
 def expectation(table: str, rule: Rule) -> dict[str, Any]:
     """Return the GX configuration of a rule."""
-    kind, kwargs = _TYPES[rule.check](rule)
+    kind, kwargs = CHECKS[rule.check].compile(rule)
     if rule.is_row_rule and rule.mostly < 1:
         kwargs["mostly"] = rule.mostly
     return {
         "type": kind,
         "id": stable_id(table, rule.rule_id),
         "kwargs": kwargs,
-        "meta": {"rule_id": rule.rule_id, "owner": rule.owner, "remedy": rule.remedy},
+        "meta": {
+            "rule_id": rule.rule_id,
+            "check": rule.check,
+            "columns": list(rule.columns) if rule.check not in ("columns", "types") else [],
+            "owner": rule.owner,
+            "remedy": rule.remedy,
+            "is_public": rule.is_public,
+        },
         "notes": rule.note,
         "severity": rule.severity,
     }
 
 
-def _bounds(rule: Rule) -> dict[str, Any]:
-    return {f"{name}_value": rule.bounds[name] for name in ("min", "max") if name in rule.bounds}
-
-
-def _unique(rule: Rule) -> tuple[str, dict[str, Any]]:
-    if len(rule.columns) == 1:
-        return "expect_column_values_to_be_unique", {"column": rule.columns[0]}
-    return "expect_compound_columns_to_be_unique", {"column_list": list(rule.columns)}
-
-
-_TYPES: dict[str, Any] = {
-    "not_null": lambda rule: (
-        "expect_column_values_to_not_be_null",
-        {"column": rule.columns[0]},
-    ),
-    "between": lambda rule: (
-        "expect_column_values_to_be_between",
-        {"column": rule.columns[0], **_bounds(rule)},
-    ),
-    "in_set": lambda rule: (
-        "expect_column_values_to_be_in_set",
-        {"column": rule.columns[0], "value_set": rule.bounds["values"]},
-    ),
-    "matches": lambda rule: (
-        "expect_column_values_to_match_regex",
-        {"column": rule.columns[0], "regex": rule.bounds["regex"]},
-    ),
-    "at_least": lambda rule: (
-        "expect_column_pair_values_a_to_be_greater_than_b",
-        {
-            "column_A": rule.columns[0],
-            "column_B": rule.columns[1],
-            "or_equal": True,
-            "ignore_row_if": "either_value_is_missing",
+def pass_ratio(book: RuleBook, expectations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the rule about all critical row rules together: enough rows break none of them."""
+    critical = [item for item in expectations if item["severity"] == "critical"]
+    broken = " or ".join(filter(None, map(broken_predicate, critical))) or "false"
+    query = (
+        "select 1 as broken from (select count(*) + rows_unparsed as rows, "
+        f"count(*) filter (where {_escaped(broken)}) + rows_unparsed as refused "
+        "from {batch} cross join run group by rows_unparsed) "
+        f"where refused > rows * {1 - book.min_pass_ratio:.6f}"
+    )
+    return {
+        "type": "unexpected_rows_expectation",
+        "id": stable_id(book.table, RATIO_RULE),
+        "kwargs": {"unexpected_rows_query": query},
+        "meta": {
+            "rule_id": RATIO_RULE,
+            "check": "pass_ratio",
+            "columns": [],
+            "owner": book.rules[0].owner,
+            "remedy": book.rules[0].remedy,
+            "is_public": False,
         },
-    ),
-    "unique": _unique,
-    "row_count": lambda rule: ("expect_table_row_count_to_be_between", _bounds(rule)),
-    "columns": lambda rule: (
-        "expect_table_columns_to_match_set",
-        {"column_set": list(rule.columns), "exact_match": True},
-    ),
-}
+        "notes": f"At least {book.min_pass_ratio:.1%} of the rows break no critical row rule.",
+        "severity": "critical",
+    }
+
+
+def _escaped(sql: str) -> str:
+    """Return SQL in which GX finds no placeholder."""
+    return sql.replace("{", "{{").replace("}", "}}")
 
 
 def documents(book: RuleBook) -> dict[str, dict[str, Any]]:
     """Return a table's GX documents by their path in the GX project."""
     table = book.table
+    expectations = [expectation(table, rule) for rule in book.rules]
+    if book.splits_rows:
+        expectations.append(pass_ratio(book, expectations))
     named = {"id": stable_id(table, "suite"), "name": table}
     definition = {"id": stable_id(table, "validation"), "name": table}
     return {
         f"expectations/{table.replace('.', '/')}.json": {
             **named,
-            "expectations": [expectation(table, rule) for rule in book.rules],
+            "expectations": expectations,
             "meta": {"great_expectations_version": GX_VERSION},
             "notes": f"Compiled from rules/{table}.yml by `make suites`.",
         },
@@ -116,24 +119,29 @@ def documents(book: RuleBook) -> dict[str, dict[str, Any]]:
     }
 
 
-def drift(project: Path = GX_PROJECT) -> dict[Path, str]:
-    """Return the files that differ from the rules, with the text that they should have."""
+def drift(project: Path = GX_PROJECT) -> dict[Path, str | None]:
+    """Return the files that differ from the rules, with the text they should have (None: gone)."""
     wanted = {
         project / path: json.dumps(document, indent=2) + "\n"
         for book in rule_books()
         for path, document in documents(book).items()
     }
-    return {
-        path: text
-        for path, text in wanted.items()
-        if not path.is_file() or path.read_text() != text
-    }
+    kept = [path for folder in _COMPILED for path in (project / folder).rglob("*.json")]
+    changed = {path: text for path, text in wanted.items() if _text(path) != text}
+    return {**changed, **{path: None for path in kept if path not in wanted}}
 
 
 def write_suites() -> list[Path]:
     """Write what differs from the rules; return the files written."""
     changed = drift()
     for path, text in changed.items():
+        if text is None:
+            path.unlink()
+            continue
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return list(changed)
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None

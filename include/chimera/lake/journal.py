@@ -1,0 +1,54 @@
+"""Rows appended to the ops tables, each once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from include.chimera.contracts import PARTITION, Contract
+from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.lake.engine import among, connect, identifier
+from include.chimera.lake.files import write_files
+from include.chimera.lake.lineage import metadata_of
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import contract_table, folder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deltalake import DeltaTable
+
+    from include.chimera.window import Run
+
+
+def append_rows(contract: Contract, rows: Sequence[dict[str, Any]], run: Run) -> int:
+    """Append rows to a table of kind `log`; return how many.
+
+    Where the table is partitioned by hour, rows whose key it holds already are left out, so that a
+    task which is tried again adds nothing; only the rows' own partitions are read for that.
+
+    Raises:
+        CommitConflictError: Other writers won again and again.
+    """
+    if not rows:
+        return 0
+    batch = pa.Table.from_pylist(list(rows), schema=contract.schema)
+    hours = sorted({row[PARTITION] for row in rows}) if contract.partition_by else []
+    with connect() as connection:
+        connection.register("batch", batch)
+
+        def decide(table: DeltaTable) -> Change | None:
+            new = "from batch"
+            if hours:
+                key = ", ".join(identifier(name) for name in contract.key)
+                known = f"{scan(table, contract.name)} where {among(PARTITION, hours)}"
+                new = f"from batch anti join ({known}) using ({key})"
+            files = write_files(
+                connection, new, folder_of(contract.name), contract.schema, contract.partition_by
+            )
+            metadata = {**run_metadata(run), **metadata_of(hours, hours)}
+            return Change(files, metadata=metadata) if files else None
+
+        _, change = commit(contract.name, lambda: contract_table(contract.name), decide)
+    return sum(file.rows for file in change.files) if change else 0

@@ -1,0 +1,133 @@
+"""Consistent snapshots: which versions of the silver and gold tables one run committed together.
+
+Each table moves on by itself, as soon as its own gate passes. A reader who joins several of them
+wants versions that belong together: `ops.published_versions` names them per run, and `views.sql`
+pins a DuckDB session to the newest ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.chimera.contracts import PUBLISHED_VERSIONS
+from include.chimera.errors import SnapshotMissingError
+from include.chimera.lake.engine import connect, identifier, quote
+from include.chimera.lake.journal import append_rows
+from include.chimera.lake.relations import scan
+from include.chimera.lake.stage import PUBLICATION, VERDICT, read_records
+from include.chimera.lake.tables import folder_of, open_table
+from include.chimera.settings import get_settings
+from include.chimera.window import hour_label
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from include.chimera.window import Run
+
+PINNED_LAYERS = ("silver", "gold")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The versions that one run committed together.
+
+    Args:
+        run_id: The run.
+        versions: Version by `<layer>.<table>`.
+    """
+
+    run_id: str
+    versions: dict[str, int]
+
+    def views(self) -> str:
+        """Return the DuckDB script that shows each table at its version; needs `delta` loaded."""
+        schemas = sorted({table.partition(".")[0] for table in self.versions})
+        lines = [f"-- The tables as run {self.run_id} left them.", "load delta;"]
+        lines += [f"create schema if not exists {identifier(schema)};" for schema in schemas]
+        for table, version in sorted(self.versions.items()):
+            schema, _, name = table.partition(".")
+            lines.append(
+                f"create or replace view {identifier(schema)}.{identifier(name)} as "
+                f"from delta_scan({quote(folder_of(table))}, version => {version});"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def publish_versions(run: Run, gated: Collection[str]) -> int:
+    """Append the run's versions, if each gated table's gate let its rows through; return how many.
+
+    Args:
+        run: The run.
+        gated: All tables that have a gate; a snapshot that lacks one of them is none.
+
+    Raises:
+        CommitConflictError: Other writers won again and again.
+    """
+    published, verdicts = read_records(run, PUBLICATION), read_records(run, VERDICT)
+    passed = {table for table, record in verdicts.items() if record["outcome"] != "failed"}
+    if not gated or not set(gated) <= passed & set(published):
+        return 0
+    rows = [
+        {
+            "run_id": run.run_id,
+            "correlation_id": run.correlation_id,
+            "table_name": table,
+            "table_version": record["version"],
+            "window_start": run.window.start,
+            "window_end": run.window.end,
+            "recorded_at": datetime.fromisoformat(verdicts[table]["validated_at"]),
+            "_window_hour": hour_label(run.window.start),
+        }
+        for table, record in published.items()
+        if table.partition(".")[0] in PINNED_LAYERS
+    ]
+    return append_rows(PUBLISHED_VERSIONS, rows, run)
+
+
+def published_snapshot(run_id: str | None = None) -> Snapshot:
+    """Return the versions that a run committed together.
+
+    Args:
+        run_id: The run; None: the one that was recorded last.
+
+    Raises:
+        SnapshotMissingError: No such run has passed all its gates.
+    """
+    table = open_table(PUBLISHED_VERSIONS.name)
+    rows: list[tuple[str, str, int]] = []
+    if table is not None:
+        chosen = f"run_id = {quote(run_id)}" if run_id else "true"
+        with connect() as connection:
+            rows = connection.execute(
+                f"with versions as ({scan(table, PUBLISHED_VERSIONS.name)} where {chosen}) "
+                "select run_id, table_name, max(table_version) from versions where run_id = "
+                "(select arg_max(run_id, recorded_at) from versions) group by all"
+            ).fetchall()
+    if not rows:
+        raise SnapshotMissingError(
+            expected=f"versions of the run {run_id}" if run_id else "a published snapshot",
+            came="none",
+            where=PUBLISHED_VERSIONS.name,
+            remedy="pick a run whose gates all passed; see its report",
+        )
+    return Snapshot(rows[0][0], {name: version for _, name, version in rows})
+
+
+def write_views(snapshot: Snapshot, path: Path | None = None) -> Path:
+    """Write the snapshot's views as a DuckDB script, whole or not at all; return where.
+
+    Args:
+        snapshot: What to pin.
+        path: The file; None: `views.sql` beside the lake's layers, or in the state folder where
+            the lake is an object store.
+    """
+    settings = get_settings()
+    folder = settings.state_dir if "://" in settings.lake else Path(settings.lake)
+    target = path or folder / "views.sql"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(snapshot.views())
+    return temporary.replace(target)

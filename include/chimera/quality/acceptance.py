@@ -1,0 +1,144 @@
+"""Letting a failed gate through: a person's recorded decision about exactly these files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pwd
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.errors import NothingToAcceptError
+from include.chimera.lake import storage
+from include.chimera.lake.stage import (
+    ACCEPTANCE,
+    STAGE,
+    VERDICT,
+    read_record,
+    table_folder,
+    write_record,
+)
+from include.chimera.settings import get_settings
+from include.chimera.window import Run, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+REASON_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """Who let which failed rules of which staged files through, and why.
+
+    Args:
+        table: `<layer>.<table>`.
+        run_id: The run that staged the files.
+        accepted_by: The operating system's user.
+        reason: In the person's own words, at most 500 characters.
+        accepted_at: ISO 8601, UTC.
+        rules: The rules that had failed; another one that fails later is not accepted.
+        stage: SHA-256 of the manifest; other files are not accepted.
+    """
+
+    table: str
+    run_id: str
+    accepted_by: str
+    reason: str
+    accepted_at: str
+    rules: list[str]
+    stage: str
+
+    def metadata(self) -> dict[str, str]:
+        """Return what the commit's metadata says of it."""
+        return {
+            "accepted_by": self.accepted_by,
+            "accepted_reason": self.reason,
+            "accepted_at": self.accepted_at,
+            "accepted_rules": json.dumps(self.rules),
+        }
+
+
+def accept(table: str, run_id: str, reason: str) -> Acceptance:
+    """Record that a person lets a failed gate through; the gate's next attempt will publish.
+
+    Raises:
+        NothingToAcceptError: No gate of this table failed in this run, or the reason is empty.
+    """
+    run = find_run(table, run_id)
+    verdict = read_record(run, table, VERDICT) or {}
+    if verdict.get("outcome") != "failed" or not reason.strip():
+        raise NothingToAcceptError(
+            expected="a failed gate and a reason",
+            came=f"a gate that {verdict.get('outcome', 'has not run')}"
+            if reason.strip()
+            else "an empty reason",
+            where=f"table {table}, run {run.run_id}",
+            remedy="see `python -m include.chimera validate` for the verdict; give --reason",
+        )
+    acceptance = Acceptance(
+        table,
+        run.run_id,
+        current_user(),
+        reason.strip()[:REASON_LENGTH],
+        datetime.now(UTC).isoformat(timespec="seconds"),
+        list(verdict["failed_rules"]),
+        _stage_digest(run, table),
+    )
+    write_record(run, table, ACCEPTANCE, asdict(acceptance))
+    return acceptance
+
+
+def find_acceptance(run: Run, table: str, failed_rules: Sequence[str]) -> Acceptance | None:
+    """Return the acceptance that covers these failed rules of the files staged now, or None."""
+    record = read_record(run, table, ACCEPTANCE)
+    if record is None:
+        return None
+    found = Acceptance(**record)
+    covers = set(failed_rules) <= set(found.rules) and found.stage == _stage_digest(run, table)
+    return found if covers else None
+
+
+def find_run(table: str, run_id: str) -> Run:
+    """Return the run of this id, or the newest one (`latest`) in which the table's gate judged.
+
+    Raises:
+        NothingToAcceptError: There is none.
+    """
+    folders = sorted(
+        (Path(get_settings().lake) / "_runs").glob(f"*/{table}/{VERDICT}.json"),
+        key=lambda path: path.stat().st_mtime,
+    )
+    for path in reversed(folders):
+        record: dict[str, Any] = json.loads(path.read_text())
+        if run_id in ("latest", record["run_id"]):
+            return run_of_record(record)
+    raise NothingToAcceptError(
+        expected=f"a run {run_id} in which the gate of {table} judged",
+        came=f"{len(folders)} other runs",
+        where=f"{get_settings().lake}/_runs",
+        remedy="copy the run id from Airflow or from the gate's message",
+    )
+
+
+def run_of_record(record: dict[str, Any]) -> Run:
+    """Return the run that a verdict's record names."""
+    start, end = (datetime.fromisoformat(bound) for bound in record["window"])
+    return Run(record["run_id"], Window(start, end), record["moves_watermark"])
+
+
+def current_user() -> str:
+    """Return the operating system's name of who runs this process."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def _stage_digest(run: Run, table: str) -> str:
+    manifest = storage.read_text(f"{table_folder(run, table)}/{STAGE}.json")
+    return "" if manifest is None else hashlib.sha256(manifest.encode()).hexdigest()

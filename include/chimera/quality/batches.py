@@ -1,0 +1,103 @@
+"""What a gate looks at: the staged files, the run's window, and the keys of other tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.chimera.contracts import CONTRACTS
+from include.chimera.lake.builds import staged_columns, staged_folder
+from include.chimera.lake.engine import connect, identifier, quote
+from include.chimera.lake.relations import empty, scan
+from include.chimera.lake.stage import STAGE, load_batch, load_build, read_record, table_folder
+from include.chimera.lake.tables import open_table
+from include.chimera.quality.checks import keys_relation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.quality.rules import RuleBook
+    from include.chimera.window import Run
+
+
+def staged_batch(run: Run, book: RuleBook) -> str:
+    """Return a query of what the run staged for a table, with whatever columns the files have.
+
+    Raises:
+        StageMissingError: Nothing was staged.
+    """
+    if book.splits_rows:
+        batch = load_batch(run, book.table)
+        folder = str(table_folder(run, book.table))
+        return files_query(
+            folder, [file.path for file in batch.files], CONTRACTS[book.table].schema
+        )
+    build = load_build(run, book.table)
+    paths = [file.path for file in build.files]
+    return files_query(staged_folder(build), paths, staged_columns(build))
+
+
+def files_query(folder: str, paths: Sequence[str], schema: pa.Schema) -> str:
+    """Return a query of Parquet files as they are; of no rows, typed by `schema`, without any."""
+    if not paths:
+        return empty(schema)
+    places = ", ".join(quote(f"{folder}/{path}") for path in paths)
+    return (
+        f"select * from read_parquet([{places}], "
+        "hive_partitioning = true, hive_types_autocast = false)"
+    )
+
+
+def shape(connection: DuckDBPyConnection, rows: str) -> dict[str, str]:
+    """Return DuckDB's type of each column of a query, in the order of the columns."""
+    described = connection.execute(f"describe {rows}").fetchall()
+    return {name: kind for name, kind, *_ in described}
+
+
+def window_and_keys(book: RuleBook, run: Run) -> Callable[[DuckDBPyConnection], None]:
+    """Return what creates the relations that rules may name: `run`, and `keys_…` of other tables.
+
+    Known are the keys of the live version and of what this run has staged for that table, so that
+    neither table's gate has to wait for the other's. A table that does not exist yet knows no key,
+    and `refers_to` then breaks for no row.
+    """
+    keys = {
+        keys_relation(table, key): _known_keys(run, table, key) for table, key in book.references()
+    }
+    window = (
+        f"select timestamptz {quote(run.window.start.isoformat())} as window_start, "
+        f"timestamptz {quote(run.window.end.isoformat())} as window_end, "
+        f"{load_batch(run, book.table).rows_unparsed if book.splits_rows else 0} as rows_unparsed"
+    )
+
+    def create(connection: DuckDBPyConnection) -> None:
+        connection.execute(f"create table run as {window}")
+        for name, rows in keys.items():
+            connection.register("known_keys", rows)
+            connection.execute(f"create table {name} as from known_keys")
+            connection.unregister("known_keys")
+
+    return create
+
+
+def _known_keys(run: Run, table: str, key: str) -> pa.Table:
+    """Return the distinct keys of another table, as one column."""
+    column, sources = identifier(key), []
+    live = open_table(table)
+    if live is not None:
+        sources.append(f"select {column} from ({scan(live, table)})")
+    if table in CONTRACTS and read_record(run, table, STAGE) is not None:
+        batch = load_batch(run, table)
+        rows = files_query(
+            str(table_folder(run, table)),
+            [file.path for file in batch.files],
+            CONTRACTS[table].schema,
+        )
+        sources.append(f"select {column} from ({rows})")
+    union = " union all ".join(sources) or f"select cast(null as varchar) as {column} where false"
+    with connect() as connection:
+        return connection.execute(
+            f"select distinct {column} from ({union}) where {column} is not null"
+        ).to_arrow_table()

@@ -1,0 +1,107 @@
+"""The command line of the gates: validate, accept, staged, snapshot, report.
+
+Commands import what they need when they run: GX alone takes three seconds.
+"""
+# ruff: noqa: PLC0415  # see above
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  # typer reads the annotations at run time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from include.chimera.quality.verdict import Verdict
+
+RunOption = Annotated[str, typer.Option("--run", help="Airflow's run id; the newest by default.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the gates' commands to the application."""
+    for command in (validate, accept, staged, snapshot, report):
+        app.command()(command)
+
+
+def validate(table: str, run: RunOption = "latest") -> None:
+    """Judge what a run staged for <layer>.<table> again, without committing anything."""
+    from include.chimera.quality.acceptance import find_run
+    from include.chimera.quality.gates import open_gate
+
+    with open_gate(table, find_run(table, run)) as gate:
+        verdict = gate.checkpoint(gate.context()).run()
+        show_verdict(verdict, f"{table}, run {gate.run.run_id}")
+    raise typer.Exit(0 if verdict.success else 1)
+
+
+def accept(
+    table: str,
+    reason: Annotated[str, typer.Option(help="Why these rows may be published; it is recorded.")],
+    run: RunOption = "latest",
+) -> None:
+    """Let a failed gate through; clear the gate's task afterwards to publish."""
+    from include.chimera.quality import acceptance
+
+    found = acceptance.accept(table, run, reason)
+    typer.echo(f"{found.accepted_by} accepts {table} of run {found.run_id}")
+    typer.echo(f"rules   {', '.join(found.rules)}")
+    typer.echo(f"reason  {found.reason}")
+    typer.echo(f"next    clear the task of the gate: gate_{table.replace('.', '_')}")
+
+
+def staged(table: str, run: RunOption = "latest") -> None:
+    """Show which files a run staged for a table, and how to look at them."""
+    from include.chimera.quality.acceptance import find_run
+    from include.chimera.quality.batches import staged_batch
+    from include.chimera.quality.rules import rule_book
+
+    query = staged_batch(find_run(table, run), rule_book(table))
+    typer.echo(f"{query};")
+
+
+def snapshot(
+    run: Annotated[str | None, typer.Option("--run", help="A run whose gates all passed.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write the DuckDB views.")] = None,
+) -> None:
+    """Write DuckDB views of the silver and gold tables, pinned to versions of one run."""
+    from include.chimera.lake.snapshots import published_snapshot, write_views
+
+    found = published_snapshot(run)
+    path = write_views(found, out)
+    typer.echo(f"{len(found.versions)} tables as run {found.run_id} left them: {path}")
+
+
+def report(run: RunOption = "latest") -> None:
+    """Write the quality report of a run as one HTML page."""
+    from include.chimera.quality.acceptance import find_run
+    from include.chimera.quality.report import write_report
+
+    typer.echo(str(write_report(find_run("*", run))))
+
+
+def show_verdict(verdict: Verdict, title: str) -> None:
+    """Print a verdict rule by rule: counts, never values."""
+    grid = Table(title=title, title_justify="left")
+    for name in ("rule", "severity", "verdict"):
+        grid.add_column(name)
+    for name in ("broken", "of", "observed"):
+        grid.add_column(name, justify="right")
+    for result in verdict.results:
+        word = result.error or ("passed" if result.is_passed else "failed")
+        numbers = (result.unexpected_count, result.checked_count, result.observed_value)
+        grid.add_row(result.rule_id, result.severity, word, *(_number(value) for value in numbers))
+    console = Console()
+    console.print(grid)
+    console.print(
+        f"{verdict.outcome}: {verdict.rows_refused:,} of {verdict.rows:,} rows bad, "
+        f"{verdict.pass_ratio:.2%} good, {verdict.min_pass_ratio:.0%} wanted; "
+        f"{verdict.seconds:.1f} s"
+    )
+    if verdict.failed_rules:
+        console.print(f"failed: {', '.join(verdict.failed_rules)}")
+
+
+def _number(value: Any) -> str:  # noqa: ANN401 - an int, a float or None
+    return "" if value is None else f"{value:,.6g}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,85 @@
+"""Data Docs: GX' own pages about suites and results, built once per run and kept short."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+from include.chimera.quality.gate import gx_context
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from include.chimera.quality.gate import GatedCheckpoint
+
+RESULTS_PER_SUITE = 24
+_NOT_RAISED = {
+    "raised_exception": False,
+    "exception_message": None,
+    "exception_traceback": None,
+}
+_KEPT = (
+    "element_count",
+    "missing_count",
+    "missing_percent",
+    "unexpected_count",
+    "unexpected_percent",
+    "unexpected_percent_nonmissing",
+    "unexpected_percent_total",
+    "observed_value",
+)
+
+
+def results_folder() -> Path:
+    """Return where GX' results are kept for Data Docs, stripped of all values."""
+    return get_settings().state_dir / "gx" / "validations"
+
+
+def docs_folder() -> Path:
+    """Return where Data Docs are built."""
+    return get_settings().state_dir / "reports" / "data_docs"
+
+
+def keep_result(checked: GatedCheckpoint) -> None:
+    """Store GX' result for Data Docs, without values and without what exceptions said."""
+    if checked.result is None:
+        return
+    for key, suite in checked.result.run_results.items():
+        document = suite.to_json_dict()  # type: ignore[no-untyped-call]  # GX
+        for item in document["results"]:
+            found = item["result"]
+            item["result"] = {name: found[name] for name in _KEPT if name in found}
+            item["exception_info"] = _NOT_RAISED
+        name = key.to_tuple()  # type: ignore[no-untyped-call]  # GX
+        path = results_folder().joinpath(*name).with_suffix(".json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(document, indent=1))
+
+
+def prune_results(keep: int = RESULTS_PER_SUITE) -> int:
+    """Remove all but the newest results of each suite; return how many were removed."""
+    by_suite: dict[Path, list[Path]] = {}
+    for path in results_folder().rglob("*.json"):
+        suite = path.parents[2]  # <suite>/<run name>/<time>/<batch>.json
+        by_suite.setdefault(suite, []).append(path)
+    old = [
+        path
+        for paths in by_suite.values()
+        for path in sorted(paths, key=lambda path: path.stat().st_mtime)[:-keep]
+    ]
+    for path in old:
+        shutil.rmtree(path.parent)
+    return len(old)
+
+
+def build_docs() -> Path | None:
+    """Prune old results, build the pages anew, and return the index; None: there is nothing yet."""
+    if not results_folder().is_dir():
+        return None
+    prune_results()
+    shutil.rmtree(docs_folder(), ignore_errors=True)
+    context = gx_context(get_settings().state_dir / "none.duckdb", results_folder())
+    context.build_data_docs()
+    return docs_folder() / "index.html"

@@ -1,0 +1,78 @@
+"""Expectations that GX lacks: any SQL predicate over rows, and statistics that may be unknown.
+
+They are registered by importing `duckdb_source`, as the datasource type is. A predicate may name
+the relation `run` (window_start, window_end, rows_unparsed) and `keys_<layer>_<table>_<key>`, one
+row per known key of another table of the lake: a gate's database holds both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import sqlalchemy as sa
+from great_expectations.execution_engine import SqlAlchemyExecutionEngine
+from great_expectations.expectations.core import (
+    ExpectColumnMeanToBeBetween,
+    ExpectColumnStdevToBeBetween,
+)
+from great_expectations.expectations.expectation import ColumnMapExpectation
+from great_expectations.expectations.metrics.map_metric_provider import (
+    ColumnMapMetricProvider,
+    column_condition_partial,
+)
+from great_expectations.expectations.model_field_types import (
+    MostlyField,  # noqa: TC002 - pydantic resolves it at run time
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.elements import ColumnElement
+
+
+class SatisfyPredicate(ColumnMapMetricProvider):
+    """Rows for which an SQL predicate is false; null is no answer and breaks nothing."""
+
+    condition_metric_name = "column_values.satisfy_predicate"
+    condition_value_keys = ("predicate",)
+
+    @column_condition_partial(engine=SqlAlchemyExecutionEngine)
+    def _sqlalchemy(
+        cls,  # noqa: N805 - GX makes it a class method
+        column: ColumnElement[Any],
+        predicate: str,
+        **_: object,
+    ) -> ColumnElement[bool]:
+        del column  # the predicate names its columns itself
+        return sa.literal_column(f"({predicate})", sa.Boolean())
+
+
+class ExpectColumnValuesToSatisfyPredicate(ColumnMapExpectation):
+    """Expect an SQL predicate to hold in each row in which the column is not null."""
+
+    predicate: str
+    map_metric: ClassVar[str | None] = "column_values.satisfy_predicate"
+    success_keys: ClassVar[tuple[str, ...]] = ("predicate", "mostly")
+    args_keys = ("column", "predicate")
+    mostly: MostlyField = 1
+
+
+class ExpectKnownColumnMeanToBeBetween(ExpectColumnMeanToBeBetween):
+    """Expect a column's mean to be between two bounds, if any of its values is known."""
+
+    def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
+        return _known(metrics["column.mean"], self.min_value, self.max_value)
+
+
+class ExpectKnownColumnStdevToBeBetween(ExpectColumnStdevToBeBetween):
+    """Expect a column's standard deviation to be between two bounds, if it can be computed."""
+
+    def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
+        return _known(metrics["column.standard_deviation"], self.min_value, self.max_value)
+
+
+def _known(found: Any, low: Any, high: Any) -> dict[str, Any]:  # noqa: ANN401 - numbers of any type
+    """Judge a statistic: unknown passes, NaN does not."""
+    if found is None:
+        return {"success": True, "result": {"observed_value": None}}
+    value = float(found)
+    is_inside = (low is None or value >= low) and (high is None or value <= high)
+    return {"success": is_inside and value == value, "result": {"observed_value": value}}  # noqa: PLR0124 - NaN

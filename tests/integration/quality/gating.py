@@ -1,0 +1,63 @@
+"""Run a gate over rows in memory: staged as a task would stage them, judged as the DAG would."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import duckdb
+from deltalake import Schema
+
+from include.chimera.lake.files import write_files
+from include.chimera.lake.lineage import Plan
+from include.chimera.lake.stage import Batch, Build, save, table_folder
+from include.chimera.lake.tables import folder_of
+from include.chimera.quality.gates import open_gate
+from include.chimera.quality.verdict import RATIO_RULE
+from include.chimera.window import Run, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from include.chimera.quality.gates import Gate
+    from include.chimera.quality.verdict import Verdict
+
+START = datetime(2026, 1, 5, 10, tzinfo=UTC)
+RUN = Run("scheduled__2026-01-05T11:00:00+00:00", Window.of_hour(START))
+
+
+def stage(run: Run, table: str, rows: pa.Table) -> None:
+    """Stage rows as they are, whatever their columns: in bronze as a batch, else as a build."""
+    is_bronze = table.startswith("bronze.")
+    folder = str(table_folder(run, table)) if is_bronze else folder_of(table)
+    with duckdb.connect() as connection:
+        connection.register("rows", rows)
+        files = write_files(connection, "from rows", folder, rows.schema)
+    if is_bronze:
+        save(run, Batch(table, rows.num_rows, files, hours=run.window.labels(), allow_shrink=True))
+        return
+    schema = Schema.from_arrow(rows.schema).to_json()
+    save(run, Build(table, files, schema, [], None, Plan(None, {}, None), "test"))
+
+
+@contextmanager
+def gated(run: Run, table: str) -> Iterator[tuple[Gate, Verdict]]:
+    """Open a table's gate and judge, as the operator does, without publishing."""
+    with open_gate(table, run) as gate:
+        yield gate, gate.checkpoint(gate.context()).run()
+
+
+def judge(table: str, rows: pa.Table, run: Run = RUN) -> Verdict:
+    """Stage rows and return the gate's verdict on them."""
+    stage(run, table, rows)
+    with gated(run, table) as (_, verdict):
+        return verdict
+
+
+def alarms(verdict: Verdict) -> set[str]:
+    """Return the ids of the rules that failed or that single rows broke, but for the pass ratio."""
+    noticed = {result.rule_id for result in verdict.results if result.is_alarm}
+    return noticed - {RATIO_RULE}

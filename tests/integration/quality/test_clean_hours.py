@@ -1,0 +1,70 @@
+"""Hours without a fault raise no alarm: generated ones, and what nobody here wrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from include.chimera.demo.generator import GeneratedFeed
+from include.chimera.demo.traces import SPAN_HOURS, ReplayedFeed
+from include.chimera.lake.stage import VERDICT, write_record
+from include.chimera.quality.history import record_quality
+from include.chimera.window import HOUR, Run, Window
+from tests.integration.quality.gating import START, alarms, gated
+from tests.integration.quality.hours import bronze_tables, stage_hour
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from include.chimera.demo.feed import Feed
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("gate_lake")]
+
+
+def unexpected(
+    feed: Feed, hours: int, *, is_recorded: bool = False
+) -> Iterator[tuple[str, str, set[str]]]:
+    """Judge each hour's bronze; yield run, table and alarms wherever there is one."""
+    for number in range(hours):
+        window = Window.of_hour(START + number * HOUR)
+        run = Run(f"scheduled__{window.end.isoformat()}", window)
+        tables = bronze_tables(feed, window)
+        stage_hour(run, tables)
+        for table in tables:
+            with gated(run, table) as (gate, verdict):
+                write_record(run, table, VERDICT, gate._record(verdict))
+                if alarms(verdict) or verdict.outcome != "passed":
+                    yield run.run_id, table, alarms(verdict)
+        if is_recorded:
+            record_quality(run)
+
+
+def anomalies() -> list[tuple]:
+    """Return what was unusual against former days."""
+    from tests.integration.quality.test_gate import rows_of  # noqa: PLC0415
+
+    return rows_of(
+        "ops.quality_results",
+        "run_id, table_name, rule_id, observed_value",
+        "starts_with(rule_id, 'anomaly_') and not is_passed",
+    )
+
+
+def test_ten_generated_hours_raise_no_alarm() -> None:
+    """A morning of the sample application."""
+    assert list(unexpected(GeneratedFeed(1000), 10)) == []
+
+
+@pytest.mark.long
+def test_two_hundred_generated_hours_raise_no_alarm(gate_lake: Path) -> None:
+    """Eight days and nights, anomaly rules included once they have days to compare with."""
+    del gate_lake
+    assert list(unexpected(GeneratedFeed(1000), 200, is_recorded=True)) == []
+    assert anomalies() == []
+
+
+def test_real_traces_raise_no_alarm(traces_folder: Path) -> None:
+    """Azure's, llmperf's, JailbreakBench's, a web server's and a Prometheus server's rows."""
+    assert list(unexpected(ReplayedFeed(traces_folder, START), SPAN_HOURS)) == []

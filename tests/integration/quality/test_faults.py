@@ -1,0 +1,157 @@
+"""Each planted fault is noticed by the rule that is meant for it, and by no other."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import great_expectations as gx
+import pytest
+from great_expectations.expectations.metadata_types import FailureSeverity
+
+from include.chimera.paths import INCLUDE
+from include.chimera.quality.gate import connection_string
+from include.chimera.quality.rules import gated_tables, rule_book
+from include.chimera.quality.split import broken_predicate, suite_expectations
+from include.chimera.quality.verdict import RATIO_RULE
+from tests.integration.quality.faults import (
+    BRONZE_FAULTS,
+    SILVER_AND_GOLD_FAULTS,
+    Fault,
+    chosen_rows,
+)
+from tests.integration.quality.gating import RUN, alarms, gated, judge, stage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from include.chimera.quality.gates import Gate
+    from include.chimera.quality.verdict import Verdict
+
+pytestmark = pytest.mark.integration
+
+FAULTS = [*BRONZE_FAULTS, *SILVER_AND_GOLD_FAULTS]
+
+
+@pytest.fixture(scope="module")
+def known_models(gate_lake: Path, clean_rows: dict[str, pa.Table]) -> Path:
+    """Stage the tables whose keys other tables' rules refer to."""
+    stage(RUN, "bronze.models", clean_rows["bronze.models"])
+    return gate_lake
+
+
+def broken(fault: Fault, rows: pa.Table) -> pa.Table:
+    """Plant the fault, by a seed of its own."""
+    seed = zlib.crc32(fault.name.encode())
+    return fault.plant(rows, chosen_rows(rows, fault.share, seed))
+
+
+def test_corpus_is_as_large_and_as_broad_as_promised() -> None:
+    """At least 60, on all layers, and at least one for each kind of check that is in use."""
+    assert len(FAULTS) >= 60
+    assert {fault.table.partition(".")[0] for fault in FAULTS} == {"bronze", "silver", "gold"}
+    rules = {
+        (book.table, rule.rule_id): rule.check
+        for book in map(rule_book, gated_tables())
+        for rule in book.rules
+    }
+    planted = {rules[fault.table, fault.rule] for fault in FAULTS}
+    assert planted == set(rules.values()) - {"not_in_set"}  # not_in_set: see the property tests
+
+
+@pytest.mark.usefixtures("known_models")
+@pytest.mark.parametrize("table", gated_tables())
+def test_clean_rows_raise_no_alarm(clean_rows: dict[str, pa.Table], table: str) -> None:
+    """One clean hour on every layer."""
+    verdict = judge(table, clean_rows[table])
+    assert (verdict.outcome, alarms(verdict)) == ("passed", set())
+
+
+@pytest.mark.usefixtures("known_models")
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_fault_is_noticed_by_its_rule_alone(clean_rows: dict[str, pa.Table], fault: Fault) -> None:
+    """And the verdict follows from severity, layer and pass ratio."""
+    clean = clean_rows[fault.table]
+    stage(RUN, fault.table, broken(fault, clean))
+    with gated(RUN, fault.table) as (gate, verdict):
+        assert_split_agrees(gate, verdict)
+        if FAULTS.index(fault) % 8 == 0:
+            assert plain_gx_passes(gate) is verdict.success
+    if fault.table == "bronze.models":
+        stage(RUN, fault.table, clean)
+    noticed = alarms(verdict)
+    if fault.raises:
+        raised = {result.rule_id for result in verdict.results if result.error}
+        about = {
+            rule.rule_id
+            for rule in rule_book(fault.table).rules
+            if fault.raises in rule.columns and rule.check not in ("columns", "types")
+        }
+        assert raised <= about | {RATIO_RULE}
+        noticed -= raised
+    assert noticed == {fault.rule} | fault.also
+    assert_verdict(verdict, fault)
+
+
+def assert_split_agrees(gate: Gate, verdict: Verdict) -> None:
+    """Check, rule by rule, that the split's predicate counts the rows that GX counts."""
+    counted = {
+        item["meta"]["rule_id"]: predicate
+        for item in suite_expectations(gate.table)
+        if (predicate := broken_predicate(item))
+    }
+    judged = {rule.rule_id: rule for rule in verdict.results if rule.rule_id in counted}
+    assert set(judged) == set(counted)
+    if any(rule.error for rule in judged.values()):
+        return
+    columns = ", ".join(f"count(*) filter (where {text})" for text in counted.values())
+    found = gate.connection.execute(f"select {columns} from ({gate.rows})").fetchone()
+    assert dict(zip(counted, found, strict=True)) == {
+        rule_id: rule.unexpected_count or 0 for rule_id, rule in judged.items()
+    }
+
+
+def plain_gx_passes(gate: Gate) -> bool:
+    """Judge by Great Expectations alone: its own context, its own result, its severities."""
+    context = gx.get_context(
+        mode="file",
+        project_root_dir=INCLUDE,
+        runtime_environment={
+            "CHIMERA_GATE": connection_string(gate.database),
+            "CHIMERA_GX_RESULTS": str(gate.database.parent / "plain"),
+            "CHIMERA_GX_DOCS": str(gate.database.parent / "docs"),
+        },
+    )
+    result = context.checkpoints.get(gate.table).run()
+    return all(
+        item.success
+        or (
+            item.expectation_config.severity != FailureSeverity.CRITICAL
+            and not any(
+                entry.get("raised_exception")
+                for entry in item.exception_info.values()
+                if isinstance(entry, dict)
+            )
+        )
+        for suite in result.run_results.values()
+        for item in suite.results
+    )
+
+
+def assert_verdict(verdict: Verdict, fault: Fault) -> None:
+    """Check that a critical rule fails the gate where its rows are too many to set aside."""
+    book = rule_book(fault.table)
+    (rule,) = [rule for rule in book.rules if rule.rule_id == fault.rule]
+    if fault.raises:
+        assert verdict.outcome == "failed"
+    elif rule.severity != "critical":
+        assert verdict.outcome in ("passed", "warned")
+        assert not verdict.failed_rules
+    elif book.splits_rows and rule.is_row_rule:
+        count = {result.rule_id: result for result in verdict.results}[fault.rule].unexpected_count
+        assert verdict.rows_refused >= (count or 0) > 0
+        assert (verdict.outcome == "failed") is (verdict.pass_ratio < verdict.min_pass_ratio)
+    else:
+        assert fault.rule in verdict.failed_rules

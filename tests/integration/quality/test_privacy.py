@@ -1,0 +1,88 @@
+"""No value of a row leaves its table: planted ones are looked for in all that a gate writes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pytest
+
+from include.chimera.demo.generator import GeneratedFeed
+from include.chimera.errors import ContractError, GateFailedError
+from include.chimera.lake.stage import load_batch
+from include.chimera.quality.commands import show_verdict
+from include.chimera.quality.docs import build_docs
+from include.chimera.quality.history import record_quality
+from include.chimera.quality.report import write_report
+from tests.integration.quality.faults import chosen_rows, put, replaced
+from tests.integration.quality.gating import RUN, gated, stage
+from tests.integration.quality.hours import bronze_tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+SECRET, PUBLIC = "canary-4711-alice@example.org", "public-canary"
+TABLE = "bronze.generations"
+
+
+def planted() -> pa.Table:
+    """Return rows whose ids, users and models are canaries and break rules of every kind."""
+    rows = bronze_tables(GeneratedFeed(1000), RUN.window)[TABLE]
+    rows = put("generation_id", SECRET * 3)(rows, chosen_rows(rows, 0.05, 1))
+    for column in ("user_id", "session_id", "model_id", "error_code", "_window_hour"):
+        rows = put(column, SECRET)(rows, chosen_rows(rows, 0.5, 2))
+    rows = put("latency_ms", -4711.4711)(rows, chosen_rows(rows, 0.05, 3))
+    return put("status", PUBLIC)(rows, chosen_rows(rows, 0.02, 4))
+
+
+def retyped() -> pa.Table:
+    """Return rows of which a number became text: DuckDB's errors about it quote the text."""
+    rows = planted()
+    texts = pa.array([SECRET] * rows.num_rows, pa.string())
+    return replaced(rows, "prompt_tokens", texts)
+
+
+@pytest.mark.parametrize("make", [planted, retyped], ids=["broken rows", "retyped column"])
+def test_no_value_leaves_the_rows(  # noqa: PLR0913, PLR0917 - each is a place to look at
+    lake: Path, tmp_path: Path, caplog, capsys, monkeypatch: pytest.MonkeyPatch, make
+) -> None:
+    """Messages, logs, XCom, records, history, Data Docs, report, terminal."""
+    monkeypatch.setenv("COLUMNS", "300")
+    caplog.set_level(logging.INFO)
+    stage(RUN, TABLE, make())
+    said = []
+    with gated(RUN, TABLE) as (gate, verdict):
+        with pytest.raises(GateFailedError) as refusal:
+            gate.publish()
+        show_verdict(verdict, "canaries")
+        said += [str(refusal.value), str(verdict.describe_dict())]
+    record_quality(RUN)
+    build_docs()
+    write_report(RUN)
+    # The staged files are the rows themselves; their manifest holds the bounds that pruning needs.
+    staged = {"stage.json", *(file.path for file in load_batch(RUN, TABLE).files)}
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.name not in staged:
+            assert SECRET.encode() not in path.read_bytes(), path
+            assert b"4711.4711" not in path.read_bytes(), path
+    written = capsys.readouterr()
+    said += [caplog.text, written.out, written.err]
+    assert not [text for text in said if SECRET in text or "4711.4711" in text or PUBLIC in text]
+    report = (tmp_path / "reports" / "quality.html").read_text()
+    assert PUBLIC in report  # the rule about status says that its values may be shown
+    assert lake.is_dir()
+
+
+def test_messages_about_unreadable_rows_name_the_class_alone(lake: Path) -> None:
+    """What DuckDB says of a failed conversion holds the text that it could not convert."""
+    del lake
+    stage(RUN, TABLE, retyped())
+    with gated(RUN, TABLE) as (gate, verdict):
+        gate.checked.verdict = replace(verdict, accepted_by="ada")
+        with pytest.raises(ContractError) as error:
+            gate.publish()
+    assert SECRET not in str(error.value)

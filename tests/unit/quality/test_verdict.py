@@ -1,0 +1,61 @@
+"""What a gate's numbers mean."""
+
+import json
+
+import pytest
+
+from include.chimera.quality.verdict import RATIO_RULE, RuleResult, Verdict
+
+PASSED = RuleResult("one", "critical", is_passed=True, checked_count=200, unexpected_count=0)
+
+
+def verdict(*results: RuleResult, rows: int = 200, refused: int = 0, **more) -> Verdict:
+    return Verdict("bronze.generations", results, rows, refused, 0.99, **more)
+
+
+def test_broken_critical_rule_fails_the_gate() -> None:
+    """Whatever the others say."""
+    found = verdict(PASSED, RuleResult("two", "critical", is_passed=False))
+    assert (found.outcome, found.success, found.failed_rules) == ("failed", False, ("two",))
+
+
+@pytest.mark.parametrize("severity", ["warning", "info"])
+def test_broken_warning_passes_and_is_told(severity: str) -> None:
+    """It alerts by policy; it stops nothing."""
+    found = verdict(PASSED, RuleResult("two", severity, is_passed=False))
+    assert (found.outcome, found.success, found.failed_rules) == ("warned", True, ())
+
+
+def test_rule_that_raised_fails_the_gate_even_as_a_warning() -> None:
+    """What could not be judged was not kept."""
+    found = verdict(RuleResult("two", "warning", is_passed=False, error="MetricResolutionError"))
+    assert (found.outcome, found.failed_rules) == ("failed", ("two",))
+
+
+@pytest.mark.parametrize(("refused", "outcome"), [(2, "passed"), (3, "failed")])
+def test_share_of_good_rows_decides_at_its_threshold(refused: int, outcome: str) -> None:
+    """Two of 200 leave exactly 99 %."""
+    found = verdict(PASSED, refused=refused)
+    assert found.outcome == outcome
+    assert (RATIO_RULE in found.failed_rules) is (outcome == "failed")
+
+
+def test_no_rows_break_nothing() -> None:
+    """An empty batch is for the row-count rule to refuse."""
+    assert verdict(rows=0).pass_ratio == 1.0
+    assert verdict(rows=0).success
+
+
+def test_accepted_gate_keeps_the_names_of_what_failed() -> None:
+    """Who let it through stands beside, not instead."""
+    broken = RuleResult("two", "critical", is_passed=False)
+    found = verdict(broken, accepted_by="ada")
+    assert (found.outcome, found.success, found.failed_rules) == ("accepted", True, ("two",))
+
+
+def test_xcom_gets_names_and_counts_alone() -> None:
+    """Examples of public columns stand in the run's records, not in Airflow's database."""
+    broken = RuleResult("two", "critical", is_passed=False, examples=(("refunded", 3),))
+    text = json.dumps(verdict(broken).describe_dict())
+    assert "refunded" not in text
+    assert "refunded" in json.dumps(verdict(broken).to_dict())
