@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic resolves it at run time
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from include.chimera.errors import ConfigurationError
@@ -21,7 +21,9 @@ from include.chimera.window import Run, floor_hour
 class Settings(BaseSettings):
     """What can be configured, frozen once read."""
 
-    model_config = SettingsConfigDict(env_prefix="CHIMERA_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="CHIMERA_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     state_dir: Path = Field(STATE, description="Folder of all local state")
     lake_root: str = Field("", description="Root of the lake; default <state_dir>/lake")
@@ -112,4 +114,14 @@ def get_settings() -> Settings:
     Raises:
         ConfigurationError: A variable has a value that its field refuses.
     """
-    return Settings()
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = error.errors()
+        names = (".".join(str(part) for part in item["loc"]) for item in wrong)
+        raise ConfigurationError(
+            expected="values that the settings accept",
+            came="; ".join(item["msg"] for item in wrong),
+            where=", ".join(f"CHIMERA_{name.upper()}" for name in names),
+            remedy="see docs/settings.md",
+        ) from error

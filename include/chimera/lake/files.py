@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from deltalake.transaction import AddAction
 
+from include.chimera.errors import ContractError
 from include.chimera.lake.engine import identifier, quote
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ def write_files(
     """Write the result of `query` as Parquet files below `folder`; empty results leave none.
 
     The files are not part of any table until a commit names them.
+
+    Raises:
+        ContractError: A row has no value for a partition column that the schema requires.
     """
     if "://" not in folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -85,7 +89,7 @@ def write_files(
     written = connection.execute(
         f"copy (select * from ({query})) to {quote(target)} ({options})"
     ).fetchall()
-    return [
+    files = [
         DataFile(
             path=name[len(folder) + 1 :],
             rows=rows,
@@ -96,6 +100,26 @@ def write_files(
         for name, rows, size, _, columns, partition in written
         if rows
     ]
+    _require_partitions(files, schema)
+    return files
+
+
+def _require_partitions(files: Sequence[DataFile], schema: pa.Schema) -> None:
+    """Refuse a missing partition value where the table requires one.
+
+    One such file, committed, makes the whole table unreadable to delta-rs 1.6.3, which takes an
+    empty value for null too.
+    """
+    required = {field.name for field in schema if not field.nullable}
+    for file in files:
+        missing = [name for name, value in file.partition.items() if not value]
+        if required.intersection(missing):
+            raise ContractError(
+                expected="a value in each required partition column",
+                came=f"none in {file.rows} rows",
+                where=f"column {', '.join(missing)}",
+                remedy="mend the query that gives these rows, or the gate that let them through",
+            )
 
 
 def _delta_stats(rows: int, columns: Mapping[str, Mapping[str, str]], schema: pa.Schema) -> str:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from deltalake import DeltaTable
 
 from include.chimera.contracts import PARTITION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from deltalake import DeltaTable
 
     from include.chimera.window import Run
 
@@ -60,17 +60,31 @@ def changes_since(table: DeltaTable, version: int) -> Footprint:
 
     A commit without our metadata that changed data (someone else's) could have touched anything.
     """
-    wanted = table.version() - version
-    if wanted <= 0:
-        return Footprint()
-    found = [entry for entry in table.history(wanted) if entry["version"] > version]
-    change = Footprint() if len(found) == wanted else Footprint(None, None)
+    found = _commits_since(table, version)
+    if found is None:
+        return Footprint(None, None)
+    change = Footprint()
     for entry in found:
         if TOUCHED in entry:
             change |= Footprint(_hours(entry[TOUCHED]), _hours(entry[ARRIVED]))
         elif entry["operation"] not in ("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END"):
             change |= Footprint(None, None)
     return change
+
+
+def _commits_since(table: DeltaTable, version: int) -> list[dict[str, Any]] | None:
+    """Return the commits after `version` up to the loaded one, None where the log lost some.
+
+    `history()` reads from the log's newest commit back to the loaded version minus its limit, but
+    numbers what it finds from the loaded version down (measured with delta-rs 1.6.3): on a handle
+    that others have overtaken the numbers are wrong, so the commits are counted from the old end.
+    """
+    wanted = table.version() - version
+    if wanted <= 0:
+        return []
+    newest = DeltaTable(table.table_uri, without_files=True).version()
+    found = table.history(wanted)
+    return found[::-1][:wanted] if version + len(found) >= newest else None
 
 
 def consumed_mark(parent: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import tempfile
 from pathlib import Path
-from typing import IO
 
 LOOPBACK = "127.0.0.1"
-_claims: list[IO[str]] = []
 
 
 def choose_port(preferred: int) -> int:
@@ -32,15 +31,15 @@ def choose_port(preferred: int) -> int:
 
 
 def _claim(port: int) -> None:
-    """Hold the port's lock file until this process ends.
+    """Hold the port's lock file until this process ends and the system closes it.
 
     Raises:
         OSError: Another process holds it.
     """
-    file = (Path(tempfile.gettempdir()) / f"chimera-port-{port}.lock").open("w")
+    path = Path(tempfile.gettempdir()) / f"chimera-port-{port}.lock"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        file.close()
+        os.close(descriptor)
         raise
-    _claims.append(file)

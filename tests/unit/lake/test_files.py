@@ -10,6 +10,7 @@ from duckdb import DuckDBPyConnection
 from hypothesis import given
 from hypothesis import strategies as st
 
+from include.chimera.errors import ContractError
 from include.chimera.lake.files import _milliseconds, write_files
 
 
@@ -82,3 +83,14 @@ def test_an_empty_result_leaves_no_file(connection: DuckDBPyConnection, tmp_path
     """Nothing staged is nothing to commit."""
     schema = pa.schema([pa.field("x", pa.int64())])
     assert write_files(connection, "select 1 as x where false", str(tmp_path), schema) == []
+
+
+@pytest.mark.parametrize("hour", ["''", "null"])
+def test_rows_without_a_required_partition_are_refused(
+    connection: DuckDBPyConnection, tmp_path: Path, hour: str
+) -> None:
+    """Committed, one of them would make the whole table unreadable."""
+    fields = [pa.field("x", pa.int64()), pa.field("_window_hour", pa.string(), nullable=False)]
+    query = f"select 1 as x, '20260101T05' as _window_hour union all select 2, {hour}"
+    with pytest.raises(ContractError, match="none in 1 rows"):
+        write_files(connection, query, str(tmp_path), pa.schema(fields), ["_window_hour"])

@@ -1,9 +1,15 @@
 """Dead letters are kept once, whatever meets them again."""
 
+import pytest
 from duckdb import DuckDBPyConnection
 
 from include.chimera.contracts import DEAD_LETTERS
-from include.chimera.lake.letters import PAYLOAD_BYTES, append_letters, letters_query
+from include.chimera.lake.letters import (
+    PAYLOAD_BYTES,
+    UNKNOWN_HOUR,
+    append_letters,
+    letters_query,
+)
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
 from tests.builders import LABEL, run_of
@@ -38,3 +44,19 @@ def test_no_records_make_no_commit(connection: DuckDBPyConnection) -> None:
     nothing = letters_query(f"from ({RECORDS}) where false", "bronze.api_logs", "extract", run)
     assert append_letters(connection, nothing, run) == 0
     assert open_table(DEAD_LETTERS.name) is None
+
+
+@pytest.mark.parametrize("hour", ["''", "null"])
+def test_a_record_without_an_hour_is_one_readable_letter(
+    connection: DuckDBPyConnection, hour: str
+) -> None:
+    """Delta takes an empty partition for null: one such letter made the table unreadable."""
+    record = (
+        "select 'not_null_updated_at' as reason, 'm1' as coordinates, encode('{}') as payload, "
+        f"{hour} as _window_hour"
+    )
+    for run, new in ((run_of(), 1), (run_of(run_id="manual__1"), 0)):
+        letters = letters_query(record, "bronze.models", "gate", run)
+        assert append_letters(connection, letters, run) == new
+    found = scan(open_table(DEAD_LETTERS.name), DEAD_LETTERS.name)
+    assert connection.execute(f"select _window_hour from ({found})").fetchall() == [(UNKNOWN_HOUR,)]

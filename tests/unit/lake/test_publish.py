@@ -13,7 +13,7 @@ from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
 from tests.builders import HOUR, LABEL, api_logs, generations, publish, run_of, stage
 
-GENERATIONS, LOGS = "bronze.generations", "bronze.api_logs"
+GENERATIONS, LOGS, MODELS = "bronze.generations", "bronze.api_logs", "bronze.models"
 NEXT_LABEL = "20260101T06"
 
 
@@ -43,6 +43,27 @@ def test_publish_versions_keeps_each_version_of_a_key(connection: DuckDBPyConnec
         for number in range(3)
         for status, hour in (("failed", NEXT_LABEL), ("succeeded", LABEL))
     ]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0, 1)])
+def test_publish_versions_in_any_order_gives_the_same_set(
+    connection: DuckDBPyConnection, order: tuple[int, ...]
+) -> None:
+    """Retries and backfills overlap: the table is the union of what they read."""
+    later = "created_at + interval 1 hour"
+    batches = [
+        generations(4),
+        f"{generations(6)} union all {generations(2, updated_at=later)}",
+        generations(3, updated_at=later, status="'failed'"),
+    ]
+    for number in order:
+        publish(connection, run_of(), GENERATIONS, batches[number])
+    found = rows(connection, GENERATIONS, "generation_id, status, _window_hour")
+    assert found == sorted(
+        [(f"g{number}", "succeeded", LABEL) for number in range(6)]
+        + [(f"g{number}", "succeeded", NEXT_LABEL) for number in range(2)]
+        + [(f"g{number}", "failed", NEXT_LABEL) for number in range(3)]
+    )
 
 
 def test_publish_versions_takes_one_of_equal_rows_in_a_batch(
@@ -109,6 +130,28 @@ def test_an_hour_does_not_shrink_unless_allowed(connection: DuckDBPyConnection) 
     assert len(rows(connection, LOGS)) == 9
     publish(connection, run_of(), LOGS, api_logs(8), hours=[LABEL], allow_shrink=True)
     assert len(rows(connection, LOGS)) == 8
+
+
+def models(*ids: str) -> str:
+    """Return a query of models."""
+    return (
+        f"select unnest({list(ids)}) as model_id, 'acme' as provider_id, 'm' as name, "
+        "1.0::double as input_usd_per_mtok, 1.0::double as output_usd_per_mtok, "
+        "8192::bigint as context_tokens, true as is_enabled, "
+        "timestamptz '2026-01-01' as updated_at, 'h' as _row_hash"
+    )
+
+
+def test_publish_reference_replaces_the_whole_table_where_it_changed(
+    connection: DuckDBPyConnection,
+) -> None:
+    """A model that left the platform leaves the table; the same list makes no version."""
+    first = publish(connection, run_of(), MODELS, models("m1", "m2"))
+    again = publish(connection, run_of(), MODELS, models("m2", "m1"))
+    assert (again.version, again.rows_published, again.rows_duplicate) == (first.version, 0, 2)
+    changed = publish(connection, run_of(), MODELS, models("m2", "m3"))
+    assert (changed.version, changed.rows_published) == (first.version + 1, 2)
+    assert rows(connection, MODELS, "model_id") == [("m2",), ("m3",)]
 
 
 def test_counts_that_do_not_add_up_are_an_error(connection: DuckDBPyConnection) -> None:

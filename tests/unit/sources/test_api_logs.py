@@ -27,9 +27,10 @@ def write(root: Path, hour: datetime, *lines: bytes, name: str = "api.jsonl") ->
     (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
 
 
-def rows(run, columns: str) -> list[tuple]:
+def rows(run, columns: str, where: str = "true") -> list[tuple]:
     """Return what the run staged."""
-    return sorted(duckdb.execute(f"select {columns} from ({staged_rows(run, TABLE)})").fetchall())
+    staged = f"from ({staged_rows(run, TABLE)}) where {where}"
+    return sorted(duckdb.execute(f"select {columns} {staged}").fetchall())
 
 
 def refusals(run, columns: str = "reason, payload") -> list[tuple]:
@@ -75,6 +76,12 @@ def test_window_is_half_open(root: Path) -> None:
         (b'{"path": "/v1"}', "malformed_line"),
         (b'{"timestamp": "2026-01-01T05:00:00"}', "malformed_line"),
         (b'{"timestamp": "2026-01-01T05:00:00Z", "status_code": "200"}', "malformed_line"),
+        (b'{"timestamp": "0001-01-01T00:00:00+14:00"}', "malformed_line"),
+        (
+            b'{"timestamp": "2026-01-01T05:00:00Z", "status_code": 9223372036854775808}',
+            "malformed_line",
+        ),
+        (b'{"timestamp": "2026-01-01T05:00:00Z", "message": "\\ud800"}', "malformed_line"),
         (b'{"timestamp": "2025-12-31T05:00:00Z"}', "timestamp_outside_lookback"),
         (b'{"timestamp": "2027-01-01T05:00:00Z"}', "timestamp_outside_lookback"),
     ],
@@ -82,7 +89,7 @@ def test_window_is_half_open(root: Path) -> None:
 def test_bad_line_is_refused_as_it_stands_and_costs_no_other(
     root: Path, text: bytes, reason: str
 ) -> None:
-    """Cut off, other encodings, no time, no zone, a wrong type, another year."""
+    """Cut off, other encodings, no time, no zone, a wrong type, too large, another year."""
     write(root, HOUR, line(HOUR), text, line(HOUR + timedelta(minutes=1)))
     run = run_of()
     batch = extract_api_logs(str(root), run)
@@ -92,6 +99,20 @@ def test_bad_line_is_refused_as_it_stands_and_costs_no_other(
     assert json.loads(coordinates)["offset"] == len(line(HOUR)) + 1
 
 
+def test_line_ahead_of_its_file_is_kept_by_the_run_that_looks_back(root: Path) -> None:
+    """A file that is rotated late holds the next hour's first lines: its hour must not shrink."""
+    following = HOUR + timedelta(hours=1)
+    write(root, HOUR, line(HOUR), line(following))
+    write(root, following, line(following + timedelta(minutes=1)))
+    own, looking_back = run_of(following), run_of(following + timedelta(hours=1))
+    for run in (own, looking_back):
+        extract_api_logs(str(root), run)
+    wanted = "_file, _offset"
+    hour = "_window_hour = '20260101T06'"
+    assert len(rows(own, wanted, hour)) == 2
+    assert rows(looking_back, wanted, hour) == rows(own, wanted, hour)
+
+
 def test_bad_line_is_the_same_letter_in_each_run_that_reads_its_file(root: Path) -> None:
     """A file may still grow after its own run: the lookback must not lose what came then."""
     write(root, HOUR, b"no json")
@@ -99,3 +120,17 @@ def test_bad_line_is_the_same_letter_in_each_run_that_reads_its_file(root: Path)
     for run in runs:
         assert extract_api_logs(str(root), run).rows_unparsed == 1
     assert refusals(runs[0], "*") == refusals(runs[1], "*")
+
+
+def test_packed_files_and_blank_lines(root: Path) -> None:
+    """Offsets are those of the unpacked file."""
+    write(root, HOUR, line(HOUR), b"", line(HOUR, path="/v2"), name="api.jsonl.gz")
+    run = run_of()
+    extract_api_logs(str(root), run)
+    assert rows(run, "_offset, path") == [(0, "/v1"), (len(line(HOUR)) + 2, "/v2")]
+
+
+def test_hour_without_files_is_an_empty_batch(root: Path) -> None:
+    """The gate decides what an empty hour means."""
+    batch = extract_api_logs(str(root), run_of())
+    assert (batch.rows_read, batch.files) == (0, [])

@@ -1,0 +1,123 @@
+"""What must be recomputed follows from the commits that were not consumed yet."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from include.chimera.lake.commits import Change, commit
+from include.chimera.lake.lineage import (
+    Footprint,
+    changes_since,
+    consumed_mark,
+    metadata_of,
+    plan,
+)
+from include.chimera.lake.tables import contract_table
+from tests.builders import HOUR, run_of
+
+pytestmark = pytest.mark.usefixtures("lake")
+
+PARENT, OWN, FLAT = "bronze.generations", "bronze.evaluations", "bronze.models"
+
+
+def touch(hours: list[str] | None, name: str = PARENT, **marks: int) -> DeltaTable:
+    """Commit nothing but the news that hours changed (None: could be any)."""
+    change = Change(marks=marks, metadata=metadata_of(hours, hours))
+    table, _ = commit(name, lambda: contract_table(name), lambda _: change)
+    return table
+
+
+def consume(parent: str, version: int) -> DeltaTable:
+    """Commit that the model has consumed a parent's version."""
+    return touch([], OWN, **{consumed_mark(parent): version})
+
+
+def test_changes_are_those_after_a_version_up_to_the_loaded_one() -> None:
+    """Another run commits while a build reads."""
+    first, second, third = touch(["a"]), touch(["b"]), touch(["c"])
+    assert changes_since(third, first.version()).touched == {"b", "c"}
+    assert changes_since(second, first.version()).touched == {"b"}
+    assert changes_since(third, third.version()) == Footprint()
+    assert changes_since(second, third.version()) == Footprint()
+
+
+@pytest.mark.parametrize("overtaken_by", [0, 1, 5])
+def test_a_build_recomputes_what_it_consumed_however_far_it_was_overtaken(
+    overtaken_by: int,
+) -> None:
+    """The hours of the commits that it marks as consumed, neither fewer nor others."""
+    own = consume(PARENT, touch(["a"]).version())
+    read = touch(["b"])
+    for number in range(overtaken_by):
+        touch([f"later{number}"])
+    planned = plan(own, {PARENT: read}, None)
+    assert planned.consumed == {PARENT: read.version()}
+    assert planned.touched == {"b"}
+
+
+def test_a_commit_that_could_be_anything_outweighs_the_others() -> None:
+    """A whole table was replaced among commits that name their hours."""
+    first = touch(["a"])
+    touch(None)
+    assert changes_since(touch(["b"]), first.version()) == Footprint(None, None)
+
+
+def test_a_cut_history_could_have_held_anything(lake: Path) -> None:
+    """A model that lags behind the log's retention recomputes everything."""
+    first = touch(["a"])
+    touch(["b"])
+    table = touch(["c"])
+    table.create_checkpoint()
+    for version in range(table.version()):
+        (lake / PARENT.replace(".", "/") / "_delta_log" / f"{version:020}.json").unlink()
+    again = DeltaTable(table.table_uri)
+    assert changes_since(again, first.version()) == Footprint(None, None)
+    assert changes_since(again, again.version() - 1).touched == {"c"}
+
+
+def test_a_new_model_recomputes_everything() -> None:
+    """It has nothing yet; a parent without a table is read as empty."""
+    parent = touch(["a"])
+    planned = plan(None, {PARENT: parent, FLAT: None}, run_of())
+    assert (planned.base_version, planned.touched) == (None, None)
+    assert planned.consumed == {PARENT: parent.version(), FLAT: -1}
+
+
+def test_a_model_recomputes_its_window_and_what_came_since() -> None:
+    """A standalone build has no window."""
+    own = consume(PARENT, touch(["a"]).version())
+    parent = touch(["b"])
+    assert plan(own, {PARENT: parent}, None).touched == {"b"}
+    assert plan(own, {PARENT: parent}, run_of(HOUR + timedelta(hours=2))).touched == {
+        "b",
+        "20260101T07",
+    }
+
+
+def test_a_parent_that_was_never_consumed_could_have_changed_anything() -> None:
+    """A join was added to the model."""
+    own = consume("bronze.other", 3)
+    assert plan(own, {PARENT: touch(["a"])}, None).touched is None
+
+
+def test_a_parent_consumed_before_it_existed_brings_all_its_commits() -> None:
+    """Its mark is -1: its version 0 and everything after count."""
+    own = consume(PARENT, -1)
+    assert plan(own, {PARENT: touch(["a"])}, None).touched == {"a"}
+
+
+def test_parents_without_hours_touch_none() -> None:
+    """A new price in the table of models does not rebuild history."""
+    own = consume(FLAT, touch(None, FLAT).version())
+    planned = plan(own, {FLAT: touch(None, FLAT)}, None)
+    assert (planned.touched, planned.arrived) == (frozenset(), {})
+
+
+def test_marks_outlive_checkpoints() -> None:
+    """Progress is in the log for good."""
+    own = consume(PARENT, 7)
+    own.create_checkpoint()
+    again = DeltaTable(own.table_uri)
+    assert again.transaction_version(consumed_mark(PARENT)) == 7
