@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from include.chimera.demo.draws import Flags, Ints
 
 LATE_LINE_RATIO = 0.01
-MALFORMED_LINES = 3
 _HTTP_STATUS = {
     None: 200,
     "rate_limited": 429,

@@ -13,7 +13,7 @@ from include.chimera.contracts import PARTITION
 from include.chimera.errors import ContractError
 from include.chimera.lake.commits import Change, commit, run_metadata
 from include.chimera.lake.lineage import changes_since, consumed_mark, metadata_of
-from include.chimera.lake.tables import create_table, folder_of, open_table
+from include.chimera.lake.tables import create_table, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,8 +111,3 @@ def _stale_marks(table: DeltaTable, build: Build) -> bool:
 def staged_columns(build: Build) -> pa.Schema:
     """Return the staged rows' schema as pyarrow knows it."""
     return pa.schema(Schema.from_json(build.schema).to_arrow())
-
-
-def staged_folder(build: Build) -> str:
-    """Return the folder below which the build's files stand."""
-    return folder_of(build.table)

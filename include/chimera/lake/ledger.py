@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from include.chimera.contracts import DEAD_LETTERS, WINDOW_LEDGER
-from include.chimera.lake.engine import connect, quote
+from include.chimera.contracts import DEAD_LETTERS, PARTITION, WINDOW_LEDGER
+from include.chimera.lake.engine import among, connect
 from include.chimera.lake.journal import append_rows
 from include.chimera.lake.relations import scan
 from include.chimera.lake.snapshots import publish_versions
@@ -95,11 +95,10 @@ def _refusals(run: Run) -> list[dict[str, Any]]:
     table = open_table(DEAD_LETTERS.name)
     if table is None:
         return []
-    hours = ", ".join(quote(label) for label in run.window.labels())
     with connect() as connection:
         rows = connection.execute(
             f"select source, reason, count(distinct letter_id) "
             f"from ({scan(table, DEAD_LETTERS.name)}) "
-            f"where _window_hour in ({hours}) group by all order by all"
+            f"where {among(PARTITION, run.window.labels())} group by all order by all"
         ).fetchall()
     return [{"source": source, "reason": reason, "count": count} for source, reason, count in rows]

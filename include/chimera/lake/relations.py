@@ -23,16 +23,21 @@ def scan(table: DeltaTable, name: str) -> str:
 
 
 def read_files(folder: str, paths: Sequence[str], schema: pa.Schema) -> str:
-    """Return a query of Parquet files below `folder`, typed by `schema` where there are none.
+    """Return a query of the schema's columns of Parquet files below `folder`.
 
     Partition columns come from the paths, as text.
     """
+    columns = ", ".join(identifier(name) for name in schema.names)
+    return f"select {columns} from ({read_files_as_they_are(folder, paths, schema)})"
+
+
+def read_files_as_they_are(folder: str, paths: Sequence[str], schema: pa.Schema) -> str:
+    """Return a query of Parquet files with whatever columns they have; `schema` where none is."""
     if not paths:
         return empty(schema)
     places = ", ".join(quote(f"{folder}/{path}") for path in paths)
-    columns = ", ".join(identifier(name) for name in schema.names)
     return (
-        f"select {columns} from read_parquet([{places}], "
+        f"select * from read_parquet([{places}], "
         "hive_partitioning = true, hive_types_autocast = false)"
     )
 

@@ -67,8 +67,3 @@ def row_count(table: DeltaTable) -> int:
     """Count rows from the log's statistics, without reading data."""
     counts: list[Any] = pa.table(table.get_add_actions(flatten=True))["num_records"].to_pylist()
     return sum(counts)
-
-
-def arrow_schema(table: DeltaTable) -> pa.Schema:
-    """Return the table's schema as pyarrow knows it."""
-    return pa.schema(table.schema().to_arrow())

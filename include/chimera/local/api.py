@@ -143,11 +143,6 @@ class AirflowApi:
         answer = self._request("GET", f"/dags/{dag_id}", missing_ok=True)
         return parse_time(answer["last_parsed_time"]) if answer else None
 
-    def next_hour(self, dag_id: str) -> datetime | None:
-        """Return the start of the next data interval that the scheduler will create."""
-        answer = self._request("GET", f"/dags/{dag_id}")
-        return parse_time(answer["next_dagrun_data_interval_start"])
-
     def import_errors(self) -> list[ImportFault]:
         """Return the DAG files that can't be imported."""
         answer = self._request("GET", "/importErrors", params={"limit": _PAGE})

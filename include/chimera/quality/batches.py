@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.lake.builds import staged_columns, staged_folder
+from include.chimera.lake.builds import staged_columns
 from include.chimera.lake.engine import connect, identifier, quote
-from include.chimera.lake.relations import empty, scan
+from include.chimera.lake.relations import read_files_as_they_are, scan
 from include.chimera.lake.stage import STAGE, load_batch, load_build, read_record, table_folder
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.tables import folder_of, open_table
 from include.chimera.quality.checks import keys_relation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
@@ -31,23 +31,12 @@ def staged_batch(run: Run, book: RuleBook) -> str:
     if book.splits_rows:
         batch = load_batch(run, book.table)
         folder = str(table_folder(run, book.table))
-        return files_query(
+        return read_files_as_they_are(
             folder, [file.path for file in batch.files], CONTRACTS[book.table].schema
         )
     build = load_build(run, book.table)
     paths = [file.path for file in build.files]
-    return files_query(staged_folder(build), paths, staged_columns(build))
-
-
-def files_query(folder: str, paths: Sequence[str], schema: pa.Schema) -> str:
-    """Return a query of Parquet files as they are; of no rows, typed by `schema`, without any."""
-    if not paths:
-        return empty(schema)
-    places = ", ".join(quote(f"{folder}/{path}") for path in paths)
-    return (
-        f"select * from read_parquet([{places}], "
-        "hive_partitioning = true, hive_types_autocast = false)"
-    )
+    return read_files_as_they_are(folder_of(build.table), paths, staged_columns(build))
 
 
 def shape(connection: DuckDBPyConnection, rows: str) -> dict[str, str]:
@@ -90,7 +79,7 @@ def _known_keys(run: Run, table: str, key: str) -> pa.Table:
         sources.append(f"select {column} from ({scan(live, table)})")
     if table in CONTRACTS and read_record(run, table, STAGE) is not None:
         batch = load_batch(run, table)
-        rows = files_query(
+        rows = read_files_as_they_are(
             str(table_folder(run, table)),
             [file.path for file in batch.files],
             CONTRACTS[table].schema,

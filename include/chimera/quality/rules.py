@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Severity = Literal["critical", "warning", "info"]
-ROW_CHECKS = tuple(name for name, check in CHECKS.items() if check.is_row_check)
 RULES = GX_PROJECT / "rules"
 _COMMON = ("id", "severity", "note", "remedy", "owner", "mostly", "public")
 _REMEDIES = {
