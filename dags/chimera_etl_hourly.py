@@ -67,7 +67,15 @@ with DAG(
     dagrun_timeout=timedelta(minutes=30),
     default_args={"owner": "data-platform"},
     user_defined_macros={"run_json": run_json},
-    params={"window_start": window_param("Start"), "window_end": window_param("End (exclusive)")},
+    params={
+        "window_start": window_param("Start"),
+        "window_end": window_param("End (exclusive)"),
+        "allow_shrink": Param(
+            False,
+            type="boolean",
+            description="Let hours of the API's logs lose rows whose files were rotated away",
+        ),
+    },
     tags=["chimera", "hourly"],
 ) as dag:
     with TaskGroup("extract"):

@@ -1,14 +1,16 @@
 """Small data for tests: only the columns that matter, sensible values for the others."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from duckdb import DuckDBPyConnection
 
 from include.chimera.contracts import CONTRACTS
+from include.chimera.lake.fences import draw_token
 from include.chimera.lake.files import write_files
 from include.chimera.lake.publish import Publication, Publisher
-from include.chimera.lake.relations import read_files
-from include.chimera.lake.stage import Batch, table_folder
+from include.chimera.lake.stage import Batch, attempt_folder, load_batch
+from include.chimera.lake.staging import refusals_of, rows_of
 from include.chimera.window import Run, Window
 
 HOUR = datetime(2026, 1, 1, 5, tzinfo=UTC)
@@ -40,6 +42,7 @@ def generations(count: int, hour: datetime = HOUR, **columns: str) -> str:
         "techniques": "['roleplay']",
         "cost_usd": "0.5",
         "_row_hash": "md5(concat_ws('|', i, status, updated_at))",
+        "_is_deleted": "false",
         "_window_hour": "strftime(updated_at, '%Y%m%dT%H')",
         **columns,
     }
@@ -71,7 +74,7 @@ def api_logs(count: int, hour: datetime = HOUR, **columns: str) -> str:
 def _typed(table: str, values: dict[str, str], count: int) -> str:
     """Return the query whose columns have the contract's names, order and types."""
     schema = CONTRACTS[table].schema
-    kinds = {"string": "varchar", "double": "double", "int64": "bigint"}
+    kinds = {"string": "varchar", "double": "double", "int64": "bigint", "bool": "boolean"}
     columns = []
     for field in schema:
         kind = kinds.get(str(field.type))
@@ -87,10 +90,21 @@ def _typed(table: str, values: dict[str, str], count: int) -> str:
 
 
 def stage(connection: DuckDBPyConnection, run: Run, table: str, query: str, **fields) -> Batch:
-    """Write a query's rows as a staged batch, without its manifest."""
-    folder = str(table_folder(run, table))
+    """Write a query's rows as a staged attempt, without its manifest."""
+    batch = Batch(table, draw_token(table, fields.get("hours", ())), **fields)
+    folder = str(attempt_folder(run, batch))
     files = write_files(connection, query, folder, CONTRACTS[table].schema)
-    return Batch(table, sum(file.rows for file in files), files, **fields)
+    return replace(batch, rows_read=sum(file.rows for file in files), files=files)
+
+
+def staged_rows(run: Run, table: str) -> str:
+    """Return a query of the rows that the run's newest attempt staged."""
+    return rows_of(run, load_batch(run, table))
+
+
+def staged_refusals(run: Run, table: str) -> str:
+    """Return a query of the records that the run's newest attempt could not parse."""
+    return refusals_of(run, load_batch(run, table))
 
 
 def publish(
@@ -98,6 +112,4 @@ def publish(
 ) -> Publication:
     """Stage and publish a query's rows as if all had passed their gate."""
     batch = stage(connection, run, table, query, **fields)
-    paths = [file.path for file in batch.files]
-    good = read_files(str(table_folder(run, table)), paths, CONTRACTS[table].schema)
-    return Publisher(connection, batch, good, run).publish(batch.rows_unparsed)
+    return Publisher(connection, batch, rows_of(run, batch), run).publish(batch.rows_unparsed)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from include.chimera import ops_commands
 from include.chimera.errors import ChimeraError
 from include.chimera.quality.commands import add_commands
 from include.chimera.settings import get_settings
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 add_commands(app)
+ops_commands.add_commands(app)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The catalogue: each bronze and ops table's name, schema, key, partition, retention and owner.
 
-Columns that start with `_` are lineage and not the source's. `_window_hour` (`YYYYMMDDTHH`, UTC)
+Columns that start with `_` are lineage and not the source's. `_is_deleted` marks the version that
+says that the row is gone from the source (docs/adr/0006). `_window_hour` (`YYYYMMDDTHH`, UTC)
 is the partition: the hour of `updated_at` for mutable sources, of the event for immutable ones.
 A field that is not nullable is required; a gate enforces it.
 """
@@ -15,7 +16,7 @@ import pyarrow as pa
 Kind = Literal["versions", "events", "reference", "log"]
 
 _TIME = pa.timestamp("us", tz="UTC")
-PARTITION = "_window_hour"
+PARTITION, ROW_HASH, IS_DELETED = "_window_hour", "_row_hash", "_is_deleted"
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -33,6 +34,8 @@ class Contract:
         schema: Arrow schema, with the lineage columns.
         key: The columns that identify a row (of `versions`: together with `_row_hash`).
         event_time: The column that decides which hour downstream a row belongs to.
+        on_change: What a changed source column does that could be lived with: `freeze` stops the
+            table, `evolve` goes on with a warning.
         retention_days: How long rows are kept; None: for ever.
         owner: Who answers for it.
         description: One sentence that starts "One row per".
@@ -44,6 +47,7 @@ class Contract:
     key: tuple[str, ...]
     event_time: str | None
     description: str
+    on_change: Literal["freeze", "evolve"] = "evolve"
     retention_days: int | None = None
     owner: str = "data-platform"
 
@@ -92,7 +96,8 @@ GENERATIONS = Contract(
             pa.field("error_code", pa.string()),
             pa.field("techniques", pa.list_(pa.string())),
             pa.field("cost_usd", pa.decimal128(18, 9)),
-            _required("_row_hash", pa.string()),
+            _required(ROW_HASH, pa.string()),
+            _required(IS_DELETED, pa.bool_()),
             _required(PARTITION, pa.string()),
         ]
     ),
@@ -118,7 +123,8 @@ EVALUATIONS = Contract(
             pa.field("successes", pa.int64()),
             pa.field("judge", pa.string()),
             _required("status", pa.string()),
-            _required("_row_hash", pa.string()),
+            _required(ROW_HASH, pa.string()),
+            _required(IS_DELETED, pa.bool_()),
             _required(PARTITION, pa.string()),
         ]
     ),
@@ -127,6 +133,7 @@ EVALUATIONS = Contract(
 MODELS = Contract(
     name="bronze.models",
     kind="reference",
+    on_change="freeze",
     key=("model_id",),
     event_time=None,
     description="One row per model that the platform knows, with its list prices.",
@@ -140,7 +147,7 @@ MODELS = Contract(
             pa.field("context_tokens", pa.int64()),
             pa.field("is_enabled", pa.bool_()),
             _required("updated_at", _TIME),
-            _required("_row_hash", pa.string()),
+            _required(ROW_HASH, pa.string()),
         ]
     ),
 )
@@ -194,7 +201,7 @@ PROVIDER_METRICS = Contract(
 DEAD_LETTERS = Contract(
     name="ops.dead_letters",
     kind="log",
-    key=("letter_id", "event"),
+    key=("letter_id", "event", "attempt"),
     event_time="recorded_at",
     retention_days=30,
     description="One row per event (refused, replayed, published, parked) of a refused record.",
@@ -202,6 +209,7 @@ DEAD_LETTERS = Contract(
         [
             _required("letter_id", pa.string()),
             _required("event", pa.string()),
+            _required("attempt", pa.int64()),
             _required("recorded_at", _TIME),
             _required("source", pa.string()),
             _required("stage", pa.string()),
@@ -219,7 +227,7 @@ DEAD_LETTERS = Contract(
 WINDOW_LEDGER = Contract(
     name="ops.window_ledger",
     kind="log",
-    key=("run_id", "table_name", "recorded_at"),
+    key=("run_id", "table_name", "attempt_token"),
     event_time="recorded_at",
     description="One row per bronze table and run: what was read and what became of it.",
     schema=pa.schema(
@@ -234,6 +242,7 @@ WINDOW_LEDGER = Contract(
             _required("rows_refused", pa.int64()),
             _required("rows_duplicate", pa.int64()),
             _required("table_version", pa.int64()),
+            _required("attempt_token", pa.int64()),
             _required("recorded_at", _TIME),
         ]
     ),

@@ -47,6 +47,10 @@ class SourceUnavailableError(RetryableError):
     """A source did not answer, or answered that it can't right now."""
 
 
+class StorageError(RetryableError):
+    """The lake's disk or object store did not take or give back files."""
+
+
 class CommitConflictError(RetryableError):
     """Another writer committed to the same table first, again and again."""
 
@@ -65,6 +69,14 @@ class ShrinkError(DataFaultError):
 
 class CountError(DataFaultError):
     """Rows read are not rows published + dead letters + duplicates."""
+
+
+class VerificationError(TerminalError):
+    """What a commit left behind is not what was to be committed."""
+
+
+class StageDamagedError(DataFaultError):
+    """A staged file is not the one that its manifest describes."""
 
 
 class SnapshotMissingError(TerminalError):

@@ -47,6 +47,12 @@ class Settings(BaseSettings):
     overlap_minutes: int = Field(
         10, ge=0, description="How far a mutable table is read again behind its watermark"
     )
+    blind_lag_minutes: int = Field(
+        60,
+        ge=1,
+        description="How far behind the clock mutable tables are read where the role can't see "
+        "other sessions' transactions; longer than any transaction of the application",
+    )
     scrape_step_seconds: int = Field(
         60, ge=1, le=3600, description="Step of the Prometheus range queries"
     )
@@ -65,6 +71,11 @@ class Settings(BaseSettings):
         5000, ge=1000, description="Generations per hour that the sample application makes up"
     )
 
+    fault_point: str = Field(
+        "",
+        pattern=r"^([a-z]+\.[a-z_]+=(kill|stop))?$",
+        description="Step at which a test kills or stops the process, `<step>=kill|stop`",
+    )
     run: Run | None = Field(
         None, description="The DAG run this process works for, as JSON; none: standalone"
     )

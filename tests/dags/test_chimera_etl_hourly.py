@@ -34,7 +34,7 @@ def upstream(dag: DAG, task_id: str) -> set[str]:
 def test_dags_folder_holds_the_known_dags(dags: DagBag) -> None:
     """An empty or broken folder can't pass."""
     assert dags.import_errors == {}
-    assert set(dags.dags) == {DAG_ID}
+    assert set(dags.dags) == {DAG_ID, "chimera_dead_letter_replay", "chimera_reconcile_daily"}
 
 
 def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:
@@ -43,7 +43,7 @@ def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:
     assert dag.timetable.summary == "0 * * * *"
     assert (dag.catchup, dag.max_active_runs) == (True, 1)
     assert dag.dagrun_timeout == timedelta(minutes=30)
-    assert set(dag.params) == {"window_start", "window_end"}
+    assert set(dag.params) == {"window_start", "window_end", "allow_shrink"}
 
 
 def test_every_task_says_how_it_is_retried_and_when_it_is_late(dag: DAG) -> None:

@@ -9,7 +9,7 @@ from airflow.configuration import conf
 from airflow.sdk import BaseHook, get_current_context, task
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.flow.policy import EXTRACT, UPKEEP
+from include.chimera.flow.policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.runs import run_of
 from include.chimera.quality.rules import gated_tables
 from include.chimera.settings import get_settings
@@ -77,7 +77,14 @@ def extract_api_logs() -> dict[str, Any]:
     """Stage the API's log lines of the window and the lookback before it."""
     from include.chimera.sources.api_logs import extract_api_logs as extract  # noqa: PLC0415 - heavy
 
-    return _counts(extract(get_settings().api_logs, run_of(get_current_context())))
+    context = get_current_context()
+    return _counts(
+        extract(
+            get_settings().api_logs,
+            run_of(context),
+            allow_shrink=bool(context["params"].get("allow_shrink")),
+        )
+    )
 
 
 @task(**EXTRACT)  # type: ignore[untyped-decorator]  # its types can't follow **
@@ -129,6 +136,31 @@ def report_run() -> dict[str, Any]:
     report = close_run(run, gated_tables())
     write_views(published_snapshot())
     return {"tables": len(report["tables"]), "gates": len(report["gates"])}
+
+
+@task(pool=APP_DB, **EXTRACT)
+def extract_deletions(table: str) -> dict[str, Any]:
+    """Stage a deletion for each row of a table that is gone from the source."""
+    from include.chimera.sources.deletions import extract_deletions as extract  # noqa: PLC0415
+
+    run = run_of(get_current_context())
+    return _counts(extract(CONTRACTS[table], libpq_uri(BaseHook.get_connection(APP_DB)), run))
+
+
+@task(**GATE)  # type: ignore[untyped-decorator]  # its types can't follow **
+def replay_letters() -> dict[str, int]:
+    """Parse, judge and publish waiting dead letters again; the params say which."""
+    from include.chimera.replay import replay  # noqa: PLC0415 - heavy
+
+    context = get_current_context()
+    run_of(context)
+    params = context["params"]
+    done = replay(params.get("source"), params.get("letter_ids") or ())
+    return {
+        "letters": sum(each.letters for each in done),
+        "published": sum(each.published for each in done),
+        "parked": sum(each.parked for each in done),
+    }
 
 
 EXTRACTS = {

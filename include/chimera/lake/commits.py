@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from tenacity import (
 )
 
 from include.chimera.errors import CommitConflictError
+from include.chimera.lake.durability import sync_files, sync_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +45,7 @@ class Change:
         marks: App transactions to set, by app id.
         metadata: What `history()` will show beside the operation.
         schema: The table's new schema, None to keep it.
+        fences: App transactions that expire (see `fences`), by app id.
     """
 
     files: Sequence[DataFile] = ()
@@ -50,6 +53,7 @@ class Change:
     marks: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     schema: pa.Schema | Schema | None = None
+    fences: dict[str, int] = field(default_factory=dict)
 
 
 def run_metadata(run: Run | None) -> dict[str, str]:
@@ -101,6 +105,7 @@ def commit(
         ) from error
     if change is not None:
         table.update_incremental()
+        sync_log(table.table_uri)
         logger.info(
             "committed %s files, %s rows to %s, version %s",
             len(change.files),
@@ -117,6 +122,9 @@ def _apply(table: DeltaTable, change: Change) -> None:
         column, values = change.replace
         replaced = [(column, "in", list(values))]
     marks = {**change.marks, _WRITER: table.version() + 1}
+    now = int(time.time() * 1000)
+    folder = table.table_uri
+    sync_files(folder, [file.path for file in change.files])
     table.create_write_transaction(
         [file.add_action() for file in change.files],
         mode="append" if change.replace is None else "overwrite",
@@ -125,6 +133,9 @@ def _apply(table: DeltaTable, change: Change) -> None:
         partition_filters=replaced,
         commit_properties=CommitProperties(
             custom_metadata=change.metadata,
-            app_transactions=[Transaction(app, version) for app, version in marks.items()],
+            app_transactions=[
+                *(Transaction(app, version) for app, version in marks.items()),
+                *(Transaction(app, token, now) for app, token in change.fences.items()),
+            ],
         ),
     )

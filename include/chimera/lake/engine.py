@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
+import pyarrow as pa
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.settings import get_settings
@@ -59,6 +61,14 @@ def connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(database, config=dict(session_config()))
     prepare(connection)
     return connection
+
+
+@cache
+def duckdb_type(kind: pa.DataType) -> str:
+    """Return DuckDB's name of an Arrow type."""
+    no_rows = pa.schema([("value", kind)]).empty_table()  # noqa: F841 - DuckDB finds it by its name
+    with duckdb.connect() as connection:
+        return str(connection.execute("describe from no_rows").fetchall()[0][1])
 
 
 def quote(text: str) -> str:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 def append_rows(contract: Contract, rows: Sequence[dict[str, Any]], run: Run) -> int:
     """Append rows to a table of kind `log`; return how many.
 
-    Where the table is partitioned by hour, rows whose key it holds already are left out, so that a
-    task which is tried again adds nothing; only the rows' own partitions are read for that.
+    Rows whose key the table holds already are left out, so that a task which is tried again adds
+    nothing; of a table partitioned by hour, only the rows' own partitions are read for that.
 
     Raises:
         CommitConflictError: Other writers won again and again.
@@ -39,11 +39,11 @@ def append_rows(contract: Contract, rows: Sequence[dict[str, Any]], run: Run) ->
         connection.register("batch", batch)
 
         def decide(table: DeltaTable) -> Change | None:
-            new = "from batch"
+            key = ", ".join(identifier(name) for name in contract.key)
+            known = scan(table, contract.name)
             if hours:
-                key = ", ".join(identifier(name) for name in contract.key)
-                known = f"{scan(table, contract.name)} where {among(PARTITION, hours)}"
-                new = f"from batch anti join ({known}) using ({key})"
+                known = f"{known} where {among(PARTITION, hours)}"
+            new = f"from batch anti join ({known}) using ({key})"
             files = write_files(
                 connection, new, folder_of(contract.name), contract.schema, contract.partition_by
             )

@@ -5,16 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from include.chimera.contracts import DEAD_LETTERS, PARTITION, WINDOW_LEDGER
+from include.chimera.contracts import BRONZE, DEAD_LETTERS, PARTITION, WINDOW_LEDGER
+from include.chimera.faults import fault_point
 from include.chimera.lake.engine import among, connect
 from include.chimera.lake.journal import append_rows
 from include.chimera.lake.relations import scan
 from include.chimera.lake.snapshots import publish_versions
 from include.chimera.lake.stage import PUBLICATION, REPORT, VERDICT, read_records, write_record
 from include.chimera.lake.tables import open_table, row_count
+from include.chimera.lake.verify import COUNTS, counts_by_attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from include.chimera.window import Run
 
@@ -22,15 +24,18 @@ if TYPE_CHECKING:
 def close_run(run: Run, gated: Collection[str] = ()) -> dict[str, Any]:
     """Append the run's ledger and published versions, write its report, and return it.
 
-    Source of the counts: what each gate recorded when it published.
+    Source of the ledger's counts: the metadata of the run's own commits; of an attempt that had
+    nothing new to commit, what its gate recorded. Closing a run twice adds no second row.
 
     Args:
         run: The DAG run.
         gated: The tables whose gates have to have passed for a snapshot to be published.
     """
+    fault_point("ledger.start")
     publications, verdicts = read_records(run, PUBLICATION), read_records(run, VERDICT)
     now = datetime.now(UTC)
-    append_rows(WINDOW_LEDGER, _ledger_rows(run, publications, now), run)
+    append_rows(WINDOW_LEDGER, list(_ledger_rows(run, publications, now)), run)
+    fault_point("ledger.committed")
     publish_versions(run, gated)
     report = {
         "run_id": run.run_id,
@@ -46,32 +51,32 @@ def close_run(run: Run, gated: Collection[str] = ()) -> dict[str, Any]:
 
 def _ledger_rows(
     run: Run, publications: dict[str, dict[str, Any]], now: datetime
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "run_id": run.run_id,
-            "correlation_id": run.correlation_id,
-            "table_name": table,
-            "window_start": run.window.start,
-            "window_end": run.window.end,
-            "rows_read": record["rows_read"],
-            "rows_published": record["rows_published"],
-            "rows_refused": record["rows_refused"],
-            "rows_duplicate": record["rows_duplicate"],
-            "table_version": record["version"],
-            "recorded_at": now,
-        }
-        for table, record in publications.items()
-        if table.startswith("bronze.")
-    ]
+) -> Iterator[dict[str, Any]]:
+    for contract in BRONZE:
+        table = open_table(contract.name)
+        found = {} if table is None else counts_by_attempt(table, run)
+        record = publications.get(contract.name)
+        if record is not None:
+            found.setdefault(record["token"], record)
+        for token, counts in found.items():
+            yield {
+                "run_id": run.run_id,
+                "correlation_id": run.correlation_id,
+                "table_name": contract.name,
+                "window_start": run.window.start,
+                "window_end": run.window.end,
+                **{name: counts[name] for name in COUNTS},
+                "table_version": counts["version"],
+                "attempt_token": token,
+                "recorded_at": now,
+            }
 
 
 def _table_report(record: dict[str, Any]) -> dict[str, Any]:
     table = open_table(record["table"])
-    keys = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
     return {
         "table": record["table"],
-        **{key: record[key] for key in keys},
+        **{key: record[key] for key in COUNTS},
         "rows_total": row_count(table) if table else 0,
         "version": record["version"],
     }

@@ -1,20 +1,21 @@
 """Dead letters: records that could not be published, each kept once, with the reason.
 
 A letter's id is a hash of what it is, not of when it was seen, so that a record which overlapping
-windows, retries and backfills meet again is refused once. Payloads are bounded.
+windows, retries and backfills meet again is refused once. Payloads are bounded. The table only
+grows: what becomes of a letter later is another event (`replayed`, `published`, `parked`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from include.chimera.contracts import DEAD_LETTERS, PARTITION
 from include.chimera.lake.commits import Change, commit, run_metadata
 from include.chimera.lake.engine import among, quote
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import metadata_of
-from include.chimera.lake.relations import scan
-from include.chimera.lake.tables import contract_table, folder_of
+from include.chimera.lake.relations import empty, scan
+from include.chimera.lake.tables import contract_table, folder_of, open_table
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -26,6 +27,13 @@ PAYLOAD_BYTES = 64 * 1024
 # Delta takes an empty partition value for null, and a null in a required column makes the whole
 # table unreadable (measured with delta-rs 1.6.3).
 UNKNOWN_HOUR = "19700101T00"
+MAX_ATTEMPTS = 3
+Event = Literal["refused", "replayed", "published", "parked"]
+
+
+def letter_id(source: str) -> str:
+    """Return the SQL expression of a record's letter id."""
+    return f"md5(concat_ws('|', {quote(source)}, coordinates, reason, md5(payload)))"
 
 
 def letters_query(records: str, source: str, stage: str, run: Run) -> str:
@@ -40,8 +48,9 @@ def letters_query(records: str, source: str, stage: str, run: Run) -> str:
     """
     return f"""
         select
-            md5(concat_ws('|', {quote(source)}, coordinates, reason, md5(payload))) as letter_id,
+            {letter_id(source)} as letter_id,
             'refused' as event,
+            cast(0 as bigint) as attempt,
             now() as recorded_at,
             {quote(source)} as source,
             {quote(stage)} as stage,
@@ -56,14 +65,23 @@ def letters_query(records: str, source: str, stage: str, run: Run) -> str:
     """
 
 
+def unknown_records(records: str, source: str) -> str:
+    """Return the query of those refused records that are not among the dead letters yet."""
+    table = open_table(DEAD_LETTERS.name)
+    if table is None:
+        return records
+    known = f"select letter_id from ({all_events(table)}) where source = {quote(source)}"
+    return f"select * from ({records}) where {letter_id(source)} not in ({known})"
+
+
 def append_letters(connection: DuckDBPyConnection, letters: str, run: Run) -> int:
-    """Append the letters (rows of the contract) that are not known yet; return how many.
+    """Append the events (rows of the contract) that are not known yet; return how many.
 
     Raises:
         CommitConflictError: Other writers won again and again.
     """
     name = DEAD_LETTERS.name
-    distinct = f"select distinct on (letter_id) * from ({letters})"
+    distinct = f"select distinct on (letter_id, event, attempt) * from ({letters})"
     rows = connection.execute(f"select distinct {PARTITION} from ({letters})").fetchall()
     hours = [hour for (hour,) in rows]
     if not hours:
@@ -71,7 +89,7 @@ def append_letters(connection: DuckDBPyConnection, letters: str, run: Run) -> in
 
     def decide(table: DeltaTable) -> Change | None:
         known = f"{scan(table, name)} where {among(PARTITION, hours)}"
-        new = f"from ({distinct}) anti join ({known}) using (letter_id, event)"
+        new = f"from ({distinct}) anti join ({known}) using (letter_id, event, attempt)"
         files = write_files(
             connection, new, folder_of(name), DEAD_LETTERS.schema, DEAD_LETTERS.partition_by
         )
@@ -81,3 +99,57 @@ def append_letters(connection: DuckDBPyConnection, letters: str, run: Run) -> in
 
     _, change = commit(name, lambda: contract_table(name), decide)
     return sum(file.rows for file in change.files) if change else 0
+
+
+def all_events(table: DeltaTable | None) -> str:
+    """Return the query of all events of the dead-letter table, no rows where there is none."""
+    return empty(DEAD_LETTERS.schema) if table is None else scan(table, DEAD_LETTERS.name)
+
+
+def letter_states() -> str:
+    """Return the query of each letter's current state: one row per letter.
+
+    Its columns are those of the letter's refusal, then `attempts` (replays so far), `state`
+    (`waiting`, `published` or `parked`) and `last_reason` (the newest replay's, else the
+    refusal's).
+    """
+    events = all_events(open_table(DEAD_LETTERS.name))
+    return f"""
+        select
+            letter_id, source, stage, reason, coordinates, payload, payload_bytes,
+            recorded_at, run_id, correlation_id, {PARTITION}, attempts, state, last_reason
+        from (
+            select
+                *,
+                max(attempt) over each_letter as attempts,
+                case
+                    when bool_or(event = 'published') over each_letter then 'published'
+                    when bool_or(event = 'parked') over each_letter then 'parked'
+                    else 'waiting'
+                end as state,
+                arg_max(reason, (recorded_at, attempt)) over each_letter as last_reason
+            from ({events})
+            window each_letter as (partition by letter_id)
+        )
+        where event = 'refused'
+    """
+
+
+def event_query(letters: str, event: Event, run: Run, *, reason: str = "last_reason") -> str:
+    """Return the query of one more event for each letter of a query over `letter_states`.
+
+    Args:
+        letters: Query whose rows have the columns of `letter_states`; `attempts` counts the
+            attempt that the event is about.
+        event: What became of them.
+        run: The run that it happened in.
+        reason: SQL expression of the reason: the rule that broke again, or a person's words.
+    """
+    return f"""
+        select
+            letter_id, {quote(event)} as event, attempts as attempt, now() as recorded_at, source,
+            stage, {reason} as reason, coordinates, cast(null as blob) as payload,
+            cast(0 as bigint) as payload_bytes, {quote(run.run_id)} as run_id,
+            {quote(run.correlation_id)} as correlation_id, {PARTITION}
+        from ({letters})
+    """

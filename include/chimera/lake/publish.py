@@ -1,24 +1,31 @@
 """How rows that passed their gate become part of a bronze table.
 
-The law, checked at each publish: rows read = published + refused + duplicates.
+The law, checked before each commit and kept in its metadata: rows read = published + refused +
+duplicates. A duplicate is a row that the table holds already, or that a newer attempt covers.
 """
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from include.chimera.contracts import CONTRACTS, PARTITION, Contract
+from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
 from include.chimera.errors import CountError, ShrinkError
+from include.chimera.faults import fault_point
 from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.lake.content import Content, content_by_hour, hours_in, sum_of
 from include.chimera.lake.engine import among, identifier
+from include.chimera.lake.fences import WHOLE, fence_mark, fence_of
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import metadata_of
 from include.chimera.lake.relations import read_files, scan
+from include.chimera.lake.storage import storage_errors
 from include.chimera.lake.tables import contract_table, folder_of
+from include.chimera.lake.verify import TOKEN, committed_counts, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
     from include.chimera.lake.stage import Batch
     from include.chimera.window import Run
 
+logger = logging.getLogger(__name__)
 WATERMARK = "watermark"
 
 
@@ -40,9 +48,10 @@ class Publication:
     rows_refused: int
     rows_duplicate: int
     version: int
+    token: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Publisher:
     """Publishes the good rows of one batch.
 
@@ -60,69 +69,154 @@ class Publisher:
     run: Run
     notes: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Start with nothing counted and nothing expected of a commit."""
+        self._rows_good = self._rows_refused = 0
+        self._expected: dict[str, Content] = {}
+
     @property
     def contract(self) -> Contract:
         """The contract of the batch's table."""
         return CONTRACTS[self.batch.table]
 
     def publish(self, rows_refused: int) -> Publication:
-        """Commit the good rows, at most one commit, none where nothing is new.
+        """Commit the good rows, at most one commit, none where nothing is new; verify it.
 
         Args:
             rows_refused: Rows of the batch that went to the dead letters, the ones that could not
                 be parsed included.
 
         Raises:
-            CountError: The law does not hold.
+            CountError: The law does not hold; nothing is committed.
             ShrinkError: An hour would lose rows and the batch does not allow it.
             CommitConflictError: Other writers won again and again.
+            VerificationError: The commit is not what was to be committed.
         """
         name = self.contract.name
+        with storage_errors(f"publishing {name}"):
+            self._rows_good, self._rows_refused = self._count(self.good), rows_refused
+            self._check_law(self._rows_good)
+            return self._publish(name)
+
+    def _publish(self, name: str) -> Publication:
         decide: Callable[[DeltaTable], Change | None] = getattr(self, f"_{self.contract.kind}")
         table, change = commit(name, lambda: contract_table(name), decide)
-        good = self._count(self.good)
-        published = sum(file.rows for file in change.files) if change else 0
-        if self.batch.rows_read != good + rows_refused or published > good:
+        fault_point("publish.committed")
+        if change is not None:
+            version = verify(
+                self.connection,
+                table,
+                name,
+                token=self.batch.token,
+                change=change,
+                expected=self._expected,
+            )
+            published = int(change.metadata["rows_published"])
+        else:
+            # A death after the commit: the retry finds nothing new, and its own first commit.
+            found = committed_counts(table, self.batch.token)
+            version = found["version"] if found else table.version()
+            published = found["rows_published"] if found else 0
+        fault_point("publish.verified")
+        duplicates = self._rows_good - published
+        read, refused = self.batch.rows_read, self._rows_refused
+        return Publication(name, read, published, refused, duplicates, version, self.batch.token)
+
+    def _check_law(self, published: int) -> None:
+        good, refused = self._rows_good, self._rows_refused
+        if self.batch.rows_read != good + refused or published > good:
             raise CountError(
                 expected=f"{self.batch.rows_read} rows read = published + refused + duplicates",
-                came=f"{published} published, {rows_refused} refused, {good} passed",
-                where=f"table {name}, run {self.run.run_id}",
+                came=f"{published} published, {refused} refused, {good} passed",
+                where=f"table {self.contract.name}, run {self.run.run_id}",
                 remedy="clear the extract task; if it persists, two tasks stage the same batch",
             )
-        return Publication(
-            name, self.batch.rows_read, published, rows_refused, good - published, table.version()
-        )
 
     def _versions(self, table: DeltaTable) -> Change | None:
         """Add the versions of rows that the table does not hold yet: a set that only grows."""
-        key = ", ".join(identifier(column) for column in (*self.contract.key, "_row_hash"))
-        hours = self._partitions(self.good)
+        key = ", ".join(identifier(column) for column in (*self.contract.key, ROW_HASH))
+        counted = self.connection.execute(
+            f"select {PARTITION}, count(*) > count(distinct hash({ROW_HASH})) "
+            f"from ({self.good}) group by {PARTITION}"
+        ).fetchall()
+        hours = sorted(hour for hour, _ in counted)
+        # `distinct on` holds all rows in memory: only where a row does come twice.
+        good = f"select distinct on ({key}) * from ({self.good})"
+        if not any(is_repeated for _, is_repeated in counted):
+            good = self.good
         known = f"{scan(table, self.contract.name)} where {among(PARTITION, hours)}"
-        files = self._write(
-            f"from (select distinct on ({key}) * from ({self.good})) "
-            f"anti join ({known}) using ({key})"
-        )
+        new = f"from ({good}) anti join ({known}) using ({key})"
+        files = self._write(new)
         marks = self._watermark(table)
         if not files and not marks:
             return None
-        event = identifier(str(self.contract.event_time))
         written = read_files(
             folder_of(self.contract.name), [file.path for file in files], self.contract.schema
         )
-        touched = self._partitions(
-            f"select strftime({event}, '%Y%m%dT%H') as {PARTITION} from ({written})"
+        event = identifier(str(self.contract.event_time))
+        touched = hours_in(
+            self.connection,
+            f"select strftime({event}, '%Y%m%dT%H') as {PARTITION} from ({written})",
         )
-        arrived = {file.partition[PARTITION] for file in files}
-        return Change(files, marks=marks, metadata=self._metadata(touched, arrived))
+        arrived = sorted({file.partition[PARTITION] for file in files})
+        before = self._content(f"{known} and {among(PARTITION, arrived)}")
+        self._expected = sum_of(before, self._content(new))
+        return self._change(files, touched, arrived, marks=marks)
 
     def _events(self, table: DeltaTable) -> Change | None:
-        """Replace the batch's hours whose content changed."""
-        hours = self.batch.hours
-        live = self._content(f"{scan(table, self.contract.name)} where {among(PARTITION, hours)}")
-        staged = self._content(self.good)
+        """Replace the batch's hours whose content changed and which no newer attempt covers."""
+        token, name = self.batch.token, self.contract.name
+        hours = [hour for hour in self.batch.hours if fence_of(table, hour) <= token]
+        if len(hours) < len(self.batch.hours):
+            logger.warning(
+                "a newer attempt published %s of %s hours of %s: left out",
+                len(self.batch.hours) - len(hours),
+                len(self.batch.hours),
+                name,
+            )
+        live_rows = f"{scan(table, name)} where {among(PARTITION, hours)}"
+        good = self._with_live(live_rows) if self.batch.is_addition else self.good
+        live, staged = self._content(live_rows), self._content(good)
         changed = [hour for hour in hours if staged.get(hour) != live.get(hour)]
+        self._guard_against_shrinking(changed, live, staged)
+        if not changed:
+            return None
+        files = self._write(f"from ({good}) where {among(PARTITION, changed)}")
+        self._expected = {hour: staged.get(hour, Content()) for hour in changed}
+        published = sum(content.rows for content in self._expected.values())
+        if self.batch.is_addition:
+            published -= sum(live.get(hour, Content()).rows for hour in changed)
+        return self._change(
+            files,
+            changed,
+            changed,
+            replaced=(PARTITION, changed),
+            fenced=changed,
+            published=published,
+        )
+
+    def _reference(self, table: DeltaTable) -> Change | None:
+        """Replace the whole table where its content changed and no newer attempt covers it."""
+        if fence_of(table, WHOLE) > self.batch.token:
+            logger.warning("a newer attempt published %s: left as it is", self.contract.name)
+            return None
+        whole = f"select *, '' as {PARTITION} from ({{}})"
+        live = self._content(whole.format(scan(table, self.contract.name)))
+        self._expected = self._content(whole.format(self.good))
+        if live == self._expected:
+            return None
+        files = self._write(self.good)
+        return self._change(files, (), (), replaced="all", fenced=[WHOLE])
+
+    def _with_live(self, live: str) -> str:
+        key = ", ".join(identifier(column) for column in self.contract.key)
+        return f"({live}) union all by name (from ({self.good}) anti join ({live}) using ({key}))"
+
+    def _guard_against_shrinking(
+        self, changed: list[str], live: dict[str, Content], staged: dict[str, Content]
+    ) -> None:
         for hour in changed:
-            before, after = live.get(hour, (0, 0))[0], staged.get(hour, (0, 0))[0]
+            before, after = (found.get(hour, Content()).rows for found in (live, staged))
             if after < before and not self.batch.allow_shrink:
                 raise ShrinkError(
                     expected=f"at least the {before} rows that the hour holds",
@@ -130,18 +224,6 @@ class Publisher:
                     where=f"table {self.contract.name}, hour {hour}",
                     remedy="restore the source's files, or trigger with allow_shrink=true",
                 )
-        if not changed:
-            return None
-        files = self._write(f"from ({self.good}) where {among(PARTITION, changed)}")
-        return Change(files, (PARTITION, changed), metadata=self._metadata(changed, changed))
-
-    def _reference(self, table: DeltaTable) -> Change | None:
-        """Replace the whole table where its content changed."""
-        whole = f"select *, '' as {PARTITION} from ({{}})"
-        live = self._content(whole.format(scan(table, self.contract.name)))
-        if live == self._content(whole.format(self.good)):
-            return None
-        return Change(self._write(self.good), "all", metadata=self._metadata((), ()))
 
     def _watermark(self, table: DeltaTable) -> dict[str, int]:
         """Return the mark to set, none where the watermark would not advance."""
@@ -150,15 +232,40 @@ class Publisher:
             return {}
         return {WATERMARK: mark} if current is None or mark > current else {}
 
-    def _metadata(
-        self, touched: list[str] | tuple[()], arrived: set[str] | list[str] | tuple[()]
-    ) -> dict[str, str]:
-        return {
-            **run_metadata(self.run),
-            **metadata_of(touched, arrived),
-            "rows_read": str(self.batch.rows_read),
-            **self.notes,
+    def _change(  # noqa: PLR0913 - what a change consists of
+        self,
+        files: list[DataFile],
+        touched: Iterable[str],
+        arrived: Iterable[str],
+        *,
+        marks: dict[str, int] | None = None,
+        replaced: tuple[str, list[str]] | str | None = None,
+        fenced: Iterable[str] = (),
+        published: int | None = None,
+    ) -> Change:
+        fault_point("publish.files_written")
+        written = sum(file.rows for file in files)
+        published = written if published is None else published
+        self._check_law(published)
+        counts = {
+            "rows_read": self.batch.rows_read,
+            "rows_published": published,
+            "rows_refused": self._rows_refused,
+            "rows_duplicate": self._rows_good - published,
+            TOKEN: self.batch.token,
         }
+        return Change(
+            files,
+            replaced,
+            marks=marks or {},
+            fences={fence_mark(hour): self.batch.token for hour in fenced},
+            metadata={
+                **run_metadata(self.run),
+                **metadata_of(touched, arrived),
+                **{name: str(count) for name, count in counts.items()},
+                **self.notes,
+            },
+        )
 
     def _write(self, query: str) -> list[DataFile]:
         contract = self.contract
@@ -166,20 +273,8 @@ class Publisher:
             self.connection, query, folder_of(contract.name), contract.schema, contract.partition_by
         )
 
-    def _content(self, query: str) -> dict[str, tuple[int, int]]:
-        """Return each hour's row count and an order-free checksum of its rows."""
-        columns = ", ".join(
-            identifier(name) for name in self.contract.schema.names if name != PARTITION
-        )
-        rows = self.connection.execute(
-            f"select {PARTITION}, count(*), cast(sum(cast(hash({columns}) as hugeint)) as hugeint) "
-            f"from ({query}) group by {PARTITION}"
-        ).fetchall()
-        return {hour: (count, checksum) for hour, count, checksum in rows}
-
-    def _partitions(self, query: str) -> list[str]:
-        rows = self.connection.execute(f"select distinct {PARTITION} from ({query})").fetchall()
-        return sorted(hour for (hour,) in rows)
+    def _content(self, query: str) -> dict[str, Content]:
+        return content_by_hour(self.connection, query, self.contract.schema.names)
 
     def _count(self, query: str) -> int:
         row = self.connection.execute(f"select count(*) from ({query})").fetchone()

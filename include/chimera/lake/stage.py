@@ -1,8 +1,11 @@
 """What waits for its gate: manifests of staged files, one folder per run.
 
-`<lake>/_runs/<run>/<layer>.<table>/` holds a table's manifest (`stage.json`, written last) and, in
-bronze, the staged files; a model's files stand in its table's own folder, unknown to its log until
-the gate commits them. The folder also keeps what became of them, for the report.
+`<lake>/_runs/<run>/<layer>.<table>/` belongs to a table. A model's manifest there is `stage.json`;
+its files stand in the table's own folder, unknown to its log until the gate commits them. In bronze
+each attempt of an extract task has a folder of its own, named by its fencing token, with its files
+and its manifest (`batch.json`, written last): the attempts of one task can overlap, and what a
+late one writes is never mixed with a newer one's. The gate takes the newest complete attempt. The
+folder also keeps what became of the rows, for the report.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from include.chimera.errors import StageMissingError
 from include.chimera.lake.files import DataFile
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 STAGE, PUBLICATION, VERDICT, REPORT = "stage", "publication", "verdict", "report"
+_BATCH = "batch.json"
 ACCEPTANCE = "acceptance"
 
 
@@ -36,19 +41,23 @@ def table_folder(run: Run, table: str) -> Path:
 
 def write_record(run: Run, table: str, kind: str, document: dict[str, Any]) -> None:
     """Write a record of a table's progress in a run, whole or not at all."""
-    folder = table_folder(run, table)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{kind}.json"
+    _write_whole(table_folder(run, table) / f"{kind}.json", document)
+
+
+def _write_whole(path: Path, document: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     temporary.write_text(json.dumps(document, indent=1, sort_keys=True))
-    temporary.replace(folder / f"{kind}.json")
+    temporary.replace(path)
 
 
 def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
     """Read a record, None where it was not written."""
+    path = table_folder(run, table) / f"{kind}.json"
+    if kind == STAGE:
+        path = manifest_path(run, table)
     try:
-        document: dict[str, Any] = json.loads(
-            (table_folder(run, table) / f"{kind}.json").read_text()
-        )
+        document: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     return document
@@ -56,8 +65,16 @@ def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
 
 def read_records(run: Run, kind: str) -> dict[str, dict[str, Any]]:
     """Read the records of one kind of all the run's tables, by table."""
-    found = sorted(run_folder(run).glob(f"*/{kind}.json"))
-    return {path.parent.name: json.loads(path.read_text()) for path in found}
+    tables = sorted(path.name for path in run_folder(run).glob("*.*") if path.is_dir())
+    found = {table: read_record(run, table, kind) for table in tables}
+    return {table: record for table, record in found.items() if record is not None}
+
+
+def manifest_path(run: Run, table: str) -> Path:
+    """Return where the manifest of a table's staged files stands: the newest attempt's, if any."""
+    folder = table_folder(run, table)
+    attempts = sorted(folder.glob(f"*/{_BATCH}"))
+    return attempts[-1] if attempts else folder / f"{STAGE}.json"
 
 
 @dataclass(frozen=True)
@@ -66,22 +83,31 @@ class Batch:
 
     Args:
         table: Bronze table.
+        token: Fencing token of the attempt (see `fences`), drawn before the source was read.
         rows_read: Rows that the source gave, refused ones included.
-        files: Staged Parquet files with rows of the contract's columns, relative to `folder`.
-        letters: Parquet files of records that could not be parsed (see `letters`).
+        files: Staged Parquet files with rows of the contract's columns, relative to the attempt's
+            folder.
+        letters: Parquet files of records that could not be parsed (see `letters`), likewise.
         rows_unparsed: Rows in `letters`.
+        digests: SHA-256 of each of these files, by path.
+        bounds: Smallest and largest event time of the rows in `files`, None where there are none.
         hours: Event hours that this batch holds completely, for tables that replace whole hours.
+        is_addition: Whether the batch's rows are added to their hours instead of replacing them.
         watermark: Microseconds since the epoch, UTC, up to which (exclusive) a mutable table was
             read; None where there is no watermark.
         allow_shrink: Whether an hour may be replaced by fewer rows than it holds.
     """
 
     table: str
-    rows_read: int
-    files: list[DataFile]
+    token: int
+    rows_read: int = 0
+    files: list[DataFile] = field(default_factory=list)
     letters: list[DataFile] = field(default_factory=list)
     rows_unparsed: int = 0
+    digests: dict[str, str] = field(default_factory=dict)
+    bounds: list[str] | None = None
     hours: list[str] = field(default_factory=list)
+    is_addition: bool = False
     watermark: int | None = None
     allow_shrink: bool = False
 
@@ -109,6 +135,11 @@ class Build:
     invocation_id: str
 
 
+def attempt_folder(run: Run, batch: Batch) -> Path:
+    """Return the folder of one attempt's staged files and manifest."""
+    return table_folder(run, batch.table) / f"{batch.token:020d}"
+
+
 def save(run: Run, staged: Batch | Build) -> None:
     """Write the manifest: from now on the gate finds the staged files."""
     document = asdict(staged)
@@ -117,11 +148,13 @@ def save(run: Run, staged: Batch | Build) -> None:
             "base_version": staged.plan.base_version,
             "consumed": staged.plan.consumed,
         }
-    write_record(run, staged.table, STAGE, document)
+        write_record(run, staged.table, STAGE, document)
+    else:
+        _write_whole(attempt_folder(run, staged) / _BATCH, document)
 
 
 def load_batch(run: Run, table: str) -> Batch:
-    """Read what the extract task of this run staged.
+    """Read what the newest complete attempt of this run's extract task staged.
 
     Raises:
         StageMissingError: There is no manifest.

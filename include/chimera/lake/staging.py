@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -10,13 +11,18 @@ import duckdb
 import pyarrow as pa
 
 from include.chimera.contracts import CONTRACTS, PARTITION
-from include.chimera.lake.engine import connect
+from include.chimera.errors import StageDamagedError
+from include.chimera.faults import fault_point
+from include.chimera.lake.engine import connect, identifier
 from include.chimera.lake.files import write_files
+from include.chimera.lake.letters import unknown_records
 from include.chimera.lake.relations import read_files
-from include.chimera.lake.stage import Batch, load_batch, save, table_folder
+from include.chimera.lake.stage import Batch, attempt_folder, save
+from include.chimera.lake.storage import storage_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from include.chimera.window import Run
 
@@ -28,6 +34,7 @@ REFUSED_SCHEMA = pa.schema(
         pa.field(PARTITION, pa.string()),
     ]
 )
+_REFUSED = "refused"
 
 
 @dataclass
@@ -56,12 +63,14 @@ class _Feed:
             raise self.failures[0] if self.failures else error from None
 
 
-def stage_rows(
+def stage_rows(  # noqa: PLR0913 - each has its own meaning
     run: Run,
     batch: Batch,
     rows: pa.RecordBatchReader,
+    *,
     query: str = "from source",
-    refused: Iterable[pa.RecordBatch] = (),
+    refused: Callable[[], Iterable[pa.RecordBatch]] = tuple,
+    is_met_again: bool = False,
 ) -> Batch:
     """Write a source's rows and refused records as Parquet, then the manifest.
 
@@ -70,39 +79,96 @@ def stage_rows(
         batch: What is known before reading; counts and files are filled in.
         rows: The source's rows; they stream through, never whole in memory.
         query: DuckDB query over `source` that gives the contract's columns.
-        refused: Batches of `REFUSED_SCHEMA`, read after `rows` is used up.
+        refused: Gives batches of `REFUSED_SCHEMA`; called once `rows` is used up.
+        is_met_again: Whether each run meets the same refused records; known ones then don't count.
 
     Raises:
         ChimeraError: What reading the source raised, as it was raised.
+        StorageError: The staged files can't be written.
     """
-    folder = str(table_folder(run, batch.table))
-    schema = CONTRACTS[batch.table].schema
-    columns = ", ".join(f'"{name}"' for name in schema.names)
-    feed = _Feed()
-    with connect() as connection, feed.own_errors():
-        connection.register("source", feed.reader(rows.schema, rows))
-        files = write_files(connection, f"select {columns} from ({query})", folder, schema)
-        connection.register("refused", feed.reader(REFUSED_SCHEMA, refused))
-        letter_files = write_files(connection, "from refused", f"{folder}/refused", REFUSED_SCHEMA)
-    unparsed = sum(file.rows for file in letter_files)
-    staged = replace(
-        batch,
-        files=files,
-        letters=letter_files,
-        rows_unparsed=unparsed,
-        rows_read=sum(file.rows for file in files) + unparsed,
-    )
-    save(run, staged)
+    with storage_errors(f"staging {batch.table}"):
+        staged = _write(run, batch, rows, query, refused, is_met_again)
+        save(run, staged)
+    fault_point("extract.staged")
     return staged
 
 
-def staged_rows(run: Run, table: str) -> str:
-    """Return a query of the rows that this run staged for a bronze table."""
-    paths = [file.path for file in load_batch(run, table).files]
-    return read_files(str(table_folder(run, table)), paths, CONTRACTS[table].schema)
+def _write(  # noqa: PLR0913, PLR0917 - what `stage_rows` got
+    run: Run,
+    batch: Batch,
+    rows: pa.RecordBatchReader,
+    query: str,
+    refused: Callable[[], Iterable[pa.RecordBatch]],
+    is_met_again: bool,
+) -> Batch:
+    contract = CONTRACTS[batch.table]
+    folder = attempt_folder(run, batch)
+    columns = ", ".join(identifier(name) for name in contract.schema.names)
+    feed = _Feed()
+    with connect() as connection, feed.own_errors():
+        connection.register("source", feed.reader(rows.schema, rows))
+        selected = f"select {columns} from ({query})"
+        files = write_files(connection, selected, str(folder), contract.schema)
+        fault_point("extract.rows_written")
+        connection.register(_REFUSED, feed.reader(REFUSED_SCHEMA, refused()))
+        records = unknown_records("from refused", batch.table) if is_met_again else "from refused"
+        letters = write_files(connection, records, str(folder / _REFUSED), REFUSED_SCHEMA)
+        bounds = _bounds(connection, rows_of(run, replace(batch, files=files)), contract.event_time)
+    unparsed = sum(file.rows for file in letters)
+    paths = [file.path for file in files] + [f"{_REFUSED}/{file.path}" for file in letters]
+    return replace(
+        batch,
+        files=files,
+        letters=letters,
+        rows_unparsed=unparsed,
+        rows_read=sum(file.rows for file in files) + unparsed,
+        digests={path: _digest(folder / path) for path in paths},
+        bounds=bounds,
+    )
 
 
-def staged_refusals(run: Run, table: str) -> str:
-    """Return a query of the records that extract could not parse."""
-    paths = [file.path for file in load_batch(run, table).letters]
-    return read_files(f"{table_folder(run, table)}/refused", paths, REFUSED_SCHEMA)
+def rows_of(run: Run, batch: Batch) -> str:
+    """Return a query of a batch's staged rows."""
+    paths = [file.path for file in batch.files]
+    return read_files(str(attempt_folder(run, batch)), paths, CONTRACTS[batch.table].schema)
+
+
+def refusals_of(run: Run, batch: Batch) -> str:
+    """Return a query of the batch's records that extract could not parse."""
+    paths = [file.path for file in batch.letters]
+    return read_files(str(attempt_folder(run, batch) / _REFUSED), paths, REFUSED_SCHEMA)
+
+
+def check_files(run: Run, batch: Batch) -> None:
+    """Compare the batch's files with its manifest.
+
+    Raises:
+        StageDamagedError: A file is missing or not the one that was staged.
+    """
+    folder = attempt_folder(run, batch)
+    for path, digest in batch.digests.items():
+        found = _digest(folder / path) if (folder / path).is_file() else "no file"
+        if found != digest:
+            raise StageDamagedError(
+                expected=f"the staged file with SHA-256 {digest[:12]}…",
+                came=f"{found[:12]}",
+                where=f"{path} of table {batch.table}, run {run.run_id}",
+                remedy="clear the extract task of this table and its gate; check the disk",
+            )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bounds(
+    connection: duckdb.DuckDBPyConnection, rows: str, event_time: str | None
+) -> list[str] | None:
+    if event_time is None:
+        return None
+    column = identifier(event_time)
+    (low, high), *_ = connection.execute(
+        f"select cast(min({column}) as varchar), cast(max({column}) as varchar) from ({rows})"
+    ).fetchall()
+    return None if low is None else [low, high]

@@ -15,8 +15,9 @@ from include.chimera.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Delta keeps app transactions for ever unless told otherwise; ours are rewritten each hour.
-_PROPERTIES: dict[str, str | None] = {"delta.setTransactionRetentionDuration": "interval 90 days"}
+# Only app transactions with a time expire: the fences (see `fences`), far later than any attempt
+# lives; watermarks and consumed versions have none.
+_PROPERTIES: dict[str, str | None] = {"delta.setTransactionRetentionDuration": "interval 7 days"}
 
 
 def folder_of(name: str) -> str:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 from include.chimera.errors import NothingToAcceptError
 from include.chimera.lake.stage import (
     ACCEPTANCE,
-    STAGE,
     VERDICT,
+    manifest_path,
     read_record,
-    table_folder,
     write_record,
 )
 from include.chimera.settings import get_settings
@@ -139,5 +138,5 @@ def current_user() -> str:
 
 
 def _stage_digest(run: Run, table: str) -> str:
-    manifest = table_folder(run, table) / f"{STAGE}.json"
+    manifest = manifest_path(run, table)
     return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else ""

@@ -8,7 +8,7 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.builds import staged_columns
 from include.chimera.lake.engine import connect, identifier, quote
 from include.chimera.lake.relations import read_files_as_they_are, scan
-from include.chimera.lake.stage import STAGE, load_batch, load_build, read_record, table_folder
+from include.chimera.lake.stage import STAGE, attempt_folder, load_batch, load_build, read_record
 from include.chimera.lake.tables import folder_of, open_table
 from include.chimera.quality.checks import keys_relation
 
@@ -18,19 +18,25 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
+    from include.chimera.lake.stage import Batch
     from include.chimera.quality.rules import RuleBook
     from include.chimera.window import Run
 
 
-def staged_batch(run: Run, book: RuleBook) -> str:
+def staged_batch(run: Run, book: RuleBook, batch: Batch | None = None) -> str:
     """Return a query of what the run staged for a table, with whatever columns the files have.
+
+    Args:
+        run: The DAG run.
+        book: The table's rules.
+        batch: Bronze's staged attempt; None: the newest one.
 
     Raises:
         StageMissingError: Nothing was staged.
     """
     if book.splits_rows:
-        batch = load_batch(run, book.table)
-        folder = str(table_folder(run, book.table))
+        batch = batch or load_batch(run, book.table)
+        folder = str(attempt_folder(run, batch))
         return read_files_as_they_are(
             folder, [file.path for file in batch.files], CONTRACTS[book.table].schema
         )
@@ -45,7 +51,9 @@ def shape(connection: DuckDBPyConnection, rows: str) -> dict[str, str]:
     return {name: kind for name, kind, *_ in described}
 
 
-def window_and_keys(book: RuleBook, run: Run) -> Callable[[DuckDBPyConnection], None]:
+def window_and_keys(
+    book: RuleBook, run: Run, batch: Batch | None
+) -> Callable[[DuckDBPyConnection], None]:
     """Return what creates the relations that rules may name: `run`, and `keys_…` of other tables.
 
     Known are the keys of the live version and of what this run has staged for that table, so that
@@ -58,7 +66,7 @@ def window_and_keys(book: RuleBook, run: Run) -> Callable[[DuckDBPyConnection], 
     window = (
         f"select timestamptz {quote(run.window.start.isoformat())} as window_start, "
         f"timestamptz {quote(run.window.end.isoformat())} as window_end, "
-        f"{load_batch(run, book.table).rows_unparsed if book.splits_rows else 0} as rows_unparsed"
+        f"{batch.rows_unparsed if batch else 0} as rows_unparsed"
     )
 
     def create(connection: DuckDBPyConnection) -> None:
@@ -80,7 +88,7 @@ def _known_keys(run: Run, table: str, key: str) -> pa.Table:
     if table in CONTRACTS and read_record(run, table, STAGE) is not None:
         batch = load_batch(run, table)
         rows = read_files_as_they_are(
-            str(table_folder(run, table)),
+            str(attempt_folder(run, batch)),
             [file.path for file in batch.files],
             CONTRACTS[table].schema,
         )

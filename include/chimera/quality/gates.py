@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from include.chimera.errors import ContractError, GateFailedError, StageMissingError
+from include.chimera.faults import fault_point
 from include.chimera.lake.builds import commit_build
 from include.chimera.lake.engine import connect, session_config
-from include.chimera.lake.letters import append_letters, letters_query
-from include.chimera.lake.publish import Publication, Publisher
+from include.chimera.lake.publish import Publication
 from include.chimera.lake.stage import (
     PUBLICATION,
     VERDICT,
@@ -22,7 +22,7 @@ from include.chimera.lake.stage import (
     load_build,
     write_record,
 )
-from include.chimera.lake.staging import staged_refusals
+from include.chimera.lake.staging import check_files
 from include.chimera.quality.acceptance import find_acceptance
 from include.chimera.quality.batches import shape, staged_batch, window_and_keys
 from include.chimera.quality.docs import keep_result
@@ -33,8 +33,9 @@ from include.chimera.quality.gate import (
     gx_context,
     outage,
 )
+from include.chimera.quality.publish import publish_rows
 from include.chimera.quality.rules import RuleBook, rule_book
-from include.chimera.quality.split import bad_rows, count_rows, examples, good_rows
+from include.chimera.quality.split import count_rows, examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from great_expectations.data_context import FileDataContext
 
+    from include.chimera.lake.stage import Batch
     from include.chimera.quality.verdict import Verdict
     from include.chimera.window import Run
 
@@ -60,6 +62,7 @@ class Gate:
         book: The table's rules.
         rows: Query of the staged rows.
         database: The file that GX reads.
+        batch: Bronze's staged attempt, the same one from the first rule to the commit.
     """
 
     table: str
@@ -68,6 +71,7 @@ class Gate:
     book: RuleBook
     rows: str
     database: Path
+    batch: Batch | None = None
     started: float = field(default_factory=time.monotonic)
     checked: GatedCheckpoint | None = None
 
@@ -82,6 +86,7 @@ class Gate:
             GateOutageError: DuckDB or its storage failed.
             ContractError: The staged rows can't be read as what they claim to be.
         """
+        fault_point("audit.start")
         with judging(self.table):
             fits = self.book.splits_rows and shape(self.connection, self.rows) == self.book.types
             rows, refused = self._counts(
@@ -89,7 +94,7 @@ class Gate:
                 if fits
                 else f"select count(*), 0 from ({self.rows})"
             )
-        unparsed = load_batch(self.run, self.table).rows_unparsed if self.book.splits_rows else 0
+        unparsed = self.batch.rows_unparsed if self.batch else 0
         self.checked = GatedCheckpoint(
             context.checkpoints.get(self.table),
             self.table,
@@ -124,9 +129,18 @@ class Gate:
             raise self._refusal(verdict)
         with judging(self.table):
             publication = (
-                self._publish_rows(verdict) if self.book.splits_rows else self._publish_build()
+                publish_rows(
+                    self.connection,
+                    self.batch,
+                    self.run,
+                    rows_refused=verdict.rows_refused,
+                    notes=self._notes(verdict),
+                )
+                if self.batch
+                else self._publish_build()
             )
         write_record(self.run, self.table, PUBLICATION, asdict(publication))
+        fault_point("publish.recorded")
         logger.info("gate of %s: %s, %s", self.table, verdict.outcome, publication)
 
     def _refusal(self, verdict: Verdict) -> GateFailedError:
@@ -166,23 +180,6 @@ class Gate:
         found = find_acceptance(self.run, self.table, verdict.failed_rules)
         return found.metadata() if found and verdict.accepted_by else {}
 
-    def _publish_rows(self, verdict: Verdict) -> Publication:
-        """Append the refused records to the dead letters, then commit the good rows."""
-        for stage, records in (
-            ("extract", staged_refusals(self.run, self.table)),
-            ("gate", bad_rows(self.table, self.rows)),
-        ):
-            letters = letters_query(records, self.table, stage, self.run)
-            append_letters(self.connection, letters, self.run)
-        publisher = Publisher(
-            self.connection,
-            load_batch(self.run, self.table),
-            good_rows(self.table, self.rows),
-            self.run,
-            self._notes(verdict),
-        )
-        return publisher.publish(verdict.rows_refused)
-
     def _publish_build(self) -> Publication:
         verdict = self.checked.verdict if self.checked else None
         build = load_build(self.run, self.table)
@@ -219,17 +216,21 @@ def open_gate(table: str, run: Run) -> Iterator[Gate]:
 
     Raises:
         StageMissingError: Nothing was staged.
+        StageDamagedError: A staged file is not the one in its manifest.
         ConfigurationError: The table has no rules.
         GateOutageError: DuckDB or its storage failed.
     """
     book = rule_book(table)
-    rows = staged_batch(run, book)
+    batch = load_batch(run, table) if book.splits_rows else None
+    rows = staged_batch(run, book, batch)
     with judging(table):
-        relations = window_and_keys(book, run)
+        if batch is not None:
+            check_files(run, batch)
+        relations = window_and_keys(book, run, batch)
     # Only bronze's commit reads the lake: the extension takes 0.3 s to load (2026-11-24).
     session = connect() if book.splits_rows else duckdb.connect(config=dict(session_config()))
     with session as connection, ExitStack() as stack:
         with judging(table):
             relations(connection)
             database = stack.enter_context(gate_database(rows, relations))
-        yield Gate(table, run, connection, book, rows, database)
+        yield Gate(table, run, connection, book, rows, database, batch)

@@ -1,4 +1,4 @@
-"""The API's JSON-lines logs: `<root>/dt=YYYY-MM-DD/hour=HH/*.jsonl[.gz]`.
+"""The API's JSON-lines logs: `<root>/dt=YYYY-MM-DD/hour=HH/*.jsonl[.N][.gz]`.
 
 A file stands in the hour in which it was written; a line may be late, so an event hour is made
 again from all files that may hold lines of it.
@@ -6,24 +6,27 @@ again from all files that may hold lines of it.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import logging
 from dataclasses import dataclass, field
-from datetime import datetime  # noqa: TC003 - msgspec resolves it at run time
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import pyarrow as pa
 
 from include.chimera.contracts import API_LOGS, PARTITION
+from include.chimera.faults import fault_point
+from include.chimera.lake.fences import draw_token
 from include.chimera.lake.stage import Batch
-from include.chimera.lake.staging import REFUSED_SCHEMA, stage_rows
+from include.chimera.lake.staging import stage_rows
 from include.chimera.settings import get_settings
-from include.chimera.window import Window, hour_label
+from include.chimera.sources.log_files import Line, log_files, plain_name, read_lines
+from include.chimera.sources.refused import RefusedRecords
+from include.chimera.window import HOUR, Window, hour_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +37,7 @@ logger = logging.getLogger(__name__)
 _BATCH_ROWS = 20_000
 MALFORMED, OUT_OF_REACH = "malformed_line", "timestamp_outside_lookback"
 
-
-# What the lake's column can hold: a longer number is a malformed line, not a failed extraction.
-Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class LogLine(msgspec.Struct):
@@ -47,11 +48,34 @@ class LogLine(msgspec.Struct):
     request_id: str | None = None
     method: str | None = None
     path: str | None = None
-    status_code: Int64 | None = None
+    status_code: _Int64 | None = None
     duration_ms: float | None = None
     user_id: str | None = None
-    response_bytes: Int64 | None = None
+    response_bytes: _Int64 | None = None
     message: str | None = None
+
+
+_DECODER = msgspec.json.Decoder(LogLine)
+
+
+def parse_line(content: bytes) -> dict[str, object] | None:
+    """Return a line's fields and its `_window_hour`, None where it is not the API's.
+
+    Any bytes may come: no JSON, no UTF-8, no time zone, nested deeper than the parser goes, numbers
+    or times that no column can hold.
+    """
+    try:
+        parsed = _DECODER.decode(content)
+        label = hour_label(parsed.timestamp) if parsed.timestamp.tzinfo else None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
+        return None
+    return {**msgspec.structs.asdict(parsed), PARTITION: label} if label else None
+
+
+def lineage_of(file: str, offset: int, content: bytes) -> dict[str, object]:
+    """Return the lineage columns of a line."""
+    line_hash = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return {"_file": file, "_offset": offset, "_line_hash": line_hash}
 
 
 @dataclass
@@ -61,73 +85,40 @@ class _Reader:
     root: Path
     window: Window
     lookback: int
-    refused: list[dict[str, object]] = field(default_factory=list)
+    now: datetime
+    refused: RefusedRecords = field(default_factory=RefusedRecords)
 
     def rows(self) -> Iterator[dict[str, object]]:
         """Yield the rows of the event hours [window start - lookback, window end)."""
         wanted = set(self.window.widened(hours_before=self.lookback).labels())
-        own = set(self.window.labels())
         # A file may hold lines of the hours on both sides, also of the first hour wanted.
-        reach = self.window.widened(2 * self.lookback, self.lookback)
-        for hour in reach.hours():
+        for hour in self.window.widened(2 * self.lookback, self.lookback).hours():
             label = hour_label(hour.start)
-            folder = self.root / f"dt={hour.start:%Y-%m-%d}" / f"hour={hour.start:%H}"
             near = set(hour.widened(self.lookback, self.lookback).labels())
-            for path in sorted((*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz"))):
-                for offset, line in _lines(path):
-                    row = self._parse(path, offset, line)
-                    found = row[PARTITION] if row else None
-                    if row and found in wanted and found in near:
-                        yield row
-                    elif label in own and found not in near:
-                        reason = OUT_OF_REACH if row else MALFORMED
-                        self._refuse(reason, path, offset, line, label)
+            for name, line in self._lines(hour):
+                row = parse_line(line.content) if line.fault is None else None
+                found = row[PARTITION] if row else None
+                if row and found in wanted and found in near:
+                    yield {**row, **lineage_of(name, line.offset, line.content)}
+                elif label in wanted and found not in near:
+                    reason = line.fault or (OUT_OF_REACH if row else MALFORMED)
+                    self._refuse(reason, name, line, label)
 
-    def _parse(self, path: Path, offset: int, line: bytes) -> dict[str, object] | None:
-        try:
-            parsed = _DECODER.decode(line)
-            if parsed.timestamp.tzinfo is None:
-                return None
-            label = hour_label(parsed.timestamp)
-        except (msgspec.MsgspecError, UnicodeDecodeError, OverflowError):
-            return None  # OverflowError: a time whose UTC lies outside the years 1 to 9999
-        return {
-            **msgspec.structs.asdict(parsed),
-            "_file": str(path.relative_to(self.root)),
-            "_offset": offset,
-            "_line_hash": hashlib.md5(line, usedforsecurity=False).hexdigest(),
-            PARTITION: label,
-        }
+    def _lines(self, hour: Window) -> Iterator[tuple[str, Line]]:
+        """Yield each line of the hour's files with its file's plain name below the root.
 
-    def _refuse(self, reason: str, path: Path, offset: int, line: bytes, label: str) -> None:
-        where = {"file": str(path.relative_to(self.root)), "offset": offset}
-        self.refused.append(
-            {
-                "reason": reason,
-                "coordinates": json.dumps(where),
-                "payload": line,
-                PARTITION: label,
-            }
-        )
+        A file may grow until the last run has looked at its hour through the lookback.
+        """
+        is_finished = self.now >= hour.end + self.lookback * HOUR
+        folder = self.root / f"dt={hour.start:%Y-%m-%d}" / f"hour={hour.start:%H}"
+        for path in log_files(folder):
+            name = str(plain_name(path).relative_to(self.root))
+            for line in read_lines(path, is_finished=is_finished):
+                yield name, line
 
-    def refusals(self) -> Iterator[pa.RecordBatch]:
-        """Yield the records that no hour can take; call it once `rows` is used up."""
-        if self.refused:
-            yield pa.RecordBatch.from_pylist(self.refused, schema=REFUSED_SCHEMA)
-
-
-_DECODER = msgspec.json.Decoder(LogLine)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield each line that is not blank with its byte offset (of the unpacked file)."""
-    offset = 0
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        for line in cast("BinaryIO", file):
-            stripped = line.rstrip(b"\r\n")
-            if stripped:
-                yield offset, stripped
-            offset += len(line)
+    def _refuse(self, reason: str, name: str, line: Line, label: str) -> None:
+        where = {"file": name, "offset": line.offset, "bytes": line.length}
+        self.refused.add(reason, json.dumps(where), line.content, label)
 
 
 def _batches(rows: Iterator[dict[str, object]]) -> Iterator[pa.RecordBatch]:
@@ -135,18 +126,28 @@ def _batches(rows: Iterator[dict[str, object]]) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_pylist(chunk, schema=API_LOGS.schema)
 
 
-def extract_api_logs(root: str, run: Run) -> Batch:
+def extract_api_logs(root: str, run: Run, *, allow_shrink: bool = False) -> Batch:
     """Stage the event hours that the run's window and the lookback before it cover.
 
-    A line that is no JSON of the known types, or whose time lies further from its file's hour than
-    the lookback, is refused by the run whose window holds the file.
+    A line that is no JSON of the known types, is longer than a MiB, or whose time lies further from
+    its file's hour than the lookback, is refused.
+
+    Args:
+        root: Folder of the logs.
+        run: Its window bounds what is read.
+        allow_shrink: Whether an hour may lose rows, because its files were rotated away.
+
+    Raises:
+        SourceUnavailableError: A file changed while it was read.
     """
     lookback = get_settings().lookback_hours
-    reader = _Reader(Path(root), run.window, lookback)
-    rows = pa.RecordBatchReader.from_batches(API_LOGS.schema, _batches(reader.rows()))
     hours = run.window.widened(hours_before=lookback).labels()
-    staged = stage_rows(
-        run, Batch(API_LOGS.name, 0, [], hours=hours), rows, refused=reader.refusals()
-    )
+    token = draw_token(API_LOGS.name, hours)
+    fault_point("extract.start")
+    with RefusedRecords() as refused:
+        reader = _Reader(Path(root), run.window, lookback, datetime.now(UTC), refused)
+        rows = pa.RecordBatchReader.from_batches(API_LOGS.schema, _batches(reader.rows()))
+        batch = Batch(API_LOGS.name, token, hours=hours, allow_shrink=allow_shrink)
+        staged = stage_rows(run, batch, rows, refused=refused.batches)
     logger.info("staged %s lines, refused %s", staged.rows_read, staged.rows_unparsed)
     return staged

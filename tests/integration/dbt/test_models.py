@@ -21,9 +21,10 @@ import pytest
 
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.lake.engine import connect
+from include.chimera.lake.fences import draw_token
 from include.chimera.lake.publish import Publisher
 from include.chimera.lake.stage import Batch
-from include.chimera.lake.staging import stage_rows, staged_rows
+from include.chimera.lake.staging import rows_of, stage_rows
 from include.chimera.lake.tables import folder_of, open_table
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Run, Window, hour_label
@@ -69,6 +70,7 @@ def generation(number: int, created: datetime, **changes) -> dict:
     return {
         **row,
         "_row_hash": sha256(repr(row).encode()).hexdigest(),
+        "_is_deleted": False,
         PARTITION: hour_label(updated),
     }
 
@@ -90,6 +92,7 @@ def evaluation(number: int, created: datetime, **changes) -> dict:
     return {
         **row,
         "_row_hash": sha256(repr(row).encode()).hexdigest(),
+        "_is_deleted": False,
         PARTITION: hour_label(updated),
     }
 
@@ -99,9 +102,9 @@ def publish(run_name: str, table: str, rows: list[dict]) -> None:
     run = Run(run_name, Window.of_hour(FIRST))
     hours = sorted({row[PARTITION] for row in rows if PARTITION in row})
     records = pa.Table.from_pylist(rows, schema=CONTRACTS[table].schema).to_reader()
-    batch = stage_rows(run, Batch(table, 0, [], hours=hours), records)
+    batch = stage_rows(run, Batch(table, draw_token(table, hours), hours=hours), records)
     with connect() as connection:
-        Publisher(connection, batch, staged_rows(run, table), run).publish(0)
+        Publisher(connection, batch, rows_of(run, batch), run).publish(0)
 
 
 def publish_history() -> None:

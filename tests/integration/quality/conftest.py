@@ -14,7 +14,7 @@ from include.chimera.lake.engine import connect
 from include.chimera.lake.publish import Publisher
 from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import load_batch
-from include.chimera.lake.staging import staged_rows
+from include.chimera.lake.staging import rows_of
 from include.chimera.lake.tables import open_table
 from include.chimera.paths import DBT_PROJECT, PROJECT
 from include.chimera.quality.rules import gated_tables
@@ -65,7 +65,7 @@ def publish(tables: dict[str, pa.Table]) -> None:
     for name in tables:
         with connect() as connection:
             batch = load_batch(RUN, name)
-            Publisher(connection, batch, staged_rows(RUN, name), RUN).publish(0)
+            Publisher(connection, batch, rows_of(RUN, batch), RUN).publish(0)
 
 
 def run_dbt(folder: Path) -> None:

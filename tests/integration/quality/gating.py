@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import duckdb
 from deltalake import Schema
 
+from include.chimera.lake.fences import draw_token
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan
-from include.chimera.lake.stage import Batch, Build, save, table_folder
+from include.chimera.lake.stage import Batch, Build, attempt_folder, save
 from include.chimera.lake.tables import folder_of
 from include.chimera.quality.gates import open_gate
 from include.chimera.quality.verdict import RATIO_RULE
@@ -32,12 +34,13 @@ RUN = Run("scheduled__2026-01-05T11:00:00+00:00", Window.of_hour(START))
 def stage(run: Run, table: str, rows: pa.Table) -> None:
     """Stage rows as they are, whatever their columns: in bronze as a batch, else as a build."""
     is_bronze = table.startswith("bronze.")
-    folder = str(table_folder(run, table)) if is_bronze else folder_of(table)
+    batch = Batch(table, draw_token(table), hours=run.window.labels(), allow_shrink=True)
+    folder = str(attempt_folder(run, batch)) if is_bronze else folder_of(table)
     with duckdb.connect() as connection:
         connection.register("rows", rows)
         files = write_files(connection, "from rows", folder, rows.schema)
     if is_bronze:
-        save(run, Batch(table, rows.num_rows, files, hours=run.window.labels(), allow_shrink=True))
+        save(run, replace(batch, rows_read=rows.num_rows, files=files))
         return
     schema = Schema.from_arrow(rows.schema).to_json()
     save(run, Build(table, files, schema, [], None, Plan(None, {}, None), "test"))

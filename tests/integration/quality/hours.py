@@ -18,6 +18,7 @@ from include.chimera.contracts import (
     PARTITION,
     PROVIDER_METRICS,
 )
+from include.chimera.lake.fences import draw_token
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.sources.api_logs import LogLine
@@ -50,7 +51,7 @@ def bronze_tables(feed: Feed, window: Window) -> dict[str, pa.Table]:
 def stage_hour(run: Run, tables: dict[str, pa.Table]) -> None:
     """Stage rows of bronze tables for a run, as its extract tasks do."""
     for table, rows in tables.items():
-        batch = Batch(table, 0, [], hours=run.window.labels(), allow_shrink=True)
+        batch = Batch(table, draw_token(table), hours=run.window.labels(), allow_shrink=True)
         stage_rows(run, batch, rows.to_reader())
 
 
@@ -61,6 +62,7 @@ def _rows(table: str, source: pa.Table) -> pa.Table:
     hashes = [hashlib.md5(repr(row).encode(), usedforsecurity=False).hexdigest() for row in rows]
     columns = {name: source[name] for name in source.column_names}
     columns["_row_hash"] = pa.array(hashes, pa.string())
+    columns["_is_deleted"] = pa.array([False] * len(rows), pa.bool_())
     if PARTITION in schema.names:
         columns[PARTITION] = pa.array([hour_label(row["updated_at"]) for row in rows], pa.string())
     return pa.table(columns).select(schema.names).cast(schema)

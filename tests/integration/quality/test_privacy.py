@@ -64,7 +64,7 @@ def test_no_value_leaves_the_rows(  # noqa: PLR0913, PLR0917 - each is a place t
     build_docs()
     write_report(RUN)
     # The staged files are the rows themselves; their manifest holds the bounds that pruning needs.
-    staged = {"stage.json", *(file.path for file in load_batch(RUN, TABLE).files)}
+    staged = {"stage.json", "batch.json", *(file.path for file in load_batch(RUN, TABLE).files)}
     for path in tmp_path.rglob("*"):
         if path.is_file() and path.name not in staged:
             assert SECRET.encode() not in path.read_bytes(), path

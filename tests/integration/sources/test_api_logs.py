@@ -10,11 +10,10 @@ from include.chimera.lake.engine import connect
 from include.chimera.lake.letters import append_letters, letters_query
 from include.chimera.lake.publish import Publication, Publisher
 from include.chimera.lake.relations import scan
-from include.chimera.lake.staging import staged_refusals, staged_rows
 from include.chimera.lake.tables import open_table
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.window import HOUR as ONE_HOUR
-from tests.builders import HOUR, run_of
+from tests.builders import HOUR, run_of, staged_refusals, staged_rows
 
 pytestmark = pytest.mark.integration
 

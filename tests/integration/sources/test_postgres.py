@@ -14,12 +14,11 @@ from include.chimera.demo.database import SCHEMA
 from include.chimera.errors import SourceUnavailableError
 from include.chimera.lake.commits import Change, commit
 from include.chimera.lake.publish import WATERMARK
-from include.chimera.lake.staging import staged_rows
 from include.chimera.lake.tables import contract_table
 from include.chimera.sources.postgres import extract_models, extract_versions
 from include.chimera.window import HOUR as ONE_HOUR
 from include.chimera.window import Run, Window, floor_hour
-from tests.builders import HOUR, run_of
+from tests.builders import HOUR, run_of, staged_rows
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 

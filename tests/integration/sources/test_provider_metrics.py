@@ -12,9 +12,8 @@ import pytest
 
 from include.chimera.errors import ChimeraError, DataFaultError, SourceUnavailableError
 from include.chimera.lake.stage import STAGE, read_record
-from include.chimera.lake.staging import staged_rows
 from include.chimera.sources.provider_metrics import METRICS, extract_provider_metrics
-from tests.builders import HOUR, LABEL, run_of
+from tests.builders import HOUR, LABEL, run_of, staged_rows
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 

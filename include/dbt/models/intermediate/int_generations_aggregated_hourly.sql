@@ -1,6 +1,7 @@
 with generations as (
 
     select * from {{ ref('stg_app__generations') }}
+    where _is_deleted is not true
 
 ),
 

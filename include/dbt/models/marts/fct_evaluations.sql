@@ -7,9 +7,11 @@
 with evaluations as (
 
     select * from {{ ref('stg_app__evaluations') }}
-    {% if is_incremental() %}
-        where {{ touched('_window_hour') }}
-    {% endif %}
+    where
+        _is_deleted is not true
+        {% if is_incremental() %}
+            and {{ touched('_window_hour') }}
+        {% endif %}
 
 ),
 

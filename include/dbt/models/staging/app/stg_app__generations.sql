@@ -45,6 +45,7 @@ renamed as (
 
         -- lineage
         _row_hash,
+        _is_deleted,
         strftime(created_at at time zone 'UTC', '%Y%m%dT%H') as _window_hour
     from source
 

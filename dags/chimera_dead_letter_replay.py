@@ -1,0 +1,45 @@
+"""Dead letters tried again.
+
+**Purpose.** Publish records that were refused for a reason that has been mended: a rule, a parser.
+
+**Schedule.** None: trigger it after the mend, for one bronze table (`source`), single letters
+(`letter_ids`) or all that wait.
+
+**Inputs, outputs.** `ops.dead_letters`; the bronze tables, through their gates.
+
+**On failure.** Nothing is lost: trigger it again. A letter is tried three times, then parked.
+
+**Owner.** data-platform
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+
+from include.chimera.contracts import BRONZE
+from include.chimera.flow.tasks import replay_letters
+from include.chimera.settings import get_settings
+
+REPLAYED = [table.name for table in BRONZE if table.kind != "reference"]
+
+with DAG(
+    dag_id="chimera_dead_letter_replay",
+    doc_md=__doc__,
+    description="Parse, judge and publish waiting dead letters again",
+    schedule=None,
+    start_date=get_settings().start_date,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=30),
+    default_args={"owner": "data-platform"},
+    params={
+        "source": Param(None, type=["null", "string"], enum=[None, *REPLAYED]),
+        "letter_ids": Param(
+            [], type="array", items={"type": "string", "pattern": "^[0-9a-f]{32}$"}
+        ),
+    },
+    tags=["chimera"],
+) as dag:
+    replay_letters()

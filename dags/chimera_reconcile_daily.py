@@ -1,0 +1,45 @@
+"""Deletions at the source, found once a day.
+
+**Purpose.** A row that the application deletes leaves no trace that an hourly window could see:
+once a day all keys are compared, and each row that is gone gets a version that says so.
+
+**Schedule.** Daily at 03:00 UTC, without catch-up: a comparison is about now.
+
+**Inputs, outputs.** `app.generations` and `app.evaluations`; their bronze tables, through their
+gates. The next hourly run takes the deletions over into the facts.
+
+**On failure.** Nothing changes; the next day finds the same deletions. More than a tenth of a table
+gone at once is refused: it is more likely another database.
+
+**Owner.** data-platform
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from include.chimera.flow.gate import gate_task
+from include.chimera.flow.policy import GATE
+from include.chimera.flow.tasks import extract_deletions
+from include.chimera.settings import get_settings
+
+with DAG(
+    dag_id="chimera_reconcile_daily",
+    doc_md=__doc__,
+    description="Find rows that were deleted at the source",
+    schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),
+    start_date=get_settings().start_date,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=30),
+    default_args={"owner": "data-platform"},
+    tags=["chimera"],
+) as dag:
+    for table in ("bronze.generations", "bronze.evaluations"):
+        name = table.partition(".")[2]
+        extract_deletions.override(task_id=f"extract_deleted_{name}")(table) >> gate_task(
+            table, **GATE
+        )

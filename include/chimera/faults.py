@@ -1,0 +1,39 @@
+"""Fault points: named steps at which a test may kill or stop this very process.
+
+They do nothing unless the setting `fault_point` names one; what a crash at a step leaves behind is
+then proved by a process that really dies there (docs/faults.md).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Literal
+
+from include.chimera.settings import get_settings
+
+Step = Literal[
+    "extract.start",
+    "extract.rows_written",
+    "extract.staged",
+    "audit.start",
+    "publish.letters_written",
+    "publish.files_written",
+    "publish.committed",
+    "publish.verified",
+    "publish.recorded",
+    "ledger.start",
+    "ledger.committed",
+    "replay.staged",
+    "replay.published",
+]
+_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+def fault_point(step: Step) -> None:
+    """Die or stop here if the setting says so (`<step>=kill` or `<step>=stop`)."""
+    asked = get_settings().fault_point
+    if asked:
+        name, _, action = asked.partition("=")
+        if name == step:
+            os.kill(os.getpid(), _SIGNALS[action])

@@ -1,0 +1,57 @@
+"""What rows amount to: counts and order-free checksums, hour by hour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.chimera.contracts import PARTITION
+from include.chimera.lake.engine import identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from duckdb import DuckDBPyConnection
+
+
+@dataclass(frozen=True)
+class Content:
+    """Rows and the sum of their hashes: equal for the same rows in any order and any files."""
+
+    rows: int = 0
+    checksum: int = 0
+
+
+def content_by_hour(
+    connection: DuckDBPyConnection, query: str, columns: Sequence[str]
+) -> dict[str, Content]:
+    """Return the content of each `_window_hour` that the query's rows have.
+
+    Args:
+        connection: DuckDB session.
+        query: Rows with a column `_window_hour`.
+        columns: The columns that count.
+    """
+    counted = ", ".join(identifier(name) for name in columns if name != PARTITION)
+    rows = connection.execute(
+        f"select {PARTITION}, count(*), cast(sum(cast(hash({counted}) as hugeint)) as hugeint) "
+        f"from ({query}) group by {PARTITION}"
+    ).fetchall()
+    return {hour: Content(count, checksum) for hour, count, checksum in rows}
+
+
+def sum_of(one: Mapping[str, Content], two: Mapping[str, Content]) -> dict[str, Content]:
+    """Return the content of both together."""
+    return {
+        hour: Content(
+            one.get(hour, Content()).rows + two.get(hour, Content()).rows,
+            one.get(hour, Content()).checksum + two.get(hour, Content()).checksum,
+        )
+        for hour in (*one, *two)
+    }
+
+
+def hours_in(connection: DuckDBPyConnection, query: str) -> list[str]:
+    """Return the distinct `_window_hour` of the query's rows, sorted."""
+    rows = connection.execute(f"select distinct {PARTITION} from ({query})").fetchall()
+    return sorted(hour for (hour,) in rows)

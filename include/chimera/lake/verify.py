@@ -1,0 +1,121 @@
+"""After a commit: what the log says and what a reader gets, against what was to be committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from include.chimera.contracts import CONTRACTS, PARTITION
+from include.chimera.errors import VerificationError
+from include.chimera.lake.content import Content, content_by_hour
+from include.chimera.lake.engine import among
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import open_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.lake.commits import Change
+    from include.chimera.window import Run
+
+TOKEN = "attempt_token"  # noqa: S105 - a fencing token, no secret
+COUNTS = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
+_LOOKS = 20
+_COMMITS = 500  # about a week of hours with their upkeep
+
+
+def committed_counts(table: DeltaTable, token: int) -> dict[str, int] | None:
+    """Return the counts and version of the attempt's own commit, None where it made none."""
+    entries = (entry for entry in _commits(table) if entry[TOKEN] == str(token))
+    return next(map(_counts, entries), None)
+
+
+def counts_by_attempt(table: DeltaTable, run: Run) -> dict[int, dict[str, int]]:
+    """Return, by token, the counts and version of each commit that the run made."""
+    return {
+        int(entry[TOKEN]): _counts(entry)
+        for entry in _commits(table)
+        if entry["run_id"] == run.run_id
+    }
+
+
+def _commits(table: DeltaTable) -> Iterator[dict[str, Any]]:
+    """Yield the publications among the table's last commits, the newest first.
+
+    `history()` numbers commits from its handle's version down, and wrongly once another writer has
+    overtaken the handle (measured with delta-rs 1.6.3): it is asked again until none has.
+    """
+    found: list[dict[str, Any]] = []
+    for _ in range(_LOOKS):
+        fresh = DeltaTable(table.table_uri, without_files=True)
+        found = fresh.history(_COMMITS)
+        if DeltaTable(table.table_uri, without_files=True).version() == fresh.version():
+            break
+    return (entry for entry in found if TOKEN in entry)
+
+
+def _counts(entry: dict[str, Any]) -> dict[str, int]:
+    return {"version": int(entry["version"]), **{name: int(entry[name]) for name in COUNTS}}
+
+
+def verify(  # noqa: PLR0913 - the two sides of a comparison
+    connection: DuckDBPyConnection,
+    table: DeltaTable,
+    name: str,
+    *,
+    token: int,
+    change: Change,
+    expected: Mapping[str, Content],
+) -> int:
+    """Compare a commit with what was to be committed; return its version.
+
+    Args:
+        connection: DuckDB session.
+        table: The table after the commit; later commits of others may be there already.
+        name: `<layer>.<table>`.
+        token: The attempt's token, which names the commit in the history.
+        change: What was to be committed.
+        expected: Content of the changed hours at the commit's version.
+
+    Raises:
+        VerificationError: The history lacks the commit or its counts differ, its version lacks
+            files, or its hours read back differ.
+    """
+    counts = committed_counts(table, token)
+    wanted = {key: int(change.metadata[key]) for key in COUNTS}
+    if counts is None or {key: counts[key] for key in COUNTS} != wanted:
+        raise _mismatch(name, token, f"a commit with {wanted}", str(counts))
+    version = counts["version"]
+    pinned = open_table(name, version)
+    if pinned is None:
+        raise _mismatch(name, token, f"version {version}", "none")
+    actions = pa.table(pinned.get_add_actions(flatten=True))
+    held = dict(zip(actions["path"].to_pylist(), actions["num_records"].to_pylist(), strict=True))
+    lost = [file.path for file in change.files if held.get(file.path) != file.rows]
+    if lost:
+        raise _mismatch(name, token, f"{len(change.files)} files", f"{len(lost)} lost or changed")
+    rows = scan(pinned, name)
+    if CONTRACTS[name].partition_by:
+        rows = f"{rows} where {among(PARTITION, list(expected))}"
+    else:
+        rows = f"select *, '' as {PARTITION} from ({rows})"
+    found = content_by_hour(connection, rows, CONTRACTS[name].schema.names)
+    for hour, content in expected.items():
+        if found.get(hour, Content()) != content:
+            came = f"{found.get(hour, Content()).rows} rows or other values"
+            raise _mismatch(name, token, f"{content.rows} rows in hour {hour}", came)
+    return version
+
+
+def _mismatch(name: str, token: int, expected: str, came: str) -> VerificationError:
+    return VerificationError(
+        expected=expected,
+        came=came,
+        where=f"table {name}, attempt {token}, after its commit",
+        remedy="stop the DAG; compare the table's history with the run's batch.json; the version "
+        "before the commit is whole",
+    )

@@ -1,0 +1,54 @@
+"""Behind bronze's gate: bad rows to the dead letters, then the good ones into the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from include.chimera.faults import fault_point
+from include.chimera.lake.letters import append_letters, letters_query
+from include.chimera.lake.publish import Publication, Publisher
+from include.chimera.lake.staging import refusals_of, rows_of
+from include.chimera.quality.split import bad_rows, good_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.lake.stage import Batch
+    from include.chimera.window import Run
+
+
+def publish_rows(
+    connection: DuckDBPyConnection,
+    batch: Batch,
+    run: Run,
+    *,
+    rows_refused: int,
+    notes: Mapping[str, str] | None = None,
+) -> Publication:
+    """Append the batch's refused records to the dead letters, then commit its good rows.
+
+    Args:
+        connection: DuckDB session.
+        batch: A staged attempt.
+        run: The DAG run.
+        rows_refused: Records that could not be parsed, and rows that break a critical row rule.
+        notes: What the commit's metadata is to say besides.
+
+    Raises:
+        CountError: The law does not hold; nothing is committed.
+        ShrinkError: An hour would lose rows and the batch does not allow it.
+        CommitConflictError: Other writers won again and again.
+        VerificationError: The commit is not what was to be committed.
+    """
+    rows = rows_of(run, batch)
+    for stage, records in (
+        ("extract", refusals_of(run, batch)),
+        ("gate", bad_rows(batch.table, rows)),
+    ):
+        append_letters(connection, letters_query(records, batch.table, stage, run), run)
+    fault_point("publish.letters_written")
+    # Where the split refuses none, its predicates need not be worked out again by each scan.
+    good = rows if rows_refused == batch.rows_unparsed else good_rows(batch.table, rows)
+    return Publisher(connection, batch, good, run, notes or {}).publish(rows_refused)

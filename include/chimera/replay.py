@@ -1,0 +1,218 @@
+"""Dead letters tried again: parsed, judged and published by the same code as a fresh hour.
+
+A replay takes the letters that wait, hour by hour. What still can't be parsed or still breaks a row
+rule waits for the next of three attempts, then is parked. What passes goes through its table's
+whole gate. A replay that dies anywhere can be repeated: publishing a row twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from include.chimera.contracts import API_LOGS, CONTRACTS, PARTITION
+from include.chimera.errors import ConfigurationError, GateFailedError
+from include.chimera.faults import fault_point
+from include.chimera.lake.engine import among, connect, quote
+from include.chimera.lake.fences import draw_token
+from include.chimera.lake.letters import (
+    MAX_ATTEMPTS,
+    Event,
+    append_letters,
+    event_query,
+    letter_states,
+)
+from include.chimera.lake.stage import Batch
+from include.chimera.lake.staging import stage_rows
+from include.chimera.quality.batches import window_and_keys
+from include.chimera.quality.gates import open_gate
+from include.chimera.quality.rules import rule_book
+from include.chimera.quality.split import BROKEN, tagged
+from include.chimera.sources.api_logs import lineage_of, parse_line
+from include.chimera.sources.rows import typed
+from include.chimera.window import Run, Window, parse_hour
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from duckdb import DuckDBPyConnection
+
+LETTERS_AT_ONCE = 10_000
+LETTER = "_letter_id"
+_UNREADABLE, _GATE = "payload_not_readable", "gate_failed"
+_Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What became of the letters of one table and hour."""
+
+    source: str
+    hour: str
+    letters: int
+    published: int
+    parked: int
+
+
+def replay(source: str | None = None, letter_ids: Sequence[str] = ()) -> list[Replay]:
+    """Try the waiting letters again, at most 10,000 at once.
+
+    Args:
+        source: Bronze table; None: all of them. A reference table is read whole by each run, so its
+            letters need no replay.
+        letter_ids: Only these; empty: all.
+
+    Raises:
+        CommitConflictError: Other writers won again and again.
+        SourceUnavailableError, StorageError: The lake can't be read or written; try again.
+    """
+    kinds = [name for name, found in CONTRACTS.items() if found.kind in ("versions", "events")]
+    condition = f"state = 'waiting' and {among('source', [source] if source else kinds)}"
+    if letter_ids:
+        condition += f" and {among('letter_id', letter_ids)}"
+    with connect() as connection:
+        found = connection.execute(
+            f"select letter_id, source, {PARTITION} as hour, coordinates, payload, payload_bytes, "
+            f"stage, attempts from ({letter_states()}) where {condition} "
+            f"order by source, hour, letter_id limit {LETTERS_AT_ONCE}"
+        )
+        names = [column[0] for column in found.description or []]
+        groups: dict[tuple[str, str], list[_Row]] = defaultdict(list)
+        for values in found.fetchall():
+            letter = dict(zip(names, values, strict=True))
+            row = _rebuild(letter)
+            letter["row"] = row
+            hour = str(row[PARTITION]) if row and PARTITION in row else letter["hour"]
+            groups[letter["source"], hour].append(letter)
+        return [_replay(connection, *key, letters) for key, letters in groups.items()]
+
+
+def park(letter_id: str, reason: str) -> None:
+    """Take a letter out of replay, for good, for a reason that is recorded.
+
+    Raises:
+        ConfigurationError: No letter of that id is waiting.
+    """
+    run = Run(f"park__{letter_id}", Window.of_hour(datetime.now().astimezone()), False)
+    with connect() as connection:
+        if not _record(connection, run, "parked", {letter_id: reason}):
+            raise ConfigurationError(
+                expected="a waiting letter",
+                came=f"{letter_id!r}",
+                where="ops.dead_letters",
+                remedy="list them: python -m include.chimera dead-letters list",
+            )
+
+
+def _replay(connection: DuckDBPyConnection, source: str, hour: str, letters: list[_Row]) -> Replay:
+    window = Window.of_hour(parse_hour(hour))
+    run = Run(f"replay__{source}__{hour}__{time.time_ns()}", window, moves_watermark=False)
+    reasons = _judge(run, source, letters)
+    _record(connection, run, "replayed", reasons, attempt=1)
+    good = [letter["letter_id"] for letter in letters if not reasons[letter["letter_id"]]]
+    fault_point("replay.staged")
+    if good and not _publish(run, source):
+        good = []
+    fault_point("replay.published")
+    published = _record(connection, run, "published", dict.fromkeys(good, ""))
+    tired = {
+        letter["letter_id"]: reasons[letter["letter_id"]] or _GATE
+        for letter in letters
+        if letter["letter_id"] not in good and letter["attempts"] + 1 >= MAX_ATTEMPTS
+    }
+    parked = _record(connection, run, "parked", tired)
+    return Replay(source, hour, len(letters), published, parked)
+
+
+def _judge(run: Run, source: str, letters: list[_Row]) -> dict[str, str]:
+    """Stage the letters that can be published; return each letter's reason, empty for those."""
+    contract = CONTRACTS[source]
+    rows = [{**letter["row"], LETTER: letter["letter_id"]} for letter in letters if letter["row"]]
+    reasons = {letter["letter_id"]: _UNREADABLE for letter in letters}
+    names = contract.source_columns if contract.kind == "versions" else contract.schema.names
+    schema = pa.schema([*(contract.schema.field(name).with_nullable(True) for name in names)])
+    table = pa.Table.from_pylist(rows, schema=schema.append(pa.field(LETTER, pa.string())))
+    query = "select * from source"
+    if contract.kind == "versions":
+        query = typed(contract, LETTER)
+    batch = Batch(source, draw_token(source, [run.window.labels()[0]]), is_addition=True)
+    with connect() as connection:
+        window_and_keys(rule_book(source), run, batch)(connection)
+        connection.register("source", table)
+        judged = connection.execute(tagged(source, query)).to_arrow_table()
+    for letter, broken in zip(judged[LETTER].to_pylist(), judged[BROKEN].to_pylist(), strict=True):
+        reasons[letter] = ",".join(broken)
+    is_good = [not broken for broken in judged[BROKEN].to_pylist()]
+    good = judged.filter(pa.array(is_good, pa.bool_()))
+    if good.num_rows:
+        hours = run.window.labels() if contract.kind == "events" else []
+        staged = Batch(source, batch.token, hours=hours, is_addition=contract.kind == "events")
+        stage_rows(run, staged, good.to_reader())
+    return reasons
+
+
+def _publish(run: Run, source: str) -> bool:
+    """Pass the staged letters through their table's gate; tell whether it let them."""
+    with open_gate(source, run) as gate:
+        gate.checkpoint(gate.context()).run()
+        try:
+            gate.publish()
+        except GateFailedError:
+            return False
+    return True
+
+
+def _record(
+    connection: DuckDBPyConnection,
+    run: Run,
+    event: Event,
+    reasons: dict[str, str],
+    *,
+    attempt: int = 0,
+) -> int:
+    """Append one event for each of the letters that wait; return how many."""
+    if not reasons:
+        return 0
+    values = ", ".join(f"({quote(name)}, {quote(text)})" for name, text in reasons.items())
+    letters = (
+        f"select states.* replace (attempts + {attempt} as attempts), why "
+        f"from ({letter_states()}) as states join (values {values}) as told (letter_id, why) "
+        "using (letter_id) where state = 'waiting'"
+    )
+    return append_letters(connection, event_query(letters, event, run, reason="why"), run)
+
+
+def _rebuild(letter: _Row) -> _Row | None:
+    """Return the record's row in the contract's types, None where its payload can't give it."""
+    contract, payload = CONTRACTS[letter["source"]], letter["payload"]
+    if payload is None or letter["payload_bytes"] > len(payload):
+        return None
+    if letter["source"] == API_LOGS.name and letter["stage"] == "extract":
+        parsed, place = parse_line(payload), json.loads(letter["coordinates"])
+        return parsed and {**parsed, **lineage_of(place["file"], place["offset"], payload)}
+    try:
+        fields = json.loads(payload, parse_float=Decimal)
+        return {
+            name: _value(fields.get(name), contract.schema.field(name).type)
+            for name in fields
+            if name in contract.schema.names
+        }
+    except (ValueError, TypeError, ArithmeticError):
+        return None
+
+
+def _value(value: Any, kind: pa.DataType) -> Any:  # noqa: ANN401 - any column's value
+    if value is None:
+        return None
+    if pa.types.is_timestamp(kind):
+        return datetime.fromisoformat(value)
+    if pa.types.is_decimal(kind):
+        return Decimal(str(value))
+    return float(value) if pa.types.is_floating(kind) else value

@@ -1,0 +1,180 @@
+"""Sessions with the application's database: one snapshot each, and how far it may be read.
+
+Nothing is set at connect but the application name: PgBouncer in transaction mode refuses other
+start-up parameters, and forgets `set` at the transaction's end. Everything else is set inside the
+transaction that it is for.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import adbc_driver_manager
+import pyarrow as pa
+from adbc_driver_postgresql import dbapi
+
+from include.chimera.errors import (
+    ChimeraError,
+    ConfigurationError,
+    ContractError,
+    SourceUnavailableError,
+)
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
+
+APPLICATION = "chimera_extract"
+_STATEMENT_TIMEOUT_MS = 240_000
+
+# A transaction that began earlier may commit rows with an older updated_at than rows already seen:
+# reading stops before the oldest transaction that is still open. Measured on PostgreSQL 15 and 18.
+# Without pg_read_all_stats, on a standby, or where a session hides its activity, xact_start is null
+# and the bound would be wrong without a word. Our own sessions and autovacuum write no rows.
+_BOUND = f"""
+    select
+        pg_has_role(current_user, 'pg_read_all_stats', 'usage')
+        and not pg_is_in_recovery()
+        and not exists (
+            select from pg_stat_activity
+            where datname = current_database() and state = 'disabled'
+        ),
+        clock_timestamp(),
+        least(
+            clock_timestamp() - interval '5 seconds',
+            (
+                select min(xact_start) from pg_stat_activity
+                where pid <> pg_backend_pid() and datname = current_database()
+                    and application_name <> '{APPLICATION}'
+                    and backend_type <> 'autovacuum worker'
+            ),
+            (
+                select min(prepared) - interval '15 minutes' from pg_prepared_xacts
+                where database = current_database()
+            )
+        )
+"""
+_BEGIN = (
+    "begin isolation level repeatable read read only",
+    f"set local statement_timeout = {_STATEMENT_TIMEOUT_MS}",
+    "set local TimeZone = 'UTC'",
+    "set local DateStyle = 'ISO'",
+)
+_REFUSED_LOGIN = ("28", "3D", "42501")
+_NOT_THERE = ("42P01", "42703", "3F000")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One REPEATABLE READ READ ONLY transaction.
+
+    Args:
+        cursor: Its cursor, at most one result at a time.
+        safe_bound: Every row with an older `updated_at` (exclusive) that will ever exist is there.
+        is_blind: Whether the bound is a fixed lag, because other sessions could not be seen.
+    """
+
+    cursor: dbapi.Cursor
+    safe_bound: datetime
+    is_blind: bool
+
+    def stream(self, query: str) -> pa.RecordBatchReader:
+        """Run a query and return its rows as Arrow batches, which arrive as they are read."""
+        with _translated():
+            self.cursor.execute(query)
+            reader = self.cursor.fetch_record_batch()
+        return pa.RecordBatchReader.from_batches(reader.schema, _batches(reader))
+
+    def columns(self, table: str) -> dict[str, str]:
+        """Return PostgreSQL's type name of each column of `<schema>.<table>`; empty: no table."""
+        with _translated():
+            self.cursor.execute(
+                "select attribute.attname, type.typname from pg_attribute as attribute "
+                "join pg_type as type on type.oid = attribute.atttypid "
+                f"where attribute.attrelid = to_regclass('{table}') "
+                "and attribute.attnum > 0 and not attribute.attisdropped"
+            )
+            return dict(self.cursor.fetchall())
+
+
+@contextmanager
+def snapshot(uri: str) -> Iterator[Snapshot]:
+    """Open one read-only snapshot; its safe bound is read before it begins.
+
+    Args:
+        uri: libpq URI of the primary, or of a PgBouncer before it.
+
+    Raises:
+        SourceUnavailableError: The database can't be reached, broke off, or took too long.
+        ConfigurationError: It does not let us in.
+        ContractError: It lacks a table or column.
+    """
+    name = urlencode({"application_name": APPLICATION})
+    place = f"{uri}{'&' if '?' in uri else '?'}{name}"
+    with _translated():
+        connection = dbapi.connect(place, autocommit=True)
+    with closing(connection), closing(connection.cursor()) as cursor:
+        with _translated():
+            cursor.execute(_BOUND)
+            can_see, clock, bound = cursor.fetchall()[0]
+            for statement in _BEGIN:
+                cursor.execute(statement)
+        yield Snapshot(cursor, bound if can_see else _blind_bound(clock), not can_see)
+        with _translated():
+            cursor.execute("rollback")
+
+
+def _blind_bound(clock: datetime) -> datetime:
+    lag = get_settings().blind_lag_minutes
+    logger.warning(
+        "the role can't see all transactions (pg_read_all_stats, on the primary): "
+        "mutable tables are read %s minutes behind the clock",
+        lag,
+    )
+    return clock - timedelta(minutes=lag)
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    with _translated():
+        yield from reader
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the driver's errors into ours; their own text may hold a row or a secret."""
+    try:
+        yield
+    except (adbc_driver_manager.Error, OSError, pa.ArrowException) as error:
+        raise _translation(error, getattr(error, "sqlstate", None) or "no SQLSTATE") from None
+
+
+def _translation(error: Exception, state: str) -> ChimeraError:
+    came = f"{type(error).__name__} ({state})"
+    where = "Airflow connection app_db"
+    if state.startswith(_REFUSED_LOGIN):
+        return ConfigurationError(
+            expected="a database that lets us read",
+            came=came,
+            where=where,
+            remedy="check the connection's login, password and database, and the role's grants",
+        )
+    if state in _NOT_THERE:
+        return ContractError(
+            expected="the tables and columns of the contract",
+            came=came,
+            where=where,
+            remedy="compare the source's tables with docs/data-dictionary.md",
+        )
+    return SourceUnavailableError(
+        expected="an answer from the application's database",
+        came=came,
+        where=where,
+        remedy="check that the server is up and that the connection's host and login are right",
+    )

@@ -1,0 +1,100 @@
+"""Rows that are gone from the source: keys compared whole, once a day (docs/adr/0006).
+
+A deleted row leaves no trace that a window could see. Its deletion becomes one more version of the
+row, with `_is_deleted`, later than every version before it and earlier than any that may follow.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from include.chimera.contracts import IS_DELETED, ROW_HASH, Contract
+from include.chimera.errors import ShrinkError
+from include.chimera.lake.engine import connect, identifier, quote
+from include.chimera.lake.fences import draw_token
+from include.chimera.lake.relations import empty, scan
+from include.chimera.lake.stage import Batch
+from include.chimera.lake.staging import stage_rows
+from include.chimera.lake.tables import open_table
+from include.chimera.sources.database import snapshot
+from include.chimera.sources.rows import with_lineage
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from include.chimera.window import Run
+
+logger = logging.getLogger(__name__)
+_MAX_ROWS, _MAX_SHARE = 1000, 0.1
+
+
+@dataclass(frozen=True)
+class _Lake:
+    """The rows that a table holds and that are not deleted, pinned before the source is read."""
+
+    contract: Contract
+
+    def rows(self) -> str:
+        """Return the query of the newest version of each row that is not deleted."""
+        table, (key,) = open_table(self.contract.name), self.contract.key
+        if table is None:
+            return empty(self.contract.schema)
+        return (
+            f"select * from (from ({scan(table, self.contract.name)}) qualify row_number() over ("
+            f"partition by {identifier(key)} order by updated_at desc, {ROW_HASH} desc) = 1) "
+            f"where not {IS_DELETED}"
+        )
+
+
+def extract_deletions(contract: Contract, uri: str, run: Run) -> Batch:
+    """Stage a deletion for each row that the lake holds and the source does not.
+
+    The lake is read before the snapshot: what it holds was in the source then.
+
+    Args:
+        contract: A table of kind `versions`.
+        uri: libpq URI of the application's database.
+        run: The deletions are dated before its window's end.
+
+    Raises:
+        SourceUnavailableError: The database can't be reached, or broke off.
+        ShrinkError: More than a tenth of the rows, and more than 1,000, are gone.
+    """
+    live, (key,) = _Lake(contract).rows(), contract.key
+    batch = Batch(contract.name, draw_token(contract.name))
+    with snapshot(uri) as source:
+        moment = min(source.safe_bound, run.window.end) - timedelta(microseconds=1)
+        keys = source.stream(f"select {key}::text as {key} from app.{contract.table}")
+        gone = f"select * from ({live}) anti join source using ({identifier(key)})"
+        staged = stage_rows(run, batch, keys, query=_deletions(contract, gone, moment))
+    _check_share(contract, live, staged)
+    logger.info("staged %s deletions of %s", staged.rows_read, contract.name)
+    return staged
+
+
+def _deletions(contract: Contract, gone: str, moment: datetime) -> str:
+    later = (
+        f"greatest({quote(moment.isoformat())}::timestamptz, updated_at + interval 1 microsecond)"
+    )
+    columns = (
+        f"{later} as updated_at" if name == "updated_at" else identifier(name)
+        for name in contract.source_columns
+    )
+    return with_lineage(contract, f"select {', '.join(columns)} from ({gone})", deleted=True)
+
+
+def _check_share(contract: Contract, live: str, staged: Batch) -> None:
+    """Refuse what looks like another database rather than like deletions."""
+    with connect() as connection:
+        (rows,) = connection.execute(f"select count(*) from ({live})").fetchone() or (0,)
+    if staged.rows_read > max(_MAX_ROWS, _MAX_SHARE * rows):
+        raise ShrinkError(
+            expected=f"at most {_MAX_SHARE:.0%} of {rows} rows gone since yesterday",
+            came=f"{staged.rows_read} gone",
+            where=f"app.{contract.table}, compared with {contract.name}",
+            remedy="check that the connection app_db names the right database; deletions on "
+            "purpose are taken over in portions",
+        )

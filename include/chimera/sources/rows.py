@@ -1,0 +1,131 @@
+"""SQL that reads rows of a contract from PostgreSQL and gives them the contract's types.
+
+PostgreSQL's own predicates find the values that the lake's types can't hold, so that such a row
+becomes a dead letter instead of a rounded number or a failed batch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from include.chimera.contracts import IS_DELETED, PARTITION, ROW_HASH
+from include.chimera.lake.engine import duckdb_type
+from include.chimera.lake.letters import UNKNOWN_HOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.chimera.contracts import Contract
+
+
+def selection(contract: Contract, present: list[str]) -> str:
+    """Return the PostgreSQL query of the contract's columns; what the source lacks is null.
+
+    What Arrow has no type for (uuid, numeric) travels as text.
+    """
+    return f"select {', '.join(_expressions(contract, present))} from app.{contract.table}"
+
+
+def _expressions(contract: Contract, present: list[str]) -> Iterator[str]:
+    for name in contract.source_columns:
+        kind = contract.schema.field(name).type
+        if name not in present:
+            yield f"null::text as {name}"
+        elif pa.types.is_string(kind) or pa.types.is_decimal(kind):
+            yield f"{name}::text as {name}"
+        else:
+            yield name
+
+
+def typed(contract: Contract, carried: str = "") -> str:
+    """Return the DuckDB query that gives the rows of `source` the contract's types and lineage.
+
+    Args:
+        contract: A table that is read from PostgreSQL.
+        carried: A further column of `source` that is kept as it is.
+    """
+    columns = ", ".join(
+        f"cast({name} as {duckdb_type(contract.schema.field(name).type)}) as {name}"
+        for name in contract.source_columns
+    )
+    if carried:
+        columns = f"{columns}, {carried}"
+    return with_lineage(contract, f"select {columns} from source", carried=carried)
+
+
+def with_lineage(contract: Contract, rows: str, *, deleted: bool = False, carried: str = "") -> str:
+    """Return the query that adds the lineage columns to rows of the contract's own columns."""
+    lineage = f"{_row_hash(contract, deleted=deleted)} as {ROW_HASH}"
+    if IS_DELETED in contract.schema.names:
+        lineage += f", {str(deleted).lower()} as {IS_DELETED}"
+    if contract.partition_by:
+        lineage += f", strftime(updated_at, '%Y%m%dT%H') as {PARTITION}"
+    if carried:
+        lineage += f", {carried}"
+    return f"select {', '.join(contract.source_columns)}, {lineage} from ({rows})"
+
+
+def _row_hash(contract: Contract, *, deleted: bool) -> str:
+    """Return the SQL expression of a hash over all values of a row.
+
+    The hashed text holds the values and, after them, the length of each that may hold any character
+    (-1: null), so that two rows never share a text. A third of the time that JSON takes: 0.8 s for
+    a million rows instead of 2.8 s (2026-11-24).
+    """
+    values, lengths = ["'deleted'"] if deleted else [], []
+    for name in contract.source_columns:
+        kind = contract.schema.field(name).type
+        if pa.types.is_timestamp(kind):
+            values.append(f"coalesce(cast(epoch_us({name}) as varchar), '-')")
+        elif pa.types.is_string(kind) or pa.types.is_list(kind):
+            text = name if pa.types.is_string(kind) else f"cast(to_json({name}) as varchar)"
+            values.append(text)
+            lengths.append(f"coalesce(strlen({text}), -1)")
+        else:
+            values.append(f"coalesce(cast({name} as varchar), '-')")
+    return f"md5(concat_ws('|', {', '.join((*values, *lengths))}))"
+
+
+def invisible() -> str:
+    """Return the PostgreSQL predicate of rows that no window can see; an index answers it."""
+    return "(updated_at is null or updated_at in ('infinity', '-infinity'))"
+
+
+def unfit(contract: Contract, present: list[str]) -> str:
+    """Return the PostgreSQL predicate of rows with a value that the contract's type can't hold."""
+    found = [predicate for _, predicate in _misfits(contract, present)]
+    return " or ".join(f"coalesce({predicate}, false)" for predicate in found) or "false"
+
+
+def _misfits(contract: Contract, present: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield, by reason, what PostgreSQL can store and the lake can't."""
+    for name in contract.source_columns:
+        kind = contract.schema.field(name).type
+        if name not in present:
+            continue
+        if pa.types.is_timestamp(kind):
+            low, high = "'0001-01-02 00:00:00+00'", "'9999-12-31 00:00:00+00'"
+            yield f"{name}_out_of_range", f"{name} < {low} or {name} >= {high}"
+        elif pa.types.is_decimal(kind):
+            too_large = f"abs({name}) >= 1e{kind.precision - kind.scale}"
+            too_fine = f"{name} <> round({name}, {kind.scale})"
+            yield f"{name}_not_representable", f"{name} = 'NaN' or {too_large} or {too_fine}"
+
+
+def refusals(contract: Contract, present: list[str], condition: str) -> str:
+    """Return the PostgreSQL query of refused records: reason, coordinates, payload, hour."""
+    cases = [("updated_at_null", "updated_at is null"), *_misfits(contract, present)]
+    reasons = " ".join(f"when {predicate} then '{reason}'" for reason, predicate in cases)
+    keys = ", ".join(f"'{name}', {name}" for name in contract.key)
+    event = contract.event_time or "updated_at"
+    hour = f"to_char({event} at time zone 'UTC', 'YYYYMMDD\"T\"HH24')"
+    fits = f"{event} >= '0001-01-02 00:00:00+00' and {event} < '9999-12-31 00:00:00+00'"
+    return (
+        f"select case {reasons} end as reason, json_build_object({keys})::text as coordinates, "
+        f"convert_to(row_to_json(source)::text, 'UTF8') as payload, "
+        f"case when {fits} then {hour} else '{UNKNOWN_HOUR}' end as {PARTITION} "
+        f"from (select {', '.join(present)} from app.{contract.table}) as source "
+        f"where {condition}"
+    )

@@ -1,0 +1,123 @@
+"""The steps of an hour without Airflow and GX: extract, split, publish, and what is there then."""
+
+from datetime import UTC, datetime, timedelta
+
+from include.chimera.contracts import CONTRACTS, EVALUATIONS, GENERATIONS
+from include.chimera.demo.database import SCHEMA
+from include.chimera.lake.engine import connect
+from include.chimera.lake.relations import scan
+from include.chimera.lake.stage import load_batch
+from include.chimera.lake.staging import check_files, rows_of
+from include.chimera.lake.tables import open_table
+from include.chimera.quality.batches import window_and_keys
+from include.chimera.quality.publish import publish_rows
+from include.chimera.quality.rules import rule_book
+from include.chimera.quality.split import bad_rows
+from include.chimera.sources.postgres import extract_versions
+from include.chimera.window import HOUR, Run, Window
+
+START = datetime(2026, 1, 5, 8, tzinfo=UTC)
+GENERATION = "bronze.generations"
+
+
+def hour(number):
+    """Return the window of the number-th hour."""
+    return Window.of_hour(START + number * HOUR)
+
+
+def run_of(number, name=None, *, moves_watermark=True):
+    """Return the schedule's run of the number-th hour, or another one of that name."""
+    return Run(name or f"scheduled__{number}", hour(number), moves_watermark)
+
+
+def at(hours, microseconds=0):
+    """Return a moment as SQL text: so many hours after the first one."""
+    moment = START + timedelta(hours=hours, microseconds=microseconds)
+    return f"timestamptz '{moment.isoformat()}'"
+
+
+def create_schema(server):
+    server.execute(
+        "drop schema if exists app cascade",
+        *(part for part in SCHEMA.read_text().split(";\n") if part.strip()),
+    )
+
+
+def insert(server, number, updated, **values):
+    """Insert or replace the generation with this number, or give the statement's text."""
+    created, status, cost = (
+        values.get(name, default)
+        for name, default in (("created", updated), ("status", "succeeded"), ("cost", "0.5"))
+    )
+    sql = (
+        "insert into app.generations (generation_id, created_at, updated_at, status, cost_usd) "
+        f"values ('{key(number)}', {created}, {updated}, '{status}', {cost}) "
+        "on conflict (generation_id) do update set updated_at = excluded.updated_at, "
+        "status = excluded.status, cost_usd = excluded.cost_usd"
+    )
+    if server is not None:
+        server.execute(sql)
+    return sql
+
+
+def many(hours, count):
+    """Return the statement that inserts so many generations, a millisecond apart."""
+    return (
+        "insert into app.generations select gen_random_uuid(), m, m, md5(n::text), md5(n::text), "
+        "md5(n::text), 'p', 'm', n, n, n, n, 'succeeded', null, null, 0.1 from (select n, "
+        f"{at(hours)} + n * interval '1 ms' as m from generate_series(1, {count}) as n) as t"
+    )
+
+
+def key(number):
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+def extract(uri, run, table=GENERATION):
+    return extract_versions({c.name: c for c in (GENERATIONS, EVALUATIONS)}[table], uri, run)
+
+
+def publish(run, table=GENERATION, batch=None):
+    """Do what bronze's gate does after a good verdict."""
+    batch = batch or load_batch(run, table)
+    check_files(run, batch)
+    with connect() as connection:
+        window_and_keys(rule_book(table), run, batch)(connection)
+        query = f"select count(*) from ({bad_rows(table, rows_of(run, batch))})"
+        (refused,) = connection.execute(query).fetchone()
+        return publish_rows(connection, batch, run, rows_refused=refused + batch.rows_unparsed)
+
+
+def ingest(uri, run, table=GENERATION):
+    extract(uri, run, table)
+    return publish(run, table)
+
+
+def rows(table=GENERATION, columns="*", version=None):
+    """Return a lake table's rows, sorted; none where it does not exist."""
+    found = open_table(table, version)
+    if found is None:
+        return []
+    with connect() as connection:
+        return connection.execute(
+            f"select {columns} from ({scan(found, table)}) order by all"
+        ).fetchall()
+
+
+def current(table=GENERATION):
+    """Return the newest version of each key that is not deleted: what the marts see."""
+    (name,) = CONTRACTS[table].key
+    found = open_table(table)
+    if found is None:
+        return []
+    with connect() as connection:
+        return connection.execute(
+            f"select {name}, created_at, updated_at, status, cost_usd from ("
+            f"from ({scan(found, table)}) qualify row_number() over ("
+            f"partition by {name} order by updated_at desc, _row_hash desc) = 1"
+            ") where not _is_deleted order by all"
+        ).fetchall()
+
+
+def letters(columns="source, stage, reason"):
+    return rows("ops.dead_letters", columns)

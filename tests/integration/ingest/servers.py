@@ -1,0 +1,147 @@
+"""Real servers that a test may stop, kill and start again."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from adbc_driver_postgresql import dbapi
+
+from include.chimera.local.postgres import binaries
+
+_OPTIONS = {
+    "fsync": "off",
+    "listen_addresses": "",
+    "max_prepared_transactions": "4",
+    "shared_buffers": "32MB",
+    "timezone": "UTC",
+}
+
+
+def _identity():
+    """Return who runs a server: PostgreSQL and PgBouncer refuse to be root."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam("nobody")
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _folder(prefix):
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # short: a socket path is bounded
+    identity = _identity()
+    if identity:
+        os.chown(folder, identity["user"], identity["group"])
+    return folder
+
+
+class PostgresServer:
+    """The wheel's PostgreSQL in a folder of its own, over a UNIX socket."""
+
+    def __init__(self):
+        self.folder = _folder("chimera-pg-")
+        self._data = self.folder / "data"
+        arguments = ["-D", str(self._data), "-U", "postgres", "--auth=trust", "--no-sync"]
+        subprocess.run(  # noqa: S603 - fixed arguments
+            [str(binaries() / "initdb"), *arguments, "--no-instructions", "--encoding=UTF8"],
+            check=True,
+            capture_output=True,
+            **_identity(),
+        )
+        self._process = None
+
+    def uri(self, user="postgres"):
+        return f"postgresql://{user}@/postgres?host={self.folder}"
+
+    def start(self):
+        settings = {**_OPTIONS, "unix_socket_directories": str(self.folder)}
+        options = [part for pair in settings.items() for part in ("-c", "=".join(pair))]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - fixed arguments
+                [str(binaries() / "postgres"), "-D", str(self._data), *options],
+                stdout=log,
+                stderr=log,
+                **_identity(),
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                self.execute("select 1")
+            except dbapi.Error:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def stop(self, how=signal.SIGQUIT):
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=30)
+            self._process = None
+
+    def remove(self):
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def connect(self, **arguments):
+        return dbapi.connect(self.uri(), **arguments)
+
+    def execute(self, *statements):
+        """Run statements one by one, each in a transaction of its own."""
+        with self.connect(autocommit=True) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def query(self, sql):
+        with self.connect(autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchall()
+
+
+class PgBouncer:
+    """Debian's PgBouncer before a server, in transaction mode, with one server connection."""
+
+    def __init__(self, server):
+        self.folder = _folder("chimera-pgb-")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        (self.folder / "users").write_text('"postgres" ""\n')
+        (self.folder / "ini").write_text(
+            f"[databases]\npostgres = host={server.folder} dbname=postgres user=postgres\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self._port}\n"
+            f"unix_socket_dir =\nauth_type = any\nauth_file = {self.folder}/users\n"
+            "pool_mode = transaction\ndefault_pool_size = 2\n"
+        )
+        for path in self.folder.iterdir():
+            path.chmod(0o644)
+
+    def uri(self):
+        return f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
+
+    def start(self):
+        self._process = subprocess.Popen(  # noqa: S603 - fixed arguments
+            [shutil.which("pgbouncer"), "-q", str(self.folder / "ini")],
+            stderr=subprocess.DEVNULL,
+            **_identity(),
+        )
+        deadline = time.monotonic() + 15
+        while True:
+            try:
+                dbapi.connect(self.uri()).close()
+            except dbapi.Error:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            else:
+                return
+
+    def remove(self):
+        self._process.kill()
+        self._process.wait(timeout=30)
+        shutil.rmtree(self.folder, ignore_errors=True)

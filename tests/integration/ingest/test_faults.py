@@ -1,0 +1,180 @@
+"""What a death, a full disk or a lost server leaves behind; docs/faults.md lists them all."""
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import get_args
+
+import pyarrow as pa
+import pytest
+
+from include.chimera.contracts import GENERATIONS
+from include.chimera.errors import SourceUnavailableError, StageDamagedError, StageMissingError
+from include.chimera.faults import Step
+from include.chimera.lake.stage import Batch, attempt_folder, load_batch
+from include.chimera.lake.staging import stage_rows
+from include.chimera.sources.api_logs import extract_api_logs
+from include.chimera.sources.database import snapshot
+from include.chimera.sources.rows import typed
+from tests.integration.ingest import process
+from tests.integration.ingest.pipeline import (
+    GENERATION,
+    at,
+    create_schema,
+    current,
+    extract,
+    insert,
+    letters,
+    many,
+    publish,
+    rows,
+    run_of,
+)
+from tests.integration.ingest.servers import PostgresServer
+
+pytestmark = pytest.mark.integration
+HOUR_STEPS = [
+    step for step in get_args(Step) if step.split(".")[0] in ("extract", "publish", "ledger")
+]
+LOGS = "bronze.api_logs"
+LEDGER = "table_name, rows_read, rows_published, rows_refused, rows_duplicate"
+
+
+@pytest.mark.parametrize("step", HOUR_STEPS)
+def test_a_process_killed_at_any_step_loses_and_doubles_nothing(server, uri, lake, step):
+    for number in range(20):
+        insert(server, number, at(0, number))
+    insert(server, 99, at(0), status="unknown")
+    code, _ = process.finish(process.start(uri, 0, "killed", f"{step}=kill", state_dir=lake))
+    assert code == -signal.SIGKILL
+    seen = rows()
+    assert len(seen) in (0, 20)
+    process.whole_hour(uri, 0, "killed")
+    assert len(current()) == len(rows()) == 20
+    assert letters() == [(GENERATION, "gate", "in_set_status")]
+    ledger = rows("ops.window_ledger", LEDGER)
+    assert {row[:1] for row in ledger} == {(GENERATION,)}
+    assert sum(row[2] for row in ledger) == 20
+    assert all(row[1] == row[2] + row[3] + row[4] for row in ledger)
+
+
+def test_a_zombie_that_wakes_after_its_retry_changes_nothing(server, uri, lake):
+    """The retry's files and the zombie's stand in folders of their own; the newest one counts."""
+    insert(server, 1, at(0))
+    zombie = process.start(uri, 0, "zombie", "extract.rows_written=stop", state_dir=lake)
+    _wait_until_stopped(zombie)
+    insert(server, 2, at(0, 1))
+    process.whole_hour(uri, 0, "zombie")
+    before = rows()
+    zombie.send_signal(signal.SIGCONT)
+    code, error = process.finish(zombie)
+    assert code == 0, error
+    assert rows() == before
+    assert len(before) == 2
+
+
+def test_an_older_attempt_never_replaces_an_hour_that_a_newer_one_published(tmp_path):
+    write_log(tmp_path, "old")
+    older = extract_api_logs(str(tmp_path), run_of(0, "older"))
+    write_log(tmp_path, "new")
+    newer = extract_api_logs(str(tmp_path), run_of(0, "newer"))
+    first = publish(run_of(0, "newer"), LOGS, newer)
+    late = publish(run_of(0, "older"), LOGS, older)
+    assert rows(LOGS, "message") == [("new",)]
+    assert (late.rows_published, late.rows_duplicate, late.version) == (0, 1, first.version)
+
+
+def write_log(root, message):
+    folder = root / "dt=2026-01-05" / "hour=08"
+    folder.mkdir(parents=True, exist_ok=True)
+    line = {"timestamp": "2026-01-05T08:00:00Z", "message": message}
+    (folder / "api.jsonl").write_text(json.dumps(line) + "\n")
+
+
+def _wait_until_stopped(child):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        state = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "T":
+            return
+        time.sleep(0.05)
+    pytest.fail("the process did not reach its fault point")
+
+
+def test_the_same_hour_twice_at_once_is_published_once(server, uri, lake):
+    for number in range(50):
+        insert(server, number, at(0, number))
+    both = [process.start(uri, 0, f"run {number}", state_dir=lake) for number in range(2)]
+    for child in both:
+        code, error = process.finish(child)
+        assert code == 0, error
+    assert len(rows()) == 50
+    assert sum(row[2] for row in rows("ops.window_ledger", LEDGER)) == 50
+
+
+def test_two_backfills_and_the_schedule_at_once_give_the_in_order_table(server, uri, lake):
+    for number in range(30):
+        insert(server, number, at(number % 3, number))
+    started = [process.start(uri, number, f"run {number}", state_dir=lake) for number in range(3)]
+    for child in started:
+        code, error = process.finish(child)
+        assert code == 0, error
+    assert len(rows()) == len(current()) == 30
+
+
+def test_postgres_killed_while_it_is_read_is_an_outage():
+    """The driver's error comes through DuckDB, in the middle of a stream, as one of ours."""
+    server = PostgresServer()
+    server.start()
+    try:
+        create_schema(server)
+        server.execute(many(0, 400_000))
+        with snapshot(server.uri()) as source:
+            reader = source.stream("select * from app.generations")
+            batches = iter(reader)
+            batch = Batch(GENERATION, 1)
+            first = next(batches)
+
+            def rest():
+                yield first
+                server.stop(signal.SIGKILL)
+                yield from batches
+
+            rows_read = pa.RecordBatchReader.from_batches(reader.schema, rest())
+            with pytest.raises(SourceUnavailableError) as caught:
+                stage_rows(run_of(0), batch, rows_read, query=typed(GENERATIONS))
+            assert caught.value.where == "Airflow connection app_db"
+            raise caught.value
+    except SourceUnavailableError:
+        pass
+    finally:
+        server.remove()
+    with pytest.raises(StageMissingError):
+        load_batch(run_of(0), GENERATION)
+
+
+@pytest.mark.parametrize("limit", [2_000, 20_000])
+def test_a_full_disk_is_an_outage_and_leaves_the_table_as_it_was(server, uri, lake, limit):
+    """The kernel refuses to let files grow; a smaller limit fails earlier."""
+    insert(server, 1, at(0))
+    process.whole_hour(uri, 0, "before")
+    before = rows()
+    server.execute(many(1, 5000))
+    limited = process.start(uri, 1, "full", state_dir=lake, file_bytes=limit)
+    code, error = process.finish(limited)
+    assert code == 1
+    assert "StorageError" in error
+    assert rows() == before
+    process.whole_hour(uri, 1, "full")
+    assert len(rows()) == 5001
+
+
+def test_a_staged_file_that_changed_is_never_published(server, uri):
+    insert(server, 1, at(0))
+    batch = extract(uri, run_of(0))
+    path = attempt_folder(run_of(0), batch) / batch.files[0].path
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(StageDamagedError, match="SHA-256"):
+        publish(run_of(0))
+    assert rows() == []

@@ -1,0 +1,147 @@
+"""Dead letters come back through their gate, and deletions arrive as versions."""
+
+import json
+
+import pytest
+
+from include.chimera import replay as replays
+from include.chimera.contracts import GENERATIONS
+from include.chimera.errors import ConfigurationError, ShrinkError
+from include.chimera.lake.engine import connect
+from include.chimera.lake.gaps import find_gaps
+from include.chimera.lake.letters import append_letters, letter_states, letters_query
+from include.chimera.sources.deletions import extract_deletions
+from include.chimera.window import Window
+from tests.integration.ingest import process
+from tests.integration.ingest.pipeline import (
+    GENERATION,
+    START,
+    at,
+    current,
+    hour,
+    ingest,
+    insert,
+    key,
+    publish,
+    rows,
+    run_of,
+)
+
+pytestmark = pytest.mark.integration
+LOGS = "bronze.api_logs"
+
+
+def refuse(source, stage, payload, coordinates="{}"):
+    """Append a letter as a run with another rule or parser left it."""
+    record = (
+        f"select 'old_rule' as reason, '{coordinates}' as coordinates, "
+        f"encode('{payload}') as payload, '20260105T08' as _window_hour"
+    )
+    with connect() as connection:
+        append_letters(connection, letters_query(record, source, stage, run_of(0)), run_of(0))
+
+
+def states():
+    with connect() as connection:
+        return connection.execute(
+            f"select state, attempts, last_reason from ({letter_states()}) order by all"
+        ).fetchall()
+
+
+def row(number, **changes):
+    moment = START.isoformat()
+    return json.dumps(
+        {
+            "generation_id": key(number),
+            "created_at": moment,
+            "updated_at": moment,
+            "status": "succeeded",
+            "cost_usd": 1.123456789,
+            **changes,
+        }
+    )
+
+
+def test_a_letter_whose_rule_was_mended_is_published_once(server, uri):
+    """The replayed row is the very row that the source would give."""
+    refuse(GENERATION, "gate", row(1, cost_usd=0.5))
+    (done,) = replays.replay()
+    assert (done.letters, done.published, done.parked) == (1, 1, 0)
+    assert states() == [("published", 1, "")]
+    insert(server, 1, at(0))
+    assert ingest(uri, run_of(0)).rows_published == 0
+    assert replays.replay() == []
+    assert len(rows()) == 1
+
+
+def test_a_line_that_a_newer_parser_reads_joins_its_hour():
+    place = json.dumps({"file": "dt=2026-01-05/hour=08/api.jsonl", "offset": 7, "bytes": 9})
+    refuse(LOGS, "extract", '{"timestamp": "2026-01-05T08:30:00Z", "level": "info"}', place)
+    (done,) = replays.replay(LOGS)
+    assert done.published == 1
+    assert rows(LOGS, "_file, _offset") == [("dt=2026-01-05/hour=08/api.jsonl", 7)]
+
+
+def test_a_letter_that_fails_three_times_is_parked():
+    refuse(GENERATION, "gate", row(1, status="no such status"))
+    refuse(LOGS, "extract", "still no json")
+    for _ in range(3):
+        assert sum(done.published for done in replays.replay()) == 0
+    assert states() == [
+        ("parked", 3, "in_set_status"),
+        ("parked", 3, "payload_not_readable"),
+    ]
+    assert replays.replay() == []
+
+
+def test_parking_by_hand_needs_a_waiting_letter_and_quotes_are_harmless():
+    refuse(GENERATION, "gate", row(1))
+    with pytest.raises(ConfigurationError):
+        replays.park("' or '1'='1", "because")
+    assert replays.replay(letter_ids=["' or '1'='1"]) == []
+    with connect() as connection:
+        ((letter,),) = connection.execute(f"select letter_id from ({letter_states()})").fetchall()
+    replays.park(letter, "it's mine; drop table")
+    assert states() == [("parked", 0, "it's mine; drop table")]
+
+
+def test_a_deleted_row_is_gone_in_any_order_and_may_come_back(server, uri):
+    for number in range(3):
+        insert(server, number, at(0, number))
+    ingest(uri, run_of(0))
+    server.execute(f"delete from app.generations where generation_id = '{key(1)}'")
+    for attempt in range(2):
+        run = run_of(30, f"reconcile {attempt}")
+        extract_deletions(GENERATIONS, uri, run)
+        assert publish(run).rows_published == 1 - attempt
+    assert [found[0] for found in current()] == [key(0), key(2)]
+    ingest(uri, run_of(0, "backfill", moves_watermark=False))
+    assert len(current()) == 2
+    insert(server, 1, at(31))
+    ingest(uri, run_of(31, moves_watermark=False))
+    assert len(current()) == 3
+
+
+def test_a_source_that_lost_most_of_its_rows_is_refused(server, uri):
+    server.execute(
+        f"insert into app.generations (generation_id, created_at, updated_at, status) "
+        f"select gen_random_uuid(), {at(0)}, {at(0)}, 'succeeded' "
+        "from generate_series(1, 1500)"
+    )
+    ingest(uri, run_of(0))
+    server.execute("truncate app.generations")
+    with pytest.raises(ShrinkError, match="1500 gone"):
+        extract_deletions(GENERATIONS, uri, run_of(30))
+    assert len(current()) == 1500
+
+
+def test_gaps_are_named_with_the_command_that_fills_them(server, uri):
+    insert(server, 1, at(0))
+    for number in (0, 3):
+        process.whole_hour(uri, number, f"run {number}")
+    found = [gap for gap in find_gaps(Window(START, hour(4).end)) if gap.table == GENERATION]
+    assert [(gap.window.start, gap.window.end) for gap in found] == [
+        (hour(1).start, hour(2).end),
+        (hour(4).start, hour(4).end),
+    ]
+    assert "--from-date 2026-01-05T09:00:00+00:00 --to-date 2026-01-05T10:00:00" in found[0].command

@@ -1,0 +1,238 @@
+"""A mutable table: every row once, whatever other sessions, roles and values do."""
+
+import logging
+import shutil
+
+import pytest
+
+from include.chimera.errors import (
+    ConfigurationError,
+    ContractError,
+    SourceUnavailableError,
+)
+from include.chimera.lake.publish import WATERMARK
+from include.chimera.lake.tables import open_table
+from include.chimera.sources.database import snapshot
+from tests.integration.ingest.pipeline import (
+    GENERATION,
+    at,
+    current,
+    extract,
+    ingest,
+    insert,
+    key,
+    letters,
+    publish,
+    rows,
+    run_of,
+)
+from tests.integration.ingest.servers import PgBouncer
+
+pytestmark = pytest.mark.integration
+
+
+def keys():
+    return [row[0][-3:] for row in rows(columns="generation_id")]
+
+
+def watermark():
+    return open_table(GENERATION).transaction_version(WATERMARK)
+
+
+def test_windows_are_half_open_at_the_microsecond(server, uri):
+    insert(server, 1, at(0, -1))
+    insert(server, 2, at(0))
+    insert(server, 3, at(1, -1))
+    insert(server, 4, at(1))
+    ingest(uri, run_of(0))
+    assert keys() == ["002", "003"]
+    ingest(uri, run_of(1))
+    assert keys() == ["002", "003", "004"]
+
+
+def test_a_window_twice_changes_nothing(server, uri):
+    insert(server, 1, at(0))
+    first = ingest(uri, run_of(0))
+    again = ingest(uri, run_of(0, "manual", moves_watermark=False))
+    assert (first.rows_published, again.rows_published, again.rows_duplicate) == (1, 0, 1)
+    assert again.version == first.version
+
+
+def test_a_transaction_open_across_runs_is_delivered_once(server, uri):
+    """Its rows carry the time at which it began, and appear only when it commits."""
+    now = "date_trunc('hour', clock_timestamp())"
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute(insert(None, 1, "now()"))
+        with snapshot(uri) as source:
+            bound = source.safe_bound
+        cursor.execute("select now()")
+        assert cursor.fetchone()[0] >= bound
+        server.execute(insert(None, 2, f"{now} - interval '2 hours'"))
+        connection.commit()
+    with snapshot(uri) as source:
+        assert source.safe_bound >= bound
+        assert not source.is_blind
+
+
+def test_a_prepared_transaction_holds_the_bound_back(server, uri):
+    with server.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("begin")
+        cursor.execute(insert(None, 1, "now()"))
+        cursor.execute("select now()")
+        began = cursor.fetchone()[0]
+        cursor.execute("prepare transaction 'slow'")
+    try:
+        with snapshot(uri) as source:
+            assert source.safe_bound < began
+    finally:
+        server.execute("commit prepared 'slow'")
+
+
+def test_a_role_that_sees_no_other_sessions_reads_behind_a_fixed_lag(server, caplog):
+    server.execute(
+        "drop role if exists reader",
+        "create role reader login",
+        "grant usage on schema app to reader",
+    )
+    server.execute("grant select on all tables in schema app to reader")
+    with caplog.at_level(logging.WARNING), snapshot(server.uri("reader")) as source:
+        assert source.is_blind
+        source.cursor.execute("select clock_timestamp() - interval '60 minutes'")
+        assert abs((source.cursor.fetchone()[0] - source.safe_bound).total_seconds()) < 5
+    assert "pg_read_all_stats" in caplog.text
+    server.execute("grant pg_read_all_stats to reader")
+    with snapshot(server.uri("reader")) as source:
+        assert not source.is_blind
+    server.execute("drop owned by reader", "drop role reader")
+
+
+def test_a_session_that_hides_its_activity_makes_the_bound_blind(server, uri):
+    with server.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("set track_activities = off")
+        cursor.execute("begin")
+        cursor.execute(insert(None, 1, "now()"))
+        with snapshot(uri) as source:
+            assert source.is_blind
+        cursor.execute("rollback")
+
+
+def settings_seen(uri):
+    names = (
+        "transaction_read_only",
+        "statement_timeout",
+        "application_name",
+        "TimeZone",
+        "transaction_isolation",
+    )
+    with snapshot(uri) as source:
+        reader = source.stream(
+            f"select current_setting(name) as value from unnest(array{list(names)}) as name"
+        )
+        return reader.read_all()["value"].to_pylist()
+
+
+def test_the_session_is_read_only_bounded_and_named(uri):
+    expected = ["on", "4min", "chimera_extract", "UTC", "repeatable read"]
+    assert settings_seen(uri) == expected
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="Debian package pgbouncer")
+def test_pgbouncer_in_transaction_mode_is_as_good_as_the_server(server):
+    """It refuses the start-up parameter `options`, and forgets `set` at the transaction's end."""
+    bouncer = PgBouncer(server)
+    bouncer.start()
+    try:
+        assert settings_seen(bouncer.uri())[:2] == ["on", "4min"]
+        insert(server, 1, at(0))
+        assert ingest(bouncer.uri(), run_of(0)).rows_published == 1
+        assert ingest(bouncer.uri(), run_of(1)).rows_published == 0
+    finally:
+        bouncer.remove()
+
+
+def test_rows_that_no_window_can_see_are_refused_once(server, uri):
+    server.execute("alter table app.generations alter column updated_at drop not null")
+    insert(server, 1, at(0))
+    for number, moment in ((2, "null"), (3, "'infinity'"), (4, "'-infinity'")):
+        insert(server, number, moment, created=at(0))
+    insert(server, 5, at(0, 1), created="'infinity'")
+    first, second = ingest(uri, run_of(0)), ingest(uri, run_of(1))
+    assert (first.rows_read, first.rows_published, first.rows_refused) == (5, 1, 4)
+    assert (second.rows_read, second.rows_refused) == (0, 0)
+    assert letters("stage, reason, _window_hour") == [
+        ("extract", "created_at_out_of_range", "19700101T00"),
+        ("extract", "updated_at_null", "20260105T08"),
+        ("extract", "updated_at_out_of_range", "20260105T08"),
+        ("extract", "updated_at_out_of_range", "20260105T08"),
+    ]
+
+
+@pytest.mark.parametrize("cost", ["'NaN'", "1e9", "0.1234567891"])
+def test_a_number_that_would_be_rounded_is_refused(server, uri, cost):
+    server.execute("alter table app.generations alter column cost_usd type numeric")
+    insert(server, 1, at(0), cost=cost)
+    insert(server, 2, at(0), cost="1234.123456789")
+    assert ingest(uri, run_of(0)).rows_refused == 1
+    assert [str(row[0]) for row in rows(columns="cost_usd")] == ["1234.123456789"]
+    assert letters("reason") == [("cost_usd_not_representable",)]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("drop column status", "removed: status"),
+        ("alter column prompt_tokens type text", "retyped: prompt_tokens text"),
+        ("rename column generation_id to id", "added: id; removed: generation_id"),
+    ],
+)
+def test_a_changed_column_stops_the_table_and_is_named(server, uri, change, named):
+    insert(server, 1, at(0))
+    ingest(uri, run_of(0))
+    before = rows()
+    server.execute(f"alter table app.generations {change}")
+    with pytest.raises(ContractError, match=named):
+        extract(uri, run_of(1))
+    assert rows() == before
+
+
+def test_a_change_that_can_be_lived_with_is_a_warning(server, uri, caplog):
+    server.execute(
+        "alter table app.generations add column colour text",
+        "alter table app.generations drop column error_code",
+        "alter table app.generations alter column prompt_tokens type integer",
+    )
+    insert(server, 1, at(0))
+    with caplog.at_level(logging.WARNING):
+        assert ingest(uri, run_of(0)).rows_published == 1
+    assert "added: colour; removed: error_code" in caplog.text
+    assert rows(columns="error_code") == [(None,)]
+
+
+def test_the_watermark_only_advances_and_a_backfill_leaves_it(uri):
+    ingest(uri, run_of(3))
+    mark = watermark()
+    ingest(uri, run_of(1))
+    ingest(uri, run_of(5, "backfill", moves_watermark=False))
+    assert watermark() == mark
+    ingest(uri, run_of(4))
+    assert watermark() == mark + 3_600_000_000
+
+
+def test_the_newest_version_wins_in_any_order(server, uri):
+    insert(server, 1, at(0))
+    extract(uri, run_of(0))
+    insert(server, 1, at(1), created=at(0), status="failed")
+    ingest(uri, run_of(1))
+    publish(run_of(0))
+    assert [row[3] for row in current()] == ["failed"]
+    assert len(rows()) == 2
+
+
+def test_a_server_that_is_away_or_closed_says_so_without_secrets(server):
+    with pytest.raises(SourceUnavailableError), snapshot("postgresql://a:hush@/x?host=/nowhere"):
+        pass
+    missing = server.uri().replace("/postgres?", "/missing?")
+    with pytest.raises((ConfigurationError, SourceUnavailableError)) as caught, snapshot(missing):
+        pass
+    assert "hush" not in str(caught.value)
+    assert key(1) not in str(caught.value)
