@@ -33,10 +33,9 @@ def test_a_foreign_errors_text_is_not_told() -> None:
 
 
 def test_our_error_behind_airflows_is_what_is_told() -> None:
-    try:
-        raise RuntimeError from ShrinkError(**PARTS)
-    except RuntimeError as error:
-        fault = Fault.of(error)
+    error = RuntimeError()
+    error.__cause__ = ShrinkError(**PARTS)
+    fault = Fault.of(error)
     assert fault.name == "ShrinkError"
     assert fault.steps == STEPS[ShrinkError]
 
