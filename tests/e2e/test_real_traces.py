@@ -157,4 +157,4 @@ def test_access_log_is_parsed_but_for_its_malformed_line(
     ((source, reason, payload, coordinates),) = letters
     assert (source, reason) == ("bronze.api_logs", "malformed_line")
     assert payload.decode() == malformed
-    assert set(json.loads(coordinates)) == {"file", "offset"}
+    assert set(json.loads(coordinates)) == {"file", "offset", "bytes"}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tests.integration.quality.gating import START
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+Plant = Callable[[pa.Table, np.ndarray], pa.Table]
 SHARES = (0.005, 0.05)
 SECOND = timedelta(seconds=1)
 NAN, INFINITY = float("nan"), float("inf")
@@ -34,7 +34,7 @@ class Fault:
 
     table: str
     rule: str
-    plant: Callable[[pa.Table, np.ndarray], pa.Table]
+    plant: Plant
     share: float = 0.05
     also: frozenset[str] = frozenset()
     raises: str | None = None
@@ -51,7 +51,7 @@ def chosen_rows(rows: pa.Table, share: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).choice(rows.num_rows, count, replace=False)
 
 
-def put(column: str, value: Any) -> Callable[[pa.Table, np.ndarray], pa.Table]:
+def put(column: str, value: Any) -> Plant:
     """Set one column to a value, or to what a function makes of the row."""
 
     def plant(rows: pa.Table, chosen: np.ndarray) -> pa.Table:
@@ -66,12 +66,21 @@ def put(column: str, value: Any) -> Callable[[pa.Table, np.ndarray], pa.Table]:
     return plant
 
 
+def together(*plants: Plant) -> Plant:
+    """Plant several faults in the same rows."""
+
+    def plant(rows: pa.Table, chosen: np.ndarray) -> pa.Table:
+        return reduce(lambda broken, one: one(broken, chosen), plants, rows)
+
+    return plant
+
+
 def replaced(rows: pa.Table, column: str, values: pa.Array) -> pa.Table:
     """Return the rows with another column of this name."""
     return rows.set_column(rows.schema.get_field_index(column), column, values)
 
 
-def scaled(column: str, factor: float) -> Callable[[pa.Table, np.ndarray], pa.Table]:
+def scaled(column: str, factor: float) -> Plant:
     """Multiply a whole column: a distribution that drifted."""
 
     def plant(rows: pa.Table, _: np.ndarray) -> pa.Table:
@@ -82,7 +91,7 @@ def scaled(column: str, factor: float) -> Callable[[pa.Table, np.ndarray], pa.Ta
     return plant
 
 
-def same(column: str, value: object) -> Callable[[pa.Table, np.ndarray], pa.Table]:
+def same(column: str, value: object) -> Plant:
     """Give every row one value: a distribution that froze."""
 
     def plant(rows: pa.Table, _: np.ndarray) -> pa.Table:
@@ -102,17 +111,17 @@ def emptied(rows: pa.Table, _: np.ndarray) -> pa.Table:
     return rows.slice(0, 0)
 
 
-def dropped(column: str) -> Callable[[pa.Table, np.ndarray], pa.Table]:
+def dropped(column: str) -> Plant:
     """Lose a column."""
     return lambda rows, _: rows.drop_columns([column])
 
 
-def retyped(column: str, kind: pa.DataType) -> Callable[[pa.Table, np.ndarray], pa.Table]:
+def retyped(column: str, kind: pa.DataType) -> Plant:
     """Change a column's type."""
     return lambda rows, _: replaced(rows, column, rows[column].cast(kind))
 
 
-def early(column: str) -> Callable[[pa.Table, np.ndarray], pa.Table]:
+def early(column: str) -> Plant:
     """Keep the first four minutes of the hour alone."""
 
     def plant(rows: pa.Table, _: np.ndarray) -> pa.Table:
@@ -268,7 +277,12 @@ SILVER_AND_GOLD_FAULTS = [
     Fault(
         "gold.agg_technique_effectiveness",
         "at_least_attack_success_upper_ratio_attack_success_ratio",
-        put("attack_success_upper_ratio", lambda row: row["attack_success_ratio"] - 0.01),
+        # All three: a row without judged evaluations has no ratio to go below.
+        together(
+            put("attack_success_ratio", 0.5),
+            put("attack_success_lower_ratio", 0.3),
+            put("attack_success_upper_ratio", 0.4),
+        ),
     ),
     Fault("gold.agg_usage_daily", "unique_usage_date_provider_id_model_id", repeated),
     Fault("gold.dim_models", "unique_model_id", repeated),
