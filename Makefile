@@ -9,7 +9,7 @@ OWNED := exec $(PY) -m include.chimera
 PYTEST := exec $(PY) include/chimera/local/launch.py --die-with-parent 15 -- $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down status sample suites docs test test-unit test-long check lock clean manifest setup
+.PHONY: help run up down status sample suites docs test test-unit test-long conformance bench check lock clean manifest setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,13 +27,19 @@ status: setup ## Show what is running, where, and the UI's passwords
 	@$(PY) -m include.chimera status || :
 
 test: setup manifest ## Run every test that a change must pass
-	@$(PYTEST) -m "not long" tests/unit tests/dags tests/integration tests/e2e
+	@$(PYTEST) -m "not long" tests/unit tests/dags tests/integration tests/conformance tests/e2e
 
 test-unit: setup ## Run the unit tests: seconds, no servers
 	@$(PYTEST) tests/unit
 
 test-long: setup manifest ## Run the tests that take longer than a change should wait for
 	@$(PYTEST) -m long tests
+
+conformance: setup ## Run dbt's whole conformance suite against the lake
+	@$(PYTEST) tests/conformance
+
+bench: setup ## Compare the lake's materializations with DuckDB's own writers (ROWS=10000000)
+	@$(PY) -m benchmarks.materializations --rows $(or $(ROWS),1000000)
 
 check: setup ## Check style, types, imports, SQL and YAML
 	$(PY) -m ruff check .

@@ -92,7 +92,7 @@ def _typed(table: str, values: dict[str, str], count: int) -> str:
 def stage(connection: DuckDBPyConnection, run: Run, table: str, query: str, **fields) -> Batch:
     """Write a query's rows as a staged attempt, without its manifest."""
     batch = Batch(table, draw_token(table, fields.get("hours", ())), **fields)
-    folder = str(attempt_folder(run, batch))
+    folder = attempt_folder(run, batch)
     files = write_files(connection, query, folder, CONTRACTS[table].schema)
     return replace(batch, rows_read=sum(file.rows for file in files), files=files)
 

@@ -48,7 +48,7 @@ class SourceUnavailableError(RetryableError):
 
 
 class StorageError(RetryableError):
-    """The lake's disk or object store did not take or give back files."""
+    """The lake's disk or object store did not take or give back files: full, read-only, gone."""
 
 
 class CommitConflictError(RetryableError):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic resolves it at run time
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from include.chimera.errors import ConfigurationError
@@ -105,6 +105,24 @@ class Settings(BaseSettings):
     def api_logs(self) -> str:
         """The root of the API's logs, without a final slash."""
         return (self.api_logs_root or str(self.state_dir / "sources" / "api_logs")).rstrip("/")
+
+
+class ObjectStore(BaseSettings):
+    """How to reach an object store: the variables that every AWS tool reads."""
+
+    model_config = SettingsConfigDict(env_prefix="AWS_", frozen=True, extra="ignore")
+
+    endpoint_url: str = Field("", description="Endpoint of an S3-compatible store; none: AWS")
+    region: str = Field("us-east-1", description="Region of the bucket")
+    access_key_id: str = Field("", description="Access key; none: the machine's own role")
+    secret_access_key: SecretStr = Field(SecretStr(""), description="Secret of the access key")
+    session_token: SecretStr = Field(SecretStr(""), description="Token of a temporary key")
+
+
+@cache
+def get_object_store() -> ObjectStore:
+    """Read the object store's variables once per process."""
+    return ObjectStore()
 
 
 @cache

@@ -11,7 +11,9 @@ from deltalake import Schema
 
 from include.chimera.contracts import PARTITION
 from include.chimera.errors import ContractError
+from include.chimera.lake.columns import same_columns
 from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.lake.details import describe_table
 from include.chimera.lake.lineage import changes_since, consumed_mark, metadata_of
 from include.chimera.lake.tables import create_table, open_table
 
@@ -47,16 +49,27 @@ def commit_build(
     """
     schema = Schema.from_json(build.schema)
 
-    def load() -> DeltaTable:
-        return open_table(build.table) or create_table(
-            build.table, pa.schema(schema.to_arrow()), build.partition_by
-        )
-
     table, change = commit(
-        build.table, load, lambda loaded: _noted(_decide(loaded, build, schema, run), notes)
+        build.table,
+        lambda: _load(build, schema),
+        lambda loaded: _noted(_decide(loaded, build, schema, run), notes),
     )
     if change is None:
         logger.warning("newer commits superseded this build of %s", build.table)
+    elif build.replaced is None:
+        describe_table(table, build.description, build.properties, build.checks)
+    return table
+
+
+def _load(build: Build, schema: Schema) -> DeltaTable:
+    table = open_table(build.table)
+    if table is None:
+        return create_table(build.table, schema, build.partition_by, build.properties)
+    if build.replaced is None and table.metadata().partition_columns != build.partition_by:
+        # Delta can't change a table's partitioning: it starts anew, in the same history.
+        return create_table(
+            build.table, schema, build.partition_by, build.properties, is_replaced=True
+        )
     return table
 
 
@@ -76,7 +89,7 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
         return Change(build.files, "all", marks, {**metadata, **metadata_of(None, None)}, schema)
     if others.touched is None:
         return None
-    if schema != table.schema():
+    if not same_columns(schema, table.schema()):
         raise ContractError(
             expected="the columns of the table",
             came="other columns or types",

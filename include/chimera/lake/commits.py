@@ -18,12 +18,12 @@ from tenacity import (
 )
 
 from include.chimera.errors import CommitConflictError
+from include.chimera.lake.details import allow_plain_timestamps
 from include.chimera.lake.durability import sync_files, sync_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import pyarrow as pa
     from deltalake import DeltaTable
 
     from include.chimera.lake.files import DataFile
@@ -52,7 +52,7 @@ class Change:
     replace: tuple[str, Sequence[str]] | str | None = None
     marks: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
-    schema: pa.Schema | Schema | None = None
+    schema: Schema | None = None
     fences: dict[str, int] = field(default_factory=dict)
 
 
@@ -118,17 +118,23 @@ def commit(
 
 def _apply(table: DeltaTable, change: Change) -> None:
     replaced: list[tuple[str, str, list[str]]] | None = None
+    schema = change.schema or table.schema()
     if isinstance(change.replace, tuple):
         column, values = change.replace
         replaced = [(column, "in", list(values))]
+    elif change.replace is None and change.schema is not None:
+        # delta-rs takes a new schema only with an overwrite; this one replaces nothing.
+        replaced = [(table.schema().fields[0].name, "in", [])]
+    if "timestamp_ntz" in Schema.to_json(schema):
+        allow_plain_timestamps(table)
     marks = {**change.marks, _WRITER: table.version() + 1}
     now = int(time.time() * 1000)
     folder = table.table_uri
     sync_files(folder, [file.path for file in change.files])
     table.create_write_transaction(
         [file.add_action() for file in change.files],
-        mode="append" if change.replace is None else "overwrite",
-        schema=change.schema or table.schema(),
+        mode="append" if change.replace is None and replaced is None else "overwrite",
+        schema=schema,
         partition_by=table.metadata().partition_columns,
         partition_filters=replaced,
         commit_properties=CommitProperties(

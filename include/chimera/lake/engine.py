@@ -6,15 +6,19 @@ import importlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import duckdb
 import pyarrow as pa
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.settings import get_settings
+from include.chimera.lake import storage
+from include.chimera.settings import get_object_store, get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from include.chimera.settings import ObjectStore
 
 
 def session_config() -> Mapping[str, str]:
@@ -53,7 +57,26 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Give a fresh database what the lake needs of it."""
     load_extension(connection, "delta")
+    if storage.is_remote(get_settings().lake):
+        load_extension(connection, "httpfs")
+        connection.execute(_secret(get_object_store()))
     connection.execute("set TimeZone = 'UTC'")
+
+
+def _secret(store: ObjectStore) -> str:
+    """Return the statement that lets DuckDB read and write the object store."""
+    options = {
+        "region": store.region,
+        "key_id": store.access_key_id,
+        "secret": store.secret_access_key.get_secret_value(),
+        "session_token": store.session_token.get_secret_value(),
+    }
+    if store.endpoint_url:
+        endpoint = urlsplit(store.endpoint_url)
+        options |= {"endpoint": endpoint.netloc, "url_style": "path"}
+    given = "".join(f", {name} {quote(value)}" for name, value in options.items() if value)
+    encrypted = not store.endpoint_url.startswith("http://")
+    return f"create or replace secret lake (type s3{given}, use_ssl {encrypted})"
 
 
 def connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:

@@ -7,13 +7,13 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from math import isfinite
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from deltalake.transaction import AddAction
 
 from include.chimera.errors import ContractError
+from include.chimera.lake import storage
 from include.chimera.lake.engine import identifier, quote
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ class DataFile:
         path: Relative to the table's folder.
         rows: Row count.
         size_bytes: File size in bytes.
-        partition: Partition column to value.
+        partition: Partition column to value, None for null.
         stats: Delta's per-file statistics, as JSON text.
     """
 
     path: str
     rows: int
     size_bytes: int
-    partition: dict[str, str]
+    partition: dict[str, str | None]
     stats: str
 
     @classmethod
@@ -55,7 +55,12 @@ class DataFile:
     def add_action(self) -> AddAction:
         """Return the Delta action that makes this file part of its table."""
         return AddAction(
-            self.path, self.size_bytes, self.partition, int(time.time() * 1000), True, self.stats
+            self.path,
+            self.size_bytes,
+            self.partition,
+            int(time.time() * 1000),
+            True,
+            self.stats,
         )
 
 
@@ -73,8 +78,7 @@ def write_files(
     Raises:
         ContractError: A row has no value for a partition column that the schema requires.
     """
-    if "://" not in folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    storage.make_folder(folder)
     if partition_by:
         columns = ", ".join(identifier(column) for column in partition_by)
         target, options = (

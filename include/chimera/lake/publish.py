@@ -16,11 +16,11 @@ from include.chimera.faults import fault_point
 from include.chimera.lake.commits import Change, commit, run_metadata
 from include.chimera.lake.content import Content, content_by_hour, hours_in, sum_of
 from include.chimera.lake.engine import among, identifier
+from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.fences import WHOLE, fence_mark, fence_of
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import metadata_of
 from include.chimera.lake.relations import read_files, scan
-from include.chimera.lake.storage import storage_errors
 from include.chimera.lake.tables import contract_table, folder_of
 from include.chimera.lake.verify import TOKEN, committed_counts, verify
 
@@ -158,7 +158,7 @@ class Publisher:
             self.connection,
             f"select strftime({event}, '%Y%m%dT%H') as {PARTITION} from ({written})",
         )
-        arrived = sorted({file.partition[PARTITION] for file in files})
+        arrived = sorted({str(file.partition[PARTITION]) for file in files})
         before = self._content(f"{known} and {among(PARTITION, arrived)}")
         self._expected = sum_of(before, self._content(new))
         return self._change(files, touched, arrived, marks=marks)

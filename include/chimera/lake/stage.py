@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from include.chimera.errors import StageMissingError
+from include.chimera.lake import storage
 from include.chimera.lake.files import DataFile
 from include.chimera.lake.lineage import Plan
 from include.chimera.settings import get_settings
@@ -29,52 +28,45 @@ _BATCH = "batch.json"
 ACCEPTANCE = "acceptance"
 
 
-def run_folder(run: Run) -> Path:
+def run_folder(run: Run) -> str:
     """Return the folder of everything that belongs to one run."""
-    return Path(get_settings().lake) / "_runs" / run.folder
+    return f"{get_settings().lake}/_runs/{run.folder}"
 
 
-def table_folder(run: Run, table: str) -> Path:
+def table_folder(run: Run, table: str) -> str:
     """Return the folder of one table's staged files and records in one run."""
-    return run_folder(run) / table
+    return f"{run_folder(run)}/{table}"
 
 
 def write_record(run: Run, table: str, kind: str, document: dict[str, Any]) -> None:
     """Write a record of a table's progress in a run, whole or not at all."""
-    _write_whole(table_folder(run, table) / f"{kind}.json", document)
+    _write_whole(f"{table_folder(run, table)}/{kind}.json", document)
 
 
-def _write_whole(path: Path, document: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-    temporary.write_text(json.dumps(document, indent=1, sort_keys=True))
-    temporary.replace(path)
+def _write_whole(place: str, document: dict[str, Any]) -> None:
+    storage.write_text(place, json.dumps(document, indent=1, sort_keys=True))
 
 
 def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
     """Read a record, None where it was not written."""
-    path = table_folder(run, table) / f"{kind}.json"
-    if kind == STAGE:
-        path = manifest_path(run, table)
-    try:
-        document: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
+    place = f"{table_folder(run, table)}/{kind}.json"
+    text = storage.read_text(manifest_place(run, table) if kind == STAGE else place)
+    document: dict[str, Any] | None = None if text is None else json.loads(text)
     return document
 
 
 def read_records(run: Run, kind: str) -> dict[str, dict[str, Any]]:
     """Read the records of one kind of all the run's tables, by table."""
-    tables = sorted(path.name for path in run_folder(run).glob("*.*") if path.is_dir())
-    found = {table: read_record(run, table, kind) for table in tables}
+    found = {table: read_record(run, table, kind) for table in storage.folders(run_folder(run))}
     return {table: record for table, record in found.items() if record is not None}
 
 
-def manifest_path(run: Run, table: str) -> Path:
+def manifest_place(run: Run, table: str) -> str:
     """Return where the manifest of a table's staged files stands: the newest attempt's, if any."""
     folder = table_folder(run, table)
-    attempts = sorted(folder.glob(f"*/{_BATCH}"))
-    return attempts[-1] if attempts else folder / f"{STAGE}.json"
+    attempts = [f"{folder}/{attempt}" for attempt in reversed(storage.folders(folder))]
+    whole = (attempt for attempt in attempts if _BATCH in storage.files(attempt))
+    return next((f"{attempt}/{_BATCH}" for attempt in whole), f"{folder}/{STAGE}.json")
 
 
 @dataclass(frozen=True)
@@ -124,6 +116,9 @@ class Build:
         replaced: Partition values that the files replace; None: the whole table.
         plan: What was read to build it.
         invocation_id: dbt's id of the invocation.
+        description: The table's comment, None to leave it as it is.
+        properties: Delta table properties.
+        checks: Check constraints, name to condition.
     """
 
     table: str
@@ -133,11 +128,14 @@ class Build:
     replaced: list[str] | None
     plan: Plan
     invocation_id: str
+    description: str | None = None
+    properties: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, str] = field(default_factory=dict)
 
 
-def attempt_folder(run: Run, batch: Batch) -> Path:
+def attempt_folder(run: Run, batch: Batch) -> str:
     """Return the folder of one attempt's staged files and manifest."""
-    return table_folder(run, batch.table) / f"{batch.token:020d}"
+    return f"{table_folder(run, batch.table)}/{batch.token:020d}"
 
 
 def save(run: Run, staged: Batch | Build) -> None:
@@ -150,7 +148,7 @@ def save(run: Run, staged: Batch | Build) -> None:
         }
         write_record(run, staged.table, STAGE, document)
     else:
-        _write_whole(attempt_folder(run, staged) / _BATCH, document)
+        _write_whole(f"{attempt_folder(run, staged)}/{_BATCH}", document)
 
 
 def load_batch(run: Run, table: str) -> Batch:

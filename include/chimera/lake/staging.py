@@ -13,16 +13,16 @@ import pyarrow as pa
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.errors import StageDamagedError
 from include.chimera.faults import fault_point
+from include.chimera.lake import storage
 from include.chimera.lake.engine import connect, identifier
+from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.files import write_files
 from include.chimera.lake.letters import unknown_records
 from include.chimera.lake.relations import read_files
 from include.chimera.lake.stage import Batch, attempt_folder, save
-from include.chimera.lake.storage import storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     from include.chimera.window import Run
 
@@ -108,11 +108,11 @@ def _write(  # noqa: PLR0913, PLR0917 - what `stage_rows` got
     with connect() as connection, feed.own_errors():
         connection.register("source", feed.reader(rows.schema, rows))
         selected = f"select {columns} from ({query})"
-        files = write_files(connection, selected, str(folder), contract.schema)
+        files = write_files(connection, selected, folder, contract.schema)
         fault_point("extract.rows_written")
         connection.register(_REFUSED, feed.reader(REFUSED_SCHEMA, refused()))
         records = unknown_records("from refused", batch.table) if is_met_again else "from refused"
-        letters = write_files(connection, records, str(folder / _REFUSED), REFUSED_SCHEMA)
+        letters = write_files(connection, records, f"{folder}/{_REFUSED}", REFUSED_SCHEMA)
         bounds = _bounds(connection, rows_of(run, replace(batch, files=files)), contract.event_time)
     unparsed = sum(file.rows for file in letters)
     paths = [file.path for file in files] + [f"{_REFUSED}/{file.path}" for file in letters]
@@ -122,7 +122,7 @@ def _write(  # noqa: PLR0913, PLR0917 - what `stage_rows` got
         letters=letters,
         rows_unparsed=unparsed,
         rows_read=sum(file.rows for file in files) + unparsed,
-        digests={path: _digest(folder / path) for path in paths},
+        digests={path: _digest(f"{folder}/{path}") for path in paths},
         bounds=bounds,
     )
 
@@ -130,13 +130,13 @@ def _write(  # noqa: PLR0913, PLR0917 - what `stage_rows` got
 def rows_of(run: Run, batch: Batch) -> str:
     """Return a query of a batch's staged rows."""
     paths = [file.path for file in batch.files]
-    return read_files(str(attempt_folder(run, batch)), paths, CONTRACTS[batch.table].schema)
+    return read_files(attempt_folder(run, batch), paths, CONTRACTS[batch.table].schema)
 
 
 def refusals_of(run: Run, batch: Batch) -> str:
     """Return a query of the batch's records that extract could not parse."""
     paths = [file.path for file in batch.letters]
-    return read_files(str(attempt_folder(run, batch) / _REFUSED), paths, REFUSED_SCHEMA)
+    return read_files(f"{attempt_folder(run, batch)}/{_REFUSED}", paths, REFUSED_SCHEMA)
 
 
 def check_files(run: Run, batch: Batch) -> None:
@@ -147,7 +147,7 @@ def check_files(run: Run, batch: Batch) -> None:
     """
     folder = attempt_folder(run, batch)
     for path, digest in batch.digests.items():
-        found = _digest(folder / path) if (folder / path).is_file() else "no file"
+        found = _digest(f"{folder}/{path}")
         if found != digest:
             raise StageDamagedError(
                 expected=f"the staged file with SHA-256 {digest[:12]}…",
@@ -157,9 +157,12 @@ def check_files(run: Run, batch: Batch) -> None:
             )
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(place: str) -> str:
+    try:
+        with storage.open_file(place) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "no file"
 
 
 def _bounds(

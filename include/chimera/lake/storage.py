@@ -1,44 +1,145 @@
-"""What goes wrong below the lake, in our own terms: the engines' messages may hold rows."""
+"""Files of the lake other than Delta's own: the same calls for a local folder and for `s3://`.
+
+Places are written as in `folder_of`: an absolute path, or a URL. Credentials and endpoint of an
+object store come from the usual `AWS_…` variables (`settings.ObjectStore`).
+"""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import contextlib
+from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from uuid import uuid4
 
-import duckdb
-from deltalake.exceptions import DeltaError
+from pyarrow import fs
 
-from include.chimera.errors import DataFaultError, StorageError
+from include.chimera.errors import ConfigurationError
+from include.chimera.settings import get_object_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
+
+    from pyarrow import NativeFile
+
+_SCHEME = "://"
 
 
-@contextmanager
-def storage_errors(where: str) -> Iterator[None]:
-    """Translate errors of DuckDB, delta-rs and the file system.
+def is_remote(place: str) -> bool:
+    """Tell whether the place is in an object store."""
+    return _SCHEME in place
 
-    Args:
-        where: The table and what is done to it.
+
+@cache
+def _filesystem(scheme: str) -> fs.FileSystem:
+    if not scheme:
+        return fs.LocalFileSystem()
+    if scheme != "s3":
+        raise ConfigurationError(
+            expected="a local folder or s3://<bucket>/<folder>",
+            came=f"{scheme}://…",
+            where="setting CHIMERA_LAKE_ROOT",
+            remedy="put the lake into an S3-compatible store, or mount the other one as a folder",
+        )
+    store = get_object_store()
+    options = {"region": store.region}
+    if store.endpoint_url:
+        endpoint = urlsplit(store.endpoint_url)
+        options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme}
+    if store.access_key_id:
+        options["access_key"] = store.access_key_id
+        options["secret_key"] = store.secret_access_key.get_secret_value()
+        options["session_token"] = store.session_token.get_secret_value()
+    return fs.S3FileSystem(**options)
+
+
+def _locate(place: str) -> tuple[fs.FileSystem, str]:
+    scheme, _, rest = place.rpartition(_SCHEME)
+    return _filesystem(scheme), rest
+
+
+def make_folder(place: str) -> None:
+    """Make a local folder and its parents; an object store has none to make."""
+    if not is_remote(place):
+        filesystem, path = _locate(place)
+        filesystem.create_dir(path, recursive=True)
+
+
+def folders(place: str) -> list[str]:
+    """Return the names of the folders in a folder, sorted; none where it does not exist."""
+    return _names(place, fs.FileType.Directory)
+
+
+def files(place: str) -> list[str]:
+    """Return the names of the files in a folder, sorted; none where it does not exist."""
+    return _names(place, fs.FileType.File)
+
+
+def _names(place: str, kind: fs.FileType) -> list[str]:
+    filesystem, path = _locate(place)
+    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
+    return sorted(entry.base_name for entry in found if entry.type == kind)
+
+
+def open_file(place: str) -> NativeFile:
+    """Open a file for reading.
 
     Raises:
-        StorageError: A disk or store is full, away or broken; may pass.
-        DataFaultError: A value does not fit its column.
+        FileNotFoundError: There is no such file.
     """
+    filesystem, path = _locate(place)
+    return filesystem.open_input_file(path)
+
+
+def read_text(place: str) -> str | None:
+    """Return a file's text, None where there is no such file."""
     try:
-        yield
-    except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
-        raise DataFaultError(
-            expected="values that fit the columns of the contract",
-            came=type(error).__name__,
-            where=where,
-            remedy="compare the source's column types with docs/data-dictionary.md",
-        ) from None
-    except (duckdb.IOException, duckdb.OutOfMemoryException, DeltaError, OSError) as error:
-        raise StorageError(
-            expected="storage that takes and gives back files",
-            came=type(error).__name__,
-            where=where,
-            remedy="check space, memory and permissions of the lake's disk, or the store's state "
-            "and credentials; nothing half written is visible, the task can run again",
-        ) from None
+        with open_file(place) as file:
+            return str(file.read().decode())
+    except FileNotFoundError:
+        return None
+
+
+def write_text(place: str, text: str) -> None:
+    """Write a file, whole or not at all, over what was there."""
+    filesystem, path = _locate(place)
+    written = path
+    if not is_remote(place):
+        folder, _, name = path.rpartition("/")
+        filesystem.create_dir(folder, recursive=True)
+        written = f"{folder}/.{name}.{uuid4().hex}"
+    with filesystem.open_output_stream(written) as stream:
+        stream.write(text.encode())
+    if written != path:
+        filesystem.move(written, path)
+
+
+def delete_files(places: Iterable[str]) -> None:
+    """Delete files; one that is not there is no failure."""
+    for place in places:
+        filesystem, path = _locate(place)
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.delete_file(path)
+
+
+def delete_folder(place: str) -> None:
+    """Delete a folder and what is in it; a Delta table's log goes first."""
+    filesystem, path = _locate(place)
+    for folder in (f"{path}/_delta_log", path):
+        with contextlib.suppress(FileNotFoundError):
+            filesystem.delete_dir(folder)
+
+
+def move_folder(place: str, target: str) -> None:
+    """Move a folder; in an object store by copying, a Delta table's log last."""
+    filesystem, path = _locate(place)
+    _, end = _locate(target)
+    if not is_remote(place):
+        filesystem.create_dir(end.rpartition("/")[0], recursive=True)
+        filesystem.move(path, end)
+        return
+    found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    names = [entry.path for entry in found if entry.is_file]
+    for name in sorted(names, key=lambda name: ("/_delta_log/" in name, name)):
+        filesystem.copy_file(name, end + name[len(path) :])
+    delete_folder(place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,10 +9,11 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import TableNotFoundError
 
 from include.chimera.contracts import CONTRACTS
+from include.chimera.lake import storage
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 # Only app transactions with a time expire: the fences (see `fences`), far later than any attempt
 # lives; watermarks and consumed versions have none.
@@ -34,17 +34,31 @@ def open_table(name: str, version: int | None = None) -> DeltaTable | None:
         return None
 
 
-def create_table(name: str, schema: pa.Schema, partition_by: list[str]) -> DeltaTable:
-    """Return the table, created with this schema where it does not exist yet."""
+def create_table(
+    name: str,
+    schema: pa.Schema | Schema,
+    partition_by: list[str],
+    properties: Mapping[str, str] | None = None,
+    *,
+    is_replaced: bool = False,
+) -> DeltaTable:
+    """Return the table, created with this schema where it does not exist yet.
+
+    Args:
+        name: `<layer>.<table>`.
+        schema: Its columns.
+        partition_by: Its partition columns.
+        properties: Delta table properties beside our own.
+        is_replaced: Make an existing table an empty one with this schema and partitioning.
+    """
     folder = folder_of(name)
-    if "://" not in folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    storage.make_folder(folder)
     return DeltaTable.create(
         folder,
-        Schema.from_arrow(schema),
-        mode="ignore",
+        schema if isinstance(schema, Schema) else Schema.from_arrow(schema),
+        mode="overwrite" if is_replaced else "ignore",
         partition_by=partition_by,
-        configuration=_PROPERTIES,
+        configuration={**_PROPERTIES, **(properties or {})},
     )
 
 
@@ -57,11 +71,22 @@ def contract_table(name: str) -> DeltaTable:
     return create_table(name, contract.schema, list(contract.partition_by))
 
 
+def schema_names() -> list[str]:
+    """Return the lake's schemas (layers), sorted."""
+    return [name for name in storage.folders(get_settings().lake) if not name.startswith("_")]
+
+
 def table_names() -> Iterator[str]:
-    """Yield `<layer>.<table>` for each Delta table of the lake, sorted."""
-    root = Path(get_settings().lake)
-    for log in sorted(root.glob("[!_]*/*/_delta_log")):
-        yield f"{log.parent.parent.name}.{log.parent.name}"
+    """Yield `<layer>.<table>` for each folder of the lake that may hold a table, sorted."""
+    for schema in schema_names():
+        for table in storage.folders(f"{get_settings().lake}/{schema}"):
+            if not table.startswith("_"):
+                yield f"{schema}.{table}"
+
+
+def drop_table(name: str) -> None:
+    """Delete a table and its files; one that is not there is no failure."""
+    storage.delete_folder(folder_of(name))
 
 
 def row_count(table: DeltaTable) -> int:

@@ -8,14 +8,15 @@ import os
 import pwd
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import NothingToAcceptError
+from include.chimera.lake import storage
 from include.chimera.lake.stage import (
     ACCEPTANCE,
     VERDICT,
-    manifest_path,
+    manifest_place,
     read_record,
     write_record,
 )
@@ -107,18 +108,19 @@ def find_run(table: str, run_id: str) -> Run:
     Raises:
         NothingToAcceptError: There is none.
     """
-    folders = sorted(
-        (Path(get_settings().lake) / "_runs").glob(f"*/{table}/{VERDICT}.json"),
-        key=lambda path: path.stat().st_mtime,
-    )
-    for path in reversed(folders):
-        record: dict[str, Any] = json.loads(path.read_text())
+    runs = f"{get_settings().lake}/_runs"
+    records = [
+        json.loads(text)
+        for run in storage.folders(runs)
+        if (text := storage.read_text(f"{runs}/{run}/{table}/{VERDICT}.json"))
+    ]
+    for record in sorted(records, key=itemgetter("validated_at"), reverse=True):
         if run_id in ("latest", record["run_id"]):
             return run_of_record(record)
     raise NothingToAcceptError(
         expected=f"a run {run_id} in which the gate of {table} judged",
-        came=f"{len(folders)} other runs",
-        where=f"{get_settings().lake}/_runs",
+        came=f"{len(records)} other runs",
+        where=runs,
         remedy="copy the run id from Airflow or from the gate's message",
     )
 
@@ -138,5 +140,5 @@ def current_user() -> str:
 
 
 def _stage_digest(run: Run, table: str) -> str:
-    manifest = manifest_path(run, table)
-    return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.is_file() else ""
+    manifest = storage.read_text(manifest_place(run, table))
+    return "" if manifest is None else hashlib.sha256(manifest.encode()).hexdigest()

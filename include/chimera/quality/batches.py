@@ -36,7 +36,7 @@ def staged_batch(run: Run, book: RuleBook, batch: Batch | None = None) -> str:
     """
     if book.splits_rows:
         batch = batch or load_batch(run, book.table)
-        folder = str(attempt_folder(run, batch))
+        folder = attempt_folder(run, batch)
         return read_files_as_they_are(
             folder, [file.path for file in batch.files], CONTRACTS[book.table].schema
         )
@@ -88,7 +88,7 @@ def _known_keys(run: Run, table: str, key: str) -> pa.Table:
     if table in CONTRACTS and read_record(run, table, STAGE) is not None:
         batch = load_batch(run, table)
         rows = read_files_as_they_are(
-            str(attempt_folder(run, batch)),
+            attempt_folder(run, batch),
             [file.path for file in batch.files],
             CONTRACTS[table].schema,
         )

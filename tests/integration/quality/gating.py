@@ -35,7 +35,7 @@ def stage(run: Run, table: str, rows: pa.Table) -> None:
     """Stage rows as they are, whatever their columns: in bronze as a batch, else as a build."""
     is_bronze = table.startswith("bronze.")
     batch = Batch(table, draw_token(table), hours=run.window.labels(), allow_shrink=True)
-    folder = str(attempt_folder(run, batch)) if is_bronze else folder_of(table)
+    folder = attempt_folder(run, batch) if is_bronze else folder_of(table)
     with duckdb.connect() as connection:
         connection.register("rows", rows)
         files = write_files(connection, "from rows", folder, rows.schema)

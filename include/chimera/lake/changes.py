@@ -1,0 +1,243 @@
+"""Incremental models: a table's rows changed in one commit, computed anew when another writer won.
+
+Only partitions in which a row changes are rewritten; a table without partitions is rewritten whole
+when a row of it changes. Nothing passes through Python: DuckDB reads, joins and writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from include.chimera.errors import ContractError
+from include.chimera.lake import storage
+from include.chimera.lake.checks import Constraints, check_conversion, check_rows, constraints_of
+from include.chimera.lake.columns import (
+    Column,
+    arrow_schema,
+    delta_schema,
+    describe,
+    fit,
+    select,
+)
+from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.lake.engine import among, identifier
+from include.chimera.lake.files import write_files
+from include.chimera.lake.lineage import consumed_mark, metadata_of
+from include.chimera.lake.relations import read_files, scan
+from include.chimera.lake.tables import create_table, folder_of, open_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from deltalake import DeltaTable, Schema
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.lake.files import DataFile
+    from include.chimera.lake.lineage import Plan
+    from include.chimera.lake.orders import Order
+    from include.chimera.lake.rewrites import Rewrite
+
+_ROWS = "lake_incoming_rows"
+
+
+@dataclass
+class Changer:
+    """Commits the rows of one incremental model.
+
+    Args:
+        connection: DuckDB session that sees the model's rows.
+        order: What the materialization asks for.
+        rewrite: How the rows change the table.
+        plan: The versions of the parents that were read.
+        show: Lets this session see a version of the table; called before rows that depend on the
+            table are computed again.
+    """
+
+    connection: DuckDBPyConnection
+    order: Order
+    rewrite: Rewrite
+    plan: Plan
+    show: Callable[[DeltaTable], None]
+    _incoming: list[Column] = field(default_factory=list)
+    _written: list[DataFile] = field(default_factory=list)
+    _seen: int | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start from the version that this session shows."""
+        self._seen = self.plan.base_version
+
+    def commit(self) -> DeltaTable:
+        """Compute the model's rows once, then commit what they change.
+
+        Raises:
+            ContractError: Columns or rows are not what the table allows.
+            CommitConflictError: Other writers won again and again.
+        """
+        self._compute()
+        try:
+            table, _ = commit(self.order.table, self._load, self._decide)
+        except BaseException:
+            self._discard()
+            raise
+        finally:
+            self.connection.execute(f"drop table if exists {_ROWS}")
+        return table
+
+    def _compute(self) -> None:
+        query = f"from {self.order.source}"
+        self._incoming = describe(self.connection, query)
+        rows = select(self._incoming, query)
+        self.connection.execute(f"create or replace temp table {_ROWS} as {rows}")
+
+    def _load(self) -> DeltaTable:
+        order = self.order
+        found = open_table(order.table)
+        if found is not None:
+            self._catch_up(found)
+            return found
+        columns = arrow_schema(self.connection, f"from {_ROWS}")
+        schema = delta_schema(columns, order.required, order.comments)
+        return create_table(order.table, schema, list(order.partition_by), order.properties)
+
+    def _catch_up(self, table: DeltaTable) -> None:
+        """Compute rows that depend on the table from the version that they will change."""
+        if self.order.reads_itself and table.version() != self._seen:
+            self.show(table)
+            self._seen = table.version()
+            self._compute()
+
+    def _decide(self, table: DeltaTable) -> Change | None:
+        self._discard()
+        live = scan(table, self.order.table)
+        stored = [
+            Column(column.name, column.kind, column.kind)
+            for column in self._incoming
+            if column.name.lower() not in self.rewrite.helpers
+        ]
+        theirs = describe(self.connection, live)
+        fitted = fit(stored, theirs, self.order.on_schema_change, self._where)
+        check_conversion(self.connection, f"from {_ROWS}", fitted.narrowed, self._where)
+        check_conversion(self.connection, live, fitted.retyped, self._where)
+        rows = _project(fitted.columns, stored, f"from {_ROWS}", self.rewrite.helpers)
+        replaced = "all" if fitted.is_rewritten else self._affected(table, live, rows)
+        kept = _project(fitted.columns, theirs, _part(live, replaced))
+        names = [column.name for column in fitted.columns]
+        content = self.rewrite.content(kept, f"({rows})", names)
+        schema = self._write(table, content, is_changed=fitted.is_changed)
+        if not self._written and replaced is None and schema is None:
+            return None
+        marks = {consumed_mark(name): version for name, version in self.plan.consumed.items()}
+        return Change(self._written, replaced, marks, self._metadata, schema)
+
+    def _affected(
+        self, table: DeltaTable, live: str, rows: str
+    ) -> tuple[str, Sequence[str]] | str | None:
+        """Return the partitions in which rows change; None where the rows only come in addition."""
+        if self.rewrite.is_append:
+            return None
+        partition_by = table.metadata().partition_columns
+        if partition_by and partition_by[0].lower() in self.rewrite.keys_lowered:
+            live = f"{live} where {among(partition_by[0], self._values(partition_by[0], rows))}"
+        touched = self.rewrite.touched(live, f"({rows})")
+        self._check_unique(live, rows)
+        if not partition_by:
+            found = self.connection.execute(f"select 1 from ({touched}) limit 1").fetchone()
+            return "all" if found else None
+        column = partition_by[0]
+        if self.connection.execute(
+            f"select 1 from ({touched}) where {identifier(column)} is null limit 1"
+        ).fetchone():
+            return "all"
+        values = self._values(column, touched)
+        return (column, values) if values else None
+
+    def _values(self, column: str, query: str) -> list[str]:
+        """Return a partition column's values other than null, as Delta writes them."""
+        name = identifier(column)
+        found = self.connection.execute(
+            f"select distinct cast({name} as varchar) from ({query}) where {name} is not null"
+        ).fetchall()
+        return sorted(value for (value,) in found)
+
+    def _check_unique(self, live: str, rows: str) -> None:
+        """Refuse a merge in which two rows claim the same row of the table."""
+        if self.rewrite.strategy != "merge":
+            return
+        keys = ", ".join(self.rewrite.keys)
+        doubled = f"select {keys} from ({rows}) group by all having count(*) > 1"
+        found = self.connection.execute(
+            f"select count(*) from ({doubled}) semi join ({live}) using ({keys})"
+        ).fetchone()
+        if found and found[0]:
+            raise ContractError(
+                expected=f"at most one row for each unique_key ({keys})",
+                came=f"{found[0]} keys of the table with more than one new row",
+                where=self._where,
+                remedy="deduplicate in the model (qualify row_number() = 1), or use delete+insert",
+            )
+
+    def _write(self, table: DeltaTable, content: str, *, is_changed: bool) -> Schema | None:
+        """Write the rows and check them; return the table's new schema, None to keep it."""
+        order, columns = self.order, arrow_schema(self.connection, content)
+        folder = folder_of(order.table)
+        partition_by = table.metadata().partition_columns
+        self._written = write_files(self.connection, content, folder, columns, partition_by)
+        fields = table.schema().fields
+        required = {field.name for field in fields if not field.nullable}
+        comments = {field.name: field.metadata.get("comment", "") for field in fields}
+        wanted = {**comments, **(order.comments or {})}
+        checks = {**constraints_of(table.metadata().configuration), **order.checks}
+        written = read_files(folder, [file.path for file in self._written], columns)
+        constraints = Constraints(frozenset(required | set(order.required)), checks)
+        check_rows(self.connection, self._where, self._written, written, constraints)
+        if not is_changed and wanted == comments:
+            return None
+        return delta_schema(columns, required, wanted)
+
+    @property
+    def _metadata(self) -> dict[str, str]:
+        return {
+            **run_metadata(None),
+            **metadata_of(None, None),
+            "model": self.order.model,
+            "strategy": self.rewrite.strategy,
+            "invocation_id": self.order.invocation_id,
+        }
+
+    @property
+    def _where(self) -> str:
+        return f"model {self.order.table}"
+
+    def _discard(self) -> None:
+        """Delete what an attempt wrote that was not committed."""
+        folder = folder_of(self.order.table)
+        storage.delete_files(f"{folder}/{file.path}" for file in self._written)
+        self._written = []
+
+
+def _part(live: str, replaced: tuple[str, Sequence[str]] | str | None) -> str:
+    """Return the table's rows in the partitions that are written anew."""
+    if replaced is None:
+        return f"{live} where false"
+    return live if isinstance(replaced, str) else f"{live} where {among(*replaced)}"
+
+
+def _project(
+    columns: Sequence[Column],
+    available: Sequence[Column],
+    query: str,
+    helpers: frozenset[str] = frozenset(),
+) -> str:
+    """Return the query with exactly these columns, the missing ones null, helpers added."""
+    kinds = {column.name: column.kind for column in available}
+    listed = []
+    for column in columns:
+        name = identifier(column.name)
+        if column.name not in kinds:
+            listed.append(f"cast(null as {column.kind}) as {name}")
+        elif kinds[column.name] != column.kind:
+            listed.append(f"cast({name} as {column.kind}) as {name}")
+        else:
+            listed.append(name)
+    return f"select {', '.join([*listed, *sorted(helpers)])} from ({query})"

@@ -1,0 +1,130 @@
+"""What written rows must meet before a commit makes them part of a table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from include.chimera.errors import ContractError
+from include.chimera.lake.engine import identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.lake.columns import Column
+    from include.chimera.lake.files import DataFile
+
+_CHECK = "delta.constraints."
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What each row of a table must meet.
+
+    Args:
+        required: Columns that may hold no null.
+        conditions: Name to condition; as in SQL, an unknown result passes.
+    """
+
+    required: frozenset[str] = frozenset()
+    conditions: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_rows(
+    connection: DuckDBPyConnection,
+    where: str,
+    files: Sequence[DataFile],
+    rows: str,
+    constraints: Constraints,
+) -> None:
+    """Refuse rows that break a constraint; null counts come from the files' own statistics.
+
+    Args:
+        connection: DuckDB session.
+        where: Place for the message.
+        files: What was written.
+        rows: Query of the rows in these files.
+        constraints: What they must meet.
+
+    Raises:
+        ContractError: Rows break a constraint; counts are in the message, values are not.
+    """
+    conditions = constraints.conditions
+    broken = {f"not null on {name}": _nulls(files, name) for name in sorted(constraints.required)}
+    if conditions and files:
+        counts = ", ".join(f"count(*) filter (where not ({text}))" for text in conditions.values())
+        found = connection.execute(f"select {counts} from ({rows})").fetchone() or ()
+        broken |= {f"check {name}": count for name, count in zip(conditions, found, strict=True)}
+    failures = [f"{count} rows break {name}" for name, count in broken.items() if count]
+    if failures:
+        raise ContractError(
+            expected="rows that meet the table's constraints",
+            came="constraint failed: " + "; ".join(failures),
+            where=where,
+            remedy="mend the model's query, or change the constraint in its yml",
+        )
+
+
+def _nulls(files: Sequence[DataFile], column: str) -> int:
+    total = 0
+    for file in files:
+        if column in file.partition:
+            total += file.rows if file.partition[column] is None else 0
+        else:
+            total += int(json.loads(file.stats)["nullCount"].get(column, 0))
+    return total
+
+
+def check_conversion(
+    connection: DuckDBPyConnection, query: str, columns: Sequence[Column], where: str
+) -> None:
+    """Refuse to put values into another type that does not keep each of them.
+
+    Args:
+        connection: DuckDB session.
+        query: The rows.
+        columns: Columns with their type in the rows (`source`) and the one to come (`kind`).
+        where: Place for the message.
+
+    Raises:
+        ContractError: A value would change, or text would become something else.
+    """
+    if not columns:
+        return
+    lost = []
+    for column in columns:
+        name = identifier(column.name)
+        back = f"try_cast(try_cast({name} as {column.kind}) as {column.source})"
+        condition = "true" if _is_reading(column) else f"{back} is distinct from {name}"
+        lost.append(f"count(*) filter (where {name} is not null and ({condition}))")
+    found = connection.execute(f"select {', '.join(lost)} from ({query})").fetchone() or ()
+    failures = [
+        f"{count} values of {column.name} ({column.source} -> {column.kind})"
+        for column, count in zip(columns, found, strict=True)
+        if count
+    ]
+    if failures:
+        raise ContractError(
+            expected="values that the column's type keeps as they are",
+            came="; ".join(failures),
+            where=where,
+            remedy="cast the column in the model, or change the table's type: "
+            "on_schema_change='sync_all_columns', or --full-refresh",
+        )
+
+
+def _is_reading(column: Column) -> bool:
+    """Tell whether the conversion reads text as something else: `'7'` is not 7."""
+    return column.source == "VARCHAR" and column.kind != "VARCHAR"
+
+
+def constraints_of(properties: Mapping[str, str]) -> dict[str, str]:
+    """Return a table's check constraints, by name, out of its Delta properties."""
+    return {
+        name.removeprefix(_CHECK): text
+        for name, text in properties.items()
+        if name.startswith(_CHECK)
+    }

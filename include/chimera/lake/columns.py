@@ -1,0 +1,229 @@
+"""Columns on their way from DuckDB to Delta: which type they get there, and that no value changes.
+
+Delta has fewer types than DuckDB. A type that it lacks is widened where every value survives
+(unsigned and huge integers, uuid, json and enum as text, arrays as lists); a value that would not
+survive stops the query. What has no counterpart is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from deltalake import Schema
+from duckdb.sqltypes import DuckDBPyType
+
+from include.chimera.errors import ContractError
+from include.chimera.lake.engine import identifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+
+_KEPT = frozenset(
+    {
+        "boolean", "tinyint", "smallint", "integer", "bigint", "float", "double", "date",
+        "timestamp", "timestamp with time zone", "varchar", "blob", "decimal",
+    }
+)  # fmt: skip
+_WIDENED = {
+    "utinyint": "SMALLINT",
+    "usmallint": "INTEGER",
+    "uinteger": "BIGINT",
+    "ubigint": "DECIMAL(20,0)",
+    "hugeint": "DECIMAL(38,0)",
+    "uuid": "VARCHAR",
+    "enum": "VARCHAR",
+    "timestamp_s": "TIMESTAMP",
+    "timestamp_ms": "TIMESTAMP",
+    "timestamp_ns": "TIMESTAMP",
+}
+_FORBIDDEN = frozenset(" ,;{}()\n\t=")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a query or a table.
+
+    Args:
+        name: As it is written, case included.
+        kind: DuckDB's type as the lake stores it.
+        source: DuckDB's type in the query.
+    """
+
+    name: str
+    kind: str
+    source: str
+
+    def stored(self) -> str:
+        """Return the expression that gives this column as the lake stores it."""
+        name = identifier(self.name)
+        if self.kind == self.source:
+            return name
+        cast = f"cast({name} as {self.kind})"
+        if self.source == "TIMESTAMP_NS":
+            message = f"column {self.name} has nanoseconds: cast it to timestamp"
+            text = message.replace("'", "''")
+            kept = f"cast({cast} as TIMESTAMP_NS) is not distinct from {name}"
+            cast = f"case when {kept} then {cast} else error('{text}') end"
+        return f"{cast} as {name}"
+
+
+def describe(connection: DuckDBPyConnection, query: str) -> list[Column]:
+    """Return the columns of a query, each with the type under which the lake stores it.
+
+    Raises:
+        ContractError: A type has no counterpart in Delta, or a name is not allowed there.
+    """
+    relation = connection.sql(query)
+    return [
+        Column(name, _stored_type(name, kind), str(kind))
+        for name, kind in zip(relation.columns, relation.types, strict=True)
+    ]
+
+
+def select(columns: Iterable[Column], query: str) -> str:
+    """Return the query with its columns as the lake stores them."""
+    return f"select {', '.join(column.stored() for column in columns)} from ({query})"
+
+
+def _stored_type(name: str, kind: DuckDBPyType) -> str:
+    if _FORBIDDEN & set(name):
+        raise ContractError(
+            expected="a column name without spaces, commas, brackets, semicolons or equals signs",
+            came=f"column {name!r}",
+            where="the model's columns",
+            remedy="rename the column: Delta without column mapping does not allow these",
+        )
+    found = _convert(kind)
+    if found is None:
+        raise ContractError(
+            expected="a type that Delta can store",
+            came=f"column {name} of type {kind}",
+            where="the model's columns",
+            remedy="cast it in the model, e.g. to varchar, bigint or timestamp",
+        )
+    return found
+
+
+def _convert(kind: DuckDBPyType) -> str | None:
+    if kind.id in _KEPT:
+        return "VARCHAR" if kind.id == "varchar" else str(kind)
+    if kind.id in _WIDENED:
+        return _WIDENED[kind.id]
+    return _convert_nested(kind) if kind.id in ("list", "array", "struct", "map") else None
+
+
+def _convert_nested(kind: DuckDBPyType) -> str | None:
+    # An array has its size among its children, which is no type.
+    parts = {
+        key: _convert(child) for key, child in kind.children if isinstance(child, DuckDBPyType)
+    }
+    if not parts or None in parts.values():
+        return None
+    if kind.id in ("list", "array"):
+        return f"{parts['child']}[]"
+    if kind.id == "map":
+        return f"MAP({parts['key']}, {parts['value']})"
+    return "STRUCT(" + ", ".join(f"{identifier(key)} {part}" for key, part in parts.items()) + ")"
+
+
+def delta_schema(
+    columns: pa.Schema, required: Iterable[str] = (), comments: Mapping[str, str] | None = None
+) -> Schema:
+    """Return the Delta schema of these columns.
+
+    Args:
+        columns: As DuckDB gives them to Arrow.
+        required: Columns that may hold no null.
+        comments: Column to its comment.
+    """
+    document = json.loads(Schema.from_arrow(columns).to_json())
+    names = {name.lower() for name in required}
+    texts = {name.lower(): text for name, text in (comments or {}).items() if text}
+    for field in document["fields"]:
+        name = field["name"].lower()
+        field["nullable"] = name not in names
+        if name in texts:
+            field["metadata"]["comment"] = texts[name]
+    return Schema.from_json(json.dumps(document))
+
+
+def arrow_schema(connection: DuckDBPyConnection, query: str) -> pa.Schema:
+    """Return the query's columns as Arrow knows them, without running it for a row."""
+    schema: pa.Schema = connection.sql(f"select * from ({query}) limit 0").to_arrow_table().schema
+    return schema
+
+
+def same_columns(one: Schema, two: Schema) -> bool:
+    """Tell whether two schemas agree in names, order and types; comments and nulls don't count."""
+    return [(field.name, field.type) for field in one.fields] == [
+        (field.name, field.type) for field in two.fields
+    ]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a model's columns meet those of its table.
+
+    Args:
+        columns: The table's columns after the commit.
+        is_changed: Whether the table gets other columns than it has.
+        is_rewritten: Whether rows that the table holds must be written anew.
+        narrowed: Incoming columns whose type is not the table's.
+        retyped: The table's columns whose type changes.
+    """
+
+    columns: list[Column]
+    is_changed: bool = False
+    is_rewritten: bool = False
+    narrowed: Sequence[Column] = ()
+    retyped: Sequence[Column] = ()
+
+
+def fit(incoming: Sequence[Column], table: Sequence[Column], mode: str, where: str) -> Fit:
+    """Decide the table's columns after an incremental build, by dbt's `on_schema_change`.
+
+    Raises:
+        ContractError: The mode is `fail` and the columns differ, or it is `ignore` and the model
+            lacks a column of its table.
+    """
+    ours = {column.name: column for column in incoming}
+    theirs = {column.name: column for column in table}
+    added = [column for column in incoming if column.name not in theirs]
+    missing = [column.name for column in table if column.name not in ours]
+    changed = [
+        replace(ours[column.name], kind=column.kind, source=ours[column.name].kind)
+        for column in table
+        if column.name in ours and ours[column.name].kind != column.kind
+    ]
+    if mode == "fail" and (added or missing or changed):
+        raise out_of_sync(where, [column.name for column in added], missing, changed)
+    if mode == "ignore" and missing:
+        raise out_of_sync(where, [], missing, changed)
+    if mode == "sync_all_columns":
+        kept = [ours[column.name] for column in table if column.name in ours]
+        retyped = [replace(column, source=theirs[column.name].kind, kind=column.source)
+                   for column in changed]  # fmt: skip
+        is_changed = bool(added or missing or changed)
+        return Fit(kept + added, is_changed, bool(missing or changed), (), retyped)
+    extra = added if mode == "append_new_columns" else []
+    return Fit([*table, *extra], bool(extra), narrowed=changed)
+
+
+def out_of_sync(
+    where: str, added: Sequence[str], missing: Sequence[str], changed: Sequence[Column]
+) -> ContractError:
+    """Return the error that tells how a model's columns differ from its table's."""
+    retyped = [f"{column.name} ({column.kind} -> {column.source})" for column in changed]
+    return ContractError(
+        expected="the columns of the table; the source and target schemas are out of sync",
+        came=f"new: {', '.join(added) or 'none'}; missing: {', '.join(missing) or 'none'}; "
+        f"other type: {', '.join(retyped) or 'none'}",
+        where=where,
+        remedy="set on_schema_change to append_new_columns or sync_all_columns, or rebuild it "
+        "whole: dbt build --full-refresh --select <model>",
+    )

@@ -1,0 +1,100 @@
+"""What a dbt materialization asks of the lake: the dict that a macro hands over, typed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.lake.rewrites import Rewrite
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+WHOLE, WINDOW = "all", "window"
+
+
+@dataclass(frozen=True)
+class Order:
+    """One model's rows on their way into its table.
+
+    Args:
+        table: `<schema>.<table>`.
+        source: Relation with the rows, as SQL.
+        strategy: `all` (replace the table), `window` (replace the touched partitions), or how the
+            rows change the table.
+        parents: Names of the tables that the model reads.
+        model: dbt's id of the node.
+        invocation_id: dbt's id of the invocation.
+        partition_by: Partition columns of a new table.
+        on_schema_change: dbt's mode.
+        required: Columns that may hold no null.
+        checks: Name to condition that each row must meet.
+        comments: Column to its comment, None where comments are not persisted.
+        description: The table's comment, None where it is not persisted.
+        properties: Delta table properties.
+        reads_itself: Whether the rows depend on the table, so that another writer's commit makes
+            them stale.
+    """
+
+    table: str
+    source: str
+    strategy: str | Rewrite
+    parents: tuple[str, ...] = ()
+    model: str = ""
+    invocation_id: str = ""
+    partition_by: tuple[str, ...] = ()
+    on_schema_change: str = "ignore"
+    required: tuple[str, ...] = ()
+    checks: dict[str, str] = field(default_factory=dict)
+    comments: dict[str, str] | None = None
+    description: str | None = None
+    properties: dict[str, str] = field(default_factory=dict)
+    reads_itself: bool = False
+
+    @classmethod
+    def parse(cls, table: str, config: Mapping[str, Any]) -> Order:
+        """Read what the macro `lake_store` wrote."""
+        return cls(
+            table=table,
+            source=config["source"],
+            strategy=_strategy(config),
+            parents=tuple(config["parents"]),
+            model=config["model"],
+            invocation_id=config["invocation_id"],
+            partition_by=_texts(config["partition_by"]),
+            on_schema_change=config["on_schema_change"],
+            required=tuple(config["required"]),
+            checks=dict(config["checks"]),
+            comments=config["comments"],
+            description=config["description"],
+            properties={name: str(value) for name, value in config["properties"].items()},
+            reads_itself=bool(config["reads_itself"]),
+        )
+
+
+def _strategy(config: Mapping[str, Any]) -> str | Rewrite:
+    name = config["strategy"]
+    if name in (WHOLE, WINDOW):
+        return str(name)
+    updated = config.get("update")
+    return Rewrite(
+        strategy=name,
+        keys=_texts(config.get("keys")),
+        update=_texts(updated) if updated else None,
+        exclude=_texts(config.get("exclude")),
+        predicates=_texts(config.get("predicates")),
+        event_time=config.get("event_time") or "",
+        begin=str(config.get("begin") or ""),
+        end=str(config.get("end") or ""),
+        valid_to=config.get("valid_to") or "",
+        current=config.get("current"),
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """Return a text or a list of texts as a tuple; None is none."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    return tuple(str(item) for item in value)  # type: ignore[attr-defined]  # a list from Jinja

@@ -1,0 +1,161 @@
+"""Incremental strategies as queries: what a table's partitions hold after a model's rows came in.
+
+In all queries the table's rows are `DBT_INTERNAL_DEST` (or `DBT_INCREMENTAL_TARGET`) and the
+model's `DBT_INTERNAL_SOURCE`, the names that dbt users know from `incremental_predicates`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from include.chimera.lake.engine import identifier, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SOURCE = "DBT_INTERNAL_SOURCE"
+_TARGETS = ("DBT_INTERNAL_DEST", "DBT_INCREMENTAL_TARGET", "DBT_INTERNAL_TARGET")
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """How a model's rows change its table.
+
+    Args:
+        strategy: `append`, `merge`, `delete+insert`, `microbatch` or `snapshot`.
+        keys: Columns of the unique key, as SQL.
+        update: Columns that a merge updates; None: all.
+        exclude: Columns that a merge leaves as they are.
+        predicates: Conditions beside the key.
+        event_time: Microbatch: the column of the batch's time.
+        begin: Microbatch: first moment of the batch.
+        end: Microbatch: first moment after the batch.
+        valid_to: Snapshot: column of a version's end.
+        current: Snapshot: SQL of what `valid_to` holds in current versions, None for null.
+    """
+
+    strategy: str
+    keys: tuple[str, ...] = ()
+    update: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    predicates: tuple[str, ...] = ()
+    event_time: str = ""
+    begin: str = ""
+    end: str = ""
+    valid_to: str = ""
+    current: str | None = None
+
+    @property
+    def is_append(self) -> bool:
+        """Whether no row that the table holds can change."""
+        return self.strategy == "append" or not (self.keys or self.strategy == "microbatch")
+
+    @property
+    def keys_lowered(self) -> frozenset[str]:
+        """The key's columns as plain lower-case names."""
+        return frozenset(_plain(key) for key in self.keys)
+
+    @property
+    def helpers(self) -> frozenset[str]:
+        """Columns of the model's rows that steer the change and are not stored."""
+        return frozenset({"dbt_change_type"} if self.strategy == "snapshot" else ())
+
+    def touched(self, table: str, source: str) -> str:
+        """Return a query of the table's rows that change or go.
+
+        Args:
+            table: Query of the table's rows.
+            source: Name of the table with the model's rows.
+        """
+        return f"select * from ({table}) as {self._dest} where {self._is_touched(source)}"
+
+    def content(self, table: str, source: str, columns: Sequence[str]) -> str:
+        """Return a query of the rows after the change.
+
+        Args:
+            table: Query of the partitions to rewrite, with all of `columns`.
+            source: Name of the table with the model's rows.
+            columns: Columns to write.
+        """
+        names = ", ".join(identifier(column) for column in columns)
+        if self.is_append:
+            return f"select {names} from ({table}) union all select {names} from {source}"
+        if self.strategy in ("merge", "snapshot"):
+            return self._merged(table, source, columns)
+        return (
+            f"select {names} from ({table}) as {self._dest} "
+            f"where ({self._is_touched(source)}) is not true "
+            f"union all select {names} from {source}"
+        )
+
+    @property
+    def _dest(self) -> str:
+        text = " ".join(self.predicates).upper()
+        return next((name for name in _TARGETS if name in text), _TARGETS[0])
+
+    @property
+    def _is_equal(self) -> str:
+        return " and ".join(f"{_SOURCE}.{key} = {self._dest}.{key}" for key in self.keys)
+
+    def _is_touched(self, source: str) -> str:
+        ours = [text for text in self.predicates if not _names_source(text)]
+        theirs = [text for text in self.predicates if _names_source(text)]
+        if self.strategy == "microbatch":
+            ours.append(f"{self.event_time} >= {quote(self.begin)}")
+            ours.append(f"{self.event_time} < {quote(self.end)}")
+            return _all(ours)
+        if self.strategy == "snapshot":
+            ours.append(self._is_current)
+            theirs.append(f"{_SOURCE}.dbt_change_type in ('update', 'delete')")
+        inner = _all([self._is_equal, *theirs])
+        return _all([f"exists (select 1 from {source} as {_SOURCE} where {inner})", *ours])
+
+    @property
+    def _is_current(self) -> str:
+        column = f"{self._dest}.{self.valid_to}"
+        return f"{column} is null" + (f" or {column} = {self.current}" if self.current else "")
+
+    def _merged(self, table: str, source: str, columns: Sequence[str]) -> str:
+        names = ", ".join(identifier(column) for column in columns)
+        on = _all([self._is_equal, *self.predicates])
+        matches, is_matched = source, "true"
+        news = f"not exists (select 1 from ({table}) as {self._dest} where {on})"
+        if self.strategy == "snapshot":
+            matches = f"(from {source} where dbt_change_type in ('update', 'delete'))"
+            news, is_matched = "dbt_change_type = 'insert'", self._is_current
+        matched = _all([f"{_SOURCE}.lake_matched", is_matched])
+        updated = ", ".join(self._value(column, matched) for column in columns)
+        return (
+            f"select {updated} from ({table}) as {self._dest} "
+            f"left join (select *, true as lake_matched from {matches}) as {_SOURCE} on {on} "
+            f"union all select {names} from {source} as {_SOURCE} where {news}"
+        )
+
+    def _value(self, name: str, matched: str) -> str:
+        column = identifier(name)
+        if not self._updates(name):
+            return f"{self._dest}.{column} as {column}"
+        ours, theirs = f"{_SOURCE}.{column}", f"{self._dest}.{column}"
+        return f"case when {matched} then {ours} else {theirs} end as {column}"
+
+    def _updates(self, name: str) -> bool:
+        plain = name.lower()
+        if self.strategy == "snapshot":
+            return plain == _plain(self.valid_to)
+        if self.update is not None:
+            return plain in {_plain(column) for column in self.update}
+        return plain not in {_plain(column) for column in self.exclude}
+
+
+def _plain(column: str) -> str:
+    return column.strip('"').lower()
+
+
+def _all(conditions: Sequence[str]) -> str:
+    return " and ".join(f"({condition})" for condition in conditions)
+
+
+def _names_source(text: str) -> bool:
+    return re.search(rf"\b{_SOURCE}\b", text, re.IGNORECASE) is not None

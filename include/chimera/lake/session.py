@@ -1,0 +1,250 @@
+"""What one dbt process knows of the lake: its tables and views, and what it did to them."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from include.chimera.errors import ConfigurationError
+from include.chimera.lake import storage
+from include.chimera.lake.builds import commit_build, partitions_of
+from include.chimera.lake.changes import Changer
+from include.chimera.lake.checks import Constraints, check_rows, constraints_of
+from include.chimera.lake.columns import arrow_schema, delta_schema, describe, select
+from include.chimera.lake.engine import among
+from include.chimera.lake.files import write_files
+from include.chimera.lake.lineage import Plan, plan
+from include.chimera.lake.orders import WHOLE, WINDOW, Order
+from include.chimera.lake.relations import define, read_files, register, remove, scan, show_view
+from include.chimera.lake.rewrites import Rewrite
+from include.chimera.lake.stage import Build, save
+from include.chimera.lake.statements import COPY, changed_table
+from include.chimera.lake.tables import drop_table, folder_of, open_table
+from include.chimera.lake.views import View, drop_view, save_view
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deltalake import DeltaTable
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.window import Run
+
+
+class Session:
+    """The lake as one process sees it: each table pinned to the version found or committed here.
+
+    Threads share a session; a table is built by one thread at a time, except for batches.
+
+    Args:
+        run: The DAG run, in which builds are staged for their gate; None: standalone.
+    """
+
+    def __init__(self, run: Run | None) -> None:
+        self.run = run
+        self.tables: dict[str, DeltaTable | None] = {}
+        self.views: dict[str, View] = {}
+        self.built: dict[str, list[str] | None] = {}
+        self._lock = threading.RLock()
+
+    def attach(self, connection: DuckDBPyConnection) -> None:
+        """Show the lake's tables and views as relations of this database."""
+        self._connection = connection
+        self.tables, self.views = register(connection)
+
+    def kind(self, name: str) -> str | None:
+        """Return `table` or `view`, None where the lake has no such relation."""
+        if name in self.views:
+            return "view"
+        return "table" if name in self.tables else None
+
+    def built_partitions(self, name: str) -> list[str] | None:
+        """Return the partitions that this process built, None for none or all of them."""
+        return self.built.get(name)
+
+    def plan(self, model: str, parents: Sequence[str]) -> Plan:
+        """Work out what a model must recompute."""
+        with self._lock:
+            read = {name: self.tables.get(name) for name in parents}
+            return plan(self.tables.get(model), read, self.run)
+
+    def write(self, connection: DuckDBPyConnection, order: Order) -> None:
+        """Store a model's rows: commit them, or stage them in a DAG run.
+
+        Args:
+            connection: Session that sees the rows (`order.source`).
+            order: What the materialization asks for.
+        """
+        planned = self.plan(order.table, order.parents)
+        if isinstance(order.strategy, Rewrite):
+            self._stand_alone(f"incremental_strategy {order.strategy.strategy}", order.table)
+            name = order.table
+            changer = Changer(
+                connection, order, order.strategy, planned, lambda table: self._show(name, table)
+            )
+            self._show(name, changer.commit())
+            replaced = None
+        else:
+            replaced = self._replace(connection, order, planned)
+        with self._lock:
+            self.built[order.table] = replaced
+
+    def _replace(
+        self, connection: DuckDBPyConnection, order: Order, planned: Plan
+    ) -> list[str] | None:
+        partition_by = list(order.partition_by)
+        rows = f"from {order.source}"
+        rows, replaced = select(describe(connection, rows), rows), None
+        if order.strategy == WINDOW and planned.touched is not None:
+            replaced = partitions_of(planned.touched, partition_by)
+            rows = f"{rows} where {among(partition_by[0], replaced)}"
+        columns = arrow_schema(connection, rows)
+        build = Build(
+            table=order.table,
+            files=write_files(connection, rows, folder_of(order.table), columns, partition_by),
+            schema=delta_schema(columns, order.required, order.comments).to_json(),
+            partition_by=partition_by,
+            replaced=replaced,
+            plan=planned,
+            invocation_id=order.invocation_id,
+            description=order.description,
+            properties=order.properties,
+            checks=order.checks,
+        )
+        paths = [file.path for file in build.files]
+        written = read_files(folder_of(order.table), paths, columns)
+        try:
+            constraints = Constraints(frozenset(order.required), order.checks)
+            check_rows(connection, f"model {order.table}", build.files, written, constraints)
+            self._keep(build, written)
+        except BaseException:
+            storage.delete_files(f"{folder_of(order.table)}/{path}" for path in paths)
+            raise
+        return replaced
+
+    def _keep(self, build: Build, written: str) -> None:
+        """Commit or stage, and let this process see the model as it will be."""
+        name = build.table
+        if self.run is None:
+            self._show(name, commit_build(build, None))
+            return
+        save(self.run, build)
+        live = self.tables.get(name)
+        if live is not None and build.replaced is not None:
+            replaced = among(build.partition_by[0], build.replaced)
+            written = f"{scan(live, name)} where not {replaced} union all by name {written}"
+        self._define(name, written)
+        with self._lock:
+            self.tables.setdefault(name, None)
+
+    def _show(self, name: str, table: DeltaTable) -> None:
+        with self._lock:
+            known = self.tables.get(name)
+            if known is not None and known.version() > table.version():
+                return  # another batch of the same model committed later
+            if self.views.pop(name, None) is not None:
+                drop_view(name)
+            self.tables[name] = table
+            self._define(name, scan(table, name))
+
+    def _define(self, name: str, query: str) -> None:
+        with self._lock, self._connection.cursor() as cursor:
+            define(cursor, name, query, self.tables.get(name))
+
+    def changed_by(self, statements: str) -> str | None:
+        """Return a table of the lake that one of these SQL statements changes, None for none."""
+        for statement in duckdb.extract_statements(statements):
+            found = changed_table(statement.query, self._is_table)
+            if found is not None:
+                return found[0]
+        return None
+
+    def _is_table(self, name: str) -> bool:
+        return self.tables.get(name) is not None
+
+    def run_statements(self, connection: DuckDBPyConnection, statements: str) -> None:
+        """Run SQL statements, those that change a table of the lake on a copy that replaces it."""
+        for statement in duckdb.extract_statements(statements):
+            found = changed_table(statement.query, self._is_table)
+            if found is None:
+                connection.execute(statement)
+                continue
+            name, changed = found
+            self._stand_alone("a statement that changes the table", name)
+            table = self.tables[name]
+            if table is None:
+                continue
+            connection.execute(f"create or replace temp table {COPY} as {scan(table, name)}")
+            connection.execute(changed)
+            self._replace(connection, self._as_it_is(name, table), self.plan(name, ()))
+            connection.execute(f"drop table {COPY}")
+
+    @staticmethod
+    def _as_it_is(name: str, table: DeltaTable) -> Order:
+        """Return the order that replaces a table's rows and leaves the rest of it alone."""
+        fields, configuration = table.schema().fields, table.metadata().configuration
+        return Order(
+            table=name,
+            source=COPY,
+            strategy=WHOLE,
+            partition_by=tuple(table.metadata().partition_columns),
+            required=tuple(field.name for field in fields if not field.nullable),
+            comments={field.name: str(field.metadata.get("comment", "")) for field in fields},
+            checks=constraints_of(configuration),
+        )
+
+    def save_view(self, name: str, view: View) -> None:
+        """Make a relation a view, for this and all later processes."""
+        self._stand_alone("materialization view", name)
+        with self._lock, self._connection.cursor() as cursor:
+            show_view(cursor, name, view)
+            save_view(name, view)
+            self.views[name] = view
+            if self.tables.pop(name, None) is not None:
+                drop_table(name)
+
+    def drop(self, name: str) -> None:
+        """Drop a relation of the lake, with its files."""
+        self._stand_alone("dropping a relation", name)
+        with self._lock, self._connection.cursor() as cursor:
+            remove(cursor, name)
+            if self.views.pop(name, None) is not None:
+                drop_view(name)
+            if name in self.tables:
+                del self.tables[name]
+                drop_table(name)
+
+    def rename(self, name: str, target: str) -> None:
+        """Give a relation of the lake another name; what had that name is gone."""
+        self._stand_alone("renaming a relation", name)
+        with self._lock:
+            self.drop(target)
+            view = self.views.get(name)
+            if view is None:
+                storage.move_folder(folder_of(name), folder_of(target))
+            self.drop(name)
+            if view is not None:
+                self.save_view(target, view)
+                return
+            table = self.tables[target] = open_table(target)
+            if table is not None:
+                self._define(target, scan(table, target))
+
+    def drop_schema(self, schema: str) -> None:
+        """Drop a schema's relations, with their files."""
+        for name in [*self.tables, *self.views]:
+            if name.split(".", 1)[0] == schema:
+                self.drop(name)
+        storage.delete_folder(f"{folder_of(f'{schema}.')}".rstrip("/"))
+
+    def _stand_alone(self, what: str, name: str) -> None:
+        """Refuse what can't wait for a gate."""
+        if self.run is not None:
+            raise ConfigurationError(
+                expected="materialized='table', or incremental with strategy replace_window",
+                came=what,
+                where=f"{name}, in DAG run {self.run.run_id}",
+                remedy="use one of these in the pipeline: its results wait for their gate",
+            )

@@ -1,0 +1,41 @@
+"""SQL statements that change a table of the lake, as hooks write them.
+
+To DuckDB the lake's tables are views, which it can't change. Such a statement runs on a copy of the
+table, whose rows then replace the table's in one commit: right for small tables, costly for others.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
+_CHANGE = re.compile(
+    r"\s*(?:insert\s+into|update|delete\s+from|alter\s+table|truncate(?:\s+table)?|merge\s+into)"
+    rf"\s+(?P<relation>(?:{_PART}\s*\.\s*){{1,2}}{_PART})",
+    re.IGNORECASE,
+)
+_COMMENTS = re.compile(r"\A(?:\s*(?:--[^\n]*\n|/\*.*?\*/))*", re.DOTALL)
+COPY = "lake_statement_copy"
+
+
+def changed_table(statement: str, is_table: Callable[[str], bool]) -> tuple[str, str] | None:
+    """Return the lake's table that a statement changes, and the statement on the copy of it.
+
+    Args:
+        statement: One SQL statement.
+        is_table: Tells whether the lake has a table `<schema>.<table>`.
+    """
+    text = _COMMENTS.sub("", statement, count=1)
+    found = _CHANGE.match(text)
+    if found is None:
+        return None
+    parts = [part.strip('"') for part in re.findall(_PART, found["relation"])]
+    name = ".".join(parts[-2:])
+    if not is_table(name):
+        return None
+    start, end = found.span("relation")
+    return name, text[:start] + COPY + text[end:]

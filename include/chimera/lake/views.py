@@ -1,0 +1,74 @@
+"""Views of the lake: SQL kept beside the tables, so that every process can show them again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.lake import storage
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_FOLDER = "_views"
+_HEAD = "-- lake: "
+
+
+@dataclass(frozen=True)
+class View:
+    """A view's query and its comments.
+
+    Args:
+        query: SQL that names its relations with their schema.
+        description: Comment of the view, None for none.
+        comments: Column to its comment.
+    """
+
+    query: str
+    description: str | None = None
+    comments: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any]) -> View:
+        """Read what the view materialization hands over."""
+        return cls(document["query"], document["description"], dict(document["comments"] or {}))
+
+    def text(self) -> str:
+        """Return the view's file: its comments on the first line, then the query."""
+        head = json.dumps({"description": self.description, "comments": self.comments})
+        return f"{_HEAD}{head}\n{self.query}\n"
+
+    @classmethod
+    def read(cls, text: str) -> View:
+        """Read back what `text` wrote."""
+        head, _, query = text.partition("\n")
+        return cls.parse({"query": query, **json.loads(head.removeprefix(_HEAD))})
+
+
+def _place(name: str) -> str:
+    schema, view = name.split(".", 1)
+    return f"{get_settings().lake}/{schema}/{_FOLDER}/{view}.sql"
+
+
+def save_view(name: str, view: View) -> None:
+    """Keep the view `<schema>.<view>`, over the one that was there."""
+    storage.write_text(_place(name), view.text())
+
+
+def drop_view(name: str) -> None:
+    """Forget a view; one that is not there is no failure."""
+    storage.delete_files([_place(name)])
+
+
+def load_views(schemas: list[str]) -> dict[str, View]:
+    """Return the views in these schemas, by name."""
+    found: dict[str, View] = {}
+    for schema in schemas:
+        for file in storage.files(f"{get_settings().lake}/{schema}/{_FOLDER}"):
+            name, _, suffix = file.rpartition(".")
+            text = storage.read_text(_place(f"{schema}.{name}")) if suffix == "sql" else None
+            if text is not None:
+                found[f"{schema}.{name}"] = View.read(text)
+    return found

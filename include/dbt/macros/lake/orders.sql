@@ -1,0 +1,111 @@
+{# How a materialization hands a model to the plugin (include/chimera/lake/orders.py). #}
+
+{# Run the hooks before a model and name the relation that will hold its rows. #}
+{% macro lake_begin() -%}
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {%- if model.language == "python" -%}
+        {%- set suffix = "__dbt_py" ~ adapter.batch_id_for_model(model) -%}
+        {%- set rows = this.incorporate(path={"identifier": this.identifier ~ suffix}, type="table") -%}
+        {% call statement("clear") %}drop table if exists {{ rows }}{% endcall %}
+        {% do adapter.commit() %}
+        {{ return(rows) }}
+    {%- endif -%}
+    {{ return(api.Relation.create(identifier=this.identifier ~ "__dbt_tmp", type="view")) }}
+{%- endmacro %}
+
+{#
+  The statement that makes the rows a relation: a temporary view of the model's SQL, or a table of its
+  data frame. dbt lets only a materialization itself run Python, so each of them calls it.
+#}
+{% macro lake_rows(rows, code) -%}
+    {%- if model.language == "python" -%}
+        {{ return(dbt.py_write_table(temporary=False, relation=rows, compiled_code=code)) }}
+    {%- endif -%}
+    {%- if config.get("contract").enforced -%}
+        {% set checked = get_assert_columns_equivalent(code) %}
+        {%- set code = get_select_subquery(code) -%}
+    {%- endif -%}
+    {{ config.get("sql_header") or "" }}
+    create or replace temporary view {{ rows }} as (
+        {{ code }}
+    )
+{%- endmacro %}
+
+{# Store the rows, run the hooks after a model, and tell dbt what was made. #}
+{% macro lake_finish(target_relation, rows, strategy, options={}) -%}
+    {% do adapter.commit() %}
+    {% do lake_store(target_relation, rows, strategy, options) %}
+    {% call statement("release", auto_begin=False) -%}
+        drop {{ rows.type }} if exists {{ rows }}
+    {%- endcall %}
+    {% do apply_grants(target_relation, config.get("grants")) %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({"relations": [target_relation]}) }}
+{%- endmacro %}
+
+{# Store the rows of a relation as (or into) a table of the lake. #}
+{% macro lake_store(target_relation, rows, strategy, options={}) -%}
+    {%- set constraints = lake_constraints() -%}
+    {%- set order = {
+        "source": rows.render(),
+        "strategy": strategy,
+        "parents": lake_parents(model),
+        "model": model.unique_id,
+        "invocation_id": invocation_id,
+        "partition_by": config.get("partition_by"),
+        "on_schema_change": incremental_validate_on_schema_change(config.get("on_schema_change"), default="ignore"),
+        "required": constraints.required,
+        "checks": constraints.checks,
+        "comments": lake_column_comments(adapter.get_columns_in_relation(rows)),
+        "description": model.description if config.persist_relation_docs() else none,
+        "properties": config.get("table_properties") or {},
+        "reads_itself": target_relation.render() in (model.compiled_code or ""),
+    } -%}
+    {% do order.update(options) %}
+    {% do lake_do(target_relation, "write", order) %}
+{%- endmacro %}
+
+{# Column to comment where comments are persisted, none elsewhere. dbt warns of unknown columns. #}
+{% macro lake_column_comments(existing) -%}
+    {%- if not (config.persist_column_docs() and model.columns) -%}{{ return(none) }}{%- endif -%}
+    {%- set known = validate_doc_columns(this, model.columns, existing | map(attribute="name") | list) -%}
+    {%- set comments = {} -%}
+    {%- for column in known.values() -%}
+        {%- do comments.update({column.name: column.description or ""}) -%}
+    {%- endfor -%}
+    {{ return(comments) }}
+{%- endmacro %}
+
+{# Constraints of an enforced contract: what each commit checks. Keys can't be checked by Delta. #}
+{% macro lake_constraints() -%}
+    {%- set found = {"required": [], "checks": {}} -%}
+    {%- if config.get("contract").enforced -%}
+        {%- for column in (model.columns or {}).values() -%}
+            {%- for constraint in column.constraints or [] -%}
+                {% do lake_add_constraint(found, constraint, [column.name]) %}
+            {%- endfor -%}
+        {%- endfor -%}
+        {%- for constraint in model.constraints or [] -%}
+            {% do lake_add_constraint(found, constraint, constraint.columns or []) %}
+        {%- endfor -%}
+    {%- endif -%}
+    {{ return(found) }}
+{%- endmacro %}
+
+{% macro lake_add_constraint(found, constraint, columns) -%}
+    {%- set kind = constraint.type | string -%}
+    {%- if kind in ("not_null", "primary_key") -%}
+        {%- do found.required.extend(columns) -%}
+    {%- endif -%}
+    {%- if kind == "check" -%}
+        {%- set name = constraint.name or "check_" ~ (found.checks | length + 1) -%}
+        {%- do found.checks.update({name: constraint.expression}) -%}
+    {%- elif kind != "not_null" -%}
+        {% do adapter.warn_once(
+            "Delta can't enforce a " ~ kind ~ " constraint: add a dbt test to " ~ this
+        ) %}
+    {%- endif -%}
+{%- endmacro %}

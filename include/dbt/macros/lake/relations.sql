@@ -1,0 +1,125 @@
+{# Overrides of dbt-duckdb's macros about relations: the lake's are its tables and views. #}
+
+{% macro lake_do(relation, action, options={}) -%}
+    {% do adapter.commit() %}
+    {% do adapter.store_relation(
+        "lake", relation, [], "", "delta", dict({"action": action}, **options)
+    ) %}
+{%- endmacro %}
+
+{# In the session a table of the lake is a view over delta_scan: to dbt it is a table. #}
+{% macro duckdb__list_relations_without_caching(schema_relation) -%}
+    {% call statement("list_relations_without_caching", fetch_result=True) -%}
+        select
+            '{{ schema_relation.database }}' as database,
+            table_name as name,
+            table_schema as schema,
+            coalesce(
+                lake_kind(table_schema || '.' || table_name),
+                case table_type when 'VIEW' then 'view' else 'table' end
+            ) as type
+        from system.information_schema.tables
+        where
+            lower(table_schema) = '{{ schema_relation.schema | lower }}'
+            and lower(table_catalog) = '{{ schema_relation.database | lower }}'
+    {%- endcall %}
+    {{ return(load_result("list_relations_without_caching").table) }}
+{%- endmacro %}
+
+{# What the lake calls a relation: `table`, `view`, or none where it is the session's own. #}
+{% macro lake_kind(relation) -%}
+    {%- set found = run_query("select lake_kind('" ~ lake_name(relation) ~ "')") -%}
+    {{ return(found.rows[0][0]) }}
+{%- endmacro %}
+
+{% macro duckdb__drop_relation(relation) -%}
+    {%- if lake_kind(relation) -%}
+        {% do lake_do(relation, "drop") %}
+    {%- else -%}
+        {{ dbt.duckdb__drop_relation(relation) }}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro duckdb__rename_relation(from_relation, to_relation) -%}
+    {%- if lake_kind(from_relation) -%}
+        {% do lake_do(from_relation, "rename", {"target": lake_name(to_relation)}) %}
+    {%- else -%}
+        {{ dbt.duckdb__rename_relation(from_relation, to_relation) }}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro duckdb__drop_schema(relation) -%}
+    {% do lake_do(relation, "drop_schema") %}
+    {{ dbt.duckdb__drop_schema(relation) }}
+{%- endmacro %}
+
+{% macro duckdb__truncate_relation(relation) -%}
+    {% do lake_run("truncate table " ~ relation.render()) %}
+{%- endmacro %}
+
+{% macro duckdb__alter_relation_add_remove_columns(relation, add_columns, remove_columns) -%}
+    {%- for column in add_columns or [] -%}
+        {% do lake_run("alter table " ~ relation.render() ~ " add column " ~ adapter.quote(column.name) ~ " " ~ column.data_type) %}
+    {%- endfor -%}
+    {%- for column in remove_columns or [] -%}
+        {% do lake_run("alter table " ~ relation.render() ~ " drop column " ~ adapter.quote(column.name)) %}
+    {%- endfor -%}
+{%- endmacro %}
+
+{# Run SQL statements; one that changes a table of the lake rewrites that table in one commit. #}
+{% macro lake_run(statements) -%}
+    {%- set known = run_query("select lake_changed_by('" ~ (statements | replace("'", "''")) ~ "')") -%}
+    {%- if known.rows[0][0] -%}
+        {% do lake_do(this or api.Relation.create(schema="lake", identifier="lake"), "statements", {"statements": statements}) %}
+    {%- else -%}
+        {% do run_query(statements) %}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro run_hooks(hooks, inside_transaction=True) -%}
+    {%- for hook in hooks | selectattr("transaction", "equalto", inside_transaction) -%}
+        {%- set rendered = render(hook.get("sql")) | trim -%}
+        {%- if rendered -%}
+            {%- set known = run_query("select lake_changed_by('" ~ (rendered | replace("'", "''")) ~ "')") -%}
+            {%- if known.rows[0][0] -%}
+                {% do lake_do(this, "statements", {"statements": rendered}) %}
+            {%- else -%}
+                {% call statement(auto_begin=inside_transaction) %}{{ rendered }}{% endcall %}
+            {%- endif -%}
+        {%- endif -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{% macro duckdb__apply_grants(relation, grant_config, should_revoke=True) -%}
+    {%- if grant_config -%}
+        {% do exceptions.raise_compiler_error(
+            "Expected no grants; came grants for " ~ (grant_config | join(", "))
+            ~ ". Where: " ~ relation ~ ". Next: remove `grants` from the config; "
+            ~ "who may read the lake is decided by its folder or bucket"
+        ) %}
+    {%- endif -%}
+{%- endmacro %}
+
+{# The catalog shows the lake's tables as tables. #}
+{% macro duckdb__get_catalog_tables_sql(information_schema) -%}
+    select *
+    from (
+        select
+            database_name as table_database,
+            schema_name as table_schema,
+            table_name,
+            'BASE TABLE' as table_type,
+            comment as table_comment
+        from duckdb_tables()
+        where upper(database_name) = upper('{{ information_schema.database }}')
+        union all
+        select
+            database_name,
+            schema_name,
+            view_name,
+            case lake_kind(schema_name || '.' || view_name) when 'table' then 'BASE TABLE' else 'VIEW' end,
+            comment
+        from duckdb_views()
+        where upper(database_name) = upper('{{ information_schema.database }}')
+    ) as catalog_tables
+{%- endmacro %}

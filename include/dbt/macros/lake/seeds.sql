@@ -1,0 +1,35 @@
+{% materialization seed, adapter="duckdb" %}
+    {%- set target_relation = this.incorporate(type="table") -%}
+    {%- set agate_table = load_agate_table() -%}
+    {%- do store_result("agate_table", response="OK", agate_table=agate_table) -%}
+    {%- set count = agate_table.rows | length -%}
+    {%- set existing = load_cached_relation(this) -%}
+    {%- if existing is not none and existing.is_view -%}
+        {% do exceptions.raise_compiler_error("Cannot seed to '" ~ existing ~ "', it is a view") %}
+    {%- endif -%}
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {%- set rows = api.Relation.create(identifier=this.identifier ~ "__dbt_seed", type="table") -%}
+    {%- set loading = lake_load_seed(rows, agate_table) -%}
+    {% call noop_statement("main", "INSERT " ~ count, "INSERT", count) %}{{ loading }}{% endcall %}
+    {{ return(lake_finish(target_relation, rows, "all")) }}
+{% endmaterialization %}
+
+{# Load the CSV file into a temporary table, typed as dbt infers or as `column_types` says. #}
+{% macro lake_load_seed(rows, agate_table) -%}
+    {%- set declared = config.get("column_types") or {} -%}
+    {%- set columns = [] -%}
+    {%- for name in agate_table.column_names -%}
+        {%- set kind = declared.get(name, adapter.convert_type(agate_table, loop.index0)) -%}
+        {%- do columns.append(adapter.quote_seed_column(name, config.get("quote_columns")) ~ " " ~ kind) -%}
+    {%- endfor -%}
+    {%- set create = "create or replace temporary table " ~ rows ~ " (" ~ (columns | join(", ")) ~ ")" -%}
+    {%- set load = "copy " ~ rows ~ " from '" ~ adapter.escape_sql_string(adapter.get_seed_file_path(model))
+        ~ "' (format csv, header true, delimiter '" ~ config.get("delimiter", ",")
+        ~ "', nullstr ['', 'null', 'NULL', 'Null'])" -%}  {#- what dbt takes for null -#}
+    {% call statement("create_rows") %}{{ create }}{% endcall %}
+    {%- if agate_table.rows -%}
+        {% do adapter.add_query(load, abridge_sql_log=True) %}
+    {%- endif -%}
+    {{ return(create ~ ";\n" ~ load) }}
+{%- endmacro %}

@@ -1,0 +1,57 @@
+{# Snapshots: dbt's own SQL finds what changed, the lake ends old versions and adds new ones. #}
+
+{% materialization snapshot, adapter="duckdb" %}
+    {%- set exists, target_relation = get_or_create_relation(
+        database=model.database, schema=model.schema, identifier=model.alias or model.name, type="table"
+    ) -%}
+    {%- if not target_relation.is_table -%}
+        {% do exceptions.relation_wrong_type(target_relation, "table") %}
+    {%- endif -%}
+    {%- set rows = lake_begin() -%}
+    {%- set strategy = strategy_dispatch(config.get("strategy"))(
+        model, "snapshotted_data", "source_data", model["config"], exists
+    ) -%}
+    {%- set code = lake_snapshot_changes(strategy, target_relation)
+        if exists else lake_snapshot_start(strategy) -%}
+    {{ check_time_data_types(code) }}
+    {% call statement("main") %}{{ lake_rows(rows, code) }}{% endcall %}
+    {%- set columns = config.get("snapshot_table_column_names") or get_snapshot_table_column_names() -%}
+    {{ return(lake_finish(target_relation, rows, "snapshot" if exists else "all", {
+        "keys": [columns.dbt_scd_id],
+        "valid_to": columns.dbt_valid_to,
+        "current": config.get("dbt_valid_to_current"),
+        "on_schema_change": "append_new_columns",
+        "reads_itself": true,
+    })) }}
+{% endmaterialization %}
+
+{#
+  The first versions. Where `updated_at` is a date, times of validity are timestamps all the same: the
+  end of a deleted row's last version is the moment of the snapshot.
+#}
+{% macro lake_snapshot_start(strategy) -%}
+    {%- set columns = config.get("snapshot_table_column_names") or get_snapshot_table_column_names() -%}
+    {%- set code = build_snapshot_table(strategy, model["compiled_code"]) -%}
+    {%- set times = [columns.dbt_valid_from, columns.dbt_valid_to, columns.dbt_updated_at] -%}
+    {%- set casts = [] -%}
+    {%- for column in get_column_schema_from_query(code) if column.name in times and column.dtype == "DATE" -%}
+        {%- do casts.append("cast(" ~ column.name ~ " as timestamp) as " ~ column.name) -%}
+    {%- endfor -%}
+    {{ return("select * replace (" ~ (casts | join(", ")) ~ ") from (" ~ code ~ ")" if casts else code) }}
+{%- endmacro %}
+
+{# The rows to end (update, delete) and to add (insert), without dbt's helper columns. #}
+{% macro lake_snapshot_changes(strategy, target_relation) -%}
+    {%- set columns = config.get("snapshot_table_column_names") or get_snapshot_table_column_names() -%}
+    {{ adapter.assert_valid_snapshot_target_given_strategy(target_relation, columns, strategy) }}
+    {%- set keys = strategy.unique_key -%}
+    {%- set helpers = ["dbt_unique_key"] -%}
+    {%- if keys is not string -%}
+        {%- set helpers = [] -%}
+        {%- for key in keys -%}{%- do helpers.append("dbt_unique_key_" ~ loop.index) -%}{%- endfor -%}
+    {%- endif -%}
+    {{ return(
+        "select * exclude (" ~ (helpers | join(", ")) ~ ") from ("
+        ~ snapshot_staging_table(strategy, sql, target_relation) ~ ")"
+    ) }}
+{%- endmacro %}

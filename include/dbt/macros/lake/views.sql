@@ -1,0 +1,30 @@
+{# Views: the SQL is kept beside the lake's tables, so that the next process finds it. #}
+
+{% macro lake_view(target_relation, code) -%}
+    {%- if config.get("contract").enforced -%}
+        {% set checked = get_assert_columns_equivalent(code) %}
+    {%- endif -%}
+    {% do lake_do(target_relation, "view", {
+        "query": code | replace('"' ~ target.database ~ '".', ""),
+        "description": model.description if config.persist_relation_docs() else none,
+        "comments": lake_column_comments(get_column_schema_from_query(code)) if config.persist_column_docs() else none,
+    }) %}
+{%- endmacro %}
+
+{% materialization view, adapter="duckdb" %}
+    {%- set target_relation = this.incorporate(type="view") -%}
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% call noop_statement("main", "CREATE VIEW", "CREATE VIEW") %}create view {{ target_relation }} as ({{ sql }}){% endcall %}
+    {% do lake_view(target_relation, sql) %}
+    {% do apply_grants(target_relation, config.get("grants")) %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({"relations": [target_relation]}) }}
+{% endmaterialization %}
+
+{% macro duckdb__create_view_as(relation, sql) -%}
+    {% do lake_view(relation, sql) %}
+    {{ return("select 'stored' as lake") }}
+{%- endmacro %}

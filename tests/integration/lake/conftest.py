@@ -1,0 +1,56 @@
+"""A lake in a temporary folder, and a small way to build a model there without dbt."""
+
+from __future__ import annotations
+
+import pytest
+
+from include.chimera.lake.engine import connect
+from include.chimera.lake.orders import Order
+from include.chimera.lake.rewrites import Rewrite
+from include.chimera.lake.session import Session
+from include.chimera.settings import get_settings
+
+TABLE = "dev.model"
+
+
+class Process:
+    """One process's view of the lake: tables pinned to the versions found at its start."""
+
+    def __init__(self) -> None:
+        self.connection = connect()
+        self.session = Session(None)
+        self.session.attach(self.connection)
+
+    def build(self, query: str, strategy="all", table: str = TABLE, **order) -> None:
+        """Store a query's rows in a table."""
+        self.connection.execute(f"create or replace temp view incoming as {query}")
+        rewrite = (
+            strategy if strategy in ("all", "window") else Rewrite(strategy, **order.pop("how", {}))
+        )
+        self.session.write(self.connection, Order(table, "incoming", rewrite, **order))
+
+    def rows(self, query: str = f"from {TABLE} order by all") -> list[tuple]:
+        return self.connection.execute(query).fetchall()
+
+
+@pytest.fixture
+def lake(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
+        get_settings.cache_clear()
+        yield tmp_path / "lake"
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def process(lake):  # noqa: ARG001 - the lake must be there first
+    """Return what starts another process on the same lake."""
+    started = []
+
+    def start() -> Process:
+        started.append(Process())
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.connection.close()

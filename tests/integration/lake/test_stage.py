@@ -1,0 +1,70 @@
+"""A model in a DAG run: staged, seen by its own process, committed by its gate alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from include.chimera.errors import ContractError
+from include.chimera.lake.builds import commit_build
+from include.chimera.lake.stage import load_build
+from include.chimera.lake.tables import open_table
+from include.chimera.window import Run, Window
+
+pytestmark = pytest.mark.integration
+
+RUN = Run("run", Window.of_hour(datetime(2026, 1, 1, tzinfo=UTC)))
+
+
+def test_staged_table_is_seen_by_its_process_and_by_others_after_the_gate(process):
+    one = process()
+    one.session.run = RUN
+    one.build(
+        "select 1 as id, 'x' as v",
+        required=("id",),
+        checks={"positive": "id > 0"},
+        comments={"id": "the key"},
+        description="one row",
+        properties={"delta.logRetentionDuration": "interval 7 days"},
+    )
+    assert one.rows() == [(1, "x")]
+    assert open_table("dev.model") is None
+    commit_build(load_build(RUN, "dev.model"), RUN)
+    assert process().rows() == [(1, "x")]
+    table = open_table("dev.model")
+    assert table.metadata().description == "one row"
+    assert table.metadata().configuration["delta.constraints.positive"] == "id > 0"
+    assert table.metadata().configuration["delta.logRetentionDuration"] == "interval 7 days"
+    assert (table.schema().fields[0].nullable, table.schema().fields[0].metadata) == (
+        False,
+        {"comment": "the key"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        ({"required": ("id",)}, "1 rows break not null on id"),
+        ({"checks": {"positive": "v > 0"}}, "1 rows break check positive"),
+    ],
+)
+def test_rows_that_break_a_constraint_leave_the_table_and_no_file(
+    process, lake, constraint, message
+):
+    one = process()
+    one.build("select 1 as id, 1 as v")
+    files = set(lake.rglob("*.parquet"))
+    with pytest.raises(ContractError, match=message):
+        one.build("select null::integer as id, -1 as v", **constraint)
+    assert set(lake.rglob("*.parquet")) == files
+    assert process().rows() == [(1, 1)]
+
+
+def test_later_batches_meet_the_constraints_that_the_table_knows(process):
+    one = process()
+    one.build("select 1 as id", required=("id",), checks={"positive": "id > 0"})
+    with pytest.raises(ContractError, match="not null on id"):
+        one.build("select null::integer as id", "append")
+    with pytest.raises(ContractError, match="check positive"):
+        process().build("select -1 as id", "append")
