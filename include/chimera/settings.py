@@ -41,6 +41,18 @@ class Settings(BaseSettings):
     retry_base_seconds: float = Field(
         60.0, gt=0, description="First retry's delay; the n-th waits 2^n times as long"
     )
+    deadline_seconds: float = Field(
+        600.0, gt=0, description="Age of a run, from its queueing on, at which it is told as late"
+    )
+    timeout_base_seconds: float = Field(
+        60.0, gt=0, description="What counts as a minute in the timeouts of tasks and runs"
+    )
+    alert_emails: str = Field(
+        "", description="Addresses that alerts go to by e-mail, separated by commas"
+    )
+    dead_letters_alert: int = Field(
+        100, ge=0, description="Dead letters of a run's hours above which they are told"
+    )
     lookback_hours: int = Field(
         1, ge=0, description="Hours before the window that logs and metrics may still change"
     )

@@ -21,18 +21,20 @@ def run_of(context: Mapping[str, Any]) -> Run:
         ConfigurationError: The params name half a window.
         TerminalError: The window is no span of whole hours.
     """
-    run = _run(context["dag_run"], context["params"])
+    run = read_run(context["dag_run"], context["params"])
     bind_run(run)
     return run
 
 
 def run_json(dag_run: Any, params: Mapping[str, Any]) -> str:  # noqa: ANN401 - Airflow's DagRun
     """Return the run as JSON, the value of CHIMERA_RUN for a dbt task (a template macro)."""
-    return TypeAdapter(Run).dump_json(_run(dag_run, params)).decode()
+    return TypeAdapter(Run).dump_json(read_run(dag_run, params)).decode()
 
 
-def _run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - Airflow's DagRun
-    """The window comes from the params, else from the data interval, else from the clock.
+def read_run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - Airflow's DagRun
+    """Return the run without binding it to anything.
+
+    The window comes from the params, else from the data interval, else from the clock.
 
     Only the schedule moves watermarks: backfills and windows asked for by hand leave them alone.
     """
