@@ -25,6 +25,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.add_typer(dead_letters, name="dead-letters")
     app.command()(gaps)
+    app.command()(logs)
 
 
 @dead_letters.command("list")
@@ -95,6 +96,39 @@ def park(
     from include.chimera import replay as replays
 
     replays.park(letter_id, reason)
+
+
+def logs(  # noqa: PLR0913, PLR0917 - each is an option
+    correlation_id: Annotated[str | None, typer.Option(help="Of a run.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Airflow's id of a run.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task id, or a part of it.")] = None,
+    level: Annotated[
+        str | None, typer.Option(help="Lowest level: debug, info, warning, error, critical.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Part of the message, in any case.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="First moment, UTC.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 200,
+    root: Annotated[
+        str | None, typer.Option(help="Folder or s3:// URL; default: CHIMERA_TASK_LOGS_ROOT.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole lines, as JSON.")] = False,
+) -> None:
+    """Search the task logs of all runs; exit code 1 if nothing was found."""
+    from include.chimera.inquiry.logs import LEVELS, LogQuery, search_logs
+
+    if level is not None and level not in LEVELS:
+        raise typer.BadParameter(", ".join(LEVELS), param_hint="--level")
+    first = since.replace(tzinfo=since.tzinfo or UTC) if since else None
+    query = LogQuery(correlation_id, run_id, task, level, text, first, limit)
+    found = search_logs(query, root)
+    for line in found:
+        typer.echo(
+            line["json"]
+            if as_json
+            else f"{line['logged_at']:%Y-%m-%d %H:%M:%S} {line['level'] or '':<8} "
+            f"{line['correlation_id'] or '-':<12} {line['task_id'] or '-'}  {line['event']}"
+        )
+    raise typer.Exit(0 if found else 1)
 
 
 def gaps(
