@@ -9,6 +9,7 @@ from airflow.configuration import conf
 from airflow.sdk import BaseHook, get_current_context, task
 
 from include.chimera.contracts import CONTRACTS
+from include.chimera.flow.metrics import emit
 from include.chimera.flow.policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.runs import run_of
 from include.chimera.quality.rules import gated_tables
@@ -115,6 +116,7 @@ def record_quality() -> dict[str, Any]:
 
     run = run_of(get_current_context())
     rows = record(run)
+    emit(run)
     build_docs()
     write_report(run, _run_url())
     return {"rows": rows}

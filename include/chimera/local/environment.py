@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from include.chimera.local.layout import Layout
 
 PARALLELISM = 8
+_QUIET = "http.access=WARNING great_expectations=WARNING cosmos=WARNING"
 USERS = {"admin": "admin", "viewer": "viewer"}
 
 
@@ -194,7 +195,7 @@ def _components(plan: Plan) -> dict[str, str]:
         ),
         "LOGGING__LOGGING_LEVEL": "INFO",
         "LOGGING__COLORED_CONSOLE_LOG": "False",
-        "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING great_expectations=WARNING cosmos=WARNING",
+        "LOGGING__NAMESPACE_LEVELS": _QUIET,
         # A worker notices the end of its task at once, or else at its next heartbeat: with the
         # default of 5 s it idles that long after every other task (measured).
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
@@ -206,7 +207,6 @@ def _components(plan: Plan) -> dict[str, str]:
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
         "COSMOS__ENABLE_TELEMETRY": "False",
-        "METRICS__STATSD_ON": "False",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 
