@@ -30,7 +30,8 @@ class LogQuery:
     Args:
         correlation_id: The run's correlation id.
         run_id: Airflow's run id.
-        task: Task id, or a part of it.
+        task: Regular expression that a part of the task id matches.
+        logger: The same for the logger's name.
         level: Lowest level.
         text: Part of the message, in any case.
         since: First moment, UTC.
@@ -40,6 +41,7 @@ class LogQuery:
     correlation_id: str | None = None
     run_id: str | None = None
     task: str | None = None
+    logger: str | None = None
     level: str | None = None
     text: str | None = None
     since: datetime | None = None
@@ -93,8 +95,9 @@ def _conditions(query: LogQuery) -> Iterator[str]:
         yield f"run_id in (select run_id from lines where {wanted})"
     if given["run_id"]:
         yield f"run_id = {quote(given['run_id'])}"
-    if given["task"]:
-        yield f"contains(task_id, {quote(given['task'])})"
+    for name, column in (("task", "task_id"), ("logger", "logger")):
+        if given[name]:
+            yield f"regexp_matches({column}, {quote(given[name])})"
     if given["level"]:
         names = LEVELS[LEVELS.index(given["level"]) :]
         yield f"level in ({', '.join(map(quote, names))})"
