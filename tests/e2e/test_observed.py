@@ -7,8 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from socket import socket
+from typing import TYPE_CHECKING
 
 import duckdb
 import httpx
@@ -16,8 +16,12 @@ import pytest
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from include.chimera.paths import INCLUDE, PROJECT
-from tests.e2e.conftest import CommandResult
 from tests.e2e.statsd import Exporter, exposition, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.conftest import CommandResult
 
 pytestmark = pytest.mark.e2e
 MONITORING = INCLUDE / "monitoring"
@@ -103,15 +107,14 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "tasks"),
         "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
         "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": "s3://logs/tasks",
-        "AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "aws_default",
         "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
-        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps({"conn_type": "aws"}),
     }
     upload = (
         "from pathlib import Path\n"
         "from airflow.config_templates.airflow_local_settings import REMOTE_TASK_LOG\n"
         "root = Path(REMOTE_TASK_LOG.base_log_folder)\n"
-        "for log in list(root.rglob('*.log')): REMOTE_TASK_LOG.upload(log.relative_to(root), None)\n"
+        "for log in list(root.rglob('*.log')):\n"
+        "    REMOTE_TASK_LOG.upload(log.relative_to(root), None)\n"
     )
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own
@@ -204,7 +207,7 @@ def test_prometheus_scrapes_them_and_its_rules_look_at_them(
         )
         server = subprocess.Popen(  # noqa: S603 - our own command line
             [
-                "prometheus",
+                str(shutil.which("prometheus")),
                 f"--config.file={tmp_path}/prometheus.yml",
                 f"--storage.tsdb.path={tmp_path}/data",
                 f"--web.listen-address=127.0.0.1:{port}",
