@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from include.chimera.local.layout import Layout
 
 PARALLELISM = 8
-_QUIET = "http.access=WARNING great_expectations=WARNING cosmos=WARNING"
 USERS = {"admin": "admin", "viewer": "viewer"}
 
 
@@ -195,7 +194,7 @@ def _components(plan: Plan) -> dict[str, str]:
         ),
         "LOGGING__LOGGING_LEVEL": "INFO",
         "LOGGING__COLORED_CONSOLE_LOG": "False",
-        "LOGGING__NAMESPACE_LEVELS": _QUIET,
+        "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
         # A worker notices the end of its task at once, or else at its next heartbeat: with the
         # default of 5 s it idles that long after every other task (measured).
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
