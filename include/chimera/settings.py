@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     scrape_step_seconds: int = Field(
         60, ge=1, le=3600, description="Step of the Prometheus range queries"
     )
+    letter_days: int = Field(
+        30, ge=1, description="Days after which the payloads of dead letters are erased"
+    )
     vacuum_hours: int = Field(168, ge=168, description="Age at which unused files are removed")
     compact_files: int = Field(
         8, ge=2, description="Files in one partition that make a compaction worthwhile"
