@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -67,4 +66,4 @@ def _asked_window(asked: list[str | None]) -> Window:
             where="the run's params",
             remedy="trigger again with both, or with neither for the last full hour",
         )
-    return Window(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    return Window.parse(start, end)

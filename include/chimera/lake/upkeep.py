@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from include.chimera.errors import VerificationError
@@ -20,9 +20,6 @@ from include.chimera.lake.janitor import Removal, remove_leftovers
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table, table_names
 from include.chimera.settings import get_settings
-
-if TYPE_CHECKING:
-    from deltalake import DeltaTable
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +122,10 @@ def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
         return
     version = table.version()  # of the compaction's own commit, even where others came before it
     chosen = among(column, crowded) if crowded else "true"
-    before, after = (_content(name, number, chosen) for number in (version - 1, version))
+    before, after = (
+        _content(DeltaTable(table.table_uri, number), name, chosen)
+        for number in (version - 1, version)
+    )
     if before != after:
         raise VerificationError(
             expected=f"the same {before[0]} rows after a compaction",
@@ -135,9 +135,9 @@ def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
         )
 
 
-def _content(name: str, version: int, chosen: str) -> tuple[int, int]:
+def _content(table: DeltaTable, name: str, chosen: str) -> tuple[int, int]:
     """Return the row count and an order-free checksum of the chosen rows."""
-    rows = scan(open_table(name, version), name)
+    rows = scan(table, name)
     with connect() as connection:
         count, checksum = connection.execute(
             "select count(*), sum(cast(hash(content) as hugeint)) "
