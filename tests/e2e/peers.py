@@ -44,7 +44,7 @@ def slack_server():
     inbox = Inbox()
 
     class Webhook(BaseHTTPRequestHandler):
-        def do_POST(self):  # noqa: N802 - http.server's name
+        def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             fine = (
                 body["text"]

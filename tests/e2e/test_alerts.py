@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from include.chimera.demo.application import seed
 from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
 from include.chimera.local.planning import hour_variables, plan_start

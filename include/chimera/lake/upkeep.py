@@ -37,7 +37,7 @@ class Upkeep:
 def maintain(*, dry_run: bool) -> list[Removal]:
     """Remove what the hourly upkeep leaves; return what was removed, by kind and table.
 
-    To be called about once a week; beside running pipelines it does no harm. In this order: the
+    To be called about once a day; beside running pipelines it does no harm. In this order: the
     payloads of dead letters older than the setting `letter_days`; then, where they are older than
     `vacuum_hours`, half-written files of killed writers, files that no version names (vacuumed,
     staged and refused, never committed), and the folders of finished runs with their staged rows.
