@@ -18,7 +18,7 @@ from include.chimera.errors import ConfigurationError
 from include.chimera.settings import get_object_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pyarrow import NativeFile
 
@@ -79,6 +79,15 @@ def _names(place: str, kind: fs.FileType) -> list[str]:
     filesystem, path = _locate(place)
     found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return sorted(entry.base_name for entry in found if entry.type == kind)
+
+
+def existing(places: Sequence[str]) -> list[bool]:
+    """Tell of each file whether it exists; an object store is asked for many at once."""
+    if not places:
+        return []
+    filesystem, _ = _locate(places[0])
+    found = filesystem.get_file_info([_locate(place)[1] for place in places])
+    return [entry.type == fs.FileType.File for entry in found]
 
 
 def open_file(place: str) -> NativeFile:

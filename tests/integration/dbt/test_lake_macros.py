@@ -66,7 +66,9 @@ def dbt(project, *arguments):
 
 def rows(query):
     with connect() as connection:
-        Session(None).attach(connection)
+        session = Session(None)
+        session.attach(connection)
+        session.catalog.show_all()
         return connection.execute(query).fetchall()
 
 

@@ -1,6 +1,7 @@
 {# Views: the SQL is kept beside the lake's tables, so that the next process finds it. #}
 
 {% macro lake_view(target_relation, code) -%}
+    {% do lake_show(code) %}
     {%- if config.get("contract").enforced -%}
         {% set checked = get_assert_columns_equivalent(code) %}
     {%- endif -%}
