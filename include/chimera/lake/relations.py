@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from include.chimera.lake.views import View
 
 
-
 def scan(table: DeltaTable, name: str) -> str:
     """Return a query of the table's rows at the loaded version."""
     return f"select * from delta_scan({quote(folder_of(name))}, version => {table.version()})"
