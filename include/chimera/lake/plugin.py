@@ -22,10 +22,11 @@ from dbt_common.exceptions import CompilationError, DbtRuntimeError
 from deltalake.exceptions import DeltaError
 from duckdb.func import FunctionNullHandling
 
-from include.chimera.errors import ChimeraError, ContractError
+from include.chimera.errors import ChimeraError, ConfigurationError, ContractError
 from include.chimera.lake.engine import prepare, session_config
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.orders import Order
+from include.chimera.lake.relations import relation_of
 from include.chimera.lake.session import Session
 from include.chimera.lake.views import View
 from include.chimera.settings import Settings, get_settings
@@ -98,6 +99,8 @@ class Plugin(BasePlugin):
             match config["action"]:
                 case "show":
                     self._show(config["statement"])
+                    for parent in config["parents"]:
+                        self._require(parent, config["statement"])
                 case "write":
                     self._session.write(self._local.cursor, Order.parse(name, config))
                 case "view":
@@ -122,6 +125,21 @@ class Plugin(BasePlugin):
             except duckdb.TransactionException:
                 return  # none is open
             cursor.execute("begin")
+
+    def _require(self, parent: str, statement: str) -> None:
+        """Refuse a model whose SQL names a parent that neither lake nor session has."""
+        if self._session.catalog.kind(parent) or relation_of(parent) not in statement:
+            return
+        known = "select 1 from duckdb_views() where schema_name || '.' || view_name = $1 union all "
+        known += "select 1 from duckdb_tables() where schema_name || '.' || table_name = $1"
+        if self._local.cursor.execute(known, [parent]).fetchone() is None:
+            raise ConfigurationError(
+                expected=f"a table or view {parent}, which the model reads",
+                came="none of this name",
+                where=f"the lake {get_settings().lake}",
+                remedy="build it first: dbt build --select +<model>; a source comes from the "
+                "pipeline (make run); or the lake is another one: CHIMERA_LAKE_ROOT",
+            )
 
     def _touched(self, model: str, parents: list[str]) -> list[str] | None:
         touched = self._session.plan(model, parents).touched

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
 
 from include.chimera.lake.engine import connect
+from include.chimera.lake.orders import Order
 from include.chimera.lake.session import Session
-from include.chimera.settings import get_settings
 from tests.integration.dbt.processes import Project
+from tests.integration.object_store import forget_settings, object_store
 
 MACROS = Path(__file__).parents[3] / "include" / "dbt" / "macros" / "lake"
 
@@ -32,13 +34,27 @@ def make_project(folder: Path, **environment: str) -> Project:
     return project
 
 
-@pytest.fixture
-def project(tmp_path):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-        get_settings.cache_clear()
-        yield make_project(tmp_path)
-    get_settings.cache_clear()
+@pytest.fixture(params=["folder"])
+def project(request, tmp_path):
+    """Return a project; `bucket` as the parameter puts its lake into an object store."""
+    in_bucket = request.param == "bucket"
+    with object_store() if in_bucket else nullcontext({}) as variables:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            forget_settings()
+            yield make_project(tmp_path, **variables)
+        forget_settings()
+
+
+@contextmanager
+def lake_session():
+    """Open a session of this process on the project's lake."""
+    with connect() as connection:
+        session = Session(None)
+        session.attach(connection)
+        yield session, connection
 
 
 @pytest.fixture
@@ -46,10 +62,20 @@ def rows():
     """Return what reads the lake in a session of its own."""
 
     def read(query: str) -> list[tuple]:
-        with connect() as connection:
-            session = Session(None)
-            session.attach(connection)
+        with lake_session() as (session, connection):
             session.catalog.show_named(query)
             return connection.execute(query).fetchall()
 
     return read
+
+
+@pytest.fixture
+def store():
+    """Return what writes a table of the lake in a session of its own."""
+
+    def write(table: str, query: str, strategy="all", **order) -> None:
+        with lake_session() as (session, connection):
+            connection.execute(f"create temp view batch as {query}")
+            session.write(connection, Order(table, "batch", strategy, **order))
+
+    return write

@@ -10,12 +10,13 @@
 {#
   Show the lake's relations that a statement names (none: all of them): a process opens only what it
   reads. Each statement passes here, and what dbt runs without a statement is shown where it begins.
+  The parents among them must be there.
 #}
-{% macro lake_show(statement) -%}
+{% macro lake_show(statement, parents=[]) -%}
     {%- do adapter.valid_incremental_strategies() -%}  {#- asks DuckDB its version once: it is open then -#}
     {% do adapter.store_relation(
         "lake", api.Relation.create(schema="lake", identifier="session"), [], "", "delta",
-        {"action": "show", "statement": statement}
+        {"action": "show", "statement": statement, "parents": parents}
     ) %}
 {%- endmacro %}
 
