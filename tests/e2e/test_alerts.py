@@ -9,6 +9,7 @@ import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import psycopg
 import pytest
@@ -120,7 +121,7 @@ def waits(tries):
         (datetime.fromisoformat(t["start_date"]), datetime.fromisoformat(t["end_date"]))
         for t in tries
     ]
-    return [(after[0] - before[1]).total_seconds() for before, after in zip(moments, moments[1:])]
+    return [(after[0] - before[1]).total_seconds() for before, after in pairwise(moments)]
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_a_late_run_is_told_while_it_runs_and_once(duty, drill) -> None:
 
 
 def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) -> None:
-    """The alert names rule, table, counts, version and remedy; one clear publishes the mended rows."""
+    """The alert names rule, table, counts, version and remedy; one clear publishes."""
     duty.slack.is_down = True  # what is told meanwhile waits in the outbox
     uri = duty.stack.app_db_uri
     with psycopg.connect(uri, autocommit=True) as database:

@@ -19,7 +19,7 @@ from include.chimera.errors import ConfigurationError
 from include.chimera.settings import get_object_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from pyarrow import NativeFile
@@ -101,6 +101,15 @@ def walk(place: str) -> list[StoredFile]:
         for entry in found
         if entry.is_file
     ]
+
+
+def existing(places: Sequence[str]) -> list[bool]:
+    """Tell of each file whether it exists; an object store is asked for many at once."""
+    if not places:
+        return []
+    filesystem, _ = _locate(places[0])
+    found = filesystem.get_file_info([_locate(place)[1] for place in places])
+    return [entry.type == fs.FileType.File for entry in found]
 
 
 def open_file(place: str) -> NativeFile:
