@@ -16,6 +16,7 @@ import typer
 
 from include.chimera import ops_commands
 from include.chimera.errors import ChimeraError
+from include.chimera.inquiry import commands as inquiry
 from include.chimera.quality.commands import add_commands
 from include.chimera.settings import get_settings
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 add_commands(app)
 ops_commands.add_commands(app)
+inquiry.add_commands(app)
 
 
 @app.command()

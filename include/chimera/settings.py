@@ -31,6 +31,15 @@ class Settings(BaseSettings):
         "", description="Root of the API's JSON-lines logs; default <state_dir>/sources/api_logs"
     )
 
+    task_logs_root: str = Field(
+        "",
+        description="Root of Airflow's task logs, as in [logging] remote_base_log_folder; default "
+        "<state_dir>/logs/tasks",
+    )
+    log_days: int = Field(
+        30, ge=1, description="Age at which local task logs and reports are removed, in days"
+    )
+
     schedule: str = Field("0 * * * *", description="Cron expression of the hourly DAG, UTC")
     start_date: datetime = Field(
         datetime(2026, 1, 1, tzinfo=UTC), description="First hour that the schedule covers, UTC"
@@ -67,6 +76,9 @@ class Settings(BaseSettings):
     )
     scrape_step_seconds: int = Field(
         60, ge=1, le=3600, description="Step of the Prometheus range queries"
+    )
+    letter_days: int = Field(
+        30, ge=1, description="Days after which the payloads of dead letters are erased"
     )
     vacuum_hours: int = Field(168, ge=168, description="Age at which unused files are removed")
     compact_files: int = Field(
@@ -112,6 +124,11 @@ class Settings(BaseSettings):
     def lake(self) -> str:
         """The lake's root: a local folder or an object store's URL, without a final slash."""
         return (self.lake_root or str(self.state_dir / "lake")).rstrip("/")
+
+    @property
+    def task_logs(self) -> str:
+        """The root of Airflow's task logs, without a final slash."""
+        return (self.task_logs_root or str(self.state_dir / "logs" / "tasks")).rstrip("/")
 
     @property
     def api_logs(self) -> str:

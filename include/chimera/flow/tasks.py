@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 from airflow.sdk import BaseHook, get_current_context, task
 
 from include.chimera.contracts import CONTRACTS
+from include.chimera.flow.metrics import emit
 from include.chimera.flow.notices import run_url, tell_success
 from include.chimera.flow.policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.runs import run_of
@@ -115,6 +116,7 @@ def record_quality() -> dict[str, Any]:
 
     run = run_of(get_current_context())
     rows = record(run)
+    emit(run)
     build_docs()
     write_report(run, run_url("{run_id}"))
     return {"rows": rows}

@@ -14,7 +14,7 @@ TABLE = "dev.model"
 
 
 class Process:
-    """One process's view of the lake: tables pinned to the versions found at its start."""
+    """One process's view of the lake: each table at the version first read."""
 
     def __init__(self) -> None:
         self.connection = connect()
@@ -23,6 +23,7 @@ class Process:
 
     def build(self, query: str, strategy="all", table: str = TABLE, **order) -> None:
         """Store a query's rows in a table."""
+        self.session.catalog.show_named(query)
         self.connection.execute(f"create or replace temp view incoming as {query}")
         rewrite = (
             strategy if strategy in ("all", "window") else Rewrite(strategy, **order.pop("how", {}))
@@ -30,6 +31,7 @@ class Process:
         self.session.write(self.connection, Order(table, "incoming", rewrite, **order))
 
     def rows(self, query: str = f"from {TABLE} order by all") -> list[tuple]:
+        self.session.catalog.show_named(query)
         return self.connection.execute(query).fetchall()
 
 
