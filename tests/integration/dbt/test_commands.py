@@ -85,9 +85,10 @@ def test_reading_commands_and_single_models_in_processes_of_their_own(project, e
     assert "| 6 |" in shown
     assert "| 6 |" in project.dbt("show", "--inline", "select count(*) as n from dev.facts")
     project.dbt("compile")
-    assert 'where id > (select max(id)' in (
-        project.folder / "target/compiled/small/models/facts.sql"
-    ).read_text()
+    assert (
+        "where id > (select max(id)"
+        in (project.folder / "target/compiled/small/models/facts.sql").read_text()
+    )
     project.dbt("source", "freshness")
     project.dbt("docs", "generate")
     catalog = json.loads((project.folder / "target/catalog.json").read_text())
