@@ -19,7 +19,8 @@ def history(process):
     one = process()
     for number in range(COMMITS):
         at_ = f"timestamptz '2026-01-01 00:00Z' + interval {number} hour"
-        query = f"select id, strftime({at_}, '%Y%m%dT%H') as hour from (values ({number}), (null)) t(id)"
+        hour = f"strftime({at_}, '%Y%m%dT%H')"
+        query = f"select id, {hour} as hour from (values ({number}), (null)) t(id)"
         one.build(query, "append", partition_by=("hour",))
     reader = process()
     reader.connection.execute("set variable window_start = timestamptz '2026-01-01 05:00Z'")
