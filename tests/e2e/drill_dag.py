@@ -6,6 +6,7 @@ import signal
 import time
 from datetime import timedelta
 
+import duckdb
 from airflow.sdk import DAG, task
 
 from include.chimera.errors import ContractError, GateFailedError, SourceUnavailableError
@@ -41,8 +42,6 @@ with DAG(
 
     @task(**QUICK)
     def slow_query():
-        import duckdb  # noqa: PLC0415  # a task, not the DAG file, needs it
-
         duckdb.sql(
             "select sum(a.range * b.range) from range(10000000) a, range(10000000) b"
         ).fetchall()

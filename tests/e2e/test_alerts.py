@@ -178,7 +178,7 @@ def test_a_late_run_is_told_while_it_runs_and_once(duty, drill) -> None:
 
 
 def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) -> None:
-    """The alert names rule, table, counts, version and remedy; one clear publishes."""
+    """The alert names rule, table, counts and version; one clear publishes the mended rows."""
     duty.slack.is_down = True  # what is told meanwhile waits in the outbox
     uri = duty.stack.app_db_uri
     with psycopg.connect(uri, autocommit=True) as database:
