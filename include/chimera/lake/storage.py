@@ -7,6 +7,7 @@ object store come from the usual `AWS_…` variables (`settings.ObjectStore`).
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from include.chimera.settings import get_object_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from pyarrow import NativeFile
 
@@ -79,6 +81,26 @@ def _names(place: str, kind: fs.FileType) -> list[str]:
     filesystem, path = _locate(place)
     found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return sorted(entry.base_name for entry in found if entry.type == kind)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file below a folder: its place, its size in bytes, and when it was last changed, UTC."""
+
+    place: str
+    size_bytes: int
+    changed_at: datetime
+
+
+def walk(place: str) -> list[StoredFile]:
+    """Return each file below a folder, however deep; none where it does not exist."""
+    filesystem, path = _locate(place)
+    found = filesystem.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+    return [
+        StoredFile(place + entry.path[len(path) :], entry.size, entry.mtime)
+        for entry in found
+        if entry.is_file
+    ]
 
 
 def existing(places: Sequence[str]) -> list[bool]:

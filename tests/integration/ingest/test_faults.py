@@ -173,7 +173,7 @@ def test_a_full_disk_is_an_outage_and_leaves_the_table_as_it_was(server, uri, la
 def test_a_staged_file_that_changed_is_never_published(server, uri):
     insert(server, 1, at(0))
     batch = extract(uri, run_of(0))
-    path = attempt_folder(run_of(0), batch) / batch.files[0].path
+    path = Path(attempt_folder(run_of(0), batch), batch.files[0].path)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(StageDamagedError, match="SHA-256"):
         publish(run_of(0))

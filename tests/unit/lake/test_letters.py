@@ -4,6 +4,7 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from include.chimera.contracts import DEAD_LETTERS
+from include.chimera.lake.erasure import about, erase
 from include.chimera.lake.letters import (
     PAYLOAD_BYTES,
     UNKNOWN_HOUR,
@@ -12,6 +13,7 @@ from include.chimera.lake.letters import (
 )
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
+from include.chimera.lake.upkeep import maintain
 from tests.builders import LABEL, run_of
 
 RECORDS = (
@@ -60,3 +62,58 @@ def test_a_record_without_an_hour_is_one_readable_letter(
         assert append_letters(connection, letters, run) == new
     found = scan(open_table(DEAD_LETTERS.name), DEAD_LETTERS.name)
     assert connection.execute(f"select _window_hour from ({found})").fetchall() == [(UNKNOWN_HOUR,)]
+
+
+def held(connection: DuckDBPyConnection) -> list[tuple]:
+    """Return each event's coordinates and payload, in order."""
+    rows = scan(open_table(DEAD_LETTERS.name), DEAD_LETTERS.name)
+    return connection.execute(
+        f"select event, coordinates, payload from ({rows}) order by all"
+    ).fetchall()
+
+
+def test_a_subject_is_erased_wherever_it_stands_and_nobody_else(
+    connection: DuckDBPyConnection,
+) -> None:
+    """As JSON writes it, as it is, in bytes that are no text; `user-1` is not `user-10`."""
+    payloads = {
+        "plain": b'{"user_id": "Zo\xc3\xab-1"}',
+        "escaped": b'{"user_id": "Zo\\u00eb-1"}',
+        "broken": b"\xff Zo\xc3\xab-1 \x00",
+        "other": b'{"user_id": "Zo\xc3\xab-10"}',
+    }
+    records = " union all ".join(
+        f"select 'malformed_line' as reason, '{name}' as coordinates, "
+        f"unhex('{payload.hex()}') as payload, '{LABEL}' as _window_hour"
+        for name, payload in payloads.items()
+    )
+    run = run_of()
+    append_letters(connection, letters_query(records, "bronze.api_logs", "extract", run), run)
+    assert erase(about("Zoë-1"), "request 7") == 3
+    left = {(event, place): payload for event, place, payload in held(connection)}
+    assert {place for (event, place) in left if event == "parked"} == {"plain", "escaped", "broken"}
+    assert {place: left["refused", place] for place in payloads} == {
+        **dict.fromkeys(payloads),
+        "other": payloads["other"],
+    }
+    assert erase(about("Zoë-1"), "request 7") == 0
+    # The very record met again by a later window does not bring its payload back.
+    append_letters(connection, letters_query(records, "bronze.api_logs", "extract", run), run)
+    assert len(held(connection)) == 7
+    assert sum(payload is not None for *_, payload in held(connection)) == 1
+
+
+def test_payloads_expire_and_their_letters_stay(connection: DuckDBPyConnection) -> None:
+    """A letter is known after its payload is gone; younger ones keep theirs."""
+    run = run_of()
+    append_letters(connection, letters_query(RECORDS, "bronze.api_logs", "extract", run), run)
+    assert maintain(dry_run=False) == []
+    later = "timestamptz '2020-01-01'"
+    aged = letters_query(RECORDS, "bronze.api_logs", "gate", run).replace("now()", later)
+    aged = aged.replace("'malformed_line'", "'older'")
+    append_letters(connection, aged, run)
+    (planned,) = maintain(dry_run=True)
+    assert (planned.kind, planned.count) == ("letter_payloads", 3)
+    assert maintain(dry_run=False) == [planned]
+    assert sum(payload is not None for *_, payload in held(connection)) == 3
+    assert [event for event, *_ in held(connection)].count("refused") == 6
