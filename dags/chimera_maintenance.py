@@ -11,7 +11,7 @@ what it would remove and removes nothing.
 
 **On failure.** Nothing is lost; the next day removes the same.
 
-**Not here.** Airflow's own database: tasks have no way to it. See docs/adr/0014 and the runbook.
+**Not here.** Airflow's own database: tasks have no way to it. See docs/adr/0012 and the runbook.
 
 **Owner.** data-platform
 """

@@ -1,6 +1,6 @@
 """The daily maintenance as tasks: each returns what it removed, or would remove.
 
-Airflow's own database is not among them: a task has no way to it (docs/adr/0014).
+Airflow's own database is not among them: a task has no way to it (docs/adr/0012).
 """
 
 from __future__ import annotations
