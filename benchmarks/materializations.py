@@ -64,7 +64,7 @@ class Process:
         )
 
     def ask(self, step: str) -> dict[str, Any]:
-        """Let it do a step; empty where it can't, or where it has died, which its errors explain."""
+        """Let it do a step; empty where it can't, or has died: its errors say why."""
         if self.child.poll() is not None:
             return {}
         assert self.child.stdin  # noqa: S101 - it is a pipe
