@@ -7,13 +7,18 @@ by all of them.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import logging
+import shutil
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
+from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
 from include.chimera.settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -56,6 +61,38 @@ class WarmStart:
                 importlib.import_module(name)
             except ImportError:
                 logger.warning("could not preload %s", name)
+        if "dbt.cli.main" in BY_COMMAND.get(next(iter(sys.argv[1:]), ""), ()):
+            rehearse_dbt()
+        # What is loaded stays: collections in the children neither walk it nor copy its pages.
+        gc.freeze()
+
+
+def rehearse_dbt() -> None:
+    """Let dbt parse the project once, from its partial parse, and forget the result.
+
+    dbt compiles its serializers, schemas and macros' parsers at their first use: 0.9 of the 2.7 CPU
+    seconds of a build (2026-11-24). A parse opens no DuckDB and starts no thread, so nothing is
+    left over that a fork would break. What fails here fails in the task, which tells why.
+    """
+    from dbt.cli.main import dbtRunner  # noqa: PLC0415 - only the scheduler has it loaded
+    from dbt_common.events.event_manager_client import (  # noqa: PLC0415 - as above
+        cleanup_event_logger,
+    )
+
+    partial_parse = DBT_MANIFEST.with_name("partial_parse.msgpack")
+    if not partial_parse.is_file():
+        return
+    with TemporaryDirectory(prefix="chimera-warm-") as folder:
+        shutil.copy(partial_parse, Path(folder) / partial_parse.name)
+        place = str(DBT_PROJECT)
+        flags = ["--project-dir", place, "--profiles-dir", place, "--profile", "chimera"]
+        flags += ["--target", "prod", "--target-path", folder, "--log-path", folder]
+        done = dbtRunner().invoke(
+            ["parse", "--no-static-parser", "--no-write-json", "--quiet", *flags]
+        )
+    cleanup_event_logger()
+    if not done.success:
+        logger.warning("could not rehearse dbt: %s", type(done.exception).__name__)
 
 
 class WarmStartPlugin(AirflowPlugin):

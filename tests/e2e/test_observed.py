@@ -100,7 +100,7 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
     variables = {
         "AWS_ENDPOINT_URL": place,
         "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "not-one",
+        "AWS_SECRET_ACCESS_KEY": "not-one",  # pragma: allowlist secret
         "AWS_REGION": "us-east-1",
         "AWS_DEFAULT_REGION": "us-east-1",
         "AIRFLOW_HOME": str(tmp_path / "airflow"),

@@ -119,6 +119,9 @@ def _dbt_tasks() -> DbtTaskGroup:
             "append_env": True,
             "exclude": _UNIT_TESTS,
             "dbt_runner_callbacks": [log_event],
+            # Nobody reads a task's manifest.json and run_results.json, and one model asks for its
+            # own relations: both together are a third of a build's CPU (2026-11-24).
+            "dbt_cmd_flags": ["--no-write-json", "--no-populate-cache"],
             **DBT,
         },
     )

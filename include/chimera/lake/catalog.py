@@ -19,7 +19,7 @@ from include.chimera.lake.tables import open_table, table_names
 from include.chimera.lake.views import View, load_view, view_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection
 
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
@@ -34,6 +34,9 @@ class Catalog:
 
     Args:
         connection: DuckDB session whose database gets the relations.
+
+    Attributes:
+        count: How many times a relation was shown.
     """
 
     def __init__(self, connection: DuckDBPyConnection) -> None:
@@ -42,6 +45,8 @@ class Catalog:
         self._kinds = dict.fromkeys((contract.name for contract in BRONZE), _TABLE)
         self._kinds |= dict.fromkeys(table_names(), _TABLE) | dict.fromkeys(view_names(), _VIEW)
         self._waiting = set(self._kinds)
+        self._shown: dict[str, int] = {}
+        self.count = 0
         self._tables: dict[str, DeltaTable | None] = {}
         self._views: dict[str, View] = {}
 
@@ -54,6 +59,15 @@ class Catalog:
         """Return `table` or `view`, None where the lake has no such relation."""
         return self._kinds.get(name)
 
+    def has(self, name: str) -> bool:
+        """Tell whether the lake or, beside it, the session has a relation of this name."""
+        if name in self._kinds:
+            return True
+        known = "select 1 from system.information_schema.tables where table_schema = ? "
+        with self._connection.cursor() as cursor:
+            found = cursor.execute(f"{known} and table_name = ?", name.split(".", 1))
+            return found.fetchone() is not None
+
     def table(self, name: str) -> DeltaTable | None:
         """Return a table at the version that this process sees, None where it has no rows yet."""
         self._show([name])
@@ -64,35 +78,32 @@ class Catalog:
         self._show([name])
         return self._views.get(name)
 
-    def show_named(self, statement: str) -> bool:
-        """Show the relations that a statement names; return whether one was not shown before.
+    def show_named(self, statement: str) -> int:
+        """Show the relations that a statement names.
 
         A relation is taken as named where a word of the statement is the first of its name: some
-        are shown that need not be, none is missed.
+        are shown that need not be, none is missed. Returns when the newest of them was shown, as a
+        count: a transaction that began before, perhaps of another thread, does not see it.
         """
-        if not self._waiting:
-            return False
         words = set(_WORD.findall(statement.lower()))
         with self._lock:
-            named = [name for name in self._waiting if _first_word(name) in words]
-            self._show(named)
-        return bool(named)
+            return self._show([name for name in self._kinds if _first_word(name) in words])
 
-    def show_all(self) -> bool:
-        """Show every relation of the lake; return whether one was not shown before."""
+    def show_all(self) -> int:
+        """Show every relation of the lake, else as `show_named`."""
         with self._lock:
-            return self._show(list(self._waiting))
+            return self._show(list(self._kinds))
 
-    def _show(self, names: Iterable[str]) -> bool:
+    def _show(self, names: Collection[str]) -> int:
         with self._lock:
-            found = [name for name in names if name in self._waiting]
-            for name in found:
-                self._waiting.discard(name)
-                if self._kinds[name] == _VIEW:
-                    self._show_view(name)
-                else:
-                    self._show_table(name)
-        return bool(found)
+            for name in names:
+                if name in self._waiting:
+                    self._waiting.discard(name)
+                    if self._kinds[name] == _VIEW:
+                        self._show_view(name)
+                    else:
+                        self._show_table(name)
+            return max((self._shown.get(name, 0) for name in names), default=0)
 
     def _show_table(self, name: str) -> None:
         table = self._tables[name] = open_table(name)
@@ -113,6 +124,7 @@ class Catalog:
         try:
             with self._connection.cursor() as cursor:
                 show_view(cursor, name, view)
+            self._note(name)
         except duckdb.Error:
             logger.warning("view %s can't be shown: a relation that it reads is missing", name)
 
@@ -122,6 +134,11 @@ class Catalog:
             self._kinds.setdefault(name, _TABLE)
             self._waiting.discard(name)
             define(cursor, name, query, self._tables.setdefault(name, None))
+            self._note(name)
+
+    def _note(self, name: str) -> None:
+        self.count += 1
+        self._shown[name] = self.count
 
     def put_table(self, name: str, table: DeltaTable) -> bool:
         """Show a table at the version that was committed; return whether it was a view before.
@@ -146,6 +163,7 @@ class Catalog:
             self._waiting.discard(name)
             self.show_named(view.query)
             show_view(cursor, name, view)
+            self._note(name)
             self._tables.pop(name, None)
             self._kinds[name], self._views[name] = _VIEW, view
         return was_table

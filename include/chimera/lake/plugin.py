@@ -12,8 +12,8 @@ the lake has, and whether one is a table or a view.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -99,8 +99,7 @@ class Plugin(BasePlugin):
             match config["action"]:
                 case "show":
                     self._show(config["statement"])
-                    for parent in config["parents"]:
-                        self._require(parent, config["statement"])
+                    self._require(config["parents"], config["statement"])
                 case "write":
                     self._session.write(self._local.cursor, Order.parse(name, config))
                 case "view":
@@ -116,30 +115,27 @@ class Plugin(BasePlugin):
 
     def _show(self, statement: str | None) -> None:
         """Show what a statement names (None: everything), to an open transaction too."""
-        catalog = self._session.catalog
-        is_new = catalog.show_all() if statement is None else catalog.show_named(statement)
-        cursor = getattr(self._local, "cursor", None)  # None: this thread is yet to connect
-        if is_new and cursor is not None:
-            try:
-                cursor.execute("commit")
-            except duckdb.TransactionException:
-                return  # none is open
-            cursor.execute("begin")
-
-    def _require(self, parent: str, statement: str) -> None:
-        """Refuse a model whose SQL names a parent that neither lake nor session has."""
-        if self._session.catalog.kind(parent) or relation_of(parent) not in statement:
+        catalog, local = self._session.catalog, self._local
+        shown = catalog.show_all() if statement is None else catalog.show_named(statement)
+        if shown <= getattr(local, "seen", 0):
             return
-        known = "select 1 from duckdb_views() where schema_name || '.' || view_name = $1 union all "
-        known += "select 1 from duckdb_tables() where schema_name || '.' || table_name = $1"
-        if self._local.cursor.execute(known, [parent]).fetchone() is None:
-            raise ConfigurationError(
-                expected=f"a table or view {parent}, which the model reads",
-                came="none of this name",
-                where=f"the lake {get_settings().lake}",
-                remedy="build it first: dbt build --select +<model>; a source comes from the "
-                "pipeline (make run); or the lake is another one: CHIMERA_LAKE_ROOT",
-            )
+        local.seen = catalog.count
+        unopened = (AttributeError, duckdb.ConnectionException, duckdb.TransactionException)
+        with contextlib.suppress(*unopened):
+            local.cursor.execute("commit")
+            local.cursor.execute("begin")
+
+    def _require(self, parents: list[str], statement: str) -> None:
+        """Refuse a model whose SQL names a parent that neither lake nor session has."""
+        for parent in parents:
+            if relation_of(parent) in statement and not self._session.catalog.has(parent):
+                raise ConfigurationError(
+                    expected=f"a table or view {parent}, which the model reads",
+                    came="none of this name",
+                    where=f"the lake {get_settings().lake}",
+                    remedy="build it first: dbt build --select +<model>; a source comes from the "
+                    "pipeline (make run); or the lake is another one: CHIMERA_LAKE_ROOT",
+                )
 
     def _touched(self, model: str, parents: list[str]) -> list[str] | None:
         touched = self._session.plan(model, parents).touched
@@ -150,7 +146,7 @@ class Plugin(BasePlugin):
         return None if arrived is None else sorted(arrived)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _reported(name: str) -> Iterator[None]:
     """Let dbt report our errors as the model's, with their message."""
     try:

@@ -10,6 +10,7 @@ from deltalake.exceptions import TableNotFoundError
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.lake import storage
+from include.chimera.lake.failures import storage_errors
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -29,11 +30,16 @@ def folder_of(name: str) -> str:
 
 
 def open_table(name: str, version: int | None = None) -> DeltaTable | None:
-    """Load a table at a version (None: the newest), or None where it does not exist yet."""
-    try:
-        return DeltaTable(folder_of(name), version=version)
-    except TableNotFoundError:
-        return None
+    """Load a table at a version (None: the newest), or None where it does not exist yet.
+
+    Raises:
+        StorageError: The lake's disk or store does not answer, or no longer lets us in.
+    """
+    with storage_errors(f"opening {name}"):
+        try:
+            return DeltaTable(folder_of(name), version=version)
+        except TableNotFoundError:
+            return None
 
 
 def create_table(

@@ -20,8 +20,8 @@ _START.set_forkserver_preload(
 def _run(arguments, folder, environment, log):
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - not in the tests' own process
 
-    os.environ.clear()
-    os.environ.update(environment)
+    os.environ.clear()  # noqa: TID251 - a process of its own gets an environment of its own
+    os.environ.update(environment)  # noqa: TID251
     os.chdir(folder)
     with Path(log).open("w") as file:
         os.dup2(file.fileno(), 1)

@@ -18,12 +18,13 @@ def history(process):
     """Fill a table by one commit an hour, past its first checkpoint."""
     one = process()
     for number in range(COMMITS):
-        at_ = f"timestamptz '2026-01-01 00:00Z' + interval {number} hour"
-        query = f"select id, strftime({at_}, '%Y%m%dT%H') as hour from (values ({number}), (null)) t(id)"
+        at_ = f"timestamptz '2026-01-01 00:00:00+00' + interval {number} hour"
+        hour = f"strftime({at_}, '%Y%m%dT%H')"
+        query = f"select id, {hour} as hour from (values ({number}), (null)) t(id)"
         one.build(query, "append", partition_by=("hour",))
     reader = process()
-    reader.connection.execute("set variable window_start = timestamptz '2026-01-01 05:00Z'")
-    reader.connection.execute("set variable window_end = timestamptz '2026-01-01 07:00Z'")
+    reader.connection.execute("set variable window_start = timestamptz '2026-01-01 05:00:00+00'")
+    reader.connection.execute("set variable window_end = timestamptz '2026-01-01 07:00:00+00'")
     return reader
 
 
