@@ -162,12 +162,15 @@ def test_native_code_is_stopped_at_its_timeout(duty, drill) -> None:
 
 
 def test_each_failure_is_told_once_on_both_channels(duty, drill) -> None:
-    for task_id in ("outside", "data", "verdict"):
+    """The killed ones too, although their own process could not say a word."""
+    for task_id in ("outside", "data", "verdict", "killed", "slow_query", "stuck_native"):
         text = duty.slack.wait_for(f"{task_id} failed")
         duty.mail.wait_for(f"{task_id} failed")
         assert "What to do" in text
         assert "correlation id" in text
         assert len(duty.slack.find(f"{task_id} failed", drill[1])) == 1
+    for task_id in ("killed", "stuck_native"):
+        assert "sudden death" in duty.slack.find(f"{task_id} failed")[0][1]
     assert "SourceUnavailableError" in duty.slack.find("outside failed")[0][1]
 
 

@@ -52,6 +52,12 @@ def announce(message: Message, channels: Mapping[str, Send]) -> bool:
     return not is_known
 
 
+def note(message: Message) -> None:
+    """Count a message as told without sending it: another one says the same."""
+    told = {"kind": message.kind, "key": message.key, "told_at": datetime.now(UTC).isoformat()}
+    _write("told", message.message_id, told)
+
+
 def resend(channels: Mapping[str, Send]) -> int:
     """Send what waits and is not on its way right now; return how many messages are through."""
     done = 0
@@ -102,8 +108,7 @@ def _deliver(message: Message, pending: list[str], channels: Mapping[str, Send])
     if left:
         _write("waiting", message.message_id, {**entry, "pending": left})
         return False
-    told = {"kind": message.kind, "key": message.key, "told_at": datetime.now(UTC).isoformat()}
-    _write("told", message.message_id, told)
+    note(message)
     storage.delete_files([_place("waiting", message.message_id)])
     return True
 

@@ -1,6 +1,8 @@
 """From Airflow's callbacks to messages: what is told when.
 
-A task's failure is told by the task's own process, or by the DAG processor if that was killed.
+A task's failure is told by the task's own process. Of one that was killed Airflow 3.3 calls no
+task callback (its supervisor reports the failure itself): the DAG's callback tells it, when the run
+is over.
 Success is told by the last task, so that it costs no parse of the DAG. A message never fails a
 task: Airflow logs what a callback raises.
 """
@@ -15,11 +17,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from airflow.configuration import conf
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from include.chimera.alerts import messages
 from include.chimera.alerts.faults import Fault, cause
 from include.chimera.alerts.messages import Affected
-from include.chimera.alerts.outbox import announce, close_failure, failed_hours, open_failure
+from include.chimera.alerts.outbox import announce, close_failure, failed_hours, note, open_failure
 from include.chimera.errors import GateFailedError
 from include.chimera.flow.channels import channels
 from include.chimera.flow.runs import read_run
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
     from include.chimera.window import Run
 
+WHOLE_RUN = "the whole run"
 _GATE = re.compile(r"(?:^|\.)gate_(bronze|silver|gold)_(\w+)$")
 
 
@@ -52,25 +56,33 @@ def tell_failure(context: Context) -> None:
         else messages.failure(run, key, ti.task_id, Fault.of(error), affected)
     )
     link = getattr(ti, "log_url", None) or run_url(run.run_id, ti.dag_id)
+    # Noted first: the DAG's callback may run while this message is still on its way.
+    mark = messages.failure(
+        run, _life(context["dag_run"], ti.task_id), "", Fault.of(None), affected
+    )
+    with suppress(OSError):
+        note(mark)
     if announce(replace(message, link=link), told):
         open_failure(run.window, message.title)
 
 
 def tell_run_failure(context: Context) -> None:
-    """Tell that a run failed without a failed task: its time was up (a DAG's callback)."""
+    """Tell what no task could: that it was killed, or that the run's time was up."""
     told = channels()
-    if not told or context.get("reason") == "task_failure" or "dag_run" not in context:
+    if not told or "dag_run" not in context:
         return
-    dag_run = context["dag_run"]
-    run = read_run(dag_run, context["params"])
-    fault = Fault.of(TimeoutError()) if context.get("reason") == "timed_out" else Fault.of(None)
-    started = dag_run.start_date or dag_run.run_after
-    message = replace(
-        messages.failure(run, f"{run.run_id}|{started}", "the whole run", fault, Affected()),
-        link=run_url(run.run_id, dag_run.dag_id),
-    )
-    if announce(message, told):
-        open_failure(run.window, message.title)
+    dag_run: Any = context["dag_run"]
+    run, reason = read_run(dag_run, context["params"]), context.get("reason")
+    failed = _failed_tasks(dag_run) if reason == "task_failure" else [WHOLE_RUN]
+    fault = Fault.of(TimeoutError() if reason == "timed_out" else None)
+    link = run_url(run.run_id, dag_run.dag_id)
+    for task_id in failed:
+        affected = (
+            Affected() if task_id == WHOLE_RUN else _affected(context["dag"].get_task(task_id))
+        )
+        message = messages.failure(run, _life(dag_run, task_id), task_id, fault, affected)
+        if announce(replace(message, link=link), told):
+            open_failure(run.window, message.title)
 
 
 def tell_success(context: Context) -> None:
@@ -116,6 +128,17 @@ def run_url(run_id: str, dag_id: str = "chimera_etl_hourly") -> str:
     """Return the link to a run in Airflow's UI, "" where the UI has no address."""
     base = conf.get("api", "base_url", fallback="") or ""
     return f"{base.rstrip('/')}/dags/{dag_id}/runs/{run_id}" if base else ""
+
+
+def _life(dag_run: Any, task_id: str) -> str:  # noqa: ANN401 - Airflow's DagRun
+    """Return the key of a task's failure since the run was started or cleared."""
+    return f"{dag_run.run_id}|{dag_run.start_date.timestamp()}|{task_id}"
+
+
+def _failed_tasks(dag_run: Any) -> list[str]:  # noqa: ANN401 - Airflow's DagRun
+    states = RuntimeTaskInstance.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id])
+    tasks = states.get(dag_run.run_id, {})
+    return sorted(name for name, state in tasks.items() if state == "failed")
 
 
 def _verdict(run: Run, affected: Affected, error: BaseException | None) -> dict[str, Any] | None:
