@@ -1,122 +1,153 @@
-"""Compare the lake's materializations with DuckDB's own writers, as ratios.
+"""Compare the lake's materializations with DuckDB's own writers and with duckrun.
 
-Run: `make bench` (1 M rows), or `.venv/bin/python -m benchmarks.materializations --rows 10000000`.
-Each measurement is the best of three in this process, after one to warm up; the unit is DuckDB's
-`COPY … TO parquet` with the same compression. dbt itself is not part of it: what is compared is the
-work that a model's build adds to its query.
+`python -m benchmarks.materializations [--json PATH] [--rows 1000000]`. Each peer is a process that
+stays (`peers.py`); they take turns step by step, several rounds, the fastest counts. A table is
+compared with DuckDB's `COPY … TO parquet` of the same compression, everything else with who else
+can do it. dbt itself is not part of it: what is compared is the work that a model's build adds to
+its query. duckrun gets an environment of its own in `.chimera/bench`; without it, it is left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import json
+import subprocess
 import sys
 import tempfile
-import time
+import venv
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from benchmarks.peers import PEERS
+from benchmarks.records import Record, hand_on
+from include.chimera.paths import PROJECT, STATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from duckdb import DuckDBPyConnection
-
-ROUNDS = 3
-
-
-def rows(count: int, offset: int = 0, hours: int = 1000) -> str:
-    """Return a query of `count` rows in `hours` partitions."""
-    return (
-        f"select i as id, i % 97 as model_id, 'user-' || (i % 5000) as user_id, "
-        f"(i * 7919 % 100003) / 100.0 as latency_ms, i % 4096 as tokens, "
-        f"timestamp '2026-01-01' + interval (i % 86400) second as created_at, "
-        f"i % 50 = 0 as is_failed, 'h' || lpad((i * {hours} // {count + offset})::varchar, 4, '0') "
-        f"as hour from range({offset}, {count + offset}) r(i)"
-    )
-
-
-def best(work: Callable[[], object]) -> float:
-    """Return the seconds of the fastest round."""
-    seconds = []
-    for _ in range(ROUNDS + 1):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+ROUNDS = 4  # the first one warms up
+STEPS = {
+    "table": "full table",
+    "append": "append of 1 %",
+    "merge": "merge of 1 %",
+    "hourly": "table of 1,000 hours",
+    "replace": "one hour of 1,000 replaced",
+}
+GOALS = {
+    ("table", "copy"): 1.2,
+    ("table", "native"): 1.0,
+    ("table", "duckrun"): 1 / 3,
+    ("replace", "duckrun"): 1 / 3,
+    ("append", "duckrun"): 1.0,
+    ("merge", "duckrun"): 1.0,
+}
+DUCKRUN = ("duckrun==0.5.7",)
+NEEDED = (
+    *(f"duckdb=={duckdb.__version__}", f"duckdb-extension-delta=={duckdb.__version__}"),
+    *("deltalake==1.5.0", "obstore>=0.5", "azure-identity", "requests", "packaging", "pyyaml"),
+)
 
 
-def native(connection: DuckDBPyConnection, folder: Path, count: int) -> Iterator[tuple[str, float]]:
-    """Measure DuckDB's own ways to keep a table."""
-    query = rows(count)
-    target = folder / "copy.parquet"
-    yield (
-        "COPY to parquet, zstd",
-        best(lambda: connection.execute(f"copy ({query}) to '{target}' (compression zstd)")),
-    )
-    connection.execute(f"attach '{folder / 'native.duckdb'}' as kept")
-    yield (
-        "native table",
-        best(lambda: connection.execute(f"create or replace table kept.model as {query}")),
-    )
-    external = folder / "external.parquet"
-    yield (
-        "external parquet, through a table",
-        best(
-            lambda: (
-                connection.execute(f"create or replace temp table model as {query}"),
-                connection.execute(f"copy model to '{external}'"),
-            )
-        ),
-    )
+class Process:
+    """A peer that waits for steps."""
+
+    def __init__(self, name: str, python: str, folder: Path, count: int) -> None:
+        folder.mkdir()
+        self.name = name
+        self.child = subprocess.Popen(  # noqa: S603 - our own command
+            [python, str(PROJECT / "benchmarks" / "peers.py"), name, str(folder), str(count)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, step: str) -> dict[str, Any]:
+        """Let it do a step; empty where it can't, or has died: its errors say why."""
+        if self.child.poll() is not None:
+            return {}
+        assert self.child.stdin  # noqa: S101 - it is a pipe
+        assert self.child.stdout  # noqa: S101
+        self.child.stdin.write(step + "\n")
+        self.child.stdin.flush()
+        line = self.child.stdout.readline()
+        answer: dict[str, Any] = json.loads(line) if line else {}
+        return answer
 
 
-def lake(count: int) -> Iterator[tuple[str, float]]:
-    """Measure the lake's strategies."""
-    from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.orders import Order  # noqa: PLC0415
-    from include.chimera.lake.rewrites import Rewrite  # noqa: PLC0415
-    from include.chimera.lake.session import Session  # noqa: PLC0415
+def duckrun_python() -> str | None:
+    """Return the interpreter of duckrun's environment, made on first use; None where it fails."""
+    folder = STATE / "bench-duckrun"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    # Its own pins ask for a newer DuckDB: what it needs besides is installed first.
+    for wanted in (NEEDED, ["--no-deps", *DUCKRUN]):
+        command = [str(python), "-m", "pip", "install", "--quiet", *wanted]
+        if subprocess.run(command, stdout=sys.stderr, check=False).returncode:  # noqa: S603 - fixed
+            return None
+    return str(python)
 
-    connection, session = connect(), Session(None)
-    session.attach(connection)
 
-    def build(query: str, how: str | Rewrite, table: str, by: tuple[str, ...] = ()) -> None:
-        connection.execute(f"create or replace temp view incoming as {query}")
-        session.write(connection, Order(table, "incoming", how, partition_by=by))
+def measure(count: int) -> dict[str, dict[str, Any]]:
+    """Return, by peer, the best seconds of each step, the table's bytes, the peak MiB."""
+    pythons = {name: duckrun_python() if name == "duckrun" else sys.executable for name in PEERS}
+    with tempfile.TemporaryDirectory(prefix="chimera-bench-") as root:
+        peers = [
+            Process(name, python, Path(root) / name, count)
+            for name, python in pythons.items()
+            if python
+        ]
+        found: dict[str, dict[str, Any]] = {peer.name: {} for peer in peers}
+        for number in range(ROUNDS):
+            for step in STEPS:
+                for peer in peers:
+                    answer = peer.ask(step)
+                    if not answer:
+                        continue
+                    sys.stderr.write(
+                        f"{number} {step:8} {peer.name:9} {answer['seconds']:7.3f} s\n"
+                    )
+                    if step == "table" and number == 0:
+                        found[peer.name]["bytes"] = answer["bytes"]
+                    if number:
+                        best = found[peer.name].get(step, answer["seconds"])
+                        found[peer.name][step] = min(best, answer["seconds"])
+        for peer in peers:
+            found[peer.name] |= peer.ask("end")
+            peer.child.communicate()
+    return found
 
-    few = count // 100
-    merge = Rewrite("merge", ("id",))
-    yield "lake: table", best(lambda: build(rows(count), "all", "bench.whole"))
-    yield (
-        "lake: append of 1 %",
-        best(lambda: build(rows(few, count), Rewrite("append"), "bench.whole")),
-    )
-    build(rows(count), "all", "bench.whole")
-    yield (
-        "lake: merge of 1 %, no partitions",
-        best(lambda: build(rows(few, count // 2), merge, "bench.whole")),
-    )
-    build(rows(count), "all", "bench.hourly", ("hour",))
-    hour = f"select * from ({rows(count)}) where hour = 'h0500'"
-    yield (
-        "lake: one hour of 1,000 replaced",
-        best(lambda: build(hour, Rewrite("delete+insert", ("hour",)), "bench.hourly")),
-    )
+
+def compare(found: dict[str, dict[str, Any]], count: int) -> Iterator[Record]:
+    """Yield a line for each step and peer that can do it, then memory and bytes."""
+    ours = found["lake"]
+    for step, title in STEPS.items():
+        for peer, theirs in found.items():
+            if peer != "lake" and step in theirs:
+                yield Record(
+                    f"{title}, {count:,} rows",
+                    peer,
+                    ours[step] / theirs[step],
+                    ours[step],
+                    "s",
+                    GOALS.get((step, peer)),
+                )
+    for peer, theirs in found.items():
+        if peer != "lake" and "mib" in theirs:
+            yield Record("peak memory", peer, ours["mib"] / theirs["mib"], ours["mib"], "MiB")
+            size = ours["bytes"] / 2**20
+            yield Record("bytes of the table", peer, ours["bytes"] / theirs["bytes"], size, "MiB")
 
 
 def main() -> None:
-    """Print one line per measurement: seconds, and the ratio to COPY."""
+    """Measure and hand on the records."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    count = parser.parse_args().rows
-    with tempfile.TemporaryDirectory() as root:
-        os.environ["CHIMERA_STATE_DIR"] = root  # noqa: TID251 - before the settings are read
-        from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
-
-        found = [*native(connect(), Path(root), count), *lake(count)]
-    unit = found[0][1]
-    for name, seconds in found:
-        sys.stdout.write(f"{name:40} {seconds:8.3f} s {seconds / unit:6.2f} x\n")
+    options = parser.parse_args()
+    hand_on(compare(measure(options.rows), options.rows), options.json)
 
 
 if __name__ == "__main__":

@@ -129,12 +129,13 @@ def main() -> None:
         build = whole_build()
         found = measure(options.rounds)
     stock, ours = found["stock"], found["ours"]
-    task, cpu = "CPU of a model's task", ours[0]
     hand_on(
         [
-            Record(task, "stock Cosmos", cpu / stock[0], cpu, "s", GOAL),
+            Record("CPU of a model's task", "stock Cosmos", ours[0] / stock[0], ours[0], "s", GOAL),
             Record("wall of a model's task", "stock Cosmos", ours[1] / stock[1], ours[1], "s"),
-            Record(task, "one dbt build, per model", cpu / build[0], cpu, "s"),
+            Record(
+                "CPU of a model's task", "one dbt build / models", ours[0] / build[0], ours[0], "s"
+            ),
         ],
         options.json,
     )

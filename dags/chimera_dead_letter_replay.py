@@ -14,11 +14,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import DAG, Param
 
 from include.chimera.contracts import BRONZE
+from include.chimera.flow.policy import minutes_of
 from include.chimera.flow.tasks import replay_letters
 from include.chimera.settings import get_settings
 
@@ -32,7 +31,7 @@ with DAG(
     start_date=get_settings().start_date,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=30),
+    dagrun_timeout=minutes_of(30),
     default_args={"owner": "data-platform"},
     params={
         "source": Param(None, type=["null", "string"], enum=[None, *REPLAYED]),

@@ -29,13 +29,12 @@ descendants, trigger with a window, or `airflow backfill create`: all give the s
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.gate import gate_task
-from include.chimera.flow.policy import GATE
+from include.chimera.flow.notices import tell_run_failure
+from include.chimera.flow.policy import GATE, deadline, minutes_of
 from include.chimera.flow.runs import run_json
 from include.chimera.flow.tasks import EXTRACTS, optimize_layer, record_quality, report_run
 from include.chimera.flow.transform import transform
@@ -64,7 +63,9 @@ with DAG(
     catchup=True,
     max_active_runs=1,
     max_active_tasks=8,
-    dagrun_timeout=timedelta(minutes=30),
+    dagrun_timeout=minutes_of(30),
+    deadline=deadline(),
+    on_failure_callback=tell_run_failure,
     default_args={"owner": "data-platform"},
     user_defined_macros={"run_json": run_json},
     params={

@@ -16,13 +16,11 @@ gone at once is refused: it is more likely another database.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.gate import gate_task
-from include.chimera.flow.policy import GATE
+from include.chimera.flow.policy import GATE, minutes_of
 from include.chimera.flow.tasks import extract_deletions
 from include.chimera.settings import get_settings
 
@@ -34,7 +32,7 @@ with DAG(
     start_date=get_settings().start_date,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=30),
+    dagrun_timeout=minutes_of(30),
     default_args={"owner": "data-platform"},
     tags=["chimera"],
 ) as dag:

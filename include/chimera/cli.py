@@ -6,6 +6,9 @@ Commands import what they need when they run, so that the list of commands shows
 
 from __future__ import annotations
 
+import json
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path  # noqa: TC003  # typer reads the annotations at run time
 from typing import Annotated
 
@@ -13,6 +16,7 @@ import typer
 
 from include.chimera import ops_commands
 from include.chimera.errors import ChimeraError
+from include.chimera.inquiry import commands as inquiry
 from include.chimera.quality.commands import add_commands
 from include.chimera.settings import get_settings
 
@@ -24,6 +28,7 @@ app = typer.Typer(
 )
 add_commands(app)
 ops_commands.add_commands(app)
+inquiry.add_commands(app)
 
 
 @app.command()
@@ -72,11 +77,33 @@ def down() -> None:
 
 
 @app.command()
-def status() -> None:
+def status(
+    max_age: Annotated[
+        str,
+        typer.Option(
+            help="Look at the lake instead, without Airflow: exit code 1 when its newest published "
+            "hour ended longer ago, e.g. 2h or 90m; prints JSON."
+        ),
+    ] = "",
+) -> None:
     """Show what is running; the exit code is 1 when nothing is."""
+    if max_age:
+        raise typer.Exit(0 if _is_fresh(max_age) else 1)
     from include.chimera.local import commands
 
     raise typer.Exit(0 if commands.status(get_settings()) else 1)
+
+
+def _is_fresh(max_age: str) -> bool:
+    from include.chimera.lake.freshness import check_freshness
+
+    found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", max_age)
+    if not found:
+        raise typer.BadParameter("write a whole number and s, m, h or d, as in 2h")  # noqa: EM101, TRY003 - typer shows it
+    seconds = int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+    freshness = check_freshness(timedelta(seconds=seconds), datetime.now(UTC))
+    typer.echo(json.dumps(freshness.to_dict()))
+    return freshness.is_fresh
 
 
 @app.command()

@@ -97,6 +97,17 @@ def park(
     replays.park(letter_id, reason)
 
 
+@dead_letters.command()
+def erase(
+    subject: Annotated[str, typer.Argument(help="A name that stands in payloads, e.g. a user id.")],
+    reason: Annotated[str, typer.Option(help="Why; it is recorded, so don't name the subject.")],
+) -> None:
+    """Erase the payloads that name a subject; the vacuum removes the last copies a week later."""
+    from include.chimera.lake import erasure
+
+    typer.echo(f"{erasure.erase(erasure.about(subject), reason)} payloads erased")
+
+
 def gaps(
     start: Annotated[
         datetime | None, typer.Option(help="First hour; default: the schedule's start date.")

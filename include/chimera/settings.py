@@ -31,6 +31,15 @@ class Settings(BaseSettings):
         "", description="Root of the API's JSON-lines logs; default <state_dir>/sources/api_logs"
     )
 
+    task_logs_root: str = Field(
+        "",
+        description="Root of Airflow's task logs, as in [logging] remote_base_log_folder; default "
+        "<state_dir>/logs/tasks",
+    )
+    log_days: int = Field(
+        30, ge=1, description="Age at which local task logs and reports are removed, in days"
+    )
+
     schedule: str = Field("0 * * * *", description="Cron expression of the hourly DAG, UTC")
     start_date: datetime = Field(
         datetime(2026, 1, 1, tzinfo=UTC), description="First hour that the schedule covers, UTC"
@@ -40,6 +49,18 @@ class Settings(BaseSettings):
     )
     retry_base_seconds: float = Field(
         60.0, gt=0, description="First retry's delay; the n-th waits 2^n times as long"
+    )
+    deadline_seconds: float = Field(
+        600.0, gt=0, description="Age of a run, from its queueing on, at which it is told as late"
+    )
+    timeout_base_seconds: float = Field(
+        60.0, gt=0, description="What counts as a minute in the timeouts of tasks and runs"
+    )
+    alert_emails: str = Field(
+        "", description="Addresses that alerts go to by e-mail, separated by commas"
+    )
+    dead_letters_alert: int = Field(
+        100, ge=0, description="Dead letters of a run's hours above which they are told"
     )
     lookback_hours: int = Field(
         1, ge=0, description="Hours before the window that logs and metrics may still change"
@@ -55,6 +76,9 @@ class Settings(BaseSettings):
     )
     scrape_step_seconds: int = Field(
         60, ge=1, le=3600, description="Step of the Prometheus range queries"
+    )
+    letter_days: int = Field(
+        30, ge=1, description="Days after which the payloads of dead letters are erased"
     )
     vacuum_hours: int = Field(168, ge=168, description="Age at which unused files are removed")
     compact_files: int = Field(
@@ -100,6 +124,11 @@ class Settings(BaseSettings):
     def lake(self) -> str:
         """The lake's root: a local folder or an object store's URL, without a final slash."""
         return (self.lake_root or str(self.state_dir / "lake")).rstrip("/")
+
+    @property
+    def task_logs(self) -> str:
+        """The root of Airflow's task logs, without a final slash."""
+        return (self.task_logs_root or str(self.state_dir / "logs" / "tasks")).rstrip("/")
 
     @property
     def api_logs(self) -> str:

@@ -64,6 +64,24 @@ class Window:
             )
 
     @classmethod
+    def parse(cls, start: str, end: str) -> Window:
+        """Return the window between two moments in ISO 8601.
+
+        Raises:
+            TerminalError: One is no moment, or they bound no whole hours.
+        """
+        try:
+            bounds = [datetime.fromisoformat(text) for text in (start, end)]
+        except (TypeError, ValueError):
+            raise TerminalError(
+                expected="two moments in ISO 8601",
+                came="something else",
+                where="window",
+                remedy="give both bounds as YYYY-MM-DDTHH:00:00+00:00",
+            ) from None
+        return cls(*bounds)
+
+    @classmethod
     def of_hour(cls, moment: datetime) -> Window:
         """Return the one-hour window that holds `moment`."""
         start = floor_hour(moment)

@@ -61,6 +61,8 @@ def statements_reach_the_lake():
     def changes_the_lake(adapter, sql):
         environment = DuckDBConnectionManager._ENV
         session = environment and environment._plugins["lake"]._session
+        if session is not None:
+            session.catalog.show_named(sql)
         if session is None or not session.changed_by(sql):
             return False
         session.run_statements(adapter.connections.get_thread_connection().handle.cursor(), sql)

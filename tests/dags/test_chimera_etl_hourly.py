@@ -34,7 +34,12 @@ def upstream(dag: DAG, task_id: str) -> set[str]:
 def test_dags_folder_holds_the_known_dags(dags: DagBag) -> None:
     """An empty or broken folder can't pass."""
     assert dags.import_errors == {}
-    assert set(dags.dags) == {DAG_ID, "chimera_dead_letter_replay", "chimera_reconcile_daily"}
+    assert set(dags.dags) == {
+        DAG_ID,
+        "chimera_dead_letter_replay",
+        "chimera_maintenance",
+        "chimera_reconcile_daily",
+    }
 
 
 def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:

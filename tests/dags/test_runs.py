@@ -22,7 +22,8 @@ def context(params: dict | None = None, **fields: object) -> dict:
         "run_after": HOUR.replace(hour=6),
         **fields,
     }
-    return {"dag_run": SimpleNamespace(**dag_run), "params": params or {}}
+    ti = SimpleNamespace(task_id="extract.extract_generations")
+    return {"dag_run": SimpleNamespace(**dag_run), "params": params or {}, "ti": ti}
 
 
 def asked(start: str | None, end: str | None) -> dict:
@@ -83,5 +84,7 @@ def test_windows_that_make_no_sense_are_refused(
 def test_dbt_gets_the_same_run_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the template renders is what Settings reads."""
     found = context()
-    monkeypatch.setenv("CHIMERA_RUN", run_json(found["dag_run"], found["params"]))
+    monkeypatch.setenv(
+        "CHIMERA_RUN", run_json(found["dag_run"], found["params"], "transform.build_x")
+    )
     assert Settings().run == run_of(found)

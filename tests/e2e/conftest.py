@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from include.chimera.paths import PROJECT
+from tests.e2e.statsd import StatsdSink
 
 RUN_SECONDS = 1500
 
@@ -24,12 +25,14 @@ class CommandResult:
         output: What it wrote to the terminal.
         report: What `--json` wrote; empty if it did not come that far.
         state: The state folder.
+        statsd: Lines that Airflow sent to the StatsD server of its settings.
     """
 
     code: int
     output: str
     report: dict[str, Any]
     state: Path
+    statsd: tuple[str, ...] = ()
 
     @property
     def hours(self) -> list[dict[str, Any]]:
@@ -71,9 +74,11 @@ def run_command(state: Path, hours: int, **variables: str) -> CommandResult:
 @pytest.fixture(scope="session")
 def generated_hour(tmp_path_factory: pytest.TempPathFactory) -> CommandResult:
     """Return one hour of generated data, run from an empty state folder."""
-    result = run_command(tmp_path_factory.mktemp("generated") / "state", hours=1)
+    with StatsdSink() as sink:
+        state = tmp_path_factory.mktemp("generated") / "state"
+        result = run_command(state, hours=1, **sink.variables())
     assert result.code == 0, result.output
-    return result
+    return replace(result, statsd=tuple(sink.lines))
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ SWITCHES = {
     "DBT_SEND_ANONYMOUS_USAGE_STATS", "DBT_USE_COLORS", "DO_NOT_TRACK", "GX_ANALYTICS_ENABLED",
     "SCARF_NO_ANALYTICS",
 }  # fmt: skip
+BY_OTHERS = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 # Sections of Airflow's configuration that a provider reads by itself.
 PROVIDER_OPTIONS = {"AIRFLOW__COSMOS__ENABLE_TELEMETRY"}
 SECRET = re.compile(r"pass(word|wd)?|secret|token|api_?key|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
@@ -156,7 +157,11 @@ def test_airflow_settings_hold_only_what_astro_reads_and_no_secret():
         for entry in sections.get(section, []):
             assert entry.keys() <= keys
             assert not SECRET.search(yaml.safe_dump(entry))
-    assert [entry["conn_id"] for entry in sections["connections"]] == ["app_db", "prometheus"]
+    assert [entry["conn_id"] for entry in sections["connections"]] == [
+        "app_db",
+        "prometheus",
+        "smtp_default",
+    ]
     assert all(isinstance(entry["conn_port"], int) for entry in sections["connections"])
     slots = {entry["pool_name"]: entry["pool_slot"] for entry in sections["pools"]}
     assert slots == {"app_db": 3, "duckdb": 4}
@@ -215,7 +220,7 @@ def test_env_example_holds_only_settings_airflow_options_and_switches():
     for name, (value, _) in env_example().items():
         assert not SECRET.search(f"{name}={value}")
         if not name.startswith((PREFIX, "AIRFLOW_CONN_")):
-            assert name in known | PROVIDER_OPTIONS | SWITCHES, name
+            assert name in known | PROVIDER_OPTIONS | SWITCHES | BY_OTHERS, name
 
 
 def test_env_example_activates_nothing_that_only_standalone_mode_bears():
@@ -268,6 +273,10 @@ def test_compose_override_adds_services_that_astro_can_join():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert source in override["volumes"] or (PROJECT / source).exists(), volume
+        if name not in AIRFLOW_SERVICES:
+            tag = re.fullmatch(r"[\w./-]+:\$\{[A-Z_]+_TAG:-([^}]+)\}", service["image"])
+            assert tag, service["image"]
+            assert re.search(r"\d", tag[1]), "a pinned image"
     variables = re.findall(r"\$\{[^}]*\}", text("docker-compose.override.yml"))
     assert all(re.fullmatch(r"\$\{[A-Z_]+:-[^}]+\}", variable) for variable in variables)
 
@@ -278,3 +287,46 @@ def test_compose_override_serves_the_connection_of_the_settings_file():
     environment = services[app_db["conn_host"]]["environment"]
     assert environment["POSTGRES_DB"] == app_db["conn_schema"]
     assert environment["POSTGRES_USER"] == app_db["conn_login"]
+
+
+def test_monitoring_services_find_each_other():
+    """Each address in the monitoring files names a service of the override file, or loopback."""
+    services = document("docker-compose.override.yml")["services"]
+    names = services.keys() | {"localhost"}
+    prometheus = document("include/monitoring/prometheus.yml")
+    targets = [
+        target
+        for part in (*prometheus["scrape_configs"], *prometheus["alerting"]["alertmanagers"])
+        for config in part["static_configs"]
+        for target in config["targets"]
+    ]
+    mailer = document("include/monitoring/alertmanager.yml")["global"]["smtp_smarthost"]
+    source = document("include/monitoring/grafana/provisioning/datasources/prometheus.yml")
+    url = source["datasources"][0]["url"].removeprefix("http://")
+    for address in (*targets, mailer, url):
+        host, _, port = address.partition(":")
+        assert host in names, address
+        assert port.isdigit(), address
+    assert env_example()["AIRFLOW__METRICS__STATSD_HOST"][0] in names
+    mails = document("airflow_settings.yaml")["airflow"]["connections"][2]
+    assert f"{mails['conn_host']}:{mails['conn_port']}" == mailer
+
+
+def test_monitoring_files_are_mounted_where_their_readers_look():
+    services = document("docker-compose.override.yml")["services"]
+    mounts = {
+        target: source
+        for service in services.values()
+        for source, target, *_ in (volume.split(":") for volume in service.get("volumes", []))
+    }
+    mapping = services["statsd-exporter"]["command"][0].partition("=")[2]
+    assert mounts[mapping] == "./include/monitoring/statsd_mapping.yml"
+    rules = document("include/monitoring/prometheus.yml")["rule_files"]
+    assert [mounts[f"/etc/prometheus/{name}"] for name in rules] == [
+        f"./include/monitoring/{name}" for name in rules
+    ]
+    provider = document("include/monitoring/grafana/provisioning/dashboards/chimera.yml")
+    folder = provider["providers"][0]["options"]["path"]
+    assert f"{folder}/chimera.json" in mounts
+    receivers = document("include/monitoring/alertmanager.yml")
+    assert receivers["route"]["receiver"] in {each["name"] for each in receivers["receivers"]}

@@ -76,3 +76,14 @@ def test_folders_of_different_runs_differ_and_are_safe(one: str, two: str) -> No
     assert (first.folder == second.folder) == (one == two)
     assert not set(first.folder) & set("/\\.: %*?")
     assert len(first.correlation_id) == 12
+
+
+@pytest.mark.parametrize(
+    "text", ["yesterday", "2026-01-01T00:00:00; drop table x", "2026-01-01", ""]
+)
+def test_what_is_no_moment_is_a_terminal_error(text: str) -> None:
+    """A date that a person typed wrong is not better at the third attempt."""
+    with pytest.raises(TerminalError) as caught:
+        Window.parse(text, "2026-01-01T01:00:00+00:00")
+    assert caught.value.remedy
+    assert "drop" not in str(caught.value)

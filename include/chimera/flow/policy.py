@@ -11,8 +11,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
+from include.chimera.alerts.faults import cause
 from include.chimera.errors import DataFaultError, TerminalError
+from include.chimera.flow.notices import tell_failure, tell_late
+from include.chimera.flow.watchdog import arm, disarm
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -43,6 +48,7 @@ class ErrorClassPolicy(RetryPolicy):
 
 def allowed_retries(error: BaseException) -> int:
     """Return how often a task may be tried again after this error; an unknown one may pass."""
+    error = cause(error)
     if isinstance(error, TerminalError):
         return _TERMINAL
     if isinstance(error, DataFaultError):
@@ -55,6 +61,20 @@ def retry_delay(done: int) -> timedelta:
     return timedelta(seconds=get_settings().retry_base_seconds * 2**done)
 
 
+def minutes_of(count: float) -> timedelta:
+    """Return a timeout; the base is a minute but in tests."""
+    return timedelta(seconds=get_settings().timeout_base_seconds * count)
+
+
+def deadline() -> DeadlineAlert:
+    """Return the SLA: a run that is not over ten minutes after it was queued is told."""
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(seconds=get_settings().deadline_seconds),
+        callback=SyncCallback(tell_late),
+    )
+
+
 def task_arguments(retries: int, minutes: int, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - operator arguments
     """Return the operator arguments of one kind of task."""
     return {
@@ -62,7 +82,11 @@ def task_arguments(retries: int, minutes: int, **more: Any) -> dict[str, Any]:  
         "retry_delay": retry_delay(0),
         "retry_exponential_backoff": 2.0,
         "retry_policy": ErrorClassPolicy(),
-        "execution_timeout": timedelta(minutes=minutes),
+        "execution_timeout": minutes_of(minutes),
+        "pre_execute": arm,
+        "post_execute": disarm,
+        "on_retry_callback": disarm,
+        "on_failure_callback": [disarm, tell_failure],
         **more,
     }
 

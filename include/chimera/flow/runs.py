@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -22,18 +21,30 @@ def run_of(context: Mapping[str, Any]) -> Run:
         ConfigurationError: The params name half a window.
         TerminalError: The window is no span of whole hours.
     """
-    run = _run(context["dag_run"], context["params"])
-    bind_run(run)
+    run = read_run(context["dag_run"], context["params"])
+    bind_run(run, source_of(context["ti"].task_id))
     return run
 
 
-def run_json(dag_run: Any, params: Mapping[str, Any]) -> str:  # noqa: ANN401 - Airflow's DagRun
-    """Return the run as JSON, the value of CHIMERA_RUN for a dbt task (a template macro)."""
-    return TypeAdapter(Run).dump_json(_run(dag_run, params)).decode()
+def run_json(dag_run: Any, params: Mapping[str, Any], task_id: str) -> str:  # noqa: ANN401 - Airflow's DagRun
+    """Return the run as JSON, the value of CHIMERA_RUN for a dbt task, and bind it to its lines.
+
+    A template macro: Airflow renders it in the task's own process, before dbt starts.
+    """
+    run = read_run(dag_run, params)
+    bind_run(run, source_of(task_id))
+    return TypeAdapter(Run).dump_json(run).decode()
 
 
-def _run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - Airflow's DagRun
-    """The window comes from the params, else from the data interval, else from the clock.
+def source_of(task_id: str) -> str:
+    """Return what a task works for: its id without its group and its verb."""
+    return task_id.rpartition(".")[2].partition("_")[2]
+
+
+def read_run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - Airflow's DagRun
+    """Return the run without binding it to anything.
+
+    The window comes from the params, else from the data interval, else from the clock.
 
     Only the schedule moves watermarks: backfills and windows asked for by hand leave them alone.
     """
@@ -57,4 +68,4 @@ def _asked_window(asked: list[str | None]) -> Window:
             where="the run's params",
             remedy="trigger again with both, or with neither for the last full hour",
         )
-    return Window(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    return Window.parse(start, end)

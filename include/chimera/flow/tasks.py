@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from airflow.configuration import conf
 from airflow.sdk import BaseHook, get_current_context, task
 
 from include.chimera.contracts import CONTRACTS
+from include.chimera.flow.metrics import emit
+from include.chimera.flow.notices import run_url, tell_success
 from include.chimera.flow.policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.runs import run_of
 from include.chimera.quality.rules import gated_tables
@@ -115,18 +116,13 @@ def record_quality() -> dict[str, Any]:
 
     run = run_of(get_current_context())
     rows = record(run)
+    emit(run)
     build_docs()
-    write_report(run, _run_url())
+    write_report(run, run_url("{run_id}"))
     return {"rows": rows}
 
 
-def _run_url() -> str:
-    """Return the link to a run in Airflow's UI, with `{run_id}` where its id goes."""
-    base = conf.get("api", "base_url", fallback="") or ""
-    return f"{base.rstrip('/')}/dags/chimera_etl_hourly/runs/{{run_id}}" if base else ""
-
-
-@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+@task(on_success_callback=tell_success, **UPKEEP)
 def report_run() -> dict[str, Any]:
     """Append the run's ledger and published versions, and write its report."""
     from include.chimera.lake.ledger import close_run  # noqa: PLC0415 - heavy

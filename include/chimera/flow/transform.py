@@ -15,6 +15,7 @@ from cosmos.constants import (
 )
 
 from include.chimera.errors import ConfigurationError
+from include.chimera.flow.dbt_events import log_event
 from include.chimera.flow.gate import gate_task
 from include.chimera.flow.policy import DBT, GATE
 from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
@@ -91,7 +92,11 @@ def _dbt_tasks() -> DbtTaskGroup:
             project_name="chimera",
             install_dbt_deps=False,
             # The run reaches dbt by its environment: --vars would parse the project anew.
-            env_vars={"CHIMERA_RUN": "{{ run_json(dag_run, params) }}"},
+            # dbt's console is shut: each of its events is a log line of its own.
+            env_vars={
+                "DBT_LOG_LEVEL": "none",
+                "CHIMERA_RUN": "{{ run_json(dag_run, params, task.task_id) }}",
+            },
         ),
         profile_config=ProfileConfig(
             profile_name="chimera",
@@ -113,6 +118,7 @@ def _dbt_tasks() -> DbtTaskGroup:
         operator_args={
             "append_env": True,
             "exclude": _UNIT_TESTS,
+            "dbt_runner_callbacks": [log_event],
             # Nobody reads a task's manifest.json and run_results.json, and one model asks for its
             # own relations: both together are a third of a build's CPU (2026-11-24).
             "dbt_cmd_flags": ["--no-write-json", "--no-populate-cache"],

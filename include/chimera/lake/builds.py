@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,11 +11,11 @@ import pyarrow as pa
 from deltalake import Schema
 
 from include.chimera.contracts import PARTITION
-from include.chimera.errors import ContractError
+from include.chimera.errors import CommitConflictError, ContractError
 from include.chimera.lake.columns import same_columns
 from include.chimera.lake.commits import Change, commit, run_metadata
 from include.chimera.lake.details import describe_table
-from include.chimera.lake.lineage import changes_since, consumed_mark, metadata_of
+from include.chimera.lake.lineage import READ, changes_since, consumed_mark, metadata_of, read_since
 from include.chimera.lake.tables import create_table, open_table
 
 if TYPE_CHECKING:
@@ -79,29 +80,29 @@ def _noted(change: Change | None, notes: Mapping[str, str] | None) -> Change | N
 
 def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) -> Change | None:
     base = -1 if build.plan.base_version is None else build.plan.base_version
-    others = changes_since(table, base)
-    stale = _stale_marks(table, build)
-    metadata = {**run_metadata(run), "model": build.table, "invocation_id": build.invocation_id}
+    others = changes_since(table, base).touched
+    metadata = {
+        **run_metadata(run),
+        "model": build.table,
+        "invocation_id": build.invocation_id,
+        READ: json.dumps(build.plan.consumed),
+    }
     marks = {consumed_mark(name): version for name, version in build.plan.consumed.items()}
-    if build.replaced is None:
-        if others.touched is None and stale:
-            return None
+    if build.replaced is not None:
+        replaced = build.replaced
+    elif others == frozenset() or not _is_stale(table, base, build):
         return Change(build.files, "all", marks, {**metadata, **metadata_of(None, None)}, schema)
-    if others.touched is None:
+    else:
+        replaced = _all_partitions(table, build)
+    if others is None or not build.partition_by:
         return None
-    if not same_columns(schema, table.schema()):
-        raise ContractError(
-            expected="the columns of the table",
-            came="other columns or types",
-            where=f"model {build.table}",
-            remedy="rebuild it whole: dbt build --full-refresh --select <model>",
-        )
-    kept = [value for value in build.replaced if value not in others.touched]
-    if len(kept) < len(build.replaced):
+    _require_same_columns(table, build, schema)
+    kept = [value for value in replaced if value not in others]
+    if len(kept) < len(replaced):
         logger.warning(
             "%s of %s partitions of %s were replaced by a newer build: left out",
-            len(build.replaced) - len(kept),
-            len(build.replaced),
+            len(replaced) - len(kept),
+            len(replaced),
             build.table,
         )
         marks = {}
@@ -113,11 +114,46 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
     return Change(files, (column, kept), newest, {**metadata, **metadata_of(kept, kept)})
 
 
-def _stale_marks(table: DeltaTable, build: Build) -> bool:
-    """Tell whether the table was already built from newer parents than this build read."""
+def _is_stale(table: DeltaTable, base: int, build: Build) -> bool:
+    """Tell whether others built the table meanwhile from newer parents than this build read."""
+    read = read_since(table, base)
     return any(
-        (table.transaction_version(consumed_mark(name)) or 0) > version
+        max(table.transaction_version(consumed_mark(name)) or 0, read.get(name, 0)) > version
         for name, version in build.plan.consumed.items()
+    )
+
+
+def _all_partitions(table: DeltaTable, build: Build) -> list[str]:
+    """Return every partition that a whole rebuild replaces: the table's and its own."""
+    if not build.partition_by:
+        return []
+    column = build.partition_by[0]
+    own = {str(file.partition[column]) for file in build.files}
+    return sorted(own | {str(values[column]) for values in table.partitions()})
+
+
+def _require_same_columns(table: DeltaTable, build: Build, schema: Schema) -> None:
+    """Refuse to mix columns in one table.
+
+    Raises:
+        ContractError: The model's columns changed and the build is no whole one.
+        CommitConflictError: A whole rebuild with new columns was overtaken.
+    """
+    if same_columns(schema, table.schema()):
+        return
+    came, where = "other columns or types", f"model {build.table}"
+    if build.replaced is None:
+        raise CommitConflictError(
+            expected="no hour built from newer parents while the table is rebuilt whole",
+            came=f"one, and {came}",
+            where=where,
+            remedy="run the rebuild again, or clear the model's task and its gate",
+        )
+    raise ContractError(
+        expected="the columns of the table",
+        came=came,
+        where=where,
+        remedy="rebuild it whole: dbt build --full-refresh --select <model>",
     )
 
 

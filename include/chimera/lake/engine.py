@@ -58,9 +58,14 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Give a fresh database what the lake needs of it."""
     load_extension(connection, "delta")
     if storage.is_remote(get_settings().lake):
-        load_extension(connection, "httpfs")
-        connection.execute(_secret(get_object_store()))
+        reach_object_store(connection)
     connection.execute("set TimeZone = 'UTC'")
+
+
+def reach_object_store(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let a session read and write the object store of the `AWS_…` variables."""
+    load_extension(connection, "httpfs")
+    connection.execute(_secret(get_object_store()))
 
 
 def _secret(store: ObjectStore) -> str:

@@ -35,10 +35,12 @@ def storage_errors(where: str) -> Iterator[None]:
             remedy="compare the source's column types with docs/data-dictionary.md",
         ) from None
     except (duckdb.IOException, duckdb.OutOfMemoryException, DeltaError, OSError) as error:
+        # delta-rs prints rows into some of its messages; the others name files and requests.
+        reason = "" if isinstance(error, DeltaError) else f": {str(error).splitlines()[0]}"
         raise StorageError(
             expected="storage that takes and gives back files",
-            came=type(error).__name__,
+            came=type(error).__name__ + reason,
             where=where,
             remedy="check space, memory and permissions of the lake's disk, or the store's state "
-            "and credentials; nothing half written is visible, the task can run again",
+            "and credentials; the table's last version is as it was, the task can run again",
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -155,11 +155,20 @@ def _bounds(kind: str, low: str, high: str) -> tuple[object, object] | None:
         first, last = float(low), float(high)
         return (first, last) if isfinite(first) and isfinite(last) else None
     if kind.startswith("date"):
-        return low, high
+        return (low, high) if _is_date(low) and _is_date(high) else None
     if kind.startswith("timestamp"):
         floor, ceiling = _milliseconds(low, up=False), _milliseconds(high, up=True)
         return (floor, ceiling) if floor and ceiling else None
     return None
+
+
+def _is_date(text: str) -> bool:
+    """Tell whether other readers know the date: no infinity, and a year that they count."""
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _milliseconds(text: str, *, up: bool) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import BRONZE, DEAD_LETTERS, PARTITION, WINDOW_LEDGER
 from include.chimera.faults import fault_point
-from include.chimera.lake.engine import among, connect
+from include.chimera.lake.engine import among, connect, quote
 from include.chimera.lake.journal import append_rows
 from include.chimera.lake.relations import scan
 from include.chimera.lake.snapshots import publish_versions
@@ -96,14 +96,18 @@ def _gate_report(verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refusals(run: Run) -> list[dict[str, Any]]:
-    """Count the dead letters of the run's hours by source and reason."""
+    """Count the dead letters of the run and of its hours by source and reason.
+
+    A run also refuses records of other hours, and of none; and its hours' records may have been
+    refused by a run before.
+    """
     table = open_table(DEAD_LETTERS.name)
     if table is None:
         return []
     with connect() as connection:
         rows = connection.execute(
-            f"select source, reason, count(distinct letter_id) "
-            f"from ({scan(table, DEAD_LETTERS.name)}) "
-            f"where {among(PARTITION, run.window.labels())} group by all order by all"
+            f"select source, reason, count(*) from ({scan(table, DEAD_LETTERS.name)}) "
+            f"where event = 'refused' and (run_id = {quote(run.run_id)} "
+            f"or {among(PARTITION, run.window.labels())}) group by all order by all"
         ).fetchall()
     return [{"source": source, "reason": reason, "count": count} for source, reason, count in rows]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from include.chimera.window import Run
 
-TOUCHED, ARRIVED = "touched_hours", "arrived_partitions"
+TOUCHED, ARRIVED, READ = "touched_hours", "arrived_partitions", "read_versions"
 _CONSUMED = "consumed:"
 _EVERYTHING = "*"
 
@@ -70,6 +70,18 @@ def changes_since(table: DeltaTable, version: int) -> Footprint:
         elif entry["operation"] not in ("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END"):
             change |= Footprint(None, None)
     return change
+
+
+def read_since(table: DeltaTable, version: int) -> dict[str, int]:
+    """Return, by parent, the newest version that the commits after `version` were built from.
+
+    A commit that left hours out moves no mark, so its marks do not tell what it read.
+    """
+    found: dict[str, int] = {}
+    for entry in _commits_since(table, version) or ():
+        for parent, read in json.loads(entry.get(READ, "{}")).items():
+            found[parent] = max(read, found.get(parent, read))
+    return found
 
 
 def _commits_since(table: DeltaTable, version: int) -> list[dict[str, Any]] | None:

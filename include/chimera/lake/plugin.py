@@ -1,18 +1,19 @@
 """The dbt-duckdb plugin that makes the lake dbt's database.
 
-Each process gets an in-memory DuckDB whose relations are the lake's tables and views, the tables
-pinned to the versions found at connect. A materialization hands what it wants to `store`, which
-either commits at once (standalone) or stages for the gate (in a DAG run: `CHIMERA_RUN` is set).
+Each process gets an in-memory DuckDB in which the lake's tables and views appear as statements name
+them (`catalog`). A materialization hands what it wants to `store`, which either commits at once
+(standalone) or stages for the gate (in a DAG run: `CHIMERA_RUN` is set).
 
 SQL functions for the macros: `lake_touched(model, parents)` and `lake_arrived(model, parents,
 parent)` return the hours to recompute (NULL: all), `lake_built(model)` the partitions built by this
-process (NULL: not built here, or whole), `lake_kind(name)` whether a relation is a table or a view.
+process (NULL: not built here, or whole), `lake_names(schema)` and `lake_kind(name)` which relations
+the lake has, and whether one is a table or a view.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -21,9 +22,11 @@ from dbt_common.exceptions import CompilationError, DbtRuntimeError
 from deltalake.exceptions import DeltaError
 from duckdb.func import FunctionNullHandling
 
-from include.chimera.errors import ChimeraError, ContractError, StorageError
+from include.chimera.errors import ChimeraError, ConfigurationError, ContractError
 from include.chimera.lake.engine import prepare, session_config
+from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.orders import Order
+from include.chimera.lake.relations import relation_of
 from include.chimera.lake.session import Session
 from include.chimera.lake.views import View
 from include.chimera.settings import Settings, get_settings
@@ -53,7 +56,7 @@ class Plugin(BasePlugin):
             config.setdefault(name, value)
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:
-        """Load the delta extension, show the tables, define the functions."""
+        """Load the extensions, list the lake, define the functions."""
         prepare(conn)
         self._session.attach(conn)
         text, texts = "VARCHAR", "VARCHAR[]"
@@ -61,7 +64,8 @@ class Plugin(BasePlugin):
             ("lake_touched", self._touched, [text, texts], texts),
             ("lake_arrived", self._arrived, [text, texts, text], texts),
             ("lake_built", self._session.built_partitions, [text], texts),
-            ("lake_kind", self._session.kind, [text], text),
+            ("lake_names", self._session.catalog.names, [text], texts),
+            ("lake_kind", self._session.catalog.kind, [text], text),
             ("lake_changed_by", self._session.changed_by, [text], text),
         ]
         for name, function, parameters, returned in functions:
@@ -93,6 +97,9 @@ class Plugin(BasePlugin):
         name = f"{relation.schema}.{relation.identifier}"
         with _reported(name):
             match config["action"]:
+                case "show":
+                    self._show(config["statement"])
+                    self._require(config["parents"], config["statement"])
                 case "write":
                     self._session.write(self._local.cursor, Order.parse(name, config))
                 case "view":
@@ -106,6 +113,30 @@ class Plugin(BasePlugin):
                 case "statements":
                     self._session.run_statements(self._local.cursor, config["statements"])
 
+    def _show(self, statement: str | None) -> None:
+        """Show what a statement names (None: everything), to an open transaction too."""
+        catalog, local = self._session.catalog, self._local
+        shown = catalog.show_all() if statement is None else catalog.show_named(statement)
+        if shown <= getattr(local, "seen", 0):
+            return
+        local.seen = catalog.count
+        unopened = (AttributeError, duckdb.ConnectionException, duckdb.TransactionException)
+        with contextlib.suppress(*unopened):
+            local.cursor.execute("commit")
+            local.cursor.execute("begin")
+
+    def _require(self, parents: list[str], statement: str) -> None:
+        """Refuse a model whose SQL names a parent that neither lake nor session has."""
+        for parent in parents:
+            if relation_of(parent) in statement and not self._session.catalog.has(parent):
+                raise ConfigurationError(
+                    expected=f"a table or view {parent}, which the model reads",
+                    came="none of this name",
+                    where=f"the lake {get_settings().lake}",
+                    remedy="build it first: dbt build --select +<model>; a source comes from the "
+                    "pipeline (make run); or the lake is another one: CHIMERA_LAKE_ROOT",
+                )
+
     def _touched(self, model: str, parents: list[str]) -> list[str] | None:
         touched = self._session.plan(model, parents).touched
         return None if touched is None else sorted(touched)
@@ -115,25 +146,14 @@ class Plugin(BasePlugin):
         return None if arrived is None else sorted(arrived)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _reported(name: str) -> Iterator[None]:
     """Let dbt report our errors as the model's, with their message."""
     try:
-        yield
+        with storage_errors(f"{name}, below {get_settings().lake}"):
+            yield
     except ContractError as error:
         raise CompilationError(str(error)) from error
-    except (OSError, duckdb.IOException) as error:
-        raise DbtRuntimeError(str(_unreachable(name, error))) from error
     except (ChimeraError, duckdb.Error, DeltaError) as error:
         message = f"{name}: {error}"
         raise DbtRuntimeError(message) from error
-
-
-def _unreachable(name: str, error: Exception) -> StorageError:
-    return StorageError(
-        expected="a lake that can be read and written",
-        came=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-        where=f"{name}, below {get_settings().lake}",
-        remedy="check free space, permissions and the object store's credentials; the table's last "
-        "version is as it was",
-    )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from include.chimera.contracts import BRONZE, CONTRACTS
 from include.chimera.lake.engine import identifier, quote
-from include.chimera.lake.tables import folder_of, open_table, schema_names, table_names
-from include.chimera.lake.views import load_views
+from include.chimera.lake.tables import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,9 +16,6 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
     from include.chimera.lake.views import View
-
-
-logger = logging.getLogger(__name__)
 
 
 def scan(table: DeltaTable, name: str) -> str:
@@ -58,11 +52,6 @@ def empty(schema: pa.Schema) -> str:
         f"cast(null as {kind}) as {identifier(name)}" for name, kind, *_ in described
     )
     return f"select {columns} where false"
-
-
-def define_view(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
-    """Make the relation `<schema>.<table>` show the query's rows."""
-    define(connection, name, query, None)
 
 
 def define(
@@ -107,37 +96,3 @@ def relation_of(name: str) -> str:
 def remove(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     """Take a relation out of the session, whatever it is there."""
     connection.execute(f"drop view if exists {relation_of(name)}")
-
-
-def register(
-    connection: duckdb.DuckDBPyConnection,
-) -> tuple[dict[str, DeltaTable | None], dict[str, View]]:
-    """Show every table and view of the lake, and each bronze table that does not exist as empty.
-
-    Returns the tables by name, loaded at the version that the relations are pinned to, and the
-    views' queries. A view whose tables are missing is left out, with a warning.
-    """
-    opened = {name: open_table(name) for name in table_names()}
-    found: dict[str, DeltaTable | None] = {
-        name: table for name, table in opened.items() if table is not None
-    }
-    for contract in BRONZE:
-        found.setdefault(contract.name, None)
-    for name, table in found.items():
-        query = empty(CONTRACTS[name].schema) if table is None else scan(table, name)
-        define(connection, name, query, table)
-    waiting = load_views(schema_names())
-    views = dict(waiting)
-    is_moving = True
-    while waiting and is_moving:
-        is_moving = False
-        for name, view in list(waiting.items()):
-            try:
-                show_view(connection, name, view)
-            except duckdb.Error:
-                continue  # perhaps it reads a view that comes later
-            del waiting[name]
-            is_moving = True
-    for name in waiting:
-        logger.warning("view %s can't be shown: a relation that it reads is missing", name)
-    return found, views

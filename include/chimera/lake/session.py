@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -10,6 +9,7 @@ import duckdb
 from include.chimera.errors import ConfigurationError
 from include.chimera.lake import storage
 from include.chimera.lake.builds import commit_build, partitions_of
+from include.chimera.lake.catalog import Catalog
 from include.chimera.lake.changes import Changer
 from include.chimera.lake.checks import Constraints, check_rows, constraints_of
 from include.chimera.lake.columns import arrow_schema, delta_schema, describe, select
@@ -17,7 +17,7 @@ from include.chimera.lake.engine import among
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan, plan
 from include.chimera.lake.orders import WHOLE, WINDOW, Order
-from include.chimera.lake.relations import define, read_files, register, remove, scan, show_view
+from include.chimera.lake.relations import read_files, scan
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.stage import Build, save
 from include.chimera.lake.statements import COPY, changed_table
@@ -44,21 +44,11 @@ class Session:
 
     def __init__(self, run: Run | None) -> None:
         self.run = run
-        self.tables: dict[str, DeltaTable | None] = {}
-        self.views: dict[str, View] = {}
         self.built: dict[str, list[str] | None] = {}
-        self._lock = threading.RLock()
 
     def attach(self, connection: DuckDBPyConnection) -> None:
-        """Show the lake's tables and views as relations of this database."""
-        self._connection = connection
-        self.tables, self.views = register(connection)
-
-    def kind(self, name: str) -> str | None:
-        """Return `table` or `view`, None where the lake has no such relation."""
-        if name in self.views:
-            return "view"
-        return "table" if name in self.tables else None
+        """Take this database for the lake's relations, which it gets as statements name them."""
+        self.catalog = Catalog(connection)
 
     def built_partitions(self, name: str) -> list[str] | None:
         """Return the partitions that this process built, None for none or all of them."""
@@ -66,9 +56,8 @@ class Session:
 
     def plan(self, model: str, parents: Sequence[str]) -> Plan:
         """Work out what a model must recompute."""
-        with self._lock:
-            read = {name: self.tables.get(name) for name in parents}
-            return plan(self.tables.get(model), read, self.run)
+        read = {name: self.catalog.table(name) for name in parents}
+        return plan(self.catalog.table(model), read, self.run)
 
     def write(self, connection: DuckDBPyConnection, order: Order) -> None:
         """Store a model's rows: commit them, or stage them in a DAG run.
@@ -88,8 +77,7 @@ class Session:
             replaced = None
         else:
             replaced = self._replace(connection, order, planned)
-        with self._lock:
-            self.built[order.table] = replaced
+        self.built[order.table] = replaced
 
     def _replace(
         self, connection: DuckDBPyConnection, order: Order, planned: Plan
@@ -131,27 +119,15 @@ class Session:
             self._show(name, commit_build(build, None))
             return
         save(self.run, build)
-        live = self.tables.get(name)
+        live = self.catalog.table(name)
         if live is not None and build.replaced is not None:
             replaced = among(build.partition_by[0], build.replaced)
             written = f"{scan(live, name)} where not {replaced} union all by name {written}"
-        self._define(name, written)
-        with self._lock:
-            self.tables.setdefault(name, None)
+        self.catalog.define(name, written)
 
     def _show(self, name: str, table: DeltaTable) -> None:
-        with self._lock:
-            known = self.tables.get(name)
-            if known is not None and known.version() > table.version():
-                return  # another batch of the same model committed later
-            if self.views.pop(name, None) is not None:
-                drop_view(name)
-            self.tables[name] = table
-            self._define(name, scan(table, name))
-
-    def _define(self, name: str, query: str) -> None:
-        with self._lock, self._connection.cursor() as cursor:
-            define(cursor, name, query, self.tables.get(name))
+        if self.catalog.put_table(name, table):
+            drop_view(name)
 
     def changed_by(self, statements: str) -> str | None:
         """Return a table of the lake that one of these SQL statements changes, None for none."""
@@ -162,7 +138,7 @@ class Session:
         return None
 
     def _is_table(self, name: str) -> bool:
-        return self.tables.get(name) is not None
+        return self.catalog.kind(name) == "table" and self.catalog.table(name) is not None
 
     def run_statements(self, connection: DuckDBPyConnection, statements: str) -> None:
         """Run SQL statements, those that change a table of the lake on a copy that replaces it."""
@@ -173,7 +149,7 @@ class Session:
                 continue
             name, changed = found
             self._stand_alone("a statement that changes the table", name)
-            table = self.tables[name]
+            table = self.catalog.table(name)
             if table is None:
                 continue
             connection.execute(f"create or replace temp table {COPY} as {scan(table, name)}")
@@ -198,45 +174,40 @@ class Session:
     def save_view(self, name: str, view: View) -> None:
         """Make a relation a view, for this and all later processes."""
         self._stand_alone("materialization view", name)
-        with self._lock, self._connection.cursor() as cursor:
-            show_view(cursor, name, view)
-            save_view(name, view)
-            self.views[name] = view
-            if self.tables.pop(name, None) is not None:
-                drop_table(name)
+        was_table = self.catalog.put_view(name, view)
+        save_view(name, view)
+        if was_table:
+            drop_table(name)
 
     def drop(self, name: str) -> None:
         """Drop a relation of the lake, with its files."""
         self._stand_alone("dropping a relation", name)
-        with self._lock, self._connection.cursor() as cursor:
-            remove(cursor, name)
-            if self.views.pop(name, None) is not None:
-                drop_view(name)
-            if name in self.tables:
-                del self.tables[name]
-                drop_table(name)
+        kind = self.catalog.kind(name)
+        self.catalog.forget(name)
+        if kind == "view":
+            drop_view(name)
+        elif kind == "table":
+            drop_table(name)
 
     def rename(self, name: str, target: str) -> None:
         """Give a relation of the lake another name; what had that name is gone."""
         self._stand_alone("renaming a relation", name)
-        with self._lock:
-            self.drop(target)
-            view = self.views.get(name)
-            if view is None:
-                storage.move_folder(folder_of(name), folder_of(target))
-            self.drop(name)
-            if view is not None:
-                self.save_view(target, view)
-                return
-            table = self.tables[target] = open_table(target)
-            if table is not None:
-                self._define(target, scan(table, target))
+        view = self.catalog.view(name)
+        self.drop(target)
+        if view is None:
+            storage.move_folder(folder_of(name), folder_of(target))
+        self.drop(name)
+        if view is not None:
+            self.save_view(target, view)
+            return
+        table = open_table(target)
+        if table is not None:
+            self._show(target, table)
 
     def drop_schema(self, schema: str) -> None:
         """Drop a schema's relations, with their files."""
-        for name in [*self.tables, *self.views]:
-            if name.split(".", 1)[0] == schema:
-                self.drop(name)
+        for name in self.catalog.names(schema):
+            self.drop(name)
         storage.delete_folder(f"{folder_of(f'{schema}.')}".rstrip("/"))
 
     def _stand_alone(self, what: str, name: str) -> None:

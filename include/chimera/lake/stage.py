@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import StageMissingError
 from include.chimera.lake import storage
+from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.files import DataFile
 from include.chimera.lake.lineage import Plan
 from include.chimera.settings import get_settings
@@ -50,7 +51,8 @@ def _write_whole(place: str, document: dict[str, Any]) -> None:
 def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
     """Read a record, None where it was not written."""
     place = f"{table_folder(run, table)}/{kind}.json"
-    text = storage.read_text(manifest_place(run, table) if kind == STAGE else place)
+    with storage_errors(f"reading {kind} of {table}, run {run.run_id}"):
+        text = storage.read_text(manifest_place(run, table) if kind == STAGE else place)
     document: dict[str, Any] | None = None if text is None else json.loads(text)
     return document
 

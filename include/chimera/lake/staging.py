@@ -144,10 +144,12 @@ def check_files(run: Run, batch: Batch) -> None:
 
     Raises:
         StageDamagedError: A file is missing or not the one that was staged.
+        StorageError: The disk or store does not give them.
     """
     folder = attempt_folder(run, batch)
     for path, digest in batch.digests.items():
-        found = _digest(f"{folder}/{path}")
+        with storage_errors(f"checking staged files of {batch.table}"):
+            found = _digest(f"{folder}/{path}")
         if found != digest:
             raise StageDamagedError(
                 expected=f"the staged file with SHA-256 {digest[:12]}…",

@@ -7,6 +7,7 @@ object store come from the usual `AWS_…` variables (`settings.ObjectStore`).
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,7 +19,8 @@ from include.chimera.errors import ConfigurationError
 from include.chimera.settings import get_object_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from pyarrow import NativeFile
 
@@ -79,6 +81,35 @@ def _names(place: str, kind: fs.FileType) -> list[str]:
     filesystem, path = _locate(place)
     found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
     return sorted(entry.base_name for entry in found if entry.type == kind)
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file below a folder: its place, its size in bytes, and when it was last changed, UTC."""
+
+    place: str
+    size_bytes: int
+    changed_at: datetime
+
+
+def walk(place: str) -> list[StoredFile]:
+    """Return each file below a folder, however deep; none where it does not exist."""
+    filesystem, path = _locate(place)
+    found = filesystem.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+    return [
+        StoredFile(place + entry.path[len(path) :], entry.size, entry.mtime)
+        for entry in found
+        if entry.is_file
+    ]
+
+
+def existing(places: Sequence[str]) -> list[bool]:
+    """Tell of each file whether it exists; an object store is asked for many at once."""
+    if not places:
+        return []
+    filesystem, _ = _locate(places[0])
+    found = filesystem.get_file_info([_locate(place)[1] for place in places])
+    return [entry.type == fs.FileType.File for entry in found]
 
 
 def open_file(place: str) -> NativeFile:

@@ -10,14 +10,17 @@ from deltalake.exceptions import TableNotFoundError
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.lake import storage
+from include.chimera.lake.failures import storage_errors
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 # Only app transactions with a time expire: the fences (see `fences`), far later than any attempt
 # lives; watermarks and consumed versions have none.
 _PROPERTIES: dict[str, str | None] = {"delta.setTransactionRetentionDuration": "interval 7 days"}
+
+_FIRSTS = (f"{0:020d}.json", "_last_checkpoint")
 
 
 def folder_of(name: str) -> str:
@@ -27,11 +30,16 @@ def folder_of(name: str) -> str:
 
 
 def open_table(name: str, version: int | None = None) -> DeltaTable | None:
-    """Load a table at a version (None: the newest), or None where it does not exist yet."""
-    try:
-        return DeltaTable(folder_of(name), version=version)
-    except TableNotFoundError:
-        return None
+    """Load a table at a version (None: the newest), or None where it does not exist yet.
+
+    Raises:
+        StorageError: The lake's disk or store does not answer, or no longer lets us in.
+    """
+    with storage_errors(f"opening {name}"):
+        try:
+            return DeltaTable(folder_of(name), version=version)
+        except TableNotFoundError:
+            return None
 
 
 def create_table(
@@ -76,12 +84,24 @@ def schema_names() -> list[str]:
     return [name for name in storage.folders(get_settings().lake) if not name.startswith("_")]
 
 
-def table_names() -> Iterator[str]:
-    """Yield `<layer>.<table>` for each folder of the lake that may hold a table, sorted."""
-    for schema in schema_names():
-        for table in storage.folders(f"{get_settings().lake}/{schema}"):
-            if not table.startswith("_"):
-                yield f"{schema}.{table}"
+def table_names() -> list[str]:
+    """Return the lake's tables, sorted: the folders whose log has a first version or a checkpoint.
+
+    No log is read, so that a lake of many tables is listed fast.
+    """
+    found = [
+        f"{schema}.{table}"
+        for schema in schema_names()
+        for table in storage.folders(f"{get_settings().lake}/{schema}")
+        if not table.startswith("_")
+    ]
+    known: set[str] = set()
+    for first in _FIRSTS:
+        asked = [name for name in found if name not in known]
+        places = [f"{folder_of(name)}/_delta_log/{first}" for name in asked]
+        answers = zip(asked, storage.existing(places), strict=True)
+        known |= {name for name, is_there in answers if is_there}
+    return [name for name in found if name in known]
 
 
 def drop_table(name: str) -> None:

@@ -1,20 +1,25 @@
-"""Upkeep of Delta tables: small files merged, files that nothing refers to removed."""
+"""Upkeep of Delta tables: small files merged, files that nothing refers to removed.
+
+None of it changes a row, and each compaction is checked for it.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
+from include.chimera.errors import VerificationError
+from include.chimera.lake.engine import among, connect
+from include.chimera.lake.erasure import EXPIRED, erase, expired, payloads
+from include.chimera.lake.janitor import Removal, remove_leftovers
+from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table, table_names
 from include.chimera.settings import get_settings
-
-if TYPE_CHECKING:
-    from deltalake import DeltaTable
 
 logger = logging.getLogger(__name__)
 
@@ -29,11 +34,40 @@ class Upkeep:
     files_vacuumed: int
 
 
+def maintain(*, dry_run: bool) -> list[Removal]:
+    """Remove what the hourly upkeep leaves; return what was removed, by kind and table.
+
+    To be called about once a day; beside running pipelines it does no harm. In this order: the
+    payloads of dead letters older than the setting `letter_days`; then, where they are older than
+    `vacuum_hours`, half-written files of killed writers, files that no version names (vacuumed,
+    staged and refused, never committed), and the folders of finished runs with their staged rows.
+
+    Args:
+        dry_run: Only say what would be removed.
+
+    Raises:
+        CommitConflictError: Other writers won again and again; to be called again.
+    """
+    done = []
+    count, size = payloads(expired())
+    if count:
+        done.append(Removal("letter_payloads", "ops.dead_letters", count, size))
+        if not dry_run:
+            erase(expired(), EXPIRED)
+    done.extend(remove_leftovers(dry_run=dry_run))
+    for removal in done:
+        logger.info("%s %s", "would remove" if dry_run else "removed", removal)
+    return done
+
+
 def optimize_layer(layer: str) -> list[Upkeep]:
     """Compact and vacuum the layer's tables that need it; return what was done to which.
 
-    A table needs compaction when one of its partitions holds as many files as the setting
-    `compact_files` says. Losing against a writer is no failure: the next run tries again.
+    A partition is compacted when it holds as many files as the setting `compact_files` says.
+    Losing against a writer is no failure: the next run tries again.
+
+    Raises:
+        VerificationError: A compaction changed rows.
     """
     done = []
     for name in table_names():
@@ -52,11 +86,9 @@ def optimize_layer(layer: str) -> list[Upkeep]:
 def _optimize(name: str, table: DeltaTable) -> Upkeep:
     settings = get_settings()
     before = len(table.file_uris())
-    if max(_files_per_partition(table).values(), default=0) >= settings.compact_files:
-        try:
-            table.optimize.compact(max_concurrent_tasks=settings.duckdb_threads)
-        except CommitFailedError:
-            logger.warning("compaction of %s lost against a writer", name)
+    crowded = _crowded_partitions(table)
+    if crowded is not None:
+        compact(name, table, crowded)
     vacuumed = table.vacuum(settings.vacuum_hours, dry_run=True)
     if vacuumed:
         table.vacuum(settings.vacuum_hours, dry_run=False)
@@ -66,8 +98,62 @@ def _optimize(name: str, table: DeltaTable) -> Upkeep:
     return Upkeep(name, before, len(table.file_uris()), len(vacuumed))
 
 
-def _files_per_partition(table: DeltaTable) -> Counter[tuple[object, ...]]:
+def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
+    """Merge the small files of partitions, and compare their rows before and after.
+
+    Args:
+        name: `<layer>.<table>`.
+        table: The table, freshly loaded.
+        crowded: Values of its partition column; none: the whole table.
+
+    Raises:
+        VerificationError: The commit changed rows.
+    """
+    (column, *_) = (*table.metadata().partition_columns, "")
+    try:
+        metrics = table.optimize.compact(
+            partition_filters=[(column, "in", crowded)] if crowded else None,
+            max_concurrent_tasks=get_settings().duckdb_threads,
+        )
+    except CommitFailedError:
+        logger.warning("compaction of %s lost against a writer", name)
+        return
+    if not metrics["numFilesRemoved"]:
+        return
+    version = table.version()  # of the compaction's own commit, even where others came before it
+    chosen = among(column, crowded) if crowded else "true"
+    before, after = (
+        _content(DeltaTable(table.table_uri, number), name, chosen)
+        for number in (version - 1, version)
+    )
+    if before != after:
+        raise VerificationError(
+            expected=f"the same {before[0]} rows after a compaction",
+            came=f"{after[0]} rows, or other values",
+            where=f"table {name}, version {version}",
+            remedy=f"stop the DAG; version {version - 1} is whole; check deltalake's version",
+        )
+
+
+def _content(table: DeltaTable, name: str, chosen: str) -> tuple[int, int]:
+    """Return the row count and an order-free checksum of the chosen rows."""
+    rows = scan(table, name)
+    with connect() as connection:
+        count, checksum = connection.execute(
+            "select count(*), sum(cast(hash(content) as hugeint)) "
+            f"from (select * from ({rows}) where {chosen}) as content"
+        ).fetchone() or (0, 0)
+    return count, checksum
+
+
+def _crowded_partitions(table: DeltaTable) -> list[str] | None:
+    """Return the partitions with too many files; none named: the whole table; None: nowhere."""
     actions = pa.table(table.get_add_actions(flatten=True))
     columns = [f"partition.{name}" for name in table.metadata().partition_columns]
     rows = actions.select(columns).to_pylist() if columns else [{}] * actions.num_rows
-    return Counter(tuple(row.values()) for row in rows)
+    files = Counter(tuple(row.values()) for row in rows)
+    crowded = [values for values, n in files.items() if n >= get_settings().compact_files]
+    if not crowded:
+        return None
+    is_simple = len(columns) == 1 and all(values[0] is not None for values in crowded)
+    return sorted(values[0] for values in crowded) if is_simple else []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.lake import storage
+from include.chimera.lake.tables import schema_names
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -62,13 +63,17 @@ def drop_view(name: str) -> None:
     storage.delete_files([_place(name)])
 
 
-def load_views(schemas: list[str]) -> dict[str, View]:
-    """Return the views in these schemas, by name."""
-    found: dict[str, View] = {}
-    for schema in schemas:
-        for file in storage.files(f"{get_settings().lake}/{schema}/{_FOLDER}"):
-            name, _, suffix = file.rpartition(".")
-            text = storage.read_text(_place(f"{schema}.{name}")) if suffix == "sql" else None
-            if text is not None:
-                found[f"{schema}.{name}"] = View.read(text)
-    return found
+def view_names() -> list[str]:
+    """Return the lake's views, as `<schema>.<view>`."""
+    return [
+        f"{schema}.{file.removesuffix('.sql')}"
+        for schema in schema_names()
+        for file in storage.files(f"{get_settings().lake}/{schema}/{_FOLDER}")
+        if file.endswith(".sql")
+    ]
+
+
+def load_view(name: str) -> View | None:
+    """Return a view, None where it is gone."""
+    text = storage.read_text(_place(name))
+    return None if text is None else View.read(text)

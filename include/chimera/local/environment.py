@@ -206,7 +206,6 @@ def _components(plan: Plan) -> dict[str, str]:
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
         "COSMOS__ENABLE_TELEMETRY": "False",
-        "METRICS__STATSD_ON": "False",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }
 

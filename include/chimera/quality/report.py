@@ -76,6 +76,8 @@ def write_report(run: Run, run_url: str = "") -> Path:
         run,
         "select source, stage, reason, count(distinct letter_id) as count from rows "
         "where event = 'refused' group by all order by count desc, source, reason",
+        # A letter may be of an hour long ago, or of none: what counts is when it was refused.
+        since=f"recorded_at >= {quote((run.window.start - timedelta(days=DAYS)).isoformat())}",
     )
     page = (
         _environment()
@@ -96,13 +98,13 @@ def write_report(run: Run, run_url: str = "") -> Path:
     return temporary.replace(path)
 
 
-def _rows(name: str, run: Run, query: str) -> list[Record]:
+def _rows(name: str, run: Run, query: str, since: str = "") -> list[Record]:
     table = open_table(name)
     if table is None:
         return []
     first = hour_label(run.window.start - timedelta(days=DAYS))
     with connect() as connection:
-        source = f"{scan(table, name)} where {PARTITION} >= {quote(first)}"
+        source = f"{scan(table, name)} where {since or f'{PARTITION} >= {quote(first)}'}"
         found = connection.execute(f"with rows as ({source}) {query}").to_arrow_table()
         return list(found.to_pylist())
 

@@ -66,7 +66,8 @@ def read_lines(path: Path, *, is_finished: bool) -> Iterator[Line]:
             counts, and packed bytes that break off are a fault.
 
     Raises:
-        SourceUnavailableError: The file was removed, replaced or truncated meanwhile.
+        SourceUnavailableError: The file was removed, replaced or truncated meanwhile, or its disk
+            does not give it.
     """
     is_packed = path.suffix == _PACKED
     try:
@@ -76,6 +77,13 @@ def read_lines(path: Path, *, is_finished: bool) -> Iterator[Line]:
             _check_unchanged(path, raw)
     except FileNotFoundError as error:
         raise _changed(path, "removed") from error
+    except OSError as error:
+        raise SourceUnavailableError(
+            expected="a log file that can be read",
+            came=type(error).__name__,
+            where=str(path),
+            remedy="check the file's permissions and its disk",
+        ) from error
 
 
 def _lines(file: BinaryIO, *, is_finished: bool) -> Iterator[Line]:

@@ -189,6 +189,27 @@ def test_a_damaged_gzip_gives_what_can_be_read_and_a_letter(root, damage):
     assert set(reasons) <= {"damaged_gzip", "malformed_line"}
 
 
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(st.data())
+def test_no_damage_to_a_gzip_stops_the_reading(tmp_path_factory, data):
+    """Whatever byte is wrong, cut off or added: lines, or a fault, never another error."""
+    packed = bytearray(gzip.compress(b"\n".join(line(0, second) for second in range(50))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(packed) - 1))
+        packed[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+        packed = packed or bytearray(b"x")
+    path = tmp_path_factory.getbasetemp() / "damaged.jsonl.gz"
+    path.write_bytes(packed)
+    for is_finished in (True, False):
+        assert len(list(read_lines(path, is_finished=is_finished))) <= 60
+
+
+def test_a_log_that_can_not_be_read_is_an_outage(root):
+    write(root, 0, name="other.jsonl").with_name("api.jsonl").mkdir()
+    with pytest.raises(SourceUnavailableError, match="IsADirectoryError"):
+        ingest(root, run_of(0))
+
+
 def test_gigantic_lines_are_read_in_bounded_memory(root):
     """200 MB without a newline: one letter, and no more memory than a few lines take."""
     path = write(root, 0, line(0, 1))

@@ -9,6 +9,7 @@ from include.chimera.contracts import GENERATIONS
 from include.chimera.errors import ConfigurationError, ShrinkError
 from include.chimera.lake.engine import connect
 from include.chimera.lake.gaps import find_gaps
+from include.chimera.lake.ledger import close_run
 from include.chimera.lake.letters import append_letters, letter_states, letters_query
 from include.chimera.sources.deletions import extract_deletions
 from include.chimera.window import Window
@@ -72,6 +73,19 @@ def test_a_letter_whose_rule_was_mended_is_published_once(server, uri):
     assert ingest(uri, run_of(0)).rows_published == 0
     assert replays.replay() == []
     assert len(rows()) == 1
+
+
+def test_the_report_counts_refusals_of_other_hours_and_of_none(server, uri):
+    """A run reads behind its window, and rows without a time belong to no hour at all."""
+    insert(server, 1, at(0))
+    insert(server, 2, "'infinity'", created=at(0))
+    insert(server, 3, at(0), created=at(-20), status="unknown")
+    ingest(uri, run_of(0))
+    found = close_run(run_of(0))["refusals"]
+    assert {(one["reason"], one["count"]) for one in found} == {
+        ("updated_at_out_of_range", 1),
+        ("in_set_status", 1),
+    }
 
 
 def test_a_line_that_a_newer_parser_reads_joins_its_hour():

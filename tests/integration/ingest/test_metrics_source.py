@@ -136,6 +136,7 @@ def test_every_query_is_aligned_and_ends_before_the_hour_does():
         (503, b"overloaded", SourceUnavailableError),
         (500, {"status": "error", "errorType": "internal"}, SourceUnavailableError),
         (429, b"", SourceUnavailableError),
+        (429, {"status": "error", "errorType": "too_many_requests"}, SourceUnavailableError),
         (200, b'{"status":"success","data":{"resu', SourceUnavailableError),
         (200, {**matrix(), "warnings": ["a store is away"]}, DataFaultError),
         (422, {"status": "error", "errorType": "execution"}, DataFaultError),

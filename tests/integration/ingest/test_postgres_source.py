@@ -229,10 +229,11 @@ def test_the_newest_version_wins_in_any_order(server, uri):
 
 
 def test_a_server_that_is_away_or_closed_says_so_without_secrets(server):
-    with pytest.raises(SourceUnavailableError), snapshot("postgresql://a:hush@/x?host=/nowhere"):
+    nowhere = "postgresql://a:hush@/x?host=/nowhere"  # pragma: allowlist secret
+    with pytest.raises(SourceUnavailableError) as away, snapshot(nowhere):
         pass
+    assert "hush" not in str(away.value)
     missing = server.uri().replace("/postgres?", "/missing?")
     with pytest.raises((ConfigurationError, SourceUnavailableError)) as caught, snapshot(missing):
         pass
-    assert "hush" not in str(caught.value)
     assert key(1) not in str(caught.value)

@@ -1,4 +1,4 @@
-"""A lake in a temporary folder, and a small way to build a model there without dbt."""
+"""A small way to build a model there without dbt."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from include.chimera.lake.engine import connect
 from include.chimera.lake.orders import Order
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.session import Session
-from include.chimera.settings import get_settings
 
 TABLE = "dev.model"
 
 
 class Process:
-    """One process's view of the lake: tables pinned to the versions found at its start."""
+    """One process's view of the lake: each table at the version first read."""
 
     def __init__(self) -> None:
         self.connection = connect()
@@ -23,6 +22,7 @@ class Process:
 
     def build(self, query: str, strategy="all", table: str = TABLE, **order) -> None:
         """Store a query's rows in a table."""
+        self.session.catalog.show_named(query)
         self.connection.execute(f"create or replace temp view incoming as {query}")
         rewrite = (
             strategy if strategy in ("all", "window") else Rewrite(strategy, **order.pop("how", {}))
@@ -30,16 +30,8 @@ class Process:
         self.session.write(self.connection, Order(table, "incoming", rewrite, **order))
 
     def rows(self, query: str = f"from {TABLE} order by all") -> list[tuple]:
+        self.session.catalog.show_named(query)
         return self.connection.execute(query).fetchall()
-
-
-@pytest.fixture
-def lake(tmp_path):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-        get_settings.cache_clear()
-        yield tmp_path / "lake"
-    get_settings.cache_clear()
 
 
 @pytest.fixture

@@ -56,6 +56,8 @@ def test_view_whose_table_is_gone_stops_nothing_else(process, caplog):
     one.session.drop("dev.model")
     with caplog.at_level(logging.WARNING):
         assert process().rows("from dev.other") == [(2,)]
+        with pytest.raises(duckdb.CatalogException):
+            process().rows("from dev.seen")
     assert "view dev.seen can't be shown" in caplog.text
 
 

@@ -2,54 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from socket import socket
-
-import httpx
 import pytest
-from tenacity import retry, stop_after_delay, wait_fixed
 
-from include.chimera.lake import storage
 from include.chimera.lake.tables import open_table, table_names
 from include.chimera.lake.views import View
-from include.chimera.settings import get_object_store, get_settings
+from tests.integration.object_store import forget_settings, object_store
 
 pytestmark = pytest.mark.integration
-
-
-@retry(stop=stop_after_delay(30), wait=wait_fixed(0.2))
-def make_bucket(url):
-    """Make a bucket, once the server answers."""
-    httpx.put(url).raise_for_status()
 
 
 @pytest.fixture
 def lake(tmp_path):
     """Put the lake into a bucket of a server on this machine."""
-    # A process of its own: delta-rs keeps Python's lock while it waits for an answer.
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own command line
-    make_bucket(f"{place}/lake")
-    with pytest.MonkeyPatch.context() as patch:
+    with object_store() as variables, pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-        patch.setenv("CHIMERA_LAKE_ROOT", "s3://lake/root")
-        patch.setenv("AWS_ENDPOINT_URL", place)
-        patch.setenv("AWS_ALLOW_HTTP", "true")
-        patch.setenv("AWS_REGION", "us-east-1")
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        for cached in (get_settings, get_object_store, storage._filesystem):
-            cached.cache_clear()
-        yield "s3://lake/root"
-    server.terminate()
-    server.wait(10)
-    for cached in (get_settings, get_object_store, storage._filesystem):
-        cached.cache_clear()
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        forget_settings()
+        yield variables["CHIMERA_LAKE_ROOT"]
+    forget_settings()
 
 
 def test_each_kind_of_change_reads_back_in_another_process(process):

@@ -16,6 +16,7 @@ from include.chimera.lake.lineage import Plan
 from include.chimera.lake.stage import Batch, Build, attempt_folder, save
 from include.chimera.lake.tables import folder_of
 from include.chimera.quality.gates import open_gate
+from include.chimera.quality.split import broken_predicate, suite_expectations
 from include.chimera.quality.verdict import RATIO_RULE
 from include.chimera.window import Run, Window
 
@@ -64,3 +65,21 @@ def alarms(verdict: Verdict) -> set[str]:
     """Return the ids of the rules that failed or that single rows broke, but for the pass ratio."""
     noticed = {result.rule_id for result in verdict.results if result.is_alarm}
     return noticed - {RATIO_RULE}
+
+
+def assert_split_agrees(gate: Gate, verdict: Verdict) -> None:
+    """Check, rule by rule, that the split's predicate counts the rows that GX counts."""
+    counted = {
+        item["meta"]["rule_id"]: predicate
+        for item in suite_expectations(gate.table)
+        if (predicate := broken_predicate(item))
+    }
+    judged = {rule.rule_id: rule for rule in verdict.results if rule.rule_id in counted}
+    assert set(judged) == set(counted)
+    if any(rule.error for rule in judged.values()):
+        return
+    columns = ", ".join(f"count(*) filter (where {text})" for text in counted.values())
+    found = gate.connection.execute(f"select {columns} from ({gate.rows})").fetchone()
+    assert dict(zip(counted, found, strict=True)) == {
+        rule_id: rule.unexpected_count or 0 for rule_id, rule in judged.items()
+    }

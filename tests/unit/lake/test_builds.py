@@ -1,10 +1,15 @@
 """Models: what a build replaces, and what happens when two builds meet."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
+import pyarrow as pa
+import pytest
 from deltalake import DeltaTable, Schema
 from duckdb import DuckDBPyConnection
 
+from include.chimera.errors import CommitConflictError
 from include.chimera.lake.builds import commit_build
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan, consumed_mark, plan
@@ -71,6 +76,70 @@ def test_a_whole_table_from_older_parents_is_superseded(connection: DuckDBPyConn
     version = open_table(MODEL).version()
     assert commit_build(slow, None).version() == version
     assert live(connection) == {LABEL: 3}
+
+
+def test_a_whole_rebuild_keeps_the_hours_that_a_newer_build_made(
+    connection: DuckDBPyConnection,
+) -> None:
+    """`--full-refresh` from older parents: it replaces the rest, and its marks do not go back."""
+    base = commit_build(build(connection, {LABEL: 1, NEXT: 1, THIRD: 1}, None, None, 1), None)
+    slow = build(connection, {LABEL: 20, NEXT: 20}, None, base, 2)
+    commit_build(build(connection, {NEXT: 30}, [NEXT], base, 3), None)
+    commit_build(slow, None)
+    assert live(connection) == {LABEL: 20, NEXT: 30}
+    assert consumed() == 3
+
+
+def test_a_newer_build_that_moved_no_mark_is_newer_all_the_same(
+    connection: DuckDBPyConnection,
+) -> None:
+    """It lost one hour to a third build, so its mark stayed behind; its other hour must stay."""
+    base = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, 1), None)
+    whole = build(connection, {LABEL: 20, NEXT: 20}, None, base, 2)
+    newer = build(connection, {LABEL: 40, NEXT: 40}, [LABEL, NEXT], base, 4)
+    commit_build(build(connection, {NEXT: 2}, [NEXT], base, 2), None)
+    commit_build(newer, None)
+    commit_build(whole, None)
+    assert live(connection) == {LABEL: 40, NEXT: 2}
+    assert consumed() == 2
+
+
+def test_a_whole_rebuild_with_other_columns_is_built_again_when_overtaken(
+    connection: DuckDBPyConnection,
+) -> None:
+    """Hours of old columns can't stand beside new ones."""
+    base = commit_build(build(connection, {LABEL: 1}, None, None, 1), None)
+    slow = build(connection, {LABEL: 2}, None, base, 2)
+    other = pa.schema([("_window_hour", pa.string()), ("value", pa.string())])
+    slow = replace(slow, schema=Schema.from_arrow(other).to_json())
+    commit_build(build(connection, {NEXT: 3}, [NEXT], base, 3), None)
+    with pytest.raises(CommitConflictError, match="newer parents"):
+        commit_build(slow, None)
+    assert live(connection) == {LABEL: 1, NEXT: 3}
+
+
+def test_builds_that_race_leave_the_newest_rows_of_each_hour(
+    connection: DuckDBPyConnection,
+) -> None:
+    """Whole and hourly builds of several parents' versions commit at once: no row gets older."""
+    for turn in range(4):
+        base = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, turn * 10), None)
+        staged = [
+            build(connection, {LABEL: 2, NEXT: 2}, None, base, turn * 10 + 2),
+            build(connection, {NEXT: 3}, [NEXT], base, turn * 10 + 3),
+            build(connection, {NEXT: 4, THIRD: 4}, [NEXT, THIRD], base, turn * 10 + 4),
+        ]
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda one: commit_build(one, None), staged))
+        seen = [
+            dict(connection.execute(f"from ({scan(open_table(MODEL, version), MODEL)})").fetchall())
+            for version in range(base.version(), open_table(MODEL).version() + 1)
+        ]
+        for hour in (LABEL, NEXT):
+            values = [rows[hour] for rows in seen]
+            assert values == sorted(values), "an older build overwrote a newer one"
+        # Where the whole one superseded the others, the mark says so: the next run makes up for it.
+        assert seen[-1][NEXT] >= 3 or consumed() == turn * 10 + 2
 
 
 def test_a_model_recomputes_what_its_parents_commits_touched(

@@ -68,7 +68,15 @@ def test_bounds_of_ordered_types(
 
 @pytest.mark.parametrize(
     "column",
-    ["case when i = 0 then 'nan'::double else 1.0 end", "'inf'::double", "i::decimal(9, 2)", "'a'"],
+    [
+        "case when i = 0 then 'nan'::double else 1.0 end",
+        "'inf'::double",
+        "i::decimal(9, 2)",
+        "'a'",
+        "'infinity'::date",
+        "'infinity'::timestamptz",
+        "date '0044-03-15 (BC)'",
+    ],
 )
 def test_types_whose_order_readers_see_differently_get_no_bounds(
     connection: DuckDBPyConnection, tmp_path: Path, column: str

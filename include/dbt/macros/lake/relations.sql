@@ -7,21 +7,58 @@
     ) %}
 {%- endmacro %}
 
+{#
+  Show the lake's relations that a statement names (none: all of them): a process opens only what it
+  reads. Each statement passes here, and what dbt runs without a statement is shown where it begins.
+  The parents among them must be there.
+#}
+{% macro lake_show(statement, parents=[]) -%}
+    {%- do adapter.valid_incremental_strategies() -%}  {#- asks DuckDB its version once: it is open then -#}
+    {% do adapter.store_relation(
+        "lake", api.Relation.create(schema="lake", identifier="session"), [], "", "delta",
+        {"action": "show", "statement": statement, "parents": parents}
+    ) %}
+{%- endmacro %}
+
+{% macro statement(name=none, fetch_result=False, auto_begin=True, language="sql") -%}
+    {%- if execute -%}
+        {%- set code = caller() -%}
+        {% do lake_show(code) %}
+        {%- call dbt.statement(name, fetch_result=fetch_result, auto_begin=auto_begin, language=language) -%}
+            {{- code -}}
+        {%- endcall -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{# dbt show runs its query without a statement. #}
+{% macro duckdb__get_limit_sql(sql, limit) -%}
+    {% do lake_show(sql) %}
+    {{ return(dbt.default__get_limit_sql(sql, limit)) }}
+{%- endmacro %}
+
 {# In the session a table of the lake is a view over delta_scan: to dbt it is a table. #}
 {% macro duckdb__list_relations_without_caching(schema_relation) -%}
     {% call statement("list_relations_without_caching", fetch_result=True) -%}
+        with names as (
+            select unnest(lake_names('{{ schema_relation.schema }}')) as name
+        )
         select
             '{{ schema_relation.database }}' as database,
-            table_name as name,
-            table_schema as schema,
-            coalesce(
-                lake_kind(table_schema || '.' || table_name),
-                case table_type when 'VIEW' then 'view' else 'table' end
-            ) as type
+            split_part(name, '.', 2) as name,
+            '{{ schema_relation.schema }}' as schema,
+            lake_kind(name) as type
+        from names
+        union all
+        select
+            table_catalog,
+            table_name,
+            table_schema,
+            case table_type when 'VIEW' then 'view' else 'table' end
         from system.information_schema.tables
         where
             lower(table_schema) = '{{ schema_relation.schema | lower }}'
             and lower(table_catalog) = '{{ schema_relation.database | lower }}'
+            and lake_kind(table_schema || '.' || table_name) is null
     {%- endcall %}
     {{ return(load_result("list_relations_without_caching").table) }}
 {%- endmacro %}
@@ -102,6 +139,7 @@
 
 {# The catalog shows the lake's tables as tables. #}
 {% macro duckdb__get_catalog_tables_sql(information_schema) -%}
+    {% do lake_show(none) %}
     select *
     from (
         select

@@ -1,8 +1,9 @@
 {# Materializations of the lake: DuckDB writes the files, the plugin stages or commits them. #}
 
+{# dbt lets only its own `statement` run Python; `lake_begin` has shown what the model names. #}
 {% materialization table, adapter="duckdb", supported_languages=["sql", "python"] %}
     {%- set rows = lake_begin() -%}
-    {% call statement("main", language=model.language) %}{{ lake_rows(rows, compiled_code) }}{% endcall %}
+    {% call dbt.statement("main", language=model.language) %}{{ lake_rows(rows, compiled_code) }}{% endcall %}
     {{ return(lake_finish(this.incorporate(type="table"), rows, "all")) }}
 {% endmaterialization %}
 
@@ -11,7 +12,7 @@
     {%- set strategy = lake_strategy() -%}
     {%- set is_whole = existing is none or existing.is_view or should_full_refresh() -%}
     {%- set rows = lake_begin() -%}
-    {% call statement("main", language=model.language) %}{{ lake_rows(rows, compiled_code) }}{% endcall %}
+    {% call dbt.statement("main", language=model.language) %}{{ lake_rows(rows, compiled_code) }}{% endcall %}
     {{ return(lake_finish(
         this.incorporate(type="table"), rows, "all" if is_whole else strategy.name, strategy.options
     )) }}

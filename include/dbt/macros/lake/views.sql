@@ -1,6 +1,7 @@
 {# Views: the SQL is kept beside the lake's tables, so that the next process finds it. #}
 
 {% macro lake_view(target_relation, code) -%}
+    {% do lake_show(code) %}
     {%- if config.get("contract").enforced -%}
         {% set checked = get_assert_columns_equivalent(code) %}
     {%- endif -%}
@@ -13,6 +14,7 @@
 
 {% materialization view, adapter="duckdb" %}
     {%- set target_relation = this.incorporate(type="view") -%}
+    {% do lake_show(sql, lake_parents(model)) %}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {% call noop_statement("main", "CREATE VIEW", "CREATE VIEW") %}create view {{ target_relation }} as ({{ sql }}){% endcall %}

@@ -1,0 +1,46 @@
+"""Upkeep that no single hour needs.
+
+**Purpose.** What only grows is kept within bounds: task logs, leftovers in the lake, payloads of
+dead letters, told alerts. Alerts that no channel took are sent again.
+
+**Schedule.** Daily at 04:00 UTC, without catch-up.
+
+**Inputs, outputs.** Task logs on this machine (setting `log_days`), the lake (settings
+`vacuum_hours`, `letter_days`). Each task returns what it removed. With the param `dry_run` it says
+what it would remove and removes nothing.
+
+**On failure.** Nothing is lost; the next day removes the same.
+
+**Not here.** Airflow's own database: tasks have no way to it. See docs/adr/0012 and the runbook.
+
+**Owner.** data-platform
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from include.chimera.flow.maintenance import clean_logs, keep_outbox, maintain_lake
+from include.chimera.settings import get_settings
+
+with DAG(
+    dag_id="chimera_maintenance",
+    doc_md=__doc__,
+    description="Remove old logs and what nothing in the lake refers to",
+    schedule=CronDataIntervalTimetable("0 4 * * *", timezone="UTC"),
+    start_date=get_settings().start_date,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(minutes=30),
+    default_args={"owner": "data-platform"},
+    params={
+        "dry_run": Param(False, type="boolean", description="Only say what would be removed"),
+    },
+    tags=["chimera"],
+) as dag:
+    clean_logs()
+    maintain_lake()
+    keep_outbox()

@@ -1,0 +1,83 @@
+"""What failed, in words that may leave the machine, and what helps: one place for each class.
+
+Only our own errors' four parts are repeated. Of any other error the class alone is told, because
+its text may hold a row or a password.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from include.chimera import errors
+
+_LOG = "Read the task's log: the link leads there."
+_CLEAR = "Clear the task with its descendants; each of them may run again."
+
+# The most special class wins. docs/runbook.md says the same at more length.
+STEPS: dict[type[BaseException], tuple[str, ...]] = {
+    errors.SourceUnavailableError: (
+        "Check that the source answers, and the connection of its name in Airflow.",
+        _CLEAR,
+    ),
+    errors.StorageError: ("Check space, memory and permissions of the lake's storage.", _CLEAR),
+    errors.CommitConflictError: ("Look for two runs that write the same table.", _CLEAR),
+    errors.ShrinkError: (
+        "If rows were removed on purpose, trigger the hour with allow_shrink.",
+        "Else bring them back at the source, and clear the task.",
+    ),
+    errors.RetryableError: ("Wait until the outside world is well again.", _CLEAR),
+    errors.ContractError: (
+        "Compare the source's columns with docs/data-dictionary.md; mend one of them.",
+        _CLEAR,
+    ),
+    errors.DataFaultError: ("Mend the data at its source.", _CLEAR),
+    errors.ConfigurationError: ("Correct the setting or file that the message names.", _CLEAR),
+    errors.GateFailedError: ("See the gate's rules: mend the rows, or accept them.", _CLEAR),
+    errors.TerminalError: (_LOG, "No retry helps: mend what the message names.", _CLEAR),
+    TimeoutError: ("Look for a slow source or a full machine.", _CLEAR),
+    KeyboardInterrupt: ("Look for a slow query or a full machine: it was stopped.", _CLEAR),
+}
+_UNKNOWN = (_LOG, _CLEAR)
+_DEATH = (
+    "Look at the machine's memory and at the scheduler's log: the process was killed or lost.",
+    _CLEAR,
+)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A failure as it is told.
+
+    Args:
+        name: The error's class.
+        text: What our own error says, "" for any other.
+        steps: What to do.
+    """
+
+    name: str
+    text: str
+    steps: tuple[str, ...]
+
+    @classmethod
+    def of(cls, error: BaseException | None) -> Fault:
+        """Describe an error, or the one of ours that it was raised from; None: a sudden death."""
+        if error is None:
+            return cls("sudden death", "the process ended without a word", _DEATH)
+        own = cause(error)
+        text = str(own) if isinstance(own, errors.ChimeraError) else ""
+        steps = next((STEPS[each] for each in type(own).__mro__ if each in STEPS), _UNKNOWN)
+        return cls(type(own).__name__, text, steps)
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return it as lines."""
+        return [("error", f"{self.name}: {self.text}" if self.text else self.name)]
+
+
+def cause(error: BaseException) -> BaseException:
+    """Return the error of ours that this one was raised from, else the error itself."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, errors.ChimeraError):
+            return link
+        link = link.__cause__
+    return error

@@ -1,0 +1,205 @@
+"""Messages built from facts: names, counts and versions, never a row's content or a secret."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from include.chimera.alerts.faults import Fault
+    from include.chimera.window import Run
+
+Kind = Literal["success", "failure", "gate_failure", "late", "recovery", "dead_letters"]
+_SHOWN = 8  # names in one line of a message; the rest is counted
+
+
+@dataclass(frozen=True)
+class Message:
+    """One thing to tell, before it is rendered for a channel.
+
+    Args:
+        kind: What happened.
+        key: What makes it this event and no other; the same key is told once.
+        title: One line.
+        facts: Name and text, in the order in which they are shown.
+        steps: What to do next.
+        link: Where to look, "" where there is no UI.
+    """
+
+    kind: Kind
+    key: str
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    steps: tuple[str, ...] = ()
+    link: str = ""
+
+    @property
+    def message_id(self) -> str:
+        """Sixteen hex digits of kind and key."""
+        return hashlib.sha256(f"{self.kind}|{self.key}".encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that `of` reads again."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Message:
+        """Read what `to_dict` gave, also after JSON."""
+        facts = tuple((str(name), str(text)) for name, text in values["facts"])
+        return cls(**{**values, "facts": facts, "steps": tuple(values["steps"])})
+
+
+@dataclass(frozen=True)
+class Affected:
+    """The tables that a failure leaves as they were.
+
+    Args:
+        table: The table that the task works for; None: none in particular.
+        version: Its live version; None: it has none yet.
+        downstream: Tables that would have been built from it.
+    """
+
+    table: str | None = None
+    version: int | None = None
+    downstream: tuple[str, ...] = ()
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return them as lines."""
+        lines = []
+        if self.table:
+            live = "no version yet" if self.version is None else f"version {self.version}"
+            lines.append(("live version", f"{self.table} stays at {live}"))
+        if self.downstream:
+            lines.append(("not updated", shorten(self.downstream)))
+        return lines
+
+
+def success(
+    run: Run, key: str, report: Mapping[str, Any], seconds: float, failed_hours: Sequence[str]
+) -> Message:
+    """Tell what a run published.
+
+    Args:
+        run: The run.
+        key: Tells one success of this run from another.
+        report: What `lake.ledger.close_run` wrote.
+        seconds: From the run's start.
+        failed_hours: Windows whose failure was told and that nobody has run again.
+    """
+    facts = [*_summary(report), ("duration", f"{seconds:.0f} s")]
+    if failed_hours:
+        facts.append(("still failed", shorten(failed_hours)))
+    return Message("success", key, f"{_hours(run)} is published", (*facts, *_about(run)))
+
+
+def recovery(run: Run, key: str, report: Mapping[str, Any], failed: str) -> Message:
+    """Tell that hours whose failure was told are published now."""
+    facts = (("failed before", failed), *_summary(report), *_about(run))
+    return Message("recovery", key, f"{_hours(run)} has recovered and is published", facts)
+
+
+def failure(run: Run, key: str, task_id: str, fault: Fault, affected: Affected) -> Message:
+    """Tell that a task failed for good."""
+    facts = (("task", task_id), *fault.facts(), *affected.facts(), *_about(run))
+    title = f"{_hours(run)}: {task_id} failed"
+    return Message("failure", key, title, facts, fault.steps)
+
+
+def gate_failure(
+    run: Run,
+    key: str,
+    verdict: Mapping[str, Any],
+    remedies: Mapping[str, str],
+    affected: Affected,
+) -> Message:
+    """Tell which rules of a gate broke, and that the table stays as it was.
+
+    Args:
+        run: The run.
+        key: Tells one verdict from another.
+        verdict: The gate's record (`Verdict.to_dict`).
+        remedies: What to do, by rule id.
+        affected: The table and what reads it.
+    """
+    table, failed = verdict["table"], verdict["failed_rules"]
+    counts = {rule["rule_id"]: rule for rule in verdict["results"]}
+    rules = [_rule(name, counts.get(name, {})) for name in failed]
+    facts = (
+        ("table", table),
+        ("broken rules", "; ".join(rules)),
+        ("rows", f"{verdict['rows_refused']:,} of {verdict['rows']:,} bad"),
+        *affected.facts(),
+        *_about(run),
+    )
+    steps = (
+        *dict.fromkeys(remedies[name] for name in failed if name in remedies),
+        f"Look at the staged files: python -m include.chimera staged {table} --run {run.run_id}",
+        "Mended at the source: clear the task that staged them, with its descendants.",
+        "Right as they are: accept the files, then clear the gate.",
+        f"python -m include.chimera accept {table} --run {run.run_id} --reason '…'",
+    )
+    return Message("gate_failure", key, f"{_hours(run)}: {table} is refused", facts, steps)
+
+
+def late(run: Run, minutes: float, state: str) -> Message:
+    """Tell that a run is not over in time; once per run."""
+    facts = (("late by", f"more than {minutes:g} minutes after it was queued"), ("state", state))
+    steps = (
+        "Open the run and look at what is running or waits for a retry.",
+        "Nothing is lost: tables keep their last good version until their gates pass.",
+    )
+    title = f"{_hours(run)} is late"
+    return Message("late", run.run_id, title, (*facts, *_about(run)), steps)
+
+
+def dead_letters(run: Run, refusals: Sequence[Mapping[str, Any]], threshold: int) -> Message:
+    """Tell that more records of a run's hours were refused than is usual; once per run."""
+    lines = [f"{item['source']} {item['reason']}: {item['count']:,}" for item in refusals]
+    total = sum(item["count"] for item in refusals)
+    facts = (
+        ("refused", f"{total:,} records, more than {threshold:,}"),
+        ("by reason", shorten(lines)),
+    )
+    steps = (
+        "Look at them: python -m include.chimera dead-letters list",
+        "Mend the source or the rule, then trigger the DAG chimera_dead_letter_replay.",
+    )
+    title = f"{_hours(run)}: {total:,} dead letters"
+    return Message("dead_letters", run.run_id, title, (*facts, *_about(run)), steps)
+
+
+def shorten(names: Sequence[str]) -> str:
+    """Join names; of a long list the first eight and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _rule(name: str, counts: Mapping[str, Any]) -> str:
+    broken, checked = counts.get("unexpected_count"), counts.get("checked_count")
+    return name if broken is None else f"{name} ({broken:,} of {checked or 0:,} rows)"
+
+
+def _summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    bronze = [each for each in report["tables"] if each["table"].startswith("bronze.")]
+    words = ("read", "published", "refused", "duplicate")
+    sums = {word: sum(each.get(f"rows_{word}") or 0 for each in bronze) for word in words}
+    good = sum(gate["verdict"] != "failed" for gate in report["gates"])
+    warned = [gate["table"] for gate in report["gates"] if gate["verdict"] == "warned"]
+    gates = f"{good} of {len(report['gates'])} passed"
+    return [
+        ("rows", ", ".join(f"{count:,} {word}" for word, count in sums.items())),
+        ("tables", f"{len(report['tables'])} published"),
+        ("gates", f"{gates}, with warnings: {shorten(warned)}" if warned else gates),
+    ]
+
+
+def _hours(run: Run) -> str:
+    start, end = run.window.start, run.window.end
+    return f"{start:%Y-%m-%d %H:%M} to {end:%H:%M} UTC"
+
+
+def _about(run: Run) -> tuple[tuple[str, str], ...]:
+    return ("run", run.run_id), ("correlation id", run.correlation_id)

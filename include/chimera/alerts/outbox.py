@@ -1,0 +1,145 @@
+"""The outbox: each message is told once, and kept until every channel has taken it.
+
+Below the lake's `_alerts/`: `waiting/` holds messages that a channel has not taken yet, `told/`
+what was told, `open/` the hours whose failure was told and that have not been published since.
+A crash between sending and noting it repeats a message: rather twice than never.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.alerts.messages import Message
+from include.chimera.errors import RetryableError
+from include.chimera.lake import storage
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from include.chimera.window import Window
+
+logger = logging.getLogger(__name__)
+
+Send = Callable[[Message], None]
+# Longer than both channels' timeouts together: a message that is on its way is left alone.
+_LEASE = timedelta(seconds=30)
+
+
+class DeliveryError(RetryableError):
+    """A channel did not take a message."""
+
+
+def announce(message: Message, channels: Mapping[str, Send]) -> bool:
+    """Tell a message through all channels, once; return whether it was new.
+
+    What a channel does not take now is sent again by the next announcement or `resend`. Messages
+    that wait from before are sent along. Nothing is kept where no channel is set up.
+    """
+    if not channels:
+        return False
+    try:
+        is_known = any(_read(folder, message.message_id) for folder in ("told", "waiting"))
+        if not is_known:
+            _deliver(message, list(channels), channels)
+        resend(channels)
+    except OSError as error:
+        logger.warning("the outbox can't be used (%s): sending without it", type(error).__name__)
+        _try(message, list(channels), channels)
+        return True
+    return not is_known
+
+
+def resend(channels: Mapping[str, Send]) -> int:
+    """Send what waits and is not on its way right now; return how many messages are through."""
+    done = 0
+    for message_id in _ids("waiting"):
+        entry = _read("waiting", message_id)
+        if entry and datetime.fromisoformat(entry["attempted_at"]) + _LEASE < datetime.now(UTC):
+            done += _deliver(Message.of(entry["message"]), entry["pending"], channels)
+    return done
+
+
+def prune(days: int) -> int:
+    """Forget what was told longer ago; return how many messages."""
+    before = (datetime.now(UTC) - timedelta(days=days)).isoformat()
+    old = [
+        each
+        for each in _ids("told")
+        if (_read("told", each) or {"told_at": ""})["told_at"] < before
+    ]
+    storage.delete_files(_place("told", each) for each in old)
+    return len(old)
+
+
+def open_failure(window: Window, title: str) -> None:
+    """Remember that the failure of these hours was told."""
+    _write("open", _label(window), {"title": title})
+
+
+def close_failure(window: Window) -> str | None:
+    """Forget the told failure of these hours, if any, and return its title."""
+    entry = _read("open", _label(window))
+    if entry is None:
+        return None
+    storage.delete_files([_place("open", _label(window))])
+    return str(entry["title"])
+
+
+def failed_hours() -> list[str]:
+    """Return the windows whose failure was told and that have not been published since."""
+    return _ids("open")
+
+
+def _deliver(message: Message, pending: list[str], channels: Mapping[str, Send]) -> bool:
+    """Try the channels that lack the message, and keep it where one of them does not take it."""
+    entry: dict[str, Any] = {"message": message.to_dict(), "pending": pending}
+    entry["attempted_at"] = datetime.now(UTC).isoformat()
+    _write("waiting", message.message_id, entry)
+    left = _try(message, pending, channels)
+    if left:
+        _write("waiting", message.message_id, {**entry, "pending": left})
+        return False
+    told = {"kind": message.kind, "key": message.key, "told_at": datetime.now(UTC).isoformat()}
+    _write("told", message.message_id, told)
+    storage.delete_files([_place("waiting", message.message_id)])
+    return True
+
+
+def _try(message: Message, pending: list[str], channels: Mapping[str, Send]) -> list[str]:
+    """Send through the channels; return those that did not take it."""
+    left = []
+    for name in pending:
+        try:
+            if name in channels:
+                channels[name](message)
+        except DeliveryError as error:
+            logger.warning("%s did not take a message: %s", name, error.came)
+            left.append(name)
+        else:
+            logger.info("told by %s: %s", name, message.title)
+    return left
+
+
+def _label(window: Window) -> str:
+    return f"{window.start:%Y%m%dT%H}-{window.end:%Y%m%dT%H}"
+
+
+def _place(folder: str, name: str) -> str:
+    return f"{get_settings().lake}/_alerts/{folder}/{name}.json"
+
+
+def _ids(folder: str) -> list[str]:
+    names = storage.files(f"{get_settings().lake}/_alerts/{folder}")
+    return [name.removesuffix(".json") for name in names if not name.startswith(".")]
+
+
+def _read(folder: str, name: str) -> dict[str, Any] | None:
+    text = storage.read_text(_place(folder, name))
+    return None if text is None else dict(json.loads(text))
+
+
+def _write(folder: str, name: str, document: dict[str, Any]) -> None:
+    storage.write_text(_place(folder, name), json.dumps(document, indent=1))

@@ -1,0 +1,96 @@
+"""The daily maintenance as tasks: each returns what it removed, or would remove.
+
+Airflow's own database is not among them: a task has no way to it (docs/adr/0012).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.configuration import conf
+from airflow.sdk import get_current_context, task
+
+from include.chimera.flow.channels import channels
+from include.chimera.flow.policy import UPKEEP
+from include.chimera.flow.runs import run_of
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DAY_SECONDS = 86_400
+
+
+def _is_dry() -> bool:
+    context = get_current_context()
+    run_of(context)
+    return bool(context["params"]["dry_run"])
+
+
+@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+def clean_logs() -> list[dict[str, Any]]:
+    """Remove this machine's task logs older than the setting `log_days`.
+
+    Logs in an object store are the bucket's own lifecycle rule's business.
+    """
+    settings = get_settings()
+    folder = Path(conf.get("logging", "base_log_folder"))
+    return [remove_old_files(folder, settings.log_days, dry_run=_is_dry())]
+
+
+@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+def maintain_lake() -> list[dict[str, Any]]:
+    """Remove expired payloads and what no version of a table refers to."""
+    from include.chimera.lake.upkeep import maintain  # noqa: PLC0415 - heavy
+
+    return [asdict(removal) for removal in maintain(dry_run=_is_dry())]
+
+
+@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+def keep_outbox() -> dict[str, int]:
+    """Send messages again that a channel did not take, and forget what was told long ago."""
+    from include.chimera.alerts import outbox  # noqa: PLC0415 - heavy
+
+    if _is_dry():
+        return {"resent": 0, "forgotten": 0}
+    resent = outbox.resend(channels())
+    return {"resent": resent, "forgotten": outbox.prune(get_settings().log_days)}
+
+
+def remove_old_files(folder: Path, days: int, *, dry_run: bool) -> dict[str, Any]:
+    """Remove logs (`*.log`) older than so many days, and their folders; return how many, how big.
+
+    A file that vanishes meanwhile is no failure.
+    """
+    oldest = time.time() - days * _DAY_SECONDS
+    count, size = 0, 0
+    for path, status in _files(folder):
+        if path.suffix == ".log" and status.st_mtime < oldest:
+            count, size = count + 1, size + status.st_size
+            if not dry_run:
+                path.unlink(missing_ok=True)
+                _remove_empty(path.parent, folder)
+    return {"kind": "task_logs", "name": folder.name, "count": count, "size_bytes": size}
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            path = Path(root, name)
+            try:
+                yield path, path.stat()
+            except FileNotFoundError:
+                continue
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove a folder and its parents up to the root (exclusive) as far as they are empty."""
+    with contextlib.suppress(OSError):  # not empty, or gone
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent

@@ -1,0 +1,100 @@
+"""The command line of questions: logs, trace.
+
+Commands import what they need when they run.
+"""
+# ruff: noqa: PLC0415  # see above
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from include.chimera.inquiry.origin import Origin
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the application."""
+    app.command()(logs)
+    app.command()(trace)
+
+
+def logs(  # noqa: PLR0913, PLR0917 - each is an option
+    correlation_id: Annotated[str | None, typer.Option(help="Of a run.")] = None,
+    run_id: Annotated[str | None, typer.Option(help="Airflow's id of a run.")] = None,
+    task: Annotated[str | None, typer.Option(help="Part of the task id, a regex.")] = None,
+    logger: Annotated[str | None, typer.Option(help="Part of the logger, a regex.")] = None,
+    level: Annotated[
+        str | None, typer.Option(help="Lowest level: debug, info, warning, error, critical.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="Part of the message, in any case.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="First moment, UTC.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 200,
+    root: Annotated[
+        str | None, typer.Option(help="Folder or s3:// URL; default: CHIMERA_TASK_LOGS_ROOT.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole lines, as JSON.")] = False,
+) -> None:
+    """Search the task logs of all runs; exit code 1 if nothing was found."""
+    from include.chimera.inquiry.logs import LEVELS, LogQuery, search_logs
+
+    if level is not None and level not in LEVELS:
+        raise typer.BadParameter(", ".join(LEVELS), param_hint="--level")
+    first = since.replace(tzinfo=since.tzinfo or UTC) if since else None
+    query = LogQuery(correlation_id, run_id, task, logger, level, text, first, limit)
+    found = search_logs(query, root)
+    for line in found:
+        typer.echo(
+            line["json"]
+            if as_json
+            else f"{line['logged_at']:%Y-%m-%d %H:%M:%S} {line['level'] or '':<8} "
+            f"{line['correlation_id'] or '-':<12} {line['task_id'] or '-'}  {line['event']}"
+        )
+    raise typer.Exit(0 if found else 1)
+
+
+def trace(
+    table: str,
+    where: Annotated[str, typer.Option(help="A DuckDB condition on the table's columns.")],
+    limit: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 3,
+    lines: Annotated[int, typer.Option(min=0, help="Log lines per commit.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, without log lines.")] = False,
+) -> None:
+    """Say which commit, run, dbt invocation, window and source made a row, down to its source."""
+    import json
+
+    from include.chimera.inquiry.origin import trace as find
+
+    found = find(table, where, limit)
+    if as_json:
+        typer.echo(json.dumps([origin.to_dict() for origin in found], indent=2))
+    else:
+        for origin in found:
+            _show_origin(origin, lines)
+    raise typer.Exit(0 if found else 1)
+
+
+def _show_origin(origin: Origin, lines: int, depth: int = 0) -> None:
+    from include.chimera.inquiry.logs import LogQuery, search_logs
+
+    indent = "    " * depth
+    typer.echo(f"{indent}{origin.table} version {origin.version}, {origin.file}")
+    shown = {**origin.key, **origin.commit}
+    shown |= {f"read {name}": f"version {read}" for name, read in origin.parents.items()}
+    for name, value in shown.items():
+        typer.echo(f"{indent}  {name:<16} {value}")
+    run_id = origin.commit.get("run_id")
+    if run_id and lines:
+        layer, _, name = origin.table.partition(".")
+        asked = LogQuery(
+            run_id=run_id,
+            task=rf"\b(gate_{layer}|build|extract)_{name}$",
+            logger=r"^(include\.chimera|dbt$)",
+            limit=lines,
+        )
+        for line in search_logs(asked):
+            typer.echo(f"{indent}  log {line['logged_at']:%H:%M:%S} {line['event'][:100]}")
+    for parent in origin.made_from:
+        _show_origin(parent, lines, depth + 1)

@@ -1,0 +1,89 @@
+"""What a run did and how its tables are, as samples of the metrics' catalogue."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from include.chimera.contracts import PARTITION
+from include.chimera.lake.engine import connect
+from include.chimera.lake.letters import letter_states
+from include.chimera.lake.publish import WATERMARK
+from include.chimera.lake.stage import PUBLICATION, STAGE, VERDICT, read_records
+from include.chimera.lake.tables import open_table, table_names
+from include.chimera.lake.verify import COUNTS
+from include.chimera.observe.metrics import Sample
+from include.chimera.settings import get_settings
+from include.chimera.window import HOUR, parse_hour
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from deltalake import DeltaTable
+
+    from include.chimera.window import Run
+
+_NO_DATA = ("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END")
+_COMMITS = 20
+
+
+def run_facts(run: Run) -> list[Sample]:
+    """Return what is known at the end of a run, whether its gates passed or not."""
+    samples = [Sample("chimera_window_end_timestamp_seconds", run.window.end.timestamp())]
+    samples += _of_records(run)
+    for name in table_names():
+        table = open_table(name)
+        if table is not None:
+            samples += _of_table(name, table)
+    samples += _of_letters()
+    disk = shutil.disk_usage(get_settings().state_dir)
+    return [*samples, Sample("chimera_disk_free_ratio", disk.free / disk.total)]
+
+
+def _of_records(run: Run) -> Iterator[Sample]:
+    for table, record in read_records(run, PUBLICATION).items():
+        for count in COUNTS:
+            if record[count] is not None:
+                yield Sample(f"chimera_{count}_total", record[count], table)
+    for table, stage in read_records(run, STAGE).items():
+        size = sum(int(file["size_bytes"]) for file in stage["files"])
+        yield Sample("chimera_staged_bytes_total", size, table)
+    for table, verdict in read_records(run, VERDICT).items():
+        yield Sample("chimera_gate_pass_ratio", verdict["pass_ratio"], table)
+        yield Sample("chimera_gate_is_failed", verdict["outcome"] == "failed", table)
+        yield Sample("chimera_gate_seconds", verdict["seconds"], table)
+
+
+def _of_table(name: str, table: DeltaTable) -> Iterator[Sample]:
+    actions = pa.table(table.get_add_actions(flatten=True))
+    yield Sample("chimera_table_rows", sum(actions["num_records"].to_pylist()), name)
+    yield Sample("chimera_table_bytes", sum(actions["size_bytes"].to_pylist()), name)
+    yield Sample("chimera_table_files", actions.num_rows, name)
+    column = f"partition.{PARTITION}"
+    hours = actions[column].to_pylist() if column in actions.column_names else []
+    shared = sum(count for count in Counter(hours).values() if count > 1)
+    yield Sample("chimera_table_small_files", shared, name)
+    if hours:
+        end = parse_hour(max(hours)) + HOUR
+        yield Sample("chimera_table_event_timestamp_seconds", end.timestamp(), name)
+    commits = table.history(_COMMITS)
+    times = [int(c["timestamp"]) for c in commits if c["operation"] not in _NO_DATA]
+    if times:
+        yield Sample("chimera_table_commit_timestamp_seconds", max(times) / 1e3, name)
+    mark = table.transaction_version(WATERMARK)
+    if mark is not None:
+        yield Sample("chimera_watermark_timestamp_seconds", mark / 1e6, name)
+
+
+def _of_letters() -> Iterator[Sample]:
+    """Count waiting letters by the table that they were meant for, zero where none waits."""
+    with connect() as connection:
+        found = connection.execute(
+            f"select source, count(*) filter (where state = 'waiting') from ({letter_states()}) "
+            "group by source"
+        ).fetchall()
+    for source, count in found:
+        yield Sample("chimera_dead_letters_waiting", count, source)

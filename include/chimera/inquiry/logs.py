@@ -1,0 +1,107 @@
+"""Search in Airflow's JSON task logs with DuckDB, in a local folder or an object store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.lake import storage
+from include.chimera.lake.engine import connect, quote, reach_object_store
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+LEVELS = ("debug", "info", "warning", "error", "critical")
+# What every line says of itself; the rest of a line stays in `fields`, as JSON.
+_TEXTS = (
+    "level", "event", "logger", "dag_id", "run_id", "task_id", "correlation_id", "source",
+    "window_start", "window_end",
+)  # fmt: skip
+# Bounded: a task that logs without end must not fill this process's memory.
+_LONGEST_LINE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LogQuery:
+    """Which lines are asked for; None leaves a condition out.
+
+    Args:
+        correlation_id: The run's correlation id.
+        run_id: Airflow's run id.
+        task: Regular expression that a part of the task id matches.
+        logger: The same for the logger's name.
+        level: Lowest level.
+        text: Part of the message, in any case.
+        since: First moment, UTC.
+        limit: At most so many lines, the newest ones.
+    """
+
+    correlation_id: str | None = None
+    run_id: str | None = None
+    task: str | None = None
+    logger: str | None = None
+    level: str | None = None
+    text: str | None = None
+    since: datetime | None = None
+    limit: int = 200
+
+
+def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]]:
+    """Return the lines that match, in order of time, as dictionaries of what they hold.
+
+    A run's lines from before its window was known (Airflow's own, at the start of a task) carry no
+    correlation id: they are found by the run id that other lines name beside it.
+
+    Args:
+        query: The conditions.
+        root: Airflow's log folder or its object store's URL; None: the setting `task_logs_root`.
+    """
+    place = root or get_settings().task_logs
+    lines = (
+        f"select cast(json_extract_string(json, '$.timestamp') as timestamptz) as logged_at, "
+        f"{', '.join(map(_text, _TEXTS))}, json, filename from read_ndjson_objects("
+        f"{quote(f'{place}/**/*.log')}, filename = true, ignore_errors = true, "
+        f"maximum_object_size = {_LONGEST_LINE})"
+    )
+    with connect() as connection:
+        if storage.is_remote(place):
+            reach_object_store(connection)
+        if not connection.execute(f"from glob({quote(f'{place}/**/*.log')}) limit 1").fetchone():
+            return []
+        found = connection.execute(
+            f"with lines as materialized ({lines}) select * from (from lines where "
+            f"{' and '.join(_conditions(query))} order by logged_at desc limit {query.limit}) "
+            "order by logged_at"
+        )
+        names = [column[0] for column in found.description or []]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _text(name: str) -> str:
+    # The folders name DAG, run and task of lines that do not say it themselves.
+    by_folder = f"nullif(regexp_extract(filename, '{name}=([^/]+)', 1), '')"
+    own = f"json_extract_string(json, '$.{name}')"
+    is_folder = name in {"dag_id", "run_id", "task_id"}
+    return f"coalesce({own}, {by_folder}) as {name}" if is_folder else f"{own} as {name}"
+
+
+def _conditions(query: LogQuery) -> Iterator[str]:
+    yield "json is not null"  # a line that its writer was killed over
+    given = {each.name: getattr(query, each.name) for each in fields(query)}
+    if given["correlation_id"]:
+        wanted = f"correlation_id = {quote(given['correlation_id'])}"
+        yield f"run_id in (select run_id from lines where {wanted})"
+    if given["run_id"]:
+        yield f"run_id = {quote(given['run_id'])}"
+    for name, column in (("task", "task_id"), ("logger", "logger")):
+        if given[name]:
+            yield f"regexp_matches({column}, {quote(given[name])})"
+    if given["level"]:
+        names = LEVELS[LEVELS.index(given["level"]) :]
+        yield f"level in ({', '.join(map(quote, names))})"
+    if given["text"]:
+        yield f"contains(lower(event), lower({quote(given['text'])}))"
+    if given["since"]:
+        yield f"logged_at >= timestamptz {quote(given['since'].isoformat())}"

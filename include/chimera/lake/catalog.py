@@ -1,0 +1,183 @@
+"""The lake's relations in a DuckDB database: each is shown when a statement first names it.
+
+A table costs some requests to open (its log is read twice, by delta-rs and by DuckDB), so a process
+opens only what it reads. From then on it sees the version found then, or the one it committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from include.chimera.contracts import BRONZE, CONTRACTS
+from include.chimera.lake.relations import define, empty, remove, scan, show_view
+from include.chimera.lake.tables import open_table, table_names
+from include.chimera.lake.views import View, load_view, view_names
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from deltalake import DeltaTable
+    from duckdb import DuckDBPyConnection
+
+logger = logging.getLogger(__name__)
+_WORD = re.compile(r"\w+")
+_TABLE, _VIEW = "table", "view"
+
+
+class Catalog:
+    """What one process knows of the lake's tables and views; threads share it.
+
+    Args:
+        connection: DuckDB session whose database gets the relations.
+
+    Attributes:
+        count: How many times a relation was shown.
+    """
+
+    def __init__(self, connection: DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._kinds = dict.fromkeys((contract.name for contract in BRONZE), _TABLE)
+        self._kinds |= dict.fromkeys(table_names(), _TABLE) | dict.fromkeys(view_names(), _VIEW)
+        self._waiting = set(self._kinds)
+        self._shown: dict[str, int] = {}
+        self.count = 0
+        self._tables: dict[str, DeltaTable | None] = {}
+        self._views: dict[str, View] = {}
+
+    def names(self, schema: str = "") -> list[str]:
+        """Return the lake's relations, of one schema or all, as `<schema>.<relation>`."""
+        found = sorted(self._kinds)
+        return [name for name in found if not schema or name.split(".", 1)[0] == schema]
+
+    def kind(self, name: str) -> str | None:
+        """Return `table` or `view`, None where the lake has no such relation."""
+        return self._kinds.get(name)
+
+    def has(self, name: str) -> bool:
+        """Tell whether the lake or, beside it, the session has a relation of this name."""
+        if name in self._kinds:
+            return True
+        known = "select 1 from system.information_schema.tables where table_schema = ? "
+        with self._connection.cursor() as cursor:
+            found = cursor.execute(f"{known} and table_name = ?", name.split(".", 1))
+            return found.fetchone() is not None
+
+    def table(self, name: str) -> DeltaTable | None:
+        """Return a table at the version that this process sees, None where it has no rows yet."""
+        self._show([name])
+        return self._tables.get(name)
+
+    def view(self, name: str) -> View | None:
+        """Return a view of the lake, None where there is none of this name."""
+        self._show([name])
+        return self._views.get(name)
+
+    def show_named(self, statement: str) -> int:
+        """Show the relations that a statement names.
+
+        A relation is taken as named where a word of the statement is the first of its name: some
+        are shown that need not be, none is missed. Returns when the newest of them was shown, as a
+        count: a transaction that began before, perhaps of another thread, does not see it.
+        """
+        words = set(_WORD.findall(statement.lower()))
+        with self._lock:
+            return self._show([name for name in self._kinds if _first_word(name) in words])
+
+    def show_all(self) -> int:
+        """Show every relation of the lake, else as `show_named`."""
+        with self._lock:
+            return self._show(list(self._kinds))
+
+    def _show(self, names: Collection[str]) -> int:
+        with self._lock:
+            for name in names:
+                if name in self._waiting:
+                    self._waiting.discard(name)
+                    if self._kinds[name] == _VIEW:
+                        self._show_view(name)
+                    else:
+                        self._show_table(name)
+            return max((self._shown.get(name, 0) for name in names), default=0)
+
+    def _show_table(self, name: str) -> None:
+        table = self._tables[name] = open_table(name)
+        if table is not None:
+            self.define(name, scan(table, name))
+        elif name in CONTRACTS:
+            self.define(name, empty(CONTRACTS[name].schema))
+        else:
+            self.forget(name)
+
+    def _show_view(self, name: str) -> None:
+        view = load_view(name)
+        if view is None:
+            self.forget(name)
+            return
+        self._views[name] = view
+        self.show_named(view.query)
+        try:
+            with self._connection.cursor() as cursor:
+                show_view(cursor, name, view)
+            self._note(name)
+        except duckdb.Error:
+            logger.warning("view %s can't be shown: a relation that it reads is missing", name)
+
+    def define(self, name: str, query: str) -> None:
+        """Let a table's relation show a query's rows."""
+        with self._lock, self._connection.cursor() as cursor:
+            self._kinds.setdefault(name, _TABLE)
+            self._waiting.discard(name)
+            define(cursor, name, query, self._tables.setdefault(name, None))
+            self._note(name)
+
+    def _note(self, name: str) -> None:
+        self.count += 1
+        self._shown[name] = self.count
+
+    def put_table(self, name: str, table: DeltaTable) -> bool:
+        """Show a table at the version that was committed; return whether it was a view before.
+
+        Another thread may have committed and shown a later version, which then stays.
+        """
+        with self._lock:
+            known = self._tables.get(name)
+            if known is not None and known.version() > table.version():
+                return False
+            was_view = self.kind(name) == _VIEW
+            self._views.pop(name, None)
+            self._kinds[name] = _TABLE
+            self._tables[name] = table
+            self.define(name, scan(table, name))
+        return was_view
+
+    def put_view(self, name: str, view: View) -> bool:
+        """Show a view; return whether it was a table before."""
+        with self._lock, self._connection.cursor() as cursor:
+            was_table = self.kind(name) == _TABLE
+            self._waiting.discard(name)
+            self.show_named(view.query)
+            show_view(cursor, name, view)
+            self._note(name)
+            self._tables.pop(name, None)
+            self._kinds[name], self._views[name] = _VIEW, view
+        return was_table
+
+    def forget(self, name: str) -> None:
+        """Take a relation out of the session."""
+        with self._lock, self._connection.cursor() as cursor:
+            remove(cursor, name)
+            for known in (self._kinds, self._tables, self._views):
+                known.pop(name, None)
+            self._waiting.discard(name)
+
+
+def _first_word(name: str) -> str:
+    relation = name.split(".", 1)[1].lower()
+    found = _WORD.search(relation)
+    return found[0] if found else relation

@@ -1,0 +1,132 @@
+"""Payloads of dead letters taken out again: after their time, or because a person asked for it.
+
+Letters are the one place where raw rows are kept. What is erased is the payload; that a record was
+refused, where it came from and why stays. A letter without a payload can't be replayed, so one that
+still waits is parked first. The files that held the payloads go with the vacuum, `vacuum_hours`
+later, and so do the staged files of their runs: only then is an erasure complete.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from include.chimera.contracts import DEAD_LETTERS, PARTITION
+from include.chimera.errors import CountError
+from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.lake.engine import among, connect, quote
+from include.chimera.lake.files import write_files
+from include.chimera.lake.letters import append_letters, event_query, letter_states
+from include.chimera.lake.lineage import metadata_of
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import contract_table, folder_of, open_table
+from include.chimera.settings import get_settings
+from include.chimera.window import Run, Window
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+    from duckdb import DuckDBPyConnection
+
+EXPIRED = "payload_expired"
+
+
+def expired() -> str:
+    """Return the condition of letters whose payload is older than `letter_days`."""
+    oldest = datetime.now(UTC) - timedelta(days=get_settings().letter_days)
+    return f"recorded_at < {quote(oldest.isoformat())}::timestamptz"
+
+
+def about(subject: str) -> str:
+    """Return the condition of letters whose payload names a subject, e.g. a user's id.
+
+    The name has to stand alone: `user-1` is not in `user-10`. It is found as JSON writes it as well
+    as as it is, in bytes of any encoding.
+    """
+    forms = sorted({subject, json.dumps(subject)[1:-1]})
+    wanted = " || '|' || ".join(
+        f"regexp_escape(cast(encode({quote(form)}) as varchar))" for form in forms
+    )
+    # Cast to text, bytes other than plain characters stand as \xNN, the quotation mark too.
+    before, after = r"(^|[^0-9A-Za-z_-]|\\x[0-9A-F]{2})(", ")($|[^0-9A-Za-z_-])"
+    pattern = f"{quote(before)} || {wanted} || {quote(after)}"
+    return f"regexp_matches(cast(payload as varchar), {pattern})"
+
+
+def payloads(condition: str) -> tuple[int, int]:
+    """Return how many payloads meet a condition over the letters' rows, and their bytes."""
+    table = open_table(DEAD_LETTERS.name)
+    if table is None:
+        return 0, 0
+    with connect() as connection:
+        count, size = connection.execute(
+            f"select count(*), coalesce(sum(octet_length(payload)), 0) from ({_held(table)}) "
+            f"where {condition}"
+        ).fetchone() or (0, 0)
+    return count, int(size)
+
+
+def erase(condition: str, reason: str) -> int:
+    """Erase the payloads that meet a condition; return how many. Doing it twice is harmless.
+
+    Args:
+        condition: SQL over the letters' rows, see `expired` and `about`.
+        reason: Why, for the record.
+
+    Raises:
+        CommitConflictError: Other writers won again and again.
+        CountError: The rewritten partitions would lose rows; nothing is committed.
+    """
+    now = datetime.now(UTC)
+    run = Run(f"erase__{now.isoformat()}", Window.of_hour(now), moves_watermark=False)
+    if open_table(DEAD_LETTERS.name) is None:
+        return 0
+    with connect() as connection:
+        waiting = (
+            f"select * from ({letter_states()}) where state = 'waiting' "
+            f"and payload is not null and {condition}"
+        )
+        append_letters(connection, event_query(waiting, "parked", run, reason=quote(reason)), run)
+        _, change = commit(
+            DEAD_LETTERS.name,
+            lambda: contract_table(DEAD_LETTERS.name),
+            lambda table: _without_payloads(connection, table, condition, reason, run),
+        )
+    return int(change.metadata["payloads_erased"]) if change else 0
+
+
+def _held(table: DeltaTable) -> str:
+    return f"select * from ({scan(table, DEAD_LETTERS.name)}) where payload is not null"
+
+
+def _without_payloads(
+    connection: DuckDBPyConnection, table: DeltaTable, condition: str, reason: str, run: Run
+) -> Change | None:
+    name = DEAD_LETTERS.name
+    found = connection.execute(
+        f"select {PARTITION}, count(*) from ({_held(table)}) where {condition} group by all"
+    ).fetchall()
+    if not found:
+        return None
+    hours = sorted(hour for hour, _ in found)
+    live = f"{scan(table, name)} where {among(PARTITION, hours)}"
+    emptied = f"case when payload is not null and {condition} then null else payload end"
+    files = write_files(
+        connection,
+        f"select * replace ({emptied} as payload) from ({live})",
+        folder_of(name),
+        DEAD_LETTERS.schema,
+        DEAD_LETTERS.partition_by,
+    )
+    (rows,) = connection.execute(f"select count(*) from ({live})").fetchone() or (0,)
+    written = sum(file.rows for file in files)
+    if written != rows:
+        raise CountError(
+            expected=f"the {rows} rows of {len(hours)} partitions",
+            came=f"{written} rows",
+            where=f"table {name}, erasing payloads",
+            remedy="run it again; nothing was changed",
+        )
+    erased = str(sum(count for _, count in found))
+    metadata = {**run_metadata(run), **metadata_of((), ()), "reason": reason}
+    return Change(files, (PARTITION, hours), metadata={**metadata, "payloads_erased": erased})

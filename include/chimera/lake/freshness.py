@@ -1,0 +1,69 @@
+"""How old the lake's newest published hour is: read from the lake alone, whatever Airflow does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.contracts import BRONZE, PUBLISHED_VERSIONS, WINDOW_LEDGER
+from include.chimera.lake.engine import connect
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import open_table
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """What a dead man's switch looks at.
+
+    Args:
+        is_fresh: Whether nothing is older than allowed.
+        max_age_seconds: What is allowed.
+        age_seconds: From the end of the newest hour whose gates all passed until now; None: there
+            is no such hour.
+        published_until: The end of that hour, ISO 8601, UTC.
+        late_tables: Bronze tables whose newest hour is older than allowed.
+    """
+
+    is_fresh: bool
+    max_age_seconds: float
+    age_seconds: float | None
+    published_until: str | None
+    late_tables: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+
+def check_freshness(max_age: timedelta, now: datetime) -> Freshness:
+    """Compare the newest published hours with the clock."""
+    snapshot = _ends(PUBLISHED_VERSIONS.name, "'all'").get("all")
+    ends = _ends(WINDOW_LEDGER.name, "table_name")
+    late = [
+        contract.name
+        for contract in BRONZE
+        if contract.name not in ends or now - ends[contract.name] > max_age
+    ]
+    age = now - snapshot if snapshot else None
+    return Freshness(
+        is_fresh=age is not None and age <= max_age and not late,
+        max_age_seconds=max_age.total_seconds(),
+        age_seconds=age.total_seconds() if age is not None else None,
+        published_until=snapshot.isoformat() if snapshot else None,
+        late_tables=late,
+    )
+
+
+def _ends(name: str, group: str) -> dict[str, datetime]:
+    """Return the newest window's end by group; none where the table is missing."""
+    table = open_table(name)
+    if table is None:
+        return {}
+    with connect() as connection:
+        rows = connection.execute(
+            f"select {group}, max(window_end) from ({scan(table, name)}) group by all"
+        ).fetchall()
+    return dict(rows)

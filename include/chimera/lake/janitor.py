@@ -1,0 +1,95 @@
+"""Files that nothing refers to: found, counted, and removed once they are old.
+
+A table's own vacuum removes what its log once named. What no log ever named stays: Parquet that was
+staged for a gate that refused it, what a killed writer left behind, the folders of old runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from include.chimera.lake import storage
+from include.chimera.lake.tables import folder_of, open_table, table_names
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+# delta-rs writes `<file>#<number>` first and renames it; a kill leaves it, and no vacuum knows it.
+_HALF_WRITTEN = re.compile(r"\.(parquet|json)#\d+$")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What was removed, or would be.
+
+    Args:
+        kind: `unreferenced_files`, `half_written_files`, `run_folders` or `letter_payloads`.
+        name: The table; `_runs` for the folders of runs.
+        count: How many of them.
+        size_bytes: Their size together, in bytes.
+    """
+
+    kind: str
+    name: str
+    count: int
+    size_bytes: int
+
+
+def remove_leftovers(*, dry_run: bool) -> Iterator[Removal]:
+    """Remove what has been older than the setting `vacuum_hours` and what nothing refers to.
+
+    No version that is younger loses a file, and no staged file that may still wait for its gate.
+
+    Args:
+        dry_run: Only look.
+    """
+    oldest = datetime.now(UTC) - timedelta(hours=get_settings().vacuum_hours)
+    for name in table_names():
+        yield from _table_leftovers(name, oldest, dry_run=dry_run)
+    yield from _old_runs(oldest, dry_run=dry_run)
+
+
+def _table_leftovers(name: str, oldest: datetime, *, dry_run: bool) -> Iterator[Removal]:
+    table = open_table(name)
+    if table is None:
+        return
+    found = storage.walk(folder_of(name))
+    half = [file for file in found if _HALF_WRITTEN.search(file.place) and file.changed_at < oldest]
+    if half:
+        yield _removal("half_written_files", name, half)
+        if not dry_run:
+            storage.delete_files(file.place for file in half)
+    hours = get_settings().vacuum_hours
+    names = set(table.vacuum(hours, dry_run=True, full=True))
+    unreferenced = [file for file in found if file.place[len(folder_of(name)) + 1 :] in names]
+    if unreferenced:
+        yield _removal("unreferenced_files", name, unreferenced)
+        if not dry_run:
+            table.vacuum(hours, dry_run=False, full=True)
+
+
+def _old_runs(oldest: datetime, *, dry_run: bool) -> Iterator[Removal]:
+    """Remove the folders of runs in which nothing has been written since."""
+    root = f"{get_settings().lake}/_runs"
+    runs: dict[str, list[storage.StoredFile]] = defaultdict(list)
+    for file in storage.walk(root):
+        runs[file.place[len(root) + 1 :].partition("/")[0]].append(file)
+    old = {
+        run: files for run, files in runs.items() if all(file.changed_at < oldest for file in files)
+    }
+    if old:
+        size = sum(file.size_bytes for files in old.values() for file in files)
+        yield Removal("run_folders", "_runs", len(old), size)
+        if not dry_run:
+            for run in old:
+                storage.delete_folder(f"{root}/{run}")
+
+
+def _removal(kind: str, name: str, files: Iterable[storage.StoredFile]) -> Removal:
+    sizes = [file.size_bytes for file in files]
+    return Removal(kind, name, len(sizes), sum(sizes))

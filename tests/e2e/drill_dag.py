@@ -1,0 +1,60 @@
+"""Small tasks that fail in each way, under the pipeline's own policy, callbacks and deadline."""
+
+import ctypes
+import os
+import signal
+import time
+from datetime import timedelta
+
+import duckdb
+from airflow.sdk import DAG, task
+
+from include.chimera.errors import ContractError, GateFailedError, SourceUnavailableError
+from include.chimera.flow.notices import tell_run_failure
+from include.chimera.flow.policy import EXTRACT, deadline, minutes_of, task_arguments
+
+PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
+QUICK = {**task_arguments(retries=1, minutes=4), "execution_timeout": timedelta(seconds=5)}
+
+with DAG(
+    "drill",
+    schedule=None,
+    deadline=deadline(),
+    on_failure_callback=tell_run_failure,
+    dagrun_timeout=minutes_of(60),
+):
+
+    @task(**EXTRACT)
+    def outside():
+        raise SourceUnavailableError(**PARTS)
+
+    @task(**EXTRACT)
+    def data():
+        raise ContractError(**PARTS)
+
+    @task(**EXTRACT)
+    def verdict():
+        raise GateFailedError(**PARTS)
+
+    @task(**QUICK)
+    def killed():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @task(**QUICK)
+    def slow_query():
+        duckdb.sql(
+            "select sum(a.range * b.range) from range(10000000) a, range(10000000) b"
+        ).fetchall()
+
+    @task(**{**QUICK, "retries": 0})
+    def stuck_native():
+        lock, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
+        libc.pthread_mutex_lock(lock)
+        libc.pthread_mutex_lock(lock)
+
+    @task(**EXTRACT)
+    def fine():
+        time.sleep(0.1)
+
+    outside() >> fine.override(task_id="behind")()
+    data(), verdict(), killed(), slow_query(), stuck_native(), fine()

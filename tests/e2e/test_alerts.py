@@ -1,0 +1,248 @@
+"""Retries, timeouts, the deadline and every kind of message, on the real scheduler.
+
+One stack runs them all: a DAG of drills that fail in each way, then the hourly DAG with a bad
+batch, which is mended and cleared. Minutes are seconds here; the mechanisms are the pipeline's.
+"""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import psycopg
+import pytest
+
+from include.chimera.local.keeping import StateLock
+from include.chimera.local.layout import Layout
+from include.chimera.local.planning import hour_variables, plan_start
+from include.chimera.local.sample import demo_sample
+from include.chimera.local.stack import DAG_ID, Stack
+from include.chimera.paths import PROJECT
+from include.chimera.settings import Settings
+from include.chimera.window import HOUR, Window, floor_hour
+from tests.e2e.peers import Inbox, mail_server, slack_server
+
+pytestmark = pytest.mark.e2e
+
+BASE, DEADLINE = 2.0, 6.0
+STARTUP = 15.0  # eight tasks at once on a stack that has just started
+
+
+@dataclass(frozen=True)
+class Duty:
+    """A running stack with its peers."""
+
+    stack: Stack
+    slack: Inbox
+    mail: Inbox
+    hour: Window
+    settings: Settings
+
+    def request(self, method, path, **body):
+        return self.stack.api._request(method, path, json=body or None)
+
+    def trigger(self, dag_id, **conf):
+        body = {"logical_date": None, "conf": conf}
+        return self.request("POST", f"/dags/{dag_id}/dagRuns", **body)["dag_run_id"]
+
+    def wait(self, dag_id, run_id, seconds=180.0):
+        deadline = time.monotonic() + seconds
+        while not (run := self.stack.api.run(dag_id, run_id)).is_over:
+            self.stack.check()
+            assert time.monotonic() < deadline, run
+            time.sleep(0.5)
+        return run
+
+    def tries(self, dag_id, run_id, task_id):
+        """Return a task's attempts, oldest first."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/tries"
+        found = self.request("GET", path)["task_instances"]
+        return sorted(found, key=lambda each: each["try_number"])
+
+    def states(self, dag_id, run_id):
+        return {task.task_id: task.state for task in self.stack.api.tasks(dag_id, run_id)}
+
+
+@pytest.fixture(scope="module")
+def duty(tmp_path_factory):
+    """Start the stack with both channels, the drills beside the hourly DAG, and one bad batch."""
+    root = tmp_path_factory.mktemp("alerts")
+    code = root / "code"
+    shutil.copytree(PROJECT / "dags", code / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "tests/e2e/drill_dag.py", code / "dags/drill.py")
+    layout = Layout.of(root / "state")
+    layout.make_folders()
+    settings = Settings(state_dir=layout.root, rows_per_hour=1000)
+    hour = Window.of_hour(floor_hour(datetime.now(UTC)) - 2 * HOUR)
+    with slack_server() as (url, slack), mail_server() as (port, mail):
+        variables = {
+            **hour_variables(hour),
+            "CHIMERA_RETRY_BASE_SECONDS": str(BASE),
+            "CHIMERA_DEADLINE_SECONDS": str(DEADLINE),
+            "CHIMERA_DEAD_LETTERS_ALERT": "0",
+            "CHIMERA_ALERT_EMAILS": "oncall@example.com",
+            "AIRFLOW_CONN_SLACK_WEBHOOK": json.dumps(
+                {"conn_type": "slackwebhook", "password": url}
+            ),
+            "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
+                {
+                    "conn_type": "smtp",
+                    "host": "127.0.0.1",
+                    "port": port,
+                    "extra": {
+                        "disable_ssl": True,
+                        "disable_tls": True,
+                        "from_email": "chimera@example.com",
+                    },
+                }
+            ),
+        }
+        plan = plan_start(layout, variables, 600, code)
+        object.__setattr__(plan, "plugins_folder", PROJECT / "plugins")
+        with Stack(plan, StateLock(layout), print) as stack:
+            stack.start(demo_sample(settings, [hour], plan, print), "run")
+            stack.wait_for_dag(DAG_ID)
+            stack.wait_for_dag("drill")
+            yield Duty(stack, slack, mail, hour, settings)
+
+
+@pytest.fixture(scope="module")
+def drill(duty):
+    """Run the drills once."""
+    duty.stack.api.set_paused("drill", is_paused=False)
+    run_id = duty.trigger("drill")
+    return duty.wait("drill", run_id), run_id
+
+
+def waits(tries):
+    """Return the seconds between the attempts."""
+    moments = [
+        (datetime.fromisoformat(t["start_date"]), datetime.fromisoformat(t["end_date"]))
+        for t in tries
+    ]
+    return [(after[0] - before[1]).total_seconds() for before, after in pairwise(moments)]
+
+
+@pytest.mark.parametrize(
+    ("task_id", "factors"),
+    [
+        ("outside", [1, 2, 4]),
+        ("data", [1]),
+        ("verdict", []),
+        ("killed", [1]),
+        ("slow_query", [1]),
+        ("stuck_native", []),
+    ],
+)
+def test_retries_wait_what_their_class_says(duty, drill, task_id, factors) -> None:
+    """2^n times the base; a death that no policy sees waits as well, up to Airflow's own jitter."""
+    found = waits(duty.tries("drill", drill[1], task_id))
+    assert len(found) == len(factors)
+    for seconds, factor in zip(found, factors, strict=True):
+        assert factor * BASE <= seconds < 2 * factor * BASE + 3
+
+
+def test_the_run_and_what_depends_fail_and_nothing_else(duty, drill) -> None:
+    run, run_id = drill
+    states = duty.states("drill", run_id)
+    assert run.state == "failed"
+    assert (states["behind"], states["fine"]) == ("upstream_failed", "success")
+    assert {states[name] for name in ("outside", "killed", "slow_query")} == {"failed"}
+
+
+def test_native_code_is_stopped_at_its_timeout(duty, drill) -> None:
+    """DuckDB by SIGINT before the timeout is over; what ignores signals within the grace."""
+    (first, _) = duty.tries("drill", drill[1], "slow_query")
+    (stuck,) = duty.tries("drill", drill[1], "stuck_native")
+    assert first["duration"] < STARTUP + 5.0
+    assert stuck["duration"] < STARTUP + 5.0 + 10.0
+
+
+def test_each_failure_is_told_once_on_both_channels(duty, drill) -> None:
+    for task_id in ("outside", "data", "verdict"):
+        text = duty.slack.wait_for(f"{task_id} failed")
+        duty.mail.wait_for(f"{task_id} failed")
+        assert "What to do" in text
+        assert "correlation id" in text
+        assert len(duty.slack.find(f"{task_id} failed", drill[1])) == 1
+    assert "SourceUnavailableError" in duty.slack.find("outside failed")[0][1]
+
+
+def test_a_late_run_is_told_while_it_runs_and_once(duty, drill) -> None:
+    duty.slack.wait_for("is late", drill[1])
+    ((told, _),) = duty.slack.find("is late", drill[1])
+    assert told < drill[0].end_at.timestamp()
+
+
+def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) -> None:
+    """The alert names rule, table, counts and version; one clear publishes the mended rows."""
+    duty.slack.is_down = True  # what is told meanwhile waits in the outbox
+    uri = duty.stack.app_db_uri
+    with psycopg.connect(uri, autocommit=True) as database:
+        database.execute("alter table app.evaluations add column was int")
+        database.execute("update app.evaluations set was = successes, successes = -1")
+    duty.stack.api.set_paused(DAG_ID, is_paused=False)
+    deadline = time.monotonic() + 60
+    while not (runs := duty.stack.api.runs(DAG_ID)):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    run_id = runs[0].run_id
+    assert duty.wait(DAG_ID, run_id).state == "failed"
+    states = duty.states(DAG_ID, run_id)
+    assert states["validate.gate_bronze_evaluations"] == "failed"
+    failed = {name for name, state in states.items() if state == "failed"}
+    assert failed == {"validate.gate_bronze_evaluations"}
+    assert states["transform.gate_gold_fct_generations"] == "success"
+    assert states["transform.gate_gold_fct_api_requests"] == "success"
+    assert states["transform.gate_gold_fct_evaluations"] == "upstream_failed"
+
+    mail = duty.mail.wait_for("bronze.evaluations is refused")
+    for words in ("broken rules", "no version yet", "gold.fct_evaluations", "What to do"):
+        assert words in mail
+    assert not duty.slack.find("bronze.evaluations is refused")
+
+    duty.slack.is_down = False
+    with psycopg.connect(uri, autocommit=True) as database:
+        database.execute("update app.evaluations set successes = was")
+    body = {
+        "dry_run": False,
+        "dag_run_id": run_id,
+        "task_ids": ["extract.extract_evaluations"],
+        "include_downstream": True,
+        "only_failed": False,
+    }
+    duty.request("POST", f"/dags/{DAG_ID}/clearTaskInstances", **body)
+    time.sleep(1.0)
+    assert duty.wait(DAG_ID, run_id).state == "success"
+    duty.slack.wait_for("has recovered and is published", run_id)
+    duty.slack.wait_for("bronze.evaluations is refused", "no version yet")  # from the outbox
+    duty.slack.wait_for("dead letters")
+    assert len(duty.slack.find("is late", run_id)) <= 1
+
+
+def test_maintenance_tells_what_it_would_remove_and_then_removes_it(duty) -> None:
+    """The log of a run of long ago: named by the dry run, gone after the real one."""
+    old = duty.stack.layout.task_logs / "dag_id=gone" / "run_id=1" / "attempt=1.log"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}\n")
+    os.utime(old, (0, 0))
+    duty.stack.api.set_paused("chimera_maintenance", is_paused=False)
+    told = []
+    for dry_run in (True, False):
+        run_id = duty.trigger("chimera_maintenance", dry_run=dry_run)
+        assert duty.wait("chimera_maintenance", run_id).state == "success"
+        path = f"/dags/chimera_maintenance/dagRuns/{run_id}/taskInstances/clean_logs"
+        told.append(duty.request("GET", f"{path}/xcomEntries/return_value")["value"])
+        assert old.exists() is dry_run
+    assert told[0] == told[1]
+    assert "'count': 1" in str(told[0])
+    assert not old.parents[1].exists()
+
+
+def test_no_secret_is_told(duty) -> None:
+    for inbox in (duty.slack, duty.mail):
+        assert inbox.taken
+        assert not inbox.find("s3cr3t")

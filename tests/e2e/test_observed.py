@@ -1,0 +1,243 @@
+"""What the generated hour left for whoever looks later: logs, origins of rows, metrics."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from socket import socket
+from typing import TYPE_CHECKING
+
+import duckdb
+import httpx
+import pytest
+from tenacity import retry, stop_after_delay, wait_fixed
+
+from include.chimera.paths import INCLUDE, PROJECT
+from tests.e2e.statsd import Exporter, exposition, parse
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.e2e.conftest import CommandResult
+
+pytestmark = pytest.mark.e2e
+MONITORING = INCLUDE / "monitoring"
+
+
+def chimera(result: CommandResult, *arguments: str, **variables: str) -> list[dict]:
+    """Run a command about a finished run; return its JSON lines, or its JSON document."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CHIMERA_")}  # noqa: TID251  # a child inherits
+    done = subprocess.run(  # noqa: S603  # our own command
+        [sys.executable, "-m", "include.chimera", *arguments, "--json"],
+        cwd=PROJECT,
+        env={**inherited, "CHIMERA_STATE_DIR": str(result.state), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.stderr, done.stderr
+    if done.stdout.startswith("["):
+        return json.loads(done.stdout)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def free_port() -> int:
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def lines(generated_hour: CommandResult) -> list[dict]:
+    """Return all lines of the run, found by its correlation id."""
+    (hour,) = generated_hour.hours
+    asked = ("--correlation-id", hour["correlation_id"], "--limit", "100000")
+    return chimera(generated_hour, "logs", *asked)
+
+
+def test_each_line_of_our_own_and_of_dbt_says_whose_it_is(
+    generated_hour: CommandResult, lines: list[dict]
+) -> None:
+    (hour,) = generated_hour.hours
+    mine = [x for x in lines if x.get("logger", "").startswith("include.chimera")]
+    dbt = [x for x in lines if x.get("logger") == "dbt"]
+    assert len(mine) > 30
+    assert len(dbt) > 100
+    for line in (*mine, *dbt):
+        assert line["correlation_id"] == hour["correlation_id"], line["event"]
+        assert line["run_id"] == hour["run_id"]
+        assert [line["window_start"], line["window_end"]] == hour["window"]
+        assert line["source"]
+    assert {x["source"] for x in mine} >= {"generations", "gold_fct_generations"}
+    assert all(x["invocation_id"] and x["dbt_event"] for x in dbt)
+    built = [x for x in dbt if x.get("dbt_node") == "model.chimera.fct_generations"]
+    assert {x["dbt_status"] for x in built} >= {"success"}
+
+
+def test_search_narrows_by_task_and_level(generated_hour: CommandResult, lines: list[dict]) -> None:
+    (hour,) = generated_hour.hours
+    asked = ("--correlation-id", hour["correlation_id"])
+    found = chimera(generated_hour, "logs", *asked, "--task", "gate_bronze_models$")
+    assert {line["task_id"] for line in found if "task_id" in line} == {
+        "validate.gate_bronze_models"
+    }
+    warned = chimera(generated_hour, "logs", *asked, "--level", "warning")
+    assert len(warned) == sum(line["level"] in {"warning", "error", "critical"} for line in lines)
+    assert not chimera(generated_hour, "logs", "--correlation-id", "no-such-run")
+
+
+def test_logs_in_an_object_store_are_searched_the_same_way(
+    generated_hour: CommandResult, lines: list[dict], tmp_path: Path
+) -> None:
+    """Airflow's own remote logging, configured by variables alone, sends them there."""
+    (hour,) = generated_hour.hours
+    shutil.copytree(generated_hour.state / "logs" / "tasks", tmp_path / "tasks")
+    port = free_port()
+    place = f"http://127.0.0.1:{port}"
+    variables = {
+        "AWS_ENDPOINT_URL": place,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "not-one",  # pragma: allowlist secret
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "tasks"),
+        "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
+        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": "s3://logs/tasks",
+        "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
+    }
+    upload = (
+        "from pathlib import Path\n"
+        "from airflow.config_templates.airflow_local_settings import REMOTE_TASK_LOG\n"
+        "root = Path(REMOTE_TASK_LOG.base_log_folder)\n"
+        "for log in list(root.rglob('*.log')):\n"
+        "    REMOTE_TASK_LOG.upload(log.relative_to(root), None)\n"
+    )
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own
+    try:
+        retry(stop=stop_after_delay(30), wait=wait_fixed(0.2))(
+            lambda: httpx.put(f"{place}/logs").raise_for_status()
+        )()
+        sent = subprocess.run(  # noqa: S603 - our own script
+            [sys.executable, "-c", upload],
+            env={**os.environ, **variables},  # noqa: TID251 - a child inherits
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert sent.returncode == 0, sent.stderr
+        assert not list((tmp_path / "tasks").rglob("*.log"))
+        asked = ("--correlation-id", hour["correlation_id"], "--limit", "100000")
+        found = chimera(generated_hour, "logs", *asked, "--root", "s3://logs/tasks", **variables)
+    finally:
+        server.terminate()
+        server.wait(10)
+    key = [(line["timestamp"], line["event"]) for line in lines]
+    assert sorted((line["timestamp"], line["event"]) for line in found) == sorted(key)
+
+
+def test_row_of_a_mart_is_traced_to_the_source_line(generated_hour: CommandResult) -> None:
+    """Through each layer's commit, down to a line that stands in the API's log at that offset."""
+    (hour,) = generated_hour.hours
+    (fact,) = chimera(
+        generated_hour, "trace", "gold.fct_api_requests", "--where", "status_code >= 500",
+        "--limit", "1",
+    )  # fmt: skip
+    (staged,) = fact["made_from"]
+    (raw,) = staged["made_from"]
+    chain = [fact, staged, raw]
+    assert [origin["table"] for origin in chain] == [
+        "gold.fct_api_requests", "silver.stg_logs__api_requests", "bronze.api_logs",
+    ]  # fmt: skip
+    for origin in chain:
+        assert origin["commit"]["correlation_id"] == hour["correlation_id"]
+        assert (generated_hour.lake / origin["table"].replace(".", "/") / origin["file"]).exists()
+    assert fact["commit"]["invocation_id"] != staged["commit"]["invocation_id"]
+    assert fact["parents"] == {"silver.stg_logs__api_requests": staged["version"]}
+    log = generated_hour.state / "sources" / "api_logs" / raw["key"]["_file"]
+    with log.open("rb") as file:
+        file.seek(int(raw["key"]["_offset"]))
+        line = json.loads(file.readline())
+    with duckdb.connect() as connection:
+        table = generated_hour.lake / "gold" / "fct_api_requests"
+        row = connection.execute(
+            f"select request_id, status_code from read_parquet('{table}/*/*.parquet') "
+            f"where log_line_id = '{fact['key']['log_line_id']}'"
+        ).fetchone()
+    assert row == (line["request_id"], line["status_code"])
+    assert line["status_code"] >= 500
+
+
+def test_metrics_that_the_run_sent_are_its_facts(generated_hour: CommandResult) -> None:
+    (hour,) = generated_hour.hours
+    seen = {
+        (name.removeprefix("airflow."), tags.get("table")): value
+        for name, tags, value, _ in filter(None, map(parse, generated_hour.statsd))
+    }
+    for table in hour["pipeline"]["tables"]:
+        for count in ("rows_read", "rows_published", "rows_refused", "rows_duplicate"):
+            if table[count] is not None:
+                assert seen[f"chimera_{count}_total", table["table"]] == table[count]
+        assert seen["chimera_table_rows", table["table"]] == table["rows_total"]
+    assert seen["chimera_dead_letters_waiting", "bronze.api_logs"] == 3
+    assert 0.99 < seen["chimera_gate_pass_ratio", "bronze.api_logs"] < 1
+    files = generated_hour.lake.glob("gold/fct_generations/*/*.parquet")
+    size = sum(file.stat().st_size for file in files)
+    assert seen["chimera_table_bytes", "gold.fct_generations"] == size
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Debian's prometheus")
+def test_prometheus_scrapes_them_and_its_rules_look_at_them(
+    generated_hour: CommandResult, tmp_path: Path
+) -> None:
+    """A real Prometheus with our rules: the one fault of a day-old hour is what it sees."""
+    port = free_port()
+    shutil.copy(MONITORING / "alerts.yml", tmp_path)
+    with Exporter(exposition(list(generated_hour.statsd))) as exporter:
+        config = (MONITORING / "prometheus.yml").read_text()
+        config = config.replace("statsd-exporter:9102", exporter.address)
+        config = config.replace("15s", "1s").replace("30s", "1s")
+        config = config.replace("alertmanager:9093", f"127.0.0.1:{free_port()}")
+        (tmp_path / "prometheus.yml").write_text(
+            config.replace("localhost:9090", f"127.0.0.1:{port}")
+        )
+        server = subprocess.Popen(  # noqa: S603 - our own command line
+            [
+                str(shutil.which("prometheus")),
+                f"--config.file={tmp_path}/prometheus.yml",
+                f"--storage.tsdb.path={tmp_path}/data",
+                f"--web.listen-address=127.0.0.1:{port}",
+            ],
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}/api/v1"
+
+            @retry(stop=stop_after_delay(30), wait=wait_fixed(0.5))
+            def ask(expression: str) -> list[dict]:
+                answer = httpx.get(f"{url}/query", params={"query": expression})
+                found = answer.raise_for_status().json()["data"]["result"]
+                assert found, expression
+                return found
+
+            (read,) = ask('chimera_rows_read_total{table="bronze.generations"}')
+            assert float(read["value"][1]) > 0
+            seconds = ask('airflow_task_duration_seconds_sum{dag_id="chimera_etl_hourly"}')
+            (hour,) = generated_hour.hours
+            assert {row["metric"]["task_id"] for row in seconds} <= {
+                task["task_id"] for task in hour["tasks"]
+            }
+            assert len(seconds) > 30
+            assert ask("airflow_scheduler_heartbeat_total")
+            (stale, *_) = ask('ALERTS{alertname="TableStale"}')
+            assert stale["metric"]["alertstate"] == "pending"
+            groups = httpx.get(f"{url}/rules").json()["data"]["groups"]
+            unwell = [r["name"] for g in groups for r in g["rules"] if r["health"] == "err"]
+            assert not unwell
+        finally:
+            server.terminate()
+            server.wait(10)

@@ -1,0 +1,81 @@
+"""A small dbt project with the lake's macros, beside a lake of its own."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytest
+import yaml
+
+from include.chimera.lake.engine import connect
+from include.chimera.lake.orders import Order
+from include.chimera.lake.session import Session
+from tests.integration.dbt.processes import Project
+from tests.integration.object_store import forget_settings, object_store
+
+MACROS = Path(__file__).parents[3] / "include" / "dbt" / "macros" / "lake"
+
+
+def make_project(folder: Path, **environment: str) -> Project:
+    project = Project(folder, environment)
+    config = {"name": "small", "profile": "small", "macro-paths": [str(MACROS)],
+              "flags": {"send_anonymous_usage_stats": False}}  # fmt: skip
+    profile = {
+        "type": "duckdb",
+        "path": ":memory:",
+        "schema": "dev",
+        "threads": 4,
+        "plugins": [{"module": "include.chimera.lake.plugin", "alias": "lake"}],
+    }
+    project.write("dbt_project.yml", yaml.safe_dump(config))
+    profiles = {"small": {"target": "dev", "outputs": {"dev": profile}}}
+    project.write("profiles.yml", yaml.safe_dump(profiles))
+    return project
+
+
+@pytest.fixture(params=["folder"])
+def project(request, tmp_path):
+    """Return a project; `bucket` as the parameter puts its lake into an object store."""
+    in_bucket = request.param == "bucket"
+    with object_store() if in_bucket else nullcontext({}) as variables:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            forget_settings()
+            yield make_project(tmp_path, **variables)
+        forget_settings()
+
+
+@contextmanager
+def lake_session():
+    """Open a session of this process on the project's lake."""
+    with connect() as connection:
+        session = Session(None)
+        session.attach(connection)
+        yield session, connection
+
+
+@pytest.fixture
+def rows():
+    """Return what reads the lake in a session of its own."""
+
+    def read(query: str) -> list[tuple]:
+        with lake_session() as (session, connection):
+            session.catalog.show_named(query)
+            return connection.execute(query).fetchall()
+
+    return read
+
+
+@pytest.fixture
+def store():
+    """Return what writes a table of the lake in a session of its own."""
+
+    def write(table: str, query: str, strategy="all", **order) -> None:
+        with lake_session() as (session, connection):
+            connection.execute(f"create temp view batch as {query}")
+            session.write(connection, Order(table, "batch", strategy, **order))
+
+    return write

@@ -1,0 +1,127 @@
+"""Upkeep changes files, never rows."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from deltalake.exceptions import CommitFailedError
+from duckdb import DuckDBPyConnection
+
+from include.chimera.contracts import CONTRACTS
+from include.chimera.errors import VerificationError
+from include.chimera.lake.files import write_files
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import open_table
+from include.chimera.lake.upkeep import compact, maintain, optimize_layer
+from tests.builders import HOUR, LABEL, generations, publish, run_of
+
+TABLE = "bronze.generations"
+
+
+@pytest.fixture
+def many_files(connection: DuckDBPyConnection) -> None:
+    """Make a partition of ten small files."""
+    for number in range(10):
+        publish(connection, run_of(), TABLE, generations(3, status=f"'{number}'"))
+
+
+def content(connection: DuckDBPyConnection) -> list[tuple]:
+    """Return the row count and an order-free checksum."""
+    rows = scan(open_table(TABLE), TABLE)
+    return connection.execute(
+        f"select count(*), sum(cast(hash(t) as hugeint)) from ({rows}) as t"
+    ).fetchall()
+
+
+@pytest.mark.usefixtures("many_files")
+def test_compaction_keeps_every_row(connection: DuckDBPyConnection) -> None:
+    """Ten files become one."""
+    before = content(connection)
+    (upkeep,) = optimize_layer("bronze")
+    assert (upkeep.files_before, upkeep.files_after) == (10, 1)
+    assert content(connection) == before
+    assert optimize_layer("bronze") == []
+
+
+@pytest.mark.usefixtures("many_files")
+def test_overlapping_compactions_conflict() -> None:
+    """The canary of the deltalake pin: 1.6.4 to 1.6.6 let both succeed and double every row."""
+    one, two = open_table(TABLE), open_table(TABLE)
+    one.optimize.compact()
+    with pytest.raises(CommitFailedError):
+        two.optimize.compact()
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_compaction_that_changes_rows_is_noticed(
+    connection: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As deltalake 1.6.4 would: here the commit that is compared is one that adds rows."""
+    del connection
+
+    def not_only_compacted(*_: object, **__: object) -> dict[str, int]:
+        table.delete("status = '3'")
+        return {"numFilesRemoved": 1}
+
+    table = open_table(TABLE)
+    monkeypatch.setattr(type(table.optimize), "compact", not_only_compacted)
+    with pytest.raises(VerificationError, match="the same 30 rows"):
+        compact(TABLE, table, [LABEL])
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_compaction_beside_a_writer_compares_its_own_commit(
+    connection: DuckDBPyConnection,
+) -> None:
+    """Rows that another writer adds between loading and committing are not the compaction's."""
+    table = open_table(TABLE)
+    publish(connection, run_of(), TABLE, generations(3, status="'late'"))
+    try:
+        compact(TABLE, table, [LABEL])
+    finally:
+        assert content(connection)[0][0] == 33
+    assert len(open_table(TABLE).file_uris()) in {2, 11}
+
+
+def test_maintenance_removes_only_what_is_old_and_unknown(
+    connection: DuckDBPyConnection, lake: Path
+) -> None:
+    """Staged and refused files, half-written ones and old runs go; what may be needed stays."""
+    publish(connection, run_of(), TABLE, generations(3))
+    publish(connection, run_of(HOUR + timedelta(hours=1)), TABLE, generations(3, status="'x'"))
+    before, folder = content(connection), lake / "bronze" / "generations"
+    refused = write_files(connection, generations(2), str(folder), CONTRACTS[TABLE].schema)
+    half = folder / f"_window_hour={LABEL}" / "part-1.parquet#3"
+    half.write_bytes(b"half")
+    old, young = sorted((lake / "_runs").iterdir())
+    assert maintain(dry_run=False) == []
+    for place in (folder / refused[0].path, half, *filter(Path.is_file, old.rglob("*"))):
+        os.utime(place, (0, 0))
+    planned = maintain(dry_run=True)
+    assert half.exists()
+    assert {(removal.kind, removal.count) for removal in planned} == {
+        ("half_written_files", 1),
+        ("unreferenced_files", 1),
+        ("run_folders", 1),
+    }
+    assert all(removal.size_bytes for removal in planned)
+    assert maintain(dry_run=False) == planned
+    assert not any(place.exists() for place in (half, old, folder / refused[0].path))
+    assert young.exists()
+    assert content(connection) == before
+    assert maintain(dry_run=False) == []
+
+
+def test_vacuum_leaves_a_reader_its_files(connection: DuckDBPyConnection) -> None:
+    """A reader that pinned a version before compaction and vacuum reads it to the end."""
+    for number in range(10):
+        publish(connection, run_of(), TABLE, generations(3, status=f"'{number}'"))
+    before = content(connection)
+    pinned = scan(open_table(TABLE), TABLE)
+    reader = connection.cursor().execute(f"from ({pinned})").to_arrow_reader(1)
+    first = reader.read_next_batch()
+    optimize_layer("bronze")
+    maintain(dry_run=False)
+    assert first.num_rows + sum(batch.num_rows for batch in reader) == before[0][0] == 30
+    assert connection.execute(f"select count(*) from ({pinned})").fetchall() == [(30,)]

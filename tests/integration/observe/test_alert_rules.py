@@ -1,0 +1,116 @@
+"""Alert rules, dashboard and StatsD mapping against the code and by Prometheus' own tool."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+
+from include.chimera.observe.metrics import CATALOGUE
+from include.chimera.paths import INCLUDE, PROJECT
+
+MONITORING = INCLUDE / "monitoring"
+RULES = MONITORING / "alerts.yml"
+TESTS = ("alerts_test.yml", "durations_test.yml")
+METRIC = re.compile(r"\b(?:chimera|airflow)_\w+")
+
+
+def mapped() -> set[str]:
+    """Return the Airflow metrics that the mapping lets through, by trying each of its patterns."""
+    names = set()
+    for rule in yaml.safe_load((MONITORING / "statsd_mapping.yml").read_text())["mappings"]:
+        groups = re.findall(r"\(([^)]*)\)", rule["match"])
+        found = {rule["name"]}
+        for number, group in enumerate(groups, start=1):
+            found = {
+                name.replace(f"${number}", word) for name in found for word in group.split("|")
+            }
+        names |= found
+    return names
+
+
+def rules() -> list[dict]:
+    return [
+        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    ]
+
+
+def promtool(*arguments: str) -> str:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is missing: install Debian's package prometheus")
+    done = subprocess.run(  # noqa: S603 - our own arguments
+        ["promtool", *arguments],  # noqa: S607 - wherever the distribution put it
+        cwd=MONITORING,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def known(expression: str) -> set[str]:
+    """Return the names of an expression that nothing emits."""
+    names = {re.sub(r"_(sum|count|bucket)$", "", name) for name in METRIC.findall(expression)}
+    # `dag_id="chimera_…"` are values of labels.
+    return names - set(CATALOGUE) - mapped() - {"chimera_etl_hourly", "chimera_"}
+
+
+def test_rules_are_valid():
+    promtool("check", "rules", "alerts.yml")
+    promtool("check", "config", "--syntax-only", "prometheus.yml")
+
+
+def test_each_alert_fires_and_stays_silent_when_it_should():
+    assert promtool("test", "rules", *TESTS).count("SUCCESS") == len(TESTS)
+
+
+def test_each_alert_has_a_test_that_sees_it_fire():
+    fired = {
+        case["alertname"]
+        for name in TESTS
+        for test in yaml.safe_load((MONITORING / name).read_text())["tests"]
+        for case in test["alert_rule_test"]
+        if case["exp_alerts"]
+    }
+    assert fired == {rule["alert"] for rule in rules() if "alert" in rule}
+
+
+def test_a_rule_that_asks_wrongly_fails_its_test(tmp_path):
+    """The rules' tests are tests: a threshold that is moved is noticed."""
+    for name in ("alerts.yml", "alerts_test.yml"):
+        shutil.copy(MONITORING / name, tmp_path)
+    changed = RULES.read_text().replace(
+        "chimera_disk_free_ratio < 0.1", "chimera_disk_free_ratio < 0.04"
+    )
+    (tmp_path / "alerts.yml").write_text(changed)
+    with pytest.raises(AssertionError, match="DiskFilling"):
+        promtool("test", "rules", str(tmp_path / "alerts_test.yml"))
+
+
+def test_rules_and_dashboard_ask_only_for_metrics_that_are_emitted():
+    panels = json.loads((MONITORING / "grafana" / "chimera.json").read_text())["panels"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    asked += [rule["expr"] for rule in rules()]
+    assert not set().union(*map(known, asked))
+
+
+def test_each_metric_of_ours_is_looked_at():
+    looked = RULES.read_text() + (MONITORING / "grafana" / "chimera.json").read_text()
+    unseen = {name for name in CATALOGUE if name not in looked}
+    assert unseen <= {
+        "chimera_gate_seconds", "chimera_rows_published_total", "chimera_staged_bytes_total",
+        "chimera_table_commit_timestamp_seconds", "chimera_table_files", "chimera_table_rows",
+        "chimera_window_end_timestamp_seconds",
+    }  # fmt: skip
+
+
+def test_each_alert_leads_to_a_heading_of_the_runbook():
+    runbook = (PROJECT / "docs" / "runbook.md").read_text()
+    headings = set(re.findall(r"^#+ (.+)$", runbook, re.MULTILINE))
+    wanted = {rule["annotations"]["runbook"] for rule in rules() if "alert" in rule}
+    assert wanted <= headings, wanted - headings

@@ -1,0 +1,74 @@
+"""The role that the pipeline gets: enough to read, and nothing else."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from include.chimera.contracts import EVALUATIONS, GENERATIONS
+from include.chimera.demo.database import SCHEMA
+from include.chimera.lake.stage import load_batch
+from include.chimera.paths import INCLUDE
+from include.chimera.sources.postgres import extract_models, extract_versions
+from tests.builders import run_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
+ROLE = INCLUDE / "chimera" / "sources" / "reader_role.sql"
+
+
+@pytest.fixture
+def reader(app_db: str) -> Iterator[str]:
+    """Return the URI of a database as the reader's role sees it."""
+    with psycopg.connect(app_db, autocommit=True) as connection:
+        connection.execute(SCHEMA.read_text())
+        connection.execute("alter table app.generations add column prompt_text text")
+        connection.execute("create table app.users (user_id text, email text)")
+        for _ in range(2):  # may be repeated
+            connection.execute(ROLE.read_text())
+        user = connection.execute("select current_user").fetchone()
+        yield app_db.replace(f"//{user[0]}@", "//chimera_reader@").replace(
+            f"user={user[0]}", "user=chimera_reader"
+        )
+        connection.execute("drop owned by chimera_reader")
+        connection.execute("drop role chimera_reader")
+
+
+def test_role_can_do_what_the_pipeline_does(reader: str, caplog) -> None:
+    run = run_of()
+    for contract in (GENERATIONS, EVALUATIONS):
+        extract_versions(contract, reader, run)
+        assert load_batch(run, contract.name).rows_read == 0
+    extract_models(reader, run)
+    assert "pg_read_all_stats" not in caplog.text  # it sees other sessions' transactions
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select prompt_text from app.generations",
+        "select * from app.generations",
+        "select * from app.users",
+        "select * from app_demo.seeded_hours",
+        "set transaction read write; insert into app.models values ('x')",
+        "set transaction read write; update app.generations set status = 'x'",
+        "set transaction read write; delete from app.evaluations",
+        "set transaction read write; create table app.mine (id int)",
+        "set transaction read write; create role other",
+        "select pg_read_file('postgresql.conf')",
+        "select rolpassword from pg_authid",
+    ],
+)
+def test_role_can_do_nothing_else(reader: str, statement: str) -> None:
+    with psycopg.connect(reader) as connection, pytest.raises(errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
+def test_role_is_read_only_by_itself(reader: str) -> None:
+    with psycopg.connect(reader) as connection, pytest.raises(errors.ReadOnlySqlTransaction):
+        connection.execute("create temporary table mine (id int); insert into mine values (1)")
