@@ -1,122 +1,166 @@
-"""Compare the lake's materializations with DuckDB's own writers, as ratios.
+"""Set the lake's materializations beside DuckDB's own and duckrun's: time, memory, bytes, ratios.
 
-Run: `make bench` (1 M rows), or `.venv/bin/python -m benchmarks.materializations --rows 10000000`.
-Each measurement is the best of three in this process, after one to warm up; the unit is DuckDB's
-`COPY … TO parquet` with the same compression. dbt itself is not part of it: what is compared is the
-work that a model's build adds to its query.
+Run: `.venv/bin/python -m benchmarks.materializations --json results.json [--rows 10000000]`. Each
+tool has a process of its own (`peers.py`) with the same limits; the rounds of a step are interleaved
+over the tools, the first one warms up, the median of the others counts. What a build adds to its
+query is compared, without dbt. duckrun gets an environment beside the lock, where a network lets it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
-import time
+import venv
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from duckdb import DuckDBPyConnection
+from include.chimera.paths import PROJECT, STATE
 
 ROUNDS = 3
+DUCKRUN = ("duckrun==0.5.7", "deltalake==1.5.0", "requests", "azure-identity", "obstore",
+           "packaging", "pyyaml", "pyarrow", "pandas")  # fmt: skip
+# duckrun asks for DuckDB 2.0, for which there is no wheel of the delta extension.
+DUCKDB = ("duckdb==1.5.5", "duckdb-extension-delta==1.5.5")
+STEPS = {
+    "table": "table",
+    "append": "append of 1 %",
+    "merge": "merge of 1 %",
+    "replace": "one hour of 1,000 replaced",
+}
+GOALS = {
+    ("table", "copy"): "<= 1.2",
+    ("table", "native"): "< 1",
+    ("table", "duckrun"): "<= 0.33",
+    ("replace", "duckrun"): "<= 0.33",
+    ("append", "duckrun"): "<= 1",
+    ("merge", "duckrun"): "<= 1",
+}
 
 
-def rows(count: int, offset: int = 0, hours: int = 1000) -> str:
-    """Return a query of `count` rows in `hours` partitions."""
-    return (
-        f"select i as id, i % 97 as model_id, 'user-' || (i % 5000) as user_id, "
-        f"(i * 7919 % 100003) / 100.0 as latency_ms, i % 4096 as tokens, "
-        f"timestamp '2026-01-01' + interval (i % 86400) second as created_at, "
-        f"i % 50 = 0 as is_failed, 'h' || lpad((i * {hours} // {count + offset})::varchar, 4, '0') "
-        f"as hour from range({offset}, {count + offset}) r(i)"
-    )
+class Process:
+    """A peer's process, which answers one step at a time."""
+
+    def __init__(self, name: str, python: Path, folder: Path, rows: int) -> None:
+        folder.mkdir()
+        command = [python, PROJECT / "benchmarks" / "peers.py", name, folder, str(rows)]
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}  # noqa: TID251 - handed on
+        if name == "duckrun":
+            environment = {"PATH": os.defpath, "HOME": str(python.parent.parent)}
+        self._process = subprocess.Popen(  # noqa: S603 - our own command line
+            command, cwd=PROJECT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def ask(self, step: str) -> dict[str, Any]:
+        """Run a step; return its seconds and the bytes on disk, nothing where the tool lacks it."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{step}\n")
+        self._process.stdin.flush()
+        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return found
+
+    def end(self) -> float:
+        """Stop the process; return its peak memory in MiB."""
+        peak = float(self.ask("end")["mib"])
+        self._process.communicate()
+        return peak
 
 
-def best(work: Callable[[], object]) -> float:
-    """Return the seconds of the fastest round."""
-    seconds = []
-    for _ in range(ROUNDS + 1):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+def duckrun_python() -> Path | None:
+    """Return the Python of duckrun's own environment, made where it is not there yet."""
+    folder = STATE / "bench" / "duckrun"
+    python = folder / "bin" / "python"
+    if not python.exists():
+        venv.create(folder, with_pip=True)
+    pip = [python, "-m", "pip", "install", "-q"]
+    for packages in (DUCKRUN[1:], DUCKDB, ("--no-deps", DUCKRUN[0])):
+        if subprocess.run([*pip, *packages], check=False).returncode:  # noqa: S603 - our own packages
+            return None
+    extensions = folder / ".duckdb" / "extensions" / "v1.5.5" / "linux_amd64"
+    extensions.mkdir(parents=True, exist_ok=True)
+    for binary in folder.glob("lib/python*/site-packages/duckdb_extension_delta/extensions/*/*"):
+        (extensions / binary.name).write_bytes(binary.read_bytes())
+    return python
 
 
-def native(connection: DuckDBPyConnection, folder: Path, count: int) -> Iterator[tuple[str, float]]:
-    """Measure DuckDB's own ways to keep a table."""
-    query = rows(count)
-    target = folder / "copy.parquet"
-    yield (
-        "COPY to parquet, zstd",
-        best(lambda: connection.execute(f"copy ({query}) to '{target}' (compression zstd)")),
-    )
-    connection.execute(f"attach '{folder / 'native.duckdb'}' as kept")
-    yield (
-        "native table",
-        best(lambda: connection.execute(f"create or replace table kept.model as {query}")),
-    )
-    external = folder / "external.parquet"
-    yield (
-        "external parquet, through a table",
-        best(
-            lambda: (
-                connection.execute(f"create or replace temp table model as {query}"),
-                connection.execute(f"copy model to '{external}'"),
-            )
-        ),
-    )
+def measure(peers: dict[str, Process]) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """Run all steps, interleaved; return the median seconds by step and peer, and a table's bytes."""
+    seconds: dict[str, dict[str, float]] = {}
+    size: dict[str, int] = {}
+
+    def rounds(step: str, names: list[str]) -> None:
+        found: dict[str, list[float]] = {}
+        for _ in range(ROUNDS + 1):
+            for name in names:
+                answer = peers[name].ask(step)
+                if answer:
+                    found.setdefault(name, []).append(answer["seconds"])
+        seconds[step] = {name: statistics.median(values[1:]) for name, values in found.items()}
+
+    for name, peer in peers.items():
+        size[name] = peer.ask("table")["bytes"]
+    for step in ("table", "append", "merge"):
+        rounds(step, list(peers))
+    for peer in peers.values():
+        peer.ask("hourly")
+    rounds("replace", list(peers))
+    peers["lake"].ask("short_history")
+    rounds("replace_short", ["lake"])
+    return seconds, size
 
 
-def lake(count: int) -> Iterator[tuple[str, float]]:
-    """Measure the lake's strategies."""
-    from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.orders import Order  # noqa: PLC0415
-    from include.chimera.lake.rewrites import Rewrite  # noqa: PLC0415
-    from include.chimera.lake.session import Session  # noqa: PLC0415
-
-    connection, session = connect(), Session(None)
-    session.attach(connection)
-
-    def build(query: str, how: str | Rewrite, table: str, by: tuple[str, ...] = ()) -> None:
-        connection.execute(f"create or replace temp view incoming as {query}")
-        session.write(connection, Order(table, "incoming", how, partition_by=by))
-
-    few = count // 100
-    merge = Rewrite("merge", ("id",))
-    yield "lake: table", best(lambda: build(rows(count), "all", "bench.whole"))
-    yield (
-        "lake: append of 1 %",
-        best(lambda: build(rows(few, count), Rewrite("append"), "bench.whole")),
-    )
-    build(rows(count), "all", "bench.whole")
-    yield (
-        "lake: merge of 1 %, no partitions",
-        best(lambda: build(rows(few, count // 2), merge, "bench.whole")),
-    )
-    build(rows(count), "all", "bench.hourly", ("hour",))
-    hour = f"select * from ({rows(count)}) where hour = 'h0500'"
-    yield (
-        "lake: one hour of 1,000 replaced",
-        best(lambda: build(hour, Rewrite("delete+insert", ("hour",)), "bench.hourly")),
-    )
+def lines(
+    count: int, seconds: dict[str, dict[str, float]], size: dict[str, int], peak: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Return one line per comparison: the lake's value and its ratio to the peer's."""
+    found = []
+    for step, title in STEPS.items():
+        ours = seconds[step]["lake"]
+        for peer, theirs in seconds[step].items():
+            if peer != "lake":
+                goal = GOALS.get((step, peer), "")
+                found.append((title, peer, ours / theirs, ours, "s", goal))
+    ours, short = seconds["replace"]["lake"], seconds["replace_short"]["lake"]
+    found.append(("hour of 1,000 to hour of 10 replaced", "lake", ours / short, ours, "s", "<= 1.2"))
+    for peer in peak:
+        if peer != "lake":
+            found.append(("peak memory", peer, peak["lake"] / peak[peer], peak["lake"], "MiB", ""))
+            found.append(("bytes of a table", peer, size["lake"] / size[peer], size["lake"], "B", ""))
+    keys = ("name", "peer", "ratio", "value", "unit", "goal")
+    return [
+        dict(zip(keys, (f"{title}, {count:,} rows", *rest), strict=True)) for title, *rest in found
+    ]
 
 
 def main() -> None:
-    """Print one line per measurement: seconds, and the ratio to COPY."""
+    """Print one line per comparison; write them as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    count = parser.parse_args().rows
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    pythons = dict.fromkeys(("lake", "copy", "native", "external"), Path(sys.executable))
+    duckrun = duckrun_python()
+    if duckrun:
+        pythons["duckrun"] = duckrun
     with tempfile.TemporaryDirectory() as root:
-        os.environ["CHIMERA_STATE_DIR"] = root  # noqa: TID251 - before the settings are read
-        from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
-
-        found = [*native(connect(), Path(root), count), *lake(count)]
-    unit = found[0][1]
-    for name, seconds in found:
-        sys.stdout.write(f"{name:40} {seconds:8.3f} s {seconds / unit:6.2f} x\n")
+        peers = {
+            name: Process(name, python, Path(root) / name, options.rows)
+            for name, python in pythons.items()
+        }
+        seconds, size = measure(peers)
+        found = lines(options.rows, seconds, size, {name: peer.end() for name, peer in peers.items()})
+    for line in found:
+        sys.stdout.write(
+            f"{line['name']:52} {line['value']:14,.2f} {line['unit']:4}"
+            f"{line['ratio']:7.2f} x {line['peer']:9} {line['goal']}\n"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
