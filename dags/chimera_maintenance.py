@@ -1,7 +1,7 @@
 """Upkeep that no single hour needs.
 
 **Purpose.** What only grows is kept within bounds: task logs, leftovers in the lake, payloads of
-dead letters.
+dead letters, told alerts. Alerts that no channel took are sent again.
 
 **Schedule.** Daily at 04:00 UTC, without catch-up.
 
@@ -11,7 +11,7 @@ what it would remove and removes nothing.
 
 **On failure.** Nothing is lost; the next day removes the same.
 
-**Not here.** Airflow's own database: tasks have no way to it. See docs/adr/0014 and the runbook.
+**Not here.** Airflow's own database: tasks have no way to it. See docs/adr/0012 and the runbook.
 
 **Owner.** data-platform
 """
@@ -23,7 +23,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, Param
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from include.chimera.flow.maintenance import clean_logs, maintain_lake
+from include.chimera.flow.maintenance import clean_logs, keep_outbox, maintain_lake
 from include.chimera.settings import get_settings
 
 with DAG(
@@ -43,3 +43,4 @@ with DAG(
 ) as dag:
     clean_logs()
     maintain_lake()
+    keep_outbox()

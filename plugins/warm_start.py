@@ -71,7 +71,7 @@ def rehearse_dbt() -> None:
     """Let dbt parse the project once, from its partial parse, and forget the result.
 
     dbt compiles its serializers, schemas and macros' parsers at their first use: 0.9 of the 2.7 CPU
-    seconds of a build (2026-11-24). A parse opens no DuckDB and starts no thread, so that nothing is
+    seconds of a build (2026-11-24). A parse opens no DuckDB and starts no thread, so nothing is
     left over that a fork would break. What fails here fails in the task, which tells why.
     """
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - only the scheduler has it loaded

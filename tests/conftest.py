@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from duckdb import DuckDBPyConnection
 
+from include.chimera.lake.engine import connect
 from include.chimera.settings import get_settings
 
 TRACES = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -25,3 +27,17 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     get_settings.cache_clear()
     yield tmp_path / "lake"
     get_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def session() -> Iterator[DuckDBPyConnection]:
+    """Return a session of the whole ring: loading its extension takes longer than most tests."""
+    with connect() as opened:
+        yield opened
+
+
+@pytest.fixture
+def connection(lake: Path, session: DuckDBPyConnection) -> DuckDBPyConnection:
+    """Return a session beside an empty lake."""
+    del lake
+    return session

@@ -1,6 +1,7 @@
 """Peers that speak Slack's incoming webhooks and SMTP on loopback, and remember what they got."""
 
 import json
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -70,6 +71,7 @@ def slack_server():
         yield f"http://127.0.0.1:{server.server_port}/services/T0/B0/s3cr3t", inbox
     finally:
         server.shutdown()
+        server.server_close()
 
 
 @contextmanager
@@ -84,9 +86,11 @@ def mail_server():
             ]
             inbox.take("\n".join([str(message["subject"]), str(message["to"]), *parts]))
 
-    controller = Controller(Keep(), hostname="127.0.0.1", port=0)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    controller = Controller(Keep(), hostname="127.0.0.1", port=port)
     controller.start()
     try:
-        yield controller.server.sockets[0].getsockname()[1], inbox
+        yield port, inbox
     finally:
         controller.stop()

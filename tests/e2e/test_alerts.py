@@ -5,6 +5,7 @@ batch, which is mended and cleared. Minutes are seconds here; the mechanisms are
 """
 
 import json
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -221,6 +222,25 @@ def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) 
     duty.slack.wait_for("bronze.evaluations is refused", "no version yet")  # from the outbox
     duty.slack.wait_for("dead letters")
     assert len(duty.slack.find("is late", run_id)) <= 1
+
+
+def test_maintenance_tells_what_it_would_remove_and_then_removes_it(duty) -> None:
+    """The log of a run of long ago: named by the dry run, gone after the real one."""
+    old = duty.stack.layout.task_logs / "dag_id=gone" / "run_id=1" / "attempt=1.log"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}\n")
+    os.utime(old, (0, 0))
+    duty.stack.api.set_paused("chimera_maintenance", is_paused=False)
+    told = []
+    for dry_run in (True, False):
+        run_id = duty.trigger("chimera_maintenance", dry_run=dry_run)
+        assert duty.wait("chimera_maintenance", run_id).state == "success"
+        path = f"/dags/chimera_maintenance/dagRuns/{run_id}/taskInstances/clean_logs"
+        told.append(duty.request("GET", f"{path}/xcomEntries/return_value")["value"])
+        assert old.exists() is dry_run
+    assert told[0] == told[1]
+    assert "'count': 1" in str(told[0])
+    assert not old.parents[1].exists()
 
 
 def test_no_secret_is_told(duty) -> None:

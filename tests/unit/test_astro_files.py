@@ -28,7 +28,7 @@ SWITCHES = {
     "DBT_SEND_ANONYMOUS_USAGE_STATS", "DBT_USE_COLORS", "DO_NOT_TRACK", "GX_ANALYTICS_ENABLED",
     "SCARF_NO_ANALYTICS",
 }  # fmt: skip
-OBJECT_STORE = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION"}
+BY_OTHERS = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 # Sections of Airflow's configuration that a provider reads by itself.
 PROVIDER_OPTIONS = {"AIRFLOW__COSMOS__ENABLE_TELEMETRY"}
 SECRET = re.compile(r"pass(word|wd)?|secret|token|api_?key|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
@@ -220,7 +220,7 @@ def test_env_example_holds_only_settings_airflow_options_and_switches():
     for name, (value, _) in env_example().items():
         assert not SECRET.search(f"{name}={value}")
         if not name.startswith((PREFIX, "AIRFLOW_CONN_")):
-            assert name in known | PROVIDER_OPTIONS | SWITCHES | OBJECT_STORE, name
+            assert name in known | PROVIDER_OPTIONS | SWITCHES | BY_OTHERS, name
 
 
 def test_env_example_activates_nothing_that_only_standalone_mode_bears():

@@ -1,6 +1,6 @@
 """The daily maintenance as tasks: each returns what it removed, or would remove.
 
-Airflow's own database is not among them: a task has no way to it (docs/adr/0014).
+Airflow's own database is not among them: a task has no way to it (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.configuration import conf
 from airflow.sdk import get_current_context, task
 
+from include.chimera.flow.channels import channels
 from include.chimera.flow.policy import UPKEEP
 from include.chimera.flow.runs import run_of
 from include.chimera.settings import get_settings
@@ -48,6 +49,17 @@ def maintain_lake() -> list[dict[str, Any]]:
     from include.chimera.lake.upkeep import maintain  # noqa: PLC0415 - heavy
 
     return [asdict(removal) for removal in maintain(dry_run=_is_dry())]
+
+
+@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+def keep_outbox() -> dict[str, int]:
+    """Send messages again that a channel did not take, and forget what was told long ago."""
+    from include.chimera.alerts import outbox  # noqa: PLC0415 - heavy
+
+    if _is_dry():
+        return {"resent": 0, "forgotten": 0}
+    resent = outbox.resend(channels())
+    return {"resent": resent, "forgotten": outbox.prune(get_settings().log_days)}
 
 
 def remove_old_files(folder: Path, days: int, *, dry_run: bool) -> dict[str, Any]:

@@ -6,15 +6,19 @@ import logging
 from typing import TYPE_CHECKING
 
 from airflow.sdk.observability.stats import Stats
+from opentelemetry import metrics as otel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from include.chimera.observe.metrics import Sample
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
 
 
-def emit(run: Run) -> int:
-    """Send what is known at the end of a run; return how many samples.
+def emit(run: Run) -> None:
+    """Send what is known at the end of a run.
 
     Called by a task that runs whatever became of the others. Metrics that can't be had are
     logged and fail no run.
@@ -22,13 +26,20 @@ def emit(run: Run) -> int:
     from include.chimera.inquiry.facts import run_facts  # noqa: PLC0415 - heavy
 
     try:
-        samples = run_facts(run)
+        send(run_facts(run))
     except Exception:
         logger.warning("could not gather the run's metrics", exc_info=True)
-        return 0
+
+
+def send(samples: Iterable[Sample]) -> None:
+    """Send samples, and see to it that they leave this process."""
     for sample in samples:
         if sample.kind == "counter":
             Stats.incr(sample.name, int(sample.value), tags=sample.tags)
         else:
             Stats.gauge(sample.name, float(sample.value), tags=sample.tags)
-    return len(samples)
+    # OpenTelemetry exports once a minute and at exit, and a task's process ends without its exit
+    # handlers. The provider of a backend that is off has nothing to flush.
+    flush = getattr(otel.get_meter_provider(), "force_flush", None)
+    if flush:
+        flush()

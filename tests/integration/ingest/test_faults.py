@@ -14,6 +14,7 @@ from include.chimera.errors import SourceUnavailableError, StageDamagedError, St
 from include.chimera.faults import Step
 from include.chimera.lake.stage import Batch, attempt_folder, load_batch
 from include.chimera.lake.staging import stage_rows
+from include.chimera.lake.upkeep import optimize_layer
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.sources.database import snapshot
 from include.chimera.sources.rows import typed
@@ -121,6 +122,25 @@ def test_two_backfills_and_the_schedule_at_once_give_the_in_order_table(server, 
         code, error = process.finish(child)
         assert code == 0, error
     assert len(rows()) == len(current()) == 30
+
+
+def test_compaction_beside_two_hours_loses_and_doubles_nothing(server, uri, lake, configure):
+    """Whoever comes second tries again, or leaves it to the next upkeep; nobody fails."""
+    configure(state_dir=lake, compact_files=2)
+    for number in range(40):
+        insert(server, number, at(number % 4, number))
+    for number in (0, 1):
+        process.whole_hour(uri, number, f"before {number}")
+    insert(server, 40, at(0, 999))
+    started = [process.start(uri, number, f"run {number}", state_dir=lake) for number in (0, 2, 3)]
+    while any(child.poll() is None for child in started):
+        optimize_layer("bronze")
+        optimize_layer("ops")
+    for child in started:
+        code, error = process.finish(child)
+        assert code == 0, error
+    assert len(rows()) == len(current()) == 41
+    assert len(rows("ops.window_ledger", LEDGER)) == 5
 
 
 def test_postgres_killed_while_it_is_read_is_an_outage():

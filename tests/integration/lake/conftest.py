@@ -1,4 +1,4 @@
-"""A lake in a temporary folder, and a small way to build a model there without dbt."""
+"""A small way to build a model there without dbt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from include.chimera.lake.engine import connect
 from include.chimera.lake.orders import Order
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.session import Session
-from include.chimera.settings import get_settings
 
 TABLE = "dev.model"
 
@@ -33,15 +32,6 @@ class Process:
     def rows(self, query: str = f"from {TABLE} order by all") -> list[tuple]:
         self.session.catalog.show_named(query)
         return self.connection.execute(query).fetchall()
-
-
-@pytest.fixture
-def lake(tmp_path):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-        get_settings.cache_clear()
-        yield tmp_path / "lake"
-    get_settings.cache_clear()
 
 
 @pytest.fixture
