@@ -1,9 +1,10 @@
 """Set the lake's materializations beside DuckDB's own and duckrun's: time, memory, bytes, ratios.
 
-Run: `.venv/bin/python -m benchmarks.materializations --json results.json [--rows 10000000]`. Each
-tool has a process of its own (`peers.py`) with the same limits; the rounds of a step are interleaved
-over the tools, the first one warms up, the median of the others counts. What a build adds to its
-query is compared, without dbt. duckrun gets an environment beside the lock, where a network lets it.
+Run: `.venv/bin/python -m benchmarks.materializations --json results.json [--rows 10000000]`.
+Each tool has a process of its own (`peers.py`) with the same limits; the rounds of a step are
+interleaved over the tools, the first one warms up, the median of the others counts. What a build
+adds to its query is compared, without dbt. duckrun gets an environment beside the lock, where a
+network lets it.
 """
 
 from __future__ import annotations
@@ -52,16 +53,22 @@ class Process:
         if name == "duckrun":
             environment = {"PATH": os.defpath, "HOME": str(python.parent.parent)}
         self._process = subprocess.Popen(  # noqa: S603 - our own command line
-            command, cwd=PROJECT, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            command,
+            cwd=PROJECT,
+            env=environment,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
 
     def ask(self, step: str) -> dict[str, Any]:
-        """Run a step; return its seconds and the bytes on disk, nothing where the tool lacks it."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(f"{step}\n")
-        self._process.stdin.flush()
-        found: dict[str, Any] = json.loads(self._process.stdout.readline())
+        """Run a step; return its seconds and the bytes on disk, nothing where it is lacking."""
+        questions, answers = self._process.stdin, self._process.stdout
+        if questions is None or answers is None:
+            raise BrokenPipeError
+        questions.write(f"{step}\n")
+        questions.flush()
+        found: dict[str, Any] = json.loads(answers.readline())
         return found
 
     def end(self) -> float:
@@ -77,6 +84,8 @@ def duckrun_python() -> Path | None:
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)
+    if (folder / ".duckdb").exists():
+        return python  # complete
     pip = [python, "-m", "pip", "install", "-q"]
     for packages in (DUCKRUN[1:], DUCKDB, ("--no-deps", DUCKRUN[0])):
         if subprocess.run([*pip, *packages], check=False).returncode:  # noqa: S603 - our own packages
@@ -89,7 +98,7 @@ def duckrun_python() -> Path | None:
 
 
 def measure(peers: dict[str, Process]) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
-    """Run all steps, interleaved; return the median seconds by step and peer, and a table's bytes."""
+    """Run all steps; return the median seconds by step and peer, and a table's bytes."""
     seconds: dict[str, dict[str, float]] = {}
     size: dict[str, int] = {}
 
@@ -126,11 +135,15 @@ def lines(
                 goal = GOALS.get((step, peer), "")
                 found.append((title, peer, ours / theirs, ours, "s", goal))
     ours, short = seconds["replace"]["lake"], seconds["replace_short"]["lake"]
-    found.append(("hour of 1,000 to hour of 10 replaced", "lake", ours / short, ours, "s", "<= 1.2"))
-    for peer in peak:
+    found.append(
+        ("hour of 1,000 to hour of 10 replaced", "lake", ours / short, ours, "s", "<= 1.2")
+    )
+    for peer, memory in peak.items():
         if peer != "lake":
-            found.append(("peak memory", peer, peak["lake"] / peak[peer], peak["lake"], "MiB", ""))
-            found.append(("bytes of a table", peer, size["lake"] / size[peer], size["lake"], "B", ""))
+            found.append(("peak memory", peer, peak["lake"] / memory, peak["lake"], "MiB", ""))
+            found.append(
+                ("bytes of a table", peer, size["lake"] / size[peer], size["lake"], "B", "")
+            )
     keys = ("name", "peer", "ratio", "value", "unit", "goal")
     return [
         dict(zip(keys, (f"{title}, {count:,} rows", *rest), strict=True)) for title, *rest in found
@@ -153,7 +166,9 @@ def main() -> None:
             for name, python in pythons.items()
         }
         seconds, size = measure(peers)
-        found = lines(options.rows, seconds, size, {name: peer.end() for name, peer in peers.items()})
+        found = lines(
+            options.rows, seconds, size, {name: peer.end() for name, peer in peers.items()}
+        )
     for line in found:
         sys.stdout.write(
             f"{line['name']:52} {line['value']:14,.2f} {line['unit']:4}"

@@ -1,8 +1,8 @@
 """The peers of `benchmarks.materializations`, each in a process of its own.
 
-Run as `python benchmarks/peers.py <peer> <folder> <rows>`: each line of the input is a step, answered
-by its seconds as JSON; `end` is answered by peak memory and bytes. Nothing of the project is imported
-for others than `lake`: duckrun has an environment of its own.
+Run as `python benchmarks/peers.py <peer> <folder> <rows>`: each line of the input is a step,
+answered by its seconds as JSON; `end` is answered by peak memory. Nothing of the project is
+imported for others than `lake`: duckrun has an environment of its own.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def rows(count: int, offset: int = 0) -> str:
     return (
         f"select i as id, i % 97 as model_id, 'user-' || (i % 5000) as user_id, "
         f"(i * 7919 % 100003) / 100.0::double as latency_ms, i % 4096 as tokens, "
-        f"timestamp '2026-01-01' + interval (i % 86400) second as created_at, i % 50 = 0 as is_failed,"
-        f" 'h' || lpad(((i - {offset}) * {HOURS} // {count})::varchar, 4, '0') as hour "
+        f"timestamp '2026-01-01' + interval (i % 86400) second as created_at, "
+        f"i % 50 = 0 as is_failed, 'h' || lpad(((i - {offset}) * {HOURS} // {count})::varchar, 4, '0') as hour "
         f"from range({offset}, {offset + count}) r(i)"
     )
 
@@ -55,7 +55,9 @@ class Copy(Peer):
     """DuckDB's COPY into one Parquet file, zstd as the lake's."""
 
     def table(self) -> None:
-        self.connection.execute(f"copy ({self.whole}) to '{self.folder}/t.parquet' (compression zstd)")
+        self.connection.execute(
+            f"copy ({self.whole}) to '{self.folder}/t.parquet' (compression zstd)"
+        )
 
 
 class External(Peer):
@@ -152,7 +154,7 @@ class Duckrun(Peer):
     def start(self) -> None:
         from duckrun import _runtime  # noqa: PLC0415 - only in its own environment
 
-        _runtime._MIN_DUCKDB = duckdb.__version__  # the newest with a delta extension from a wheel
+        _runtime._MIN_DUCKDB = duckdb.__version__  # noqa: SLF001 - the newest with a delta extension from a wheel
         import duckrun  # noqa: PLC0415
 
         self.run = duckrun.connect(str(self.folder), read_only=False).sql
@@ -184,9 +186,8 @@ PEERS = {"lake": Lake, "copy": Copy, "native": Native, "external": External, "du
 def main() -> None:
     """Answer steps until the input ends."""
     name, folder, count = sys.argv[1:]
+    answers, sys.stdout = sys.stdout, sys.stderr  # a peer may print
     peer = PEERS[name](Path(folder), int(count))
-    answers = sys.stdout
-    sys.stdout = sys.stderr
     for line in sys.stdin:
         step, answer = line.strip(), {}
         if step == "end":
