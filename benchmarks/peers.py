@@ -20,14 +20,17 @@ LIMITS = {"memory_limit": "4GB", "threads": "2"}
 HOURS = 1000
 
 
-def rows(count: int, offset: int = 0) -> str:
-    """Return a query of `count` rows of eight columns in 1,000 hours, ids from `offset` on."""
+def rows(count: int, offset: int = 0, hour: int | None = None) -> str:
+    """Return a query of `count` rows in 1,000 hours, or of one of these, ids from `offset`."""
+    share = count // HOURS
+    first, last = (0, count) if hour is None else (hour * share, (hour + 1) * share)
     return (
         f"select i as id, i % 97 as model_id, 'user-' || (i % 5000) as user_id, "
         f"(i * 7919 % 100003) / 100.0::double as latency_ms, i % 4096 as tokens, "
         f"timestamp '2026-01-01' + interval (i % 86400) second as created_at, "
-        f"i % 50 = 0 as is_failed, 'h' || lpad(((i - {offset}) * {HOURS} // {count})::varchar, 4, '0') as hour "
-        f"from range({offset}, {offset + count}) r(i)"
+        f"i % 50 = 0 as is_failed, "
+        f"'h' || lpad(((i - {offset}) // {max(share, 1)})::varchar, 4, '0') as hour "
+        f"from range({offset + first}, {offset + last}) r(i)"
     )
 
 
@@ -39,7 +42,7 @@ class Peer:
         self.whole = rows(count)
         self.more = rows(count // 100, count)
         self.changed = rows(count // 100, count - count // 200)  # half of the keys are known
-        self.hour = f"select * from ({self.whole}) where hour = 'h0500'"
+        self.hour = rows(count, hour=500)
         self.start()
 
     def start(self) -> None:

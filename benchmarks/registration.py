@@ -19,7 +19,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from shutil import copytree
+from typing import TYPE_CHECKING, TypeVar
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 SIZES = (10, 50, 200)
 LATENCY_SECONDS = 0.02
 SERVER, PROXY = 5071, 5072
@@ -65,7 +70,7 @@ def start_and_read() -> tuple[float, float]:
     return one, time.perf_counter() - start
 
 
-def in_a_process(work, environment, *arguments):  # noqa: ANN001, ANN201 - any function
+def in_a_process(work: Callable[..., T], environment: dict[str, str], *arguments: object) -> T:
     """Call a function in a process with these variables; return its answer."""
     update = os.environ.update  # noqa: TID251 - of that process
     with multiprocessing.get_context("spawn").Pool(1, update, (environment,)) as pool:
@@ -100,7 +105,7 @@ def put_folder(folder: Path) -> None:
     for file in [None, *(file for file in folder.rglob("*") if file.is_file())]:
         key = "" if file is None else f"/{file.relative_to(folder)}"
         body = b"" if file is None else file.read_bytes()
-        request = urllib.request.Request(  # noqa: S310 - our own server
+        request = urllib.request.Request(
             f"http://127.0.0.1:{SERVER}/lake{key}", data=body, method="PUT"
         )
         for _ in range(100):
