@@ -70,10 +70,14 @@ def start_and_read() -> tuple[float, float]:
     return one, time.perf_counter() - start
 
 
+def set_environment(variables: dict[str, str]) -> None:
+    """Set variables of this process."""
+    os.environ.update(variables)  # noqa: TID251 - before the settings are read
+
+
 def in_a_process(work: Callable[..., T], environment: dict[str, str], *arguments: object) -> T:
     """Call a function in a process with these variables; return its answer."""
-    update = os.environ.update  # noqa: TID251 - of that process
-    with multiprocessing.get_context("spawn").Pool(1, update, (environment,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(1, set_environment, (environment,)) as pool:
         return pool.apply(work, arguments)
 
 
@@ -106,7 +110,10 @@ def put_folder(folder: Path) -> None:
         key = "" if file is None else f"/{file.relative_to(folder)}"
         body = b"" if file is None else file.read_bytes()
         request = urllib.request.Request(
-            f"http://127.0.0.1:{SERVER}/lake{key}", data=body, method="PUT"
+            f"http://127.0.0.1:{SERVER}/lake{key}",
+            data=body,
+            method="PUT",
+            headers={"Content-Type": "application/octet-stream"},
         )
         for _ in range(100):
             try:
@@ -129,7 +136,7 @@ def main() -> None:
             places = {"local": in_a_process(start_and_read, local)}
             command = [sys.executable, "-m", "moto.server", "-p", str(SERVER)]
             server = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603 - our own
-            proxy = multiprocessing.Process(target=serve_slowly)
+            proxy = multiprocessing.Process(target=serve_slowly, daemon=True)
             proxy.start()
             put_folder(Path(root) / "lake")
             places["S3, 20 ms away"] = in_a_process(start_and_read, {**local, **STORE})
