@@ -9,7 +9,7 @@ OWNED := exec $(PY) -m include.chimera
 PYTEST := exec $(PY) include/chimera/local/launch.py --die-with-parent 15 -- $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down status sample suites docs test test-unit test-long conformance bench check audit lock clean manifest setup
+.PHONY: help run up down status sample suites docs test test-unit test-long conformance bench bench-long check audit lock clean manifest setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,8 +38,11 @@ test-long: setup manifest ## Run the tests that take longer than a change should
 conformance: setup ## Run dbt's whole conformance suite against the lake
 	@$(PYTEST) tests/conformance
 
-bench: setup ## Compare the lake's materializations with DuckDB's own writers (ROWS=10000000)
-	@$(PY) -m benchmarks.materializations --rows $(or $(ROWS),1000000)
+bench: setup manifest ## Measure everything beside its peers: a table, JSON and a picture
+	@$(PY) -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+bench-long: setup manifest ## The same with hours of up to ten million generations
+	@$(PY) -m benchmarks --long
 
 check: setup ## Check style, types, imports, SQL, YAML, and look for secrets
 	$(PY) -m ruff check .

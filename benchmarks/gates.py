@@ -1,8 +1,8 @@
 """What a gate costs: beside the same rules in hand-written SQL, and beside GX on pandas.
 
-`python -m benchmarks.gates [--rows 100000 1000000]` prints seconds and peak memory of each
-contender in a process of its own, imports left out, and their ratio to the SQL. GX on pandas
-judges the rules that it knows; the predicates of our own are DuckDB's.
+`python -m benchmarks.gates [--json PATH] [--rows 100000 1000000]` measures seconds and peak memory
+of each contender in a process of its own, imports left out. GX on pandas judges the rules that it
+knows; the predicates of our own are DuckDB's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
+from benchmarks.records import Record, hand_on
+from include.chimera.contracts import CONTRACTS
+from include.chimera.lake.engine import identifier
 from include.chimera.paths import INCLUDE
 from include.chimera.quality.split import broken_predicate, suite_expectations
 
@@ -36,6 +39,19 @@ select 'g' || i as generation_id, timestamptz '2026-01-05 10:00:00+00' + to_micr
   md5(cast(i as varchar)) as _row_hash, '20260105T10' as _window_hour
 from range({count}) as numbers (i)
 """
+
+
+def sample(count: int) -> str:
+    """Return the query of so many rows; columns of the contract that it leaves out are null."""
+    made = set(duckdb.sql(ROWS.format(count=1)).columns)
+    schema = CONTRACTS[TABLE].schema
+    types = duckdb.from_arrow(schema.empty_table())
+    rest = [
+        f"cast(null as {kind}) as {identifier(name)}"
+        for name, kind in zip(types.columns, types.types, strict=True)
+        if name not in made
+    ]
+    return f"select {', '.join(['*', *rest])} from ({ROWS.format(count=count)})"
 
 
 def relations(connection: duckdb.DuckDBPyConnection) -> None:
@@ -118,9 +134,10 @@ def measure(name: str, path: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print a table, or measure one contender."""
+    """Hand on the records, or measure one contender."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--contender", choices=CONTENDERS)
     parser.add_argument("--path", type=Path)
     options = parser.parse_args()
@@ -129,18 +146,21 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         sys.stdout.write(json.dumps({"seconds": seconds, "mebibytes": peak}) + "\n")
         return
+    found: list[Record] = []
     for count in options.rows:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "rows.parquet"
-            duckdb.sql(f"copy ({ROWS.format(count=count)}) to '{path}' (format parquet)")
-            base = None
-            for name in CONTENDERS:
-                found = measure(name, path)
-                base = base or found["seconds"]
-                sys.stdout.write(
-                    f"{count:>11,} rows  {name:<7} {found['seconds']:7.2f} s "
-                    f"{found['mebibytes']:6.0f} MiB  {found['seconds'] / base:5.1f} x sql\n"
-                )
+            duckdb.sql(f"copy ({sample(count)}) to '{path}' (format parquet)")
+            cost = {name: measure(name, path) for name in CONTENDERS}
+        gate = cost["gate"]
+        for peer, goal in (("sql", 2.0), ("pandas", None)):
+            ratio = gate["seconds"] / cost[peer]["seconds"]
+            found.append(Record(f"gate, {count:,} rows", peer, ratio, gate["seconds"], "s", goal))
+        ratio = gate["mebibytes"] / 1024
+        found.append(
+            Record(f"gate, {count:,} rows", "limit 1 GiB", ratio, gate["mebibytes"], "MiB", 1)
+        )
+    hand_on(found, options.json)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Rows per second from PostgreSQL to a published hour, beside what PostgreSQL itself can give.
 
-Run from the project's root: `python -m benchmarks.ingest [--rows 10000000]`. It starts a PostgreSQL
-of its own, fills one hour, and times in one run: `COPY … TO STDOUT (FORMAT binary)` into nothing,
-extract (staged Parquet and manifest) and publish (split, dead letters, commit, read back). The
-rules of GX are measured by `benchmarks` of the gates. Peak memory is that of a process of its own.
+`python -m benchmarks.ingest [--json PATH] [--rows 10000000]` starts a PostgreSQL of its own, fills
+one hour, and times in one run: `COPY … TO STDOUT (FORMAT binary)` into nothing, extract (staged
+Parquet and manifest) and publish (split, dead letters, commit, read back). The rules of GX are
+measured by `benchmarks` of the gates. Peak memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -15,43 +15,47 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from benchmarks.records import Record, hand_on
 from include.chimera.paths import PROJECT
 from tests.integration.ingest.pipeline import create_schema, extract, many, publish, run_of
 from tests.integration.ingest.servers import PostgresServer
 
-_LIMIT = 8.0
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
-def main() -> int:
-    """Measure and print; return 1 where publishing takes more than 8 times the COPY."""
+def main() -> None:
+    """Measure and hand on the records."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--child", help="libpq URI: measure the pipeline and print JSON")
     options = parser.parse_args()
     if options.child:
         sys.stdout.write(json.dumps(_pipeline(options.child)))
-        return 0
+        return
+    hand_on((record for rows in options.rows for record in _compare(rows)), options.json)
+
+
+def _compare(rows: int) -> Iterator[Record]:
     server = PostgresServer()
     server.start()
     try:
         create_schema(server)
-        server.execute(many(0, options.rows).replace("'1 ms'", f"'{3_590_000 / options.rows} ms'"))
+        server.execute(many(0, rows).replace("'1 ms'", f"'{3_590_000 / rows} ms'"))
         copy = min(_copy(server) for _ in range(3))
         found = _child(server.uri())
     finally:
         server.remove()
-    total = found["extract"] + found["publish"]
-    sys.stdout.write(
-        f"rows              {options.rows:>12,}\n"
-        f"COPY binary       {copy:>12.2f} s   (the limit)\n"
-        f"extract, staged   {found['extract']:>12.2f} s\n"
-        f"publish, verified {found['publish']:>12.2f} s\n"
-        f"whole hour        {total:>12.2f} s   {total / copy:.1f} x COPY, "
-        f"{options.rows / total:,.0f} rows/s\n"
-        f"peak memory       {found['peak_mb']:>12.0f} MB\n"
-    )
-    return 1 if total > _LIMIT * copy else 0
+    name, total = f"{rows:,} rows", found["extract"] + found["publish"]
+    yield Record(f"whole hour of {name}", "COPY binary", total / copy, total, "s", 8)
+    for step in ("extract", "publish"):
+        yield Record(f"{step}, {name}", "COPY binary", found[step] / copy, found[step], "s")
+    peak = found["peak_mb"]
+    yield Record(f"memory of ingestion, {name}", "limit 512 MiB", peak / 512, peak, "MiB", 1)
 
 
 def _copy(server: PostgresServer) -> float:
@@ -95,4 +99,4 @@ def _pipeline(uri: str) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

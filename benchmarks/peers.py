@@ -1,8 +1,8 @@
 """The peers of `benchmarks.materializations`, each in a process of its own.
 
 Run as `python benchmarks/peers.py <peer> <folder> <rows>`: each line of the input is a step,
-answered by its seconds as JSON; `end` is answered by peak memory. Nothing of the project is
-imported for others than `lake`: duckrun has an environment of its own.
+answered by its seconds and bytes as JSON; `end` is answered by peak memory. Nothing of the project
+is imported for others than `lake`: duckrun has an environment of its own.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ LIMITS = {"memory_limit": "4GB", "threads": "2"}
 HOURS = 1000
 
 
-def rows(count: int, offset: int = 0, hour: int | None = None) -> str:
-    """Return a query of `count` rows in 1,000 hours, or of one of these, ids from `offset`."""
-    share = count // HOURS
-    first, last = (0, count) if hour is None else (hour * share, (hour + 1) * share)
+def rows(count: int, offset: int = 0, hours: tuple[int, int] = (0, HOURS)) -> str:
+    """Return a query of `count` rows in 1,000 hours, ids from `offset` on; of some hours alone."""
+    share = max(count // HOURS, 1)
+    first, last = (count * hour // HOURS for hour in hours)
     return (
         f"select i as id, i % 97 as model_id, 'user-' || (i % 5000) as user_id, "
         f"(i * 7919 % 100003) / 100.0::double as latency_ms, i % 4096 as tokens, "
         f"timestamp '2026-01-01' + interval (i % 86400) second as created_at, "
         f"i % 50 = 0 as is_failed, "
-        f"'h' || lpad(((i - {offset}) // {max(share, 1)})::varchar, 4, '0') as hour "
+        f"'h' || lpad(((i - {offset}) // {share})::varchar, 4, '0') as hour "
         f"from range({offset + first}, {offset + last}) r(i)"
     )
 
@@ -42,7 +42,8 @@ class Peer:
         self.whole = rows(count)
         self.more = rows(count // 100, count)
         self.changed = rows(count // 100, count - count // 200)  # half of the keys are known
-        self.hour = rows(count, hour=500)
+        self.hour = rows(count, hours=(500, 501))
+        self.ten_hours = rows(count, hours=(495, 505))
         self.start()
 
     def start(self) -> None:
@@ -143,9 +144,8 @@ class Lake(Peer):
     def replace(self) -> None:
         self._build("bench.hourly", self.hour, "delete+insert", "hour")
 
-    def short_history(self) -> None:
-        ten = f"select * from ({self.whole}) where hour between 'h0495' and 'h0504'"
-        self._build("bench.short", ten, "all", by="hour")
+    def short(self) -> None:
+        self._build("bench.short", self.ten_hours, "all", by="hour")
 
     def replace_short(self) -> None:
         self._build("bench.short", self.hour, "delete+insert", "hour")
@@ -157,7 +157,8 @@ class Duckrun(Peer):
     def start(self) -> None:
         from duckrun import _runtime  # noqa: PLC0415 - only in its own environment
 
-        _runtime._MIN_DUCKDB = duckdb.__version__  # noqa: SLF001 - the newest with a delta extension from a wheel
+        # It asks for a newer DuckDB than has a delta extension in a wheel.
+        _runtime._MIN_DUCKDB = duckdb.__version__  # noqa: SLF001 - no other way
         import duckrun  # noqa: PLC0415
 
         self.run = duckrun.connect(str(self.folder), read_only=False).sql
@@ -189,7 +190,7 @@ PEERS = {"lake": Lake, "copy": Copy, "native": Native, "external": External, "du
 def main() -> None:
     """Answer steps until the input ends."""
     name, folder, count = sys.argv[1:]
-    answers, sys.stdout = sys.stdout, sys.stderr  # a peer may print
+    answers, sys.stdout = sys.stdout, sys.stderr  # a tool may print what it likes
     peer = PEERS[name](Path(folder), int(count))
     for line in sys.stdin:
         step, answer = line.strip(), {}

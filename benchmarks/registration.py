@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import subprocess
@@ -20,6 +19,8 @@ import urllib.request
 from pathlib import Path
 from shutil import copytree
 from typing import TYPE_CHECKING, TypeVar
+
+from benchmarks.records import Record, hand_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +125,7 @@ def put_folder(folder: Path) -> None:
 
 
 def main() -> None:
-    """Print one line per size and place; write them as JSON where asked."""
+    """Measure and hand on the records."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -144,15 +145,9 @@ def main() -> None:
             server.terminate()
             server.wait()
         for place, (one, everything) in places.items():
-            found.append({
-                "name": f"start and read one table of {size}, {place}", "peer": "all tables opened",
-                "ratio": one / everything, "value": one, "unit": "s", "goal": "< 1",
-            })  # fmt: skip
-            sys.stdout.write(
-                f"{size:4} tables, {place:16} {one:6.2f} s for one, {everything:6.2f} s for all\n"
-            )
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+            name = f"start and read one table of {size}, {place}"
+            found.append(Record(name, "all opened", one / everything, one, "s", 1.0))
+    hand_on(found, options.json)
 
 
 if __name__ == "__main__":

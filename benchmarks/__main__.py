@@ -1,0 +1,93 @@
+"""`make bench`: every bench in turn, one table, JSON and a picture of the table.
+
+Results go to `.chimera/bench/`: `bench.json` (with the machine), `bench.svg`, and each bench's own
+JSON. `--only` names some of them; the exit code says whether a goal was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import subprocess
+import sys
+
+import psutil
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.records import Record
+from include.chimera.paths import PROJECT, STATE
+
+BENCHES = ("models", "gates", "ingest", "materializations", "hours")
+FOLDER = STATE / "bench"
+
+
+def machine() -> dict[str, object]:
+    """Describe where this runs; the load tells whether it was quiet."""
+    return {
+        "cores": psutil.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load_1min": round(psutil.getloadavg()[0], 1),
+    }
+
+
+def measure(bench: str, extra: list[str]) -> list[Record]:
+    """Run one bench in a process of its own; one that fails is reported and left out."""
+    path = FOLDER / f"{bench}.json"
+    path.unlink(missing_ok=True)
+    command = [sys.executable, "-m", f"benchmarks.{bench}", "--json", str(path), *extra]
+    done = subprocess.run(command, cwd=PROJECT, stdout=sys.stderr, check=False)  # noqa: S603 - our own command
+    if done.returncode or not path.is_file():
+        sys.stderr.write(f"benchmarks.{bench} gave no result (exit code {done.returncode})\n")
+        return []
+    return [Record(**line) for line in json.loads(path.read_text())]
+
+
+def show(records: list[Record], told: dict[str, object]) -> None:
+    """Print the table, and keep its picture."""
+    title = ", ".join(f"{name} {value}" for name, value in told.items())
+    table = Table(title=title, title_justify="left")
+    for name in ("measured", "value", "beside", "ratio", "goal", ""):
+        table.add_column(name, justify="right" if name in ("value", "ratio", "goal") else "left")
+    for line in records:
+        table.add_row(
+            line.name,
+            f"{line.value:,.2f} {line.unit}",
+            line.peer,
+            f"{line.ratio:.2f}",
+            "" if line.goal is None else f"{line.goal:.2f}",
+            Bar(4, 0, min(line.ratio, 4), width=24, color="red" if line.is_missed else "green"),
+        )
+    console = Console(record=True, width=130)
+    console.print(table)
+    console.save_svg(str(FOLDER / "bench.svg"), title="make bench")
+
+
+def main() -> None:
+    """Run, show, keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=BENCHES, nargs="+", default=BENCHES)
+    parser.add_argument("--long", action="store_true", help="hours of up to 10 M generations")
+    options = parser.parse_args()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    told = machine()
+    sizes = ["10000", "100000", "1000000", *(["10000000"] if options.long else [])]
+    records = [
+        record
+        for bench in options.only
+        for record in measure(bench, ["--rows", *sizes] if bench == "hours" else [])
+    ]
+    lines = [{**vars(record)} for record in records]
+    (FOLDER / "bench.json").write_text(json.dumps({"machine": told, "lines": lines}, indent=2))
+    show(records, told)
+    sys.exit(any(record.is_missed for record in records))
+
+
+if __name__ == "__main__":
+    main()

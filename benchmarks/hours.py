@@ -1,0 +1,121 @@
+"""What a whole hour costs: wall from its trigger, CPU, memory, each stage, the chain of its tasks.
+
+`python -m benchmarks.hours [--json PATH] [--rows 10000 100000]`. Each hour is a `make run` from an
+empty state folder with real servers; the first size also runs without the warm start, as a peer.
+CPU is of the whole command, servers and sample application included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.records import Record, hand_on
+from include.chimera.paths import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT_BYTES = 4 << 30
+LIMIT_SECONDS = {10_000: 60, 100_000: 60, 1_000_000: 180, 10_000_000: 600}
+
+
+def run_hour(rows: int, **variables: str) -> tuple[dict[str, Any], float]:
+    """Run one hour; return its report, and the CPU seconds of the whole command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "run.json"
+        environment = {
+            **os.environ,  # noqa: TID251 - a child inherits
+            "CHIMERA_STATE_DIR": str(Path(folder) / "state"),
+            "CHIMERA_ROWS_PER_HOUR": str(rows),
+            **variables,
+        }
+        subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "include.chimera", "run", "--json", str(report)],
+            cwd=PROJECT,
+            env=environment,
+            stdout=sys.stderr,
+            check=True,
+        )
+        told: dict[str, Any] = json.loads(report.read_text())
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return told, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def chain(tasks: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    """Return the tasks that decided the end, in order: id, seconds before it, its own seconds.
+
+    Before each task stands the one that ended last before it began: what it waited for, if only
+    for a free slot.
+    """
+    spans = [
+        (datetime.fromisoformat(task["start_at"]), datetime.fromisoformat(task["end_at"]), task)
+        for task in tasks
+        if task["start_at"] and task["end_at"] and task["start_at"] != task["end_at"]
+    ]
+    found: list[tuple[str, float, float]] = []
+    last = max(spans, key=lambda span: span[1])
+    while True:
+        start, end, task = last
+        earlier = [span for span in spans if span[1] <= start]
+        before = max(earlier, key=lambda span: span[1]) if earlier else None
+        waited = (start - before[1]).total_seconds() if before else 0.0
+        found.append((task["task_id"], waited, (end - start).total_seconds()))
+        if before is None:
+            return found[::-1]
+        last = before
+
+
+def describe(rows: int, told: dict[str, Any], cpu: float) -> Iterator[Record]:
+    """Yield the lines of one hour."""
+    hour, name = told["hours"][0], f"{rows:,} generations"
+    limit, seconds = LIMIT_SECONDS.get(rows, 600), hour["seconds"]
+    yield Record(f"hour of {name}", f"limit {limit} s", seconds / limit, seconds, "s", 1)
+    peak = told["costs"]["peak_bytes"]
+    yield Record(f"memory, {name}", "limit 4 GiB", peak / LIMIT_BYTES, peak / 2**20, "MiB", 1)
+    wall = told["costs"]["wall_seconds"]
+    share = cpu / wall / (os.cpu_count() or 1)
+    yield Record(f"CPU of the command, {name}", "all cores", share, cpu, "s")
+    for stage in hour["stages"]:
+        yield Record(
+            f"{stage['name']}, {name}",
+            "the hour",
+            stage["seconds"] / seconds,
+            stage["seconds"],
+            "s",
+        )
+    steps = chain(hour["tasks"])
+    waits = sum(waited for _, waited, _ in steps)
+    yield Record(f"waits in a chain of {len(steps)} tasks", "the hour", waits / seconds, waits, "s")
+    for task_id, waited, own in steps:
+        sys.stderr.write(f"{waited:6.1f} s wait {own:6.1f} s {task_id}\n")
+
+
+def main() -> None:
+    """Measure and hand on the records."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
+    options = parser.parse_args()
+    found: list[Record] = []
+    for number, rows in enumerate(options.rows):
+        told, cpu = run_hour(rows)
+        found += describe(rows, told, cpu)
+        if number == 0:
+            cold, _ = run_hour(rows, CHIMERA_WARM_START="false")
+            warm, peer = told["hours"][0]["seconds"], cold["hours"][0]["seconds"]
+            found.append(Record(f"hour of {rows:,}", "without warm start", warm / peer, warm, "s"))
+    hand_on(found, options.json)
+
+
+if __name__ == "__main__":
+    main()
