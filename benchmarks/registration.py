@@ -35,7 +35,7 @@ STORE = {
     "AWS_ALLOW_HTTP": "true",
     "AWS_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "key",
-    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SECRET_ACCESS_KEY": "secret",  # pragma: allowlist secret
 }
 
 
