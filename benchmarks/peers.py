@@ -159,9 +159,13 @@ class Duckrun(Peer):
 
         # It asks for a newer DuckDB than has a delta extension in a wheel.
         _runtime._MIN_DUCKDB = duckdb.__version__  # noqa: SLF001 - no other way
+        import duckdb_extension_delta  # noqa: PLC0415
         import duckrun  # noqa: PLC0415
 
-        self.run = duckrun.connect(str(self.folder), read_only=False).sql
+        session = duckrun.connect(str(self.folder), read_only=False)
+        wheel = Path(duckdb_extension_delta.__file__).parent
+        session.con.load_extension(str(next(wheel.glob("extensions/*/delta.duckdb_extension"))))
+        self.run = session.sql
         for name, value in LIMITS.items():
             self.run(f"set {name} = '{value}'")
 
