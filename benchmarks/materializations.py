@@ -34,6 +34,8 @@ STEPS = {
     "merge": "merge of 1 %",
     "hourly": "table of 1,000 hours",
     "replace": "one hour of 1,000 replaced",
+    "short": "table of 10 hours",
+    "replace_short": "one hour of 10 replaced",
 }
 GOALS = {
     ("table", "copy"): 1.2,
@@ -134,6 +136,14 @@ def compare(found: dict[str, dict[str, Any]], count: int) -> Iterator[Record]:
                     "s",
                     GOALS.get((step, peer)),
                 )
+    yield Record(
+        f"{STEPS['replace']}, {count:,} rows",
+        STEPS["replace_short"],
+        ours["replace"] / ours["replace_short"],
+        ours["replace"],
+        "s",
+        1.2,
+    )
     for peer, theirs in found.items():
         if peer != "lake" and "mib" in theirs:
             yield Record("peak memory", peer, ours["mib"] / theirs["mib"], ours["mib"], "MiB")

@@ -20,15 +20,17 @@ LIMITS = {"memory_limit": "4GB", "threads": "2"}
 HOURS = 1000
 
 
-def rows(count: int, offset: int = 0) -> str:
-    """Return a query of `count` rows of eight columns in 1,000 hours, ids from `offset` on."""
+def rows(count: int, offset: int = 0, hours: tuple[int, int] = (0, HOURS)) -> str:
+    """Return a query of `count` rows in 1,000 hours, ids from `offset` on; of some hours alone."""
+    share = max(count // HOURS, 1)
+    first, last = (count * hour // HOURS for hour in hours)
     return (
         f"select i as id, i % 97 as model_id, 'user-' || (i % 5000) as user_id, "
         f"(i * 7919 % 100003) / 100.0::double as latency_ms, i % 4096 as tokens, "
         f"timestamp '2026-01-01' + interval (i % 86400) second as created_at, "
         f"i % 50 = 0 as is_failed, "
-        f"'h' || lpad(((i - {offset}) * {HOURS} // {count})::varchar, 4, '0') as hour "
-        f"from range({offset}, {offset + count}) r(i)"
+        f"'h' || lpad(((i - {offset}) // {share})::varchar, 4, '0') as hour "
+        f"from range({offset + first}, {offset + last}) r(i)"
     )
 
 
@@ -40,7 +42,8 @@ class Peer:
         self.whole = rows(count)
         self.more = rows(count // 100, count)
         self.changed = rows(count // 100, count - count // 200)  # half of the keys are known
-        self.hour = f"select * from ({self.whole}) where hour = 'h0500'"
+        self.hour = rows(count, hours=(500, 501))
+        self.ten_hours = rows(count, hours=(495, 505))
         self.start()
 
     def start(self) -> None:
@@ -141,6 +144,12 @@ class Lake(Peer):
     def replace(self) -> None:
         self._build("bench.hourly", self.hour, "delete+insert", "hour")
 
+    def short(self) -> None:
+        self._build("bench.short", self.ten_hours, "all", by="hour")
+
+    def replace_short(self) -> None:
+        self._build("bench.short", self.hour, "delete+insert", "hour")
+
 
 class Duckrun(Peer):
     """duckrun: DuckDB's rows through delta-rs' writer."""
@@ -150,9 +159,13 @@ class Duckrun(Peer):
 
         # It asks for a newer DuckDB than has a delta extension in a wheel.
         _runtime._MIN_DUCKDB = duckdb.__version__  # noqa: SLF001 - no other way
+        import duckdb_extension_delta  # noqa: PLC0415
         import duckrun  # noqa: PLC0415
 
-        self.run = duckrun.connect(str(self.folder), read_only=False).sql
+        session = duckrun.connect(str(self.folder), read_only=False)
+        wheel = Path(duckdb_extension_delta.__file__).parent
+        session.con.load_extension(str(next(wheel.glob("extensions/*/delta.duckdb_extension"))))
+        self.run = session.sql
         for name, value in LIMITS.items():
             self.run(f"set {name} = '{value}'")
 

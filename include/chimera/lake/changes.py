@@ -121,7 +121,10 @@ class Changer:
         check_conversion(self.connection, live, fitted.retyped, self._where)
         rows = _project(fitted.columns, stored, f"from {_ROWS}", self.rewrite.helpers)
         replaced = "all" if fitted.is_rewritten else self._affected(table, live, rows)
-        kept = _project(fitted.columns, theirs, _part(live, replaced))
+        is_read = fitted.is_rewritten or not self.rewrite.replaces(
+            table.metadata().partition_columns
+        )
+        kept = _project(fitted.columns, theirs, _part(live, replaced if is_read else None))
         names = [column.name for column in fitted.columns]
         content = self.rewrite.content(kept, f"({rows})", names)
         schema = self._write(table, content, is_changed=fitted.is_changed)
@@ -137,6 +140,9 @@ class Changer:
         if self.rewrite.is_append:
             return None
         partition_by = table.metadata().partition_columns
+        if self.rewrite.replaces(partition_by):
+            values = self._values(partition_by[0], rows)
+            return (partition_by[0], values) if values else None
         if partition_by and partition_by[0].lower() in self.rewrite.keys_lowered:
             live = f"{live} where {among(partition_by[0], self._values(partition_by[0], rows))}"
         touched = self.rewrite.touched(live, f"({rows})")

@@ -57,6 +57,16 @@ class Rewrite:
         """The key's columns as plain lower-case names."""
         return frozenset(_plain(key) for key in self.keys)
 
+    def replaces(self, partition_by: Sequence[str]) -> bool:
+        """Tell whether whole partitions go, those of the model's rows, so that none is read."""
+        is_key = self.keys_lowered == {column.lower() for column in partition_by}
+        return (
+            self.strategy == "delete+insert"
+            and is_key
+            and len(self.keys) == 1
+            and (not self.predicates)
+        )
+
     @property
     def helpers(self) -> frozenset[str]:
         """Columns of the model's rows that steer the change and are not stored."""

@@ -7,6 +7,7 @@ object store come from the usual `AWS_…` variables (`settings.ObjectStore`).
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pyarrow import NativeFile
 
 _SCHEME = "://"
+_REQUESTS = 16
 
 
 def is_remote(place: str) -> bool:
@@ -108,8 +110,9 @@ def existing(places: Sequence[str]) -> list[bool]:
     if not places:
         return []
     filesystem, _ = _locate(places[0])
-    found = filesystem.get_file_info([_locate(place)[1] for place in places])
-    return [entry.type == fs.FileType.File for entry in found]
+    with ThreadPoolExecutor(_REQUESTS) as pool:  # pyarrow asks for a list one by one
+        found = pool.map(filesystem.get_file_info, [_locate(place)[1] for place in places])
+        return [entry.type == fs.FileType.File for entry in found]
 
 
 def open_file(place: str) -> NativeFile:

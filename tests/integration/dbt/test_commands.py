@@ -59,7 +59,7 @@ def events(project, store):
     return add
 
 
-@pytest.mark.parametrize("project", ["folder", "bucket"], indirect=True)
+@pytest.mark.parametrize("project", ["bucket"], indirect=True)
 def test_run_snapshot_test_and_a_second_run_in_processes_of_their_own(project, events, rows):
     project.dbt("run")
     project.dbt("snapshot")

@@ -1,0 +1,154 @@
+"""Measure what a lake of many tables costs a dbt process: opened as needed, and all of them.
+
+Run: `.venv/bin/python -m benchmarks.registration [--json results.json]`. A session starts and reads
+one table, then shows all; on a local folder, and on an S3 endpoint behind 20 ms of latency.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from shutil import copytree
+from typing import TYPE_CHECKING, TypeVar
+
+from benchmarks.records import Record, hand_on
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+SIZES = (10, 50, 200)
+LATENCY_SECONDS = 0.02
+SERVER, PROXY = 5071, 5072
+STORE = {
+    "CHIMERA_LAKE_ROOT": "s3://lake",
+    "AWS_ENDPOINT_URL": f"http://127.0.0.1:{PROXY}",
+    "AWS_ALLOW_HTTP": "true",
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",  # pragma: allowlist secret
+}
+
+
+def fill(count: int) -> None:
+    """Make tables `bench.t0` and so on, all of the same content."""
+    from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.orders import Order  # noqa: PLC0415
+    from include.chimera.lake.session import Session  # noqa: PLC0415
+    from include.chimera.lake.tables import folder_of  # noqa: PLC0415
+
+    connection, session = connect(), Session(None)
+    session.attach(connection)
+    connection.execute("create temp view batch as select i as id, now() as at_ from range(9) r(i)")
+    session.write(connection, Order("bench.t0", "batch", "all"))
+    for number in range(1, count):
+        copytree(folder_of("bench.t0"), folder_of(f"bench.t{number}"))
+
+
+def start_and_read() -> tuple[float, float]:
+    """Return the seconds to start and read one table, and to show all the others too."""
+    from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.session import Session  # noqa: PLC0415
+
+    connection, session = connect(), Session(None)
+    connection.execute("select 1").fetchall()
+    start = time.perf_counter()
+    session.attach(connection)
+    query = "from bench.t3"
+    session.catalog.show_named(query)
+    connection.execute(query).fetchall()
+    one = time.perf_counter() - start
+    session.catalog.show_all()
+    return one, time.perf_counter() - start
+
+
+def set_environment(variables: dict[str, str]) -> None:
+    """Set variables of this process."""
+    os.environ.update(variables)  # noqa: TID251 - before the settings are read
+
+
+def in_a_process(work: Callable[..., T], environment: dict[str, str], *arguments: object) -> T:
+    """Call a function in a process with these variables; return its answer."""
+    with multiprocessing.get_context("spawn").Pool(1, set_environment, (environment,)) as pool:
+        return pool.apply(work, arguments)
+
+
+def serve_slowly() -> None:
+    """Pass connections on to the store, each request delayed."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait: float) -> None:
+        while data := await reader.read(65536):
+            await asyncio.sleep(wait)
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, forth = await asyncio.open_connection("127.0.0.1", SERVER)
+        await asyncio.gather(
+            pump(reader, forth, LATENCY_SECONDS), pump(back, writer, 0), return_exceptions=True
+        )
+
+    async def run() -> None:
+        async with await asyncio.start_server(handle, "127.0.0.1", PROXY) as server:
+            await server.serve_forever()
+
+    asyncio.run(run())
+
+
+def put_folder(folder: Path) -> None:
+    """Copy a local lake into the bucket, without the delay."""
+    for file in [None, *(file for file in folder.rglob("*") if file.is_file())]:
+        key = "" if file is None else f"/{file.relative_to(folder)}"
+        body = b"" if file is None else file.read_bytes()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{SERVER}/lake{key}",
+            data=body,
+            method="PUT",
+            headers={"Content-Type": "application/octet-stream"},
+        )
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(request).close()  # noqa: S310
+                break
+            except urllib.error.URLError:
+                time.sleep(0.2)
+
+
+def main() -> None:
+    """Measure and hand on the records."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    found = []
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as root:
+            local = {"CHIMERA_STATE_DIR": root}
+            in_a_process(fill, local, size)
+            places = {"local": in_a_process(start_and_read, local)}
+            command = [sys.executable, "-m", "moto.server", "-p", str(SERVER)]
+            server = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603 - our own
+            proxy = multiprocessing.Process(target=serve_slowly, daemon=True)
+            proxy.start()
+            put_folder(Path(root) / "lake")
+            places["S3, 20 ms away"] = in_a_process(start_and_read, {**local, **STORE})
+            proxy.terminate()
+            server.terminate()
+            server.wait()
+        for place, (one, everything) in places.items():
+            name = f"start and read one table of {size}, {place}"
+            found.append(Record(name, "all opened", one / everything, one, "s", 1.0))
+    hand_on(found, options.json)
+
+
+if __name__ == "__main__":
+    main()
