@@ -27,8 +27,10 @@ MEGABYTE = 2**20
 _START = multiprocessing.get_context("forkserver")
 
 
-def _guarded(work, state_dir, writer):
-    os.environ["CHIMERA_STATE_DIR"] = state_dir  # noqa: TID251 - a process of its own
+def _guarded(work, environment, writer):
+    # The fork server keeps the variables of whichever test started it.
+    os.environ.clear()  # noqa: TID251 - a process of its own
+    os.environ.update(environment)  # noqa: TID251
     try:
         work()
         writer.send("")
@@ -40,7 +42,8 @@ def _guarded(work, state_dir, writer):
 def in_a_process(work, state_dir):
     """Run `work` in a process of its own; fail with its traceback."""
     reader, writer = _START.Pipe(duplex=False)
-    child = _START.Process(target=_guarded, args=(work, str(state_dir), writer))
+    environment = {**os.environ, "CHIMERA_STATE_DIR": str(state_dir)}  # noqa: TID251 - handed on
+    child = _START.Process(target=_guarded, args=(work, environment, writer))
     child.start()
     message = reader.recv()
     child.join(60)
