@@ -53,20 +53,19 @@ def list_letters(
 @dead_letters.command()
 def show(letter_id: str) -> None:
     """Show one letter with its payload: a raw row, for your eyes only."""
-    from include.chimera.lake.engine import connect, quote
+    from include.chimera.lake.engine import connect, fetch_records, quote
     from include.chimera.lake.letters import letter_states
 
     with connect() as connection:
         found = connection.execute(
             f"select * from ({letter_states()}) where letter_id = {quote(letter_id)}"
         )
-        names = [column[0] for column in found.description or []]
-        rows = found.fetchall()
-    for row in rows:
-        for name, value in zip(names, row, strict=True):
+        letters = fetch_records(found)
+    for letter in letters:
+        for name, value in letter.items():
             text = value.decode(errors="replace") if isinstance(value, bytes) else value
             typer.echo(f"{name:<15} {text}")
-    raise typer.Exit(0 if rows else 1)
+    raise typer.Exit(0 if letters else 1)
 
 
 @dead_letters.command()

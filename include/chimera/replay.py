@@ -20,7 +20,7 @@ import pyarrow as pa
 from include.chimera.contracts import API_LOGS, CONTRACTS, PARTITION
 from include.chimera.errors import ConfigurationError, GateFailedError
 from include.chimera.faults import fault_point
-from include.chimera.lake.engine import among, connect, quote
+from include.chimera.lake.engine import among, connect, fetch_records, quote
 from include.chimera.lake.fences import draw_token
 from include.chimera.lake.letters import (
     MAX_ATTEMPTS,
@@ -83,10 +83,8 @@ def replay(source: str | None = None, letter_ids: Sequence[str] = ()) -> list[Re
             f"stage, attempts from ({letter_states()}) where {condition} "
             f"order by source, hour, letter_id limit {LETTERS_AT_ONCE}"
         )
-        names = [column[0] for column in found.description or []]
         groups: dict[tuple[str, str], list[_Row]] = defaultdict(list)
-        for values in found.fetchall():
-            letter = dict(zip(names, values, strict=True))
+        for letter in fetch_records(found):
             row = _rebuild(letter)
             letter["row"] = row
             hour = str(row[PARTITION]) if row and PARTITION in row else letter["hour"]

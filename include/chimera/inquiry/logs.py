@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.lake import storage
-from include.chimera.lake.engine import connect, quote, reach_object_store
+from include.chimera.lake.engine import connect, fetch_records, quote, reach_object_store
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -75,8 +75,7 @@ def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]
             f"{' and '.join(_conditions(query))} order by logged_at desc limit {query.limit}) "
             "order by logged_at"
         )
-        names = [column[0] for column in found.description or []]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        return fetch_records(found)
 
 
 def _text(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import duckdb
@@ -89,6 +89,12 @@ def connect(database: str = ":memory:") -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(database, config=dict(session_config()))
     prepare(connection)
     return connection
+
+
+def fetch_records(found: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """Return the rows of a query that was run, as dictionaries by column."""
+    names = [column[0] for column in found.description or []]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 @cache
