@@ -18,12 +18,11 @@ what it would remove and removes nothing.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from airflow.sdk import DAG, Param
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.maintenance import clean_logs, keep_outbox, maintain_lake
+from include.chimera.flow.policy import minutes_of
 from include.chimera.settings import get_settings
 
 with DAG(
@@ -34,7 +33,7 @@ with DAG(
     start_date=get_settings().start_date,
     catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(minutes=30),
+    dagrun_timeout=minutes_of(30),
     default_args={"owner": "data-platform"},
     params={
         "dry_run": Param(False, type="boolean", description="Only say what would be removed"),

@@ -56,12 +56,13 @@ class WarmStart:
     def on_starting(self, component: object) -> None:
         """Import what this component's children will need; they report what can't be imported."""
         del component  # its job_type is not set yet when Airflow calls this
-        for name in BY_COMMAND.get(next(iter(sys.argv[1:]), ""), ()):
+        names = BY_COMMAND.get(next(iter(sys.argv[1:]), ""), ())
+        for name in names:
             try:
                 importlib.import_module(name)
             except ImportError:
                 logger.warning("could not preload %s", name)
-        if "dbt.cli.main" in BY_COMMAND.get(next(iter(sys.argv[1:]), ""), ()):
+        if "dbt.cli.main" in names:
             rehearse_dbt()
         # What is loaded stays: collections in the children neither walk it nor copy its pages.
         gc.freeze()
