@@ -1,7 +1,6 @@
 """Peers that speak Slack's incoming webhooks and SMTP on loopback, and remember what they got."""
 
 import json
-import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -10,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MessageHandler
+
+from include.chimera.local.ports import choose_port
 
 
 @dataclass
@@ -86,8 +87,7 @@ def mail_server():
             ]
             inbox.take("\n".join([str(message["subject"]), str(message["to"]), *parts]))
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = choose_port(0)
     controller = Controller(Keep(), hostname="127.0.0.1", port=port)
     controller.start()
     try:

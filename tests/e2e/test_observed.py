@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from socket import socket
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -15,8 +14,10 @@ import httpx
 import pytest
 from tenacity import retry, stop_after_delay, wait_fixed
 
+from include.chimera.local.ports import choose_port
 from include.chimera.paths import INCLUDE, PROJECT
 from tests.e2e.statsd import Exporter, exposition, parse
+from tests.integration.object_store import store_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,12 +43,6 @@ def chimera(result: CommandResult, *arguments: str, **variables: str) -> list[di
     if done.stdout.startswith("["):
         return json.loads(done.stdout)
     return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def free_port() -> int:
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -95,20 +90,6 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
     """Airflow's own remote logging, configured by variables alone, sends them there."""
     (hour,) = generated_hour.hours
     shutil.copytree(generated_hour.state / "logs" / "tasks", tmp_path / "tasks")
-    port = free_port()
-    place = f"http://127.0.0.1:{port}"
-    variables = {
-        "AWS_ENDPOINT_URL": place,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "not-one",  # pragma: allowlist secret
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AIRFLOW_HOME": str(tmp_path / "airflow"),
-        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "tasks"),
-        "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
-        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": "s3://logs/tasks",
-        "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
-    }
     upload = (
         "from pathlib import Path\n"
         "from airflow.config_templates.airflow_local_settings import REMOTE_TASK_LOG\n"
@@ -116,12 +97,16 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
         "for log in list(root.rglob('*.log')):\n"
         "    REMOTE_TASK_LOG.upload(log.relative_to(root), None)\n"
     )
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own
-    try:
-        retry(stop=stop_after_delay(30), wait=wait_fixed(0.2))(
-            lambda: httpx.put(f"{place}/logs").raise_for_status()
-        )()
+    with store_server("logs") as store:
+        variables = {
+            **store,
+            "AWS_DEFAULT_REGION": store["AWS_REGION"],
+            "AIRFLOW_HOME": str(tmp_path / "airflow"),
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "tasks"),
+            "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
+            "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": "s3://logs/tasks",
+            "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
+        }
         sent = subprocess.run(  # noqa: S603 - our own script
             [sys.executable, "-c", upload],
             env={**os.environ, **variables},  # noqa: TID251 - a child inherits
@@ -133,9 +118,6 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
         assert not list((tmp_path / "tasks").rglob("*.log"))
         asked = ("--correlation-id", hour["correlation_id"], "--limit", "100000")
         found = chimera(generated_hour, "logs", *asked, "--root", "s3://logs/tasks", **variables)
-    finally:
-        server.terminate()
-        server.wait(10)
     key = [(line["timestamp"], line["event"]) for line in lines]
     assert sorted((line["timestamp"], line["event"]) for line in found) == sorted(key)
 
@@ -195,13 +177,13 @@ def test_prometheus_scrapes_them_and_its_rules_look_at_them(
     generated_hour: CommandResult, tmp_path: Path
 ) -> None:
     """A real Prometheus with our rules: the one fault of a day-old hour is what it sees."""
-    port = free_port()
+    port = choose_port(0)
     shutil.copy(MONITORING / "alerts.yml", tmp_path)
     with Exporter(exposition(list(generated_hour.statsd))) as exporter:
         config = (MONITORING / "prometheus.yml").read_text()
         config = config.replace("statsd-exporter:9102", exporter.address)
         config = config.replace("15s", "1s").replace("30s", "1s")
-        config = config.replace("alertmanager:9093", f"127.0.0.1:{free_port()}")
+        config = config.replace("alertmanager:9093", f"127.0.0.1:{choose_port(0)}")
         (tmp_path / "prometheus.yml").write_text(
             config.replace("localhost:9090", f"127.0.0.1:{port}")
         )

@@ -5,35 +5,44 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import contextmanager
-from socket import socket
 
 import httpx
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from include.chimera.lake import storage
+from include.chimera.local.ports import choose_port
+from include.chimera.paths import PROJECT
 from include.chimera.settings import get_object_store, get_settings
 
+MOTO = ("moto.server", "-H", "127.0.0.1", "-p", "{port}")
 
-@retry(stop=stop_after_delay(30), wait=wait_fixed(0.2))
+
+@retry(stop=stop_after_delay(60), wait=wait_fixed(0.2))
 def _make_bucket(url):
     """Make a bucket, once the server answers."""
     httpx.put(url).raise_for_status()
 
 
 @contextmanager
-def object_store():
-    """Run a server; yield the variables that put a lake into a bucket of it."""
+def store_server(bucket, command=MOTO):
+    """Run a server with one bucket; yield the `AWS_…` variables that lead to it.
+
+    Args:
+        bucket: Its name.
+        command: A Python module and its arguments; `{port}` is filled in.
+    """
     # A process of its own: delta-rs keeps Python's lock while it waits for an answer.
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = choose_port(0)
     place = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own command line
+    server = subprocess.Popen(  # noqa: S603 - our own command line
+        [sys.executable, "-m", *(part.format(port=port) for part in command)],
+        cwd=PROJECT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        _make_bucket(f"{place}/lake")
+        _make_bucket(f"{place}/{bucket}")
         yield {
-            "CHIMERA_LAKE_ROOT": "s3://lake/root",
             "AWS_ENDPOINT_URL": place,
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": "us-east-1",
@@ -43,6 +52,13 @@ def object_store():
     finally:
         server.terminate()
         server.wait(10)
+
+
+@contextmanager
+def object_store():
+    """Run a server; yield the variables that put a lake into a bucket of it."""
+    with store_server("lake") as variables:
+        yield {**variables, "CHIMERA_LAKE_ROOT": "s3://lake/root"}
 
 
 def forget_settings():

@@ -1,7 +1,6 @@
 """The demo's metrics server and a real Prometheus give the same answers to the same files."""
 
 import shutil
-import socket
 import subprocess
 import threading
 import time
@@ -14,6 +13,7 @@ from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.demo.metrics_server import MetricsServer
 from include.chimera.demo.openmetrics import write_families
 from include.chimera.demo.traces import ReplayedFeed
+from include.chimera.local.ports import choose_port
 from include.chimera.window import HOUR, Window, hour_label
 
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
@@ -48,12 +48,6 @@ def write_hours(feed, folder):
     return folder
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def start_prometheus(folder, workspace):
     """Fill a Prometheus with the folder's files, start it, and wait until it is ready."""
     for path in sorted(folder.glob("*.om")):
@@ -63,7 +57,7 @@ def start_prometheus(folder, workspace):
             capture_output=True,
         )
     (workspace / "prometheus.yml").write_text("{}")
-    port = free_port()
+    port = choose_port(0)
     with (workspace / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - fixed arguments
             [

@@ -4,14 +4,14 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 from adbc_driver_postgresql import dbapi
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from include.chimera.local.ports import choose_port
 from include.chimera.local.postgres import binaries
 
 _OPTIONS = {
@@ -37,6 +37,15 @@ def _folder(prefix):
     if identity:
         os.chown(folder, identity["user"], identity["group"])
     return folder
+
+
+def _until_it_answers(ask):
+    Retrying(
+        retry=retry_if_exception_type(dbapi.Error),
+        stop=stop_after_delay(30),
+        wait=wait_fixed(0.05),
+        reraise=True,
+    )(ask)
 
 
 class PostgresServer:
@@ -67,16 +76,7 @@ class PostgresServer:
                 stderr=log,
                 **_identity(),
             )
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self.execute("select 1")
-            except dbapi.Error:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
+        _until_it_answers(lambda: self.execute("select 1"))
 
     def stop(self, how=signal.SIGQUIT):
         if self._process is not None:
@@ -108,9 +108,7 @@ class PgBouncer:
 
     def __init__(self, server):
         self.folder = _folder("chimera-pgb-")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = choose_port(0)
         (self.folder / "users").write_text('"postgres" ""\n')
         (self.folder / "ini").write_text(
             f"[databases]\npostgres = host={server.folder} dbname=postgres user=postgres\n"
@@ -130,16 +128,7 @@ class PgBouncer:
             stderr=subprocess.DEVNULL,
             **_identity(),
         )
-        deadline = time.monotonic() + 15
-        while True:
-            try:
-                dbapi.connect(self.uri()).close()
-            except dbapi.Error:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
+        _until_it_answers(lambda: dbapi.connect(self.uri()).close())
 
     def remove(self):
         self._process.kill()

@@ -1,59 +1,26 @@
 """A lake in an object store that is overloaded, broken, or no longer lets us in."""
 
-import subprocess
-import sys
-from socket import socket
-
-import httpx
 import pytest
-from tenacity import retry, stop_after_delay, wait_fixed
 
 from include.chimera.errors import StorageError
-from include.chimera.lake import storage
-from include.chimera.paths import PROJECT
-from include.chimera.settings import get_object_store, get_settings
 from tests.integration.ingest.pipeline import at, extract, ingest, insert, publish, rows, run_of
+from tests.integration.object_store import forget_settings, store_server
 
 pytestmark = pytest.mark.integration
-
-
-@retry(stop=stop_after_delay(60), wait=wait_fixed(0.2))
-def make_bucket(url):
-    httpx.put(url).raise_for_status()
 
 
 @pytest.fixture
 def store(tmp_path, monkeypatch, configure):
     """Put the lake into a bucket; return a function that lets the next requests fail."""
-    with socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    orders, place = tmp_path / "orders", f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(  # noqa: S603 - our own command line
-        [sys.executable, "-m", "tests.integration.ingest.store", str(port), str(orders)],
-        cwd=PROJECT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    for name, value in {
-        "ENDPOINT_URL": place,
-        "ALLOW_HTTP": "true",
-        "REGION": "us-east-1",
-        "ACCESS_KEY_ID": "key",
-        "SECRET_ACCESS_KEY": "secret",  # pragma: allowlist secret
-    }.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-    configure(state_dir=tmp_path, lake_root="s3://lake/root")
-    for cached in (get_object_store, storage._filesystem):
-        cached.cache_clear()
-    try:
-        make_bucket(f"{place}/lake")
+    orders = tmp_path / "orders"
+    command = ("tests.integration.ingest.store", "{port}", str(orders))
+    with store_server("lake", command) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        configure(state_dir=tmp_path, lake_root="s3://lake/root")
+        forget_settings()
         yield lambda status, code, count: orders.write_text(f"{status} {code} {count}")
-    finally:
-        server.terminate()
-        server.wait(10)
-        for cached in (get_settings, get_object_store, storage._filesystem):
-            cached.cache_clear()
+    forget_settings()
 
 
 @pytest.mark.parametrize("answer", [(500, "InternalError"), (503, "SlowDown")])
