@@ -70,7 +70,7 @@ class Process:
         if self.child.poll() is not None:
             return {}
         assert self.child.stdin  # noqa: S101 - it is a pipe
-        assert self.child.stdout  # noqa: S101
+        assert self.child.stdout  # noqa: S101 - as above
         self.child.stdin.write(step + "\n")
         self.child.stdin.flush()
         line = self.child.stdout.readline()

@@ -112,16 +112,16 @@ class Lake(Peer):
 
     def start(self) -> None:
         os.environ["CHIMERA_STATE_DIR"] = str(self.folder)  # noqa: TID251 - before it is read
-        os.environ["CHIMERA_DUCKDB_MEMORY_LIMIT"] = LIMITS["memory_limit"]  # noqa: TID251
+        os.environ["CHIMERA_DUCKDB_MEMORY_LIMIT"] = LIMITS["memory_limit"]  # noqa: TID251 - as above
         from include.chimera.lake.engine import connect  # noqa: PLC0415 - not in other peers
-        from include.chimera.lake.session import Session  # noqa: PLC0415
+        from include.chimera.lake.session import Session  # noqa: PLC0415 - not in other peers
 
         self.connection, self.session = connect(), Session(None)
         self.session.attach(self.connection)
 
     def _build(self, table: str, query: str, strategy: str, *keys: str, by: str = "") -> None:
-        from include.chimera.lake.orders import Order  # noqa: PLC0415
-        from include.chimera.lake.rewrites import Rewrite  # noqa: PLC0415
+        from include.chimera.lake.orders import Order  # noqa: PLC0415 - not in other peers
+        from include.chimera.lake.rewrites import Rewrite  # noqa: PLC0415 - not in other peers
 
         how = strategy if strategy == "all" else Rewrite(strategy, keys)
         self.connection.execute(f"create or replace temp view incoming as {query}")
@@ -159,8 +159,8 @@ class Duckrun(Peer):
 
         # It asks for a newer DuckDB than has a delta extension in a wheel.
         _runtime._MIN_DUCKDB = duckdb.__version__  # noqa: SLF001 - no other way
-        import duckdb_extension_delta  # noqa: PLC0415
-        import duckrun  # noqa: PLC0415
+        import duckdb_extension_delta  # noqa: PLC0415 - only in its own environment
+        import duckrun  # noqa: PLC0415 - only in its own environment
 
         session = duckrun.connect(str(self.folder), read_only=False)
         wheel = Path(duckdb_extension_delta.__file__).parent

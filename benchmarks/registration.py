@@ -42,9 +42,9 @@ STORE = {
 def fill(count: int) -> None:
     """Make tables `bench.t0` and so on, all of the same content."""
     from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.orders import Order  # noqa: PLC0415
-    from include.chimera.lake.session import Session  # noqa: PLC0415
-    from include.chimera.lake.tables import folder_of  # noqa: PLC0415
+    from include.chimera.lake.orders import Order  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.session import Session  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.tables import folder_of  # noqa: PLC0415 - settings come first
 
     connection, session = connect(), Session(None)
     session.attach(connection)
@@ -57,7 +57,7 @@ def fill(count: int) -> None:
 def start_and_read() -> tuple[float, float]:
     """Return the seconds to start and read one table, and to show all the others too."""
     from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.session import Session  # noqa: PLC0415
+    from include.chimera.lake.session import Session  # noqa: PLC0415 - settings come first
 
     connection, session = connect(), Session(None)
     connection.execute("select 1").fetchall()
@@ -118,7 +118,7 @@ def put_folder(folder: Path) -> None:
         )
         for _ in range(100):
             try:
-                urllib.request.urlopen(request).close()  # noqa: S310
+                urllib.request.urlopen(request).close()  # noqa: S310 - a server of our own
                 break
             except urllib.error.URLError:
                 time.sleep(0.2)

@@ -137,7 +137,7 @@ def report_run() -> dict[str, Any]:
 @task(pool=APP_DB, **EXTRACT)
 def extract_deletions(table: str) -> dict[str, Any]:
     """Stage a deletion for each row of a table that is gone from the source."""
-    from include.chimera.sources.deletions import extract_deletions as extract  # noqa: PLC0415
+    from include.chimera.sources.deletions import extract_deletions as extract  # noqa: PLC0415 - heavy
 
     run = run_of(get_current_context())
     return _counts(extract(CONTRACTS[table], libpq_uri(BaseHook.get_connection(APP_DB)), run))

@@ -21,7 +21,7 @@ def _run(arguments, folder, environment, log):
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - not in the tests' own process
 
     os.environ.clear()  # noqa: TID251 - a process of its own gets an environment of its own
-    os.environ.update(environment)  # noqa: TID251
+    os.environ.update(environment)  # noqa: TID251 - as above
     os.chdir(folder)
     with Path(log).open("w") as file:
         os.dup2(file.fileno(), 1)

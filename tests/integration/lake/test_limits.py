@@ -30,7 +30,7 @@ _START = multiprocessing.get_context("forkserver")
 def _guarded(work, environment, writer):
     # The fork server keeps the variables of whichever test started it.
     os.environ.clear()  # noqa: TID251 - a process of its own
-    os.environ.update(environment)  # noqa: TID251
+    os.environ.update(environment)  # noqa: TID251 - as above
     try:
         work()
         writer.send("")

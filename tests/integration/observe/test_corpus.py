@@ -18,14 +18,14 @@ from include.chimera.contracts import API_LOGS, DEAD_LETTERS
 from include.chimera.errors import ChimeraError, GateFailedError
 from include.chimera.flow.tasks import _counts
 from include.chimera.inquiry.facts import run_facts
-from include.chimera.lake.engine import connect
+from include.chimera.lake.engine import connect, reach_object_store
 from include.chimera.lake.ledger import close_run
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
 from include.chimera.quality.docs import build_docs
 from include.chimera.quality.history import record_quality
 from include.chimera.quality.report import write_report
-from include.chimera.settings import get_settings
+from include.chimera.settings import get_object_store, get_settings
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.sources.database import snapshot
 from tests.integration.quality.gating import RUN, gated
@@ -156,9 +156,6 @@ def test_connection_strings_stay_out_of_errors_and_logs(caplog: pytest.LogCaptur
 
 def test_object_store_keys_stay_out_of_duckdb_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a session knows of the object store can't be read back from it."""
-    from include.chimera.lake.engine import reach_object_store  # noqa: PLC0415
-    from include.chimera.settings import get_object_store  # noqa: PLC0415
-
     secret = "canary" + "4711secret"  # pragma: allowlist secret
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
