@@ -85,6 +85,7 @@ def measure(rounds: int) -> dict[str, tuple[float, float]]:
     warm = importlib.import_module("plugins.warm_start")
     for name in warm.PARSING + warm.WORKING:
         importlib.import_module(name)
+    warm.rehearse_parsing()
     warm.rehearse_dbt()
     gc.freeze()
     transform = importlib.import_module("include.chimera.flow.transform")

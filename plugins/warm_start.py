@@ -65,10 +65,25 @@ class WarmStart:
                 importlib.import_module(name)
             except ImportError:
                 logger.warning("could not preload %s", name)
+        if names:
+            rehearse_parsing()
         if "dbt.cli.main" in names:
             rehearse_dbt()
         # What is loaded stays: collections in the children neither walk it nor copy its pages.
         gc.freeze()
+
+
+def rehearse_parsing() -> None:
+    """Read dbt's manifest as Cosmos does, by Airflow's storage path.
+
+    Its first use imports each provider's file systems (boto3 among them) and the plugins (FastAPI):
+    most of the CPU of parsing the DAG, which each task does too (docs/performance.md).
+    """
+    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 - not every component needs it
+
+    if DBT_MANIFEST.is_file():
+        with ObjectStoragePath(str(DBT_MANIFEST)).open() as file:
+            file.read(1)
 
 
 def rehearse_dbt() -> None:
