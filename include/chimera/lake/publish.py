@@ -137,11 +137,7 @@ class Publisher:
         """Add the versions of rows that the table does not hold yet: a set that only grows."""
         key = ", ".join(identifier(column) for column in (*self.contract.key, ROW_HASH))
         hours = hours_in(self.connection, self.good)
-        repeated = hours_in(
-            self.connection,
-            f"select {PARTITION} from ({self.good}) "
-            f"group by {PARTITION}, hash({ROW_HASH}) having count(*) > 1",
-        )
+        repeated = [] if self.batch.is_distinct else self._hours_with_repeated_rows()
         held = {values[PARTITION] for values in table.partitions()}
         # Where the table holds nothing, and no row comes twice, the staged files are the new rows.
         files = self._adopt({*hours}.difference(held, repeated))
@@ -162,6 +158,14 @@ class Publisher:
         added = f"from ({self.good}) where {among(PARTITION, sorted(adopted))}"
         self._expected = sum_of(before, self._content(f"{added} union all by name ({new})"))
         return self._change(files, self._touched(files), arrived, marks=marks)
+
+    def _hours_with_repeated_rows(self) -> list[str]:
+        """Return the hours in which a row comes twice; a hash of each row is held in memory."""
+        query = (
+            f"select {PARTITION} from ({self.good}) "
+            f"group by {PARTITION}, hash({ROW_HASH}) having count(*) > 1"
+        )
+        return hours_in(self.connection, query)
 
     def _touched(self, files: list[DataFile]) -> list[str]:
         """Return the event hours of the rows in files of the table."""
