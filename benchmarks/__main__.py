@@ -95,12 +95,12 @@ def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     told = machine()
-    sizes = ["10000", "100000", "1000000", *(["10000000"] if options.long else [])]
-    records = [
-        record
-        for bench in options.only
-        for record in measure(bench, ["--rows", *sizes] if bench == "hours" else [])
-    ]
+    longest = ["10000000"] if options.long else []
+    sizes = {
+        "hours": ["--rows", "10000", "100000", "1000000", *longest],
+        "ingest": ["--rows", "1000000", *longest],
+    }
+    records = [record for bench in options.only for record in measure(bench, sizes.get(bench, []))]
     lines = [{**vars(record)} for record in records]
     (FOLDER / "bench.json").write_text(json.dumps({"machine": told, "lines": lines}, indent=2))
     show(records, told)
