@@ -70,10 +70,8 @@ class Catalog:
 
     def table(self, name: str) -> DeltaTable | None:
         """Return a table at the version that this process sees, None where it has no rows yet."""
-        with self._lock:
-            if self._tables.get(name) is None:
-                self._show([name])
-            return self._tables.get(name)
+        self._show([name])
+        return self._tables.get(name)
 
     def view(self, name: str) -> View | None:
         """Return a view of the lake, None where there is none of this name."""
@@ -108,7 +106,7 @@ class Catalog:
             return max((self._shown.get(name, 0) for name in names), default=0)
 
     def _show_table(self, name: str) -> None:
-        table = self._tables[name] = self._tables.get(name) or open_table(name, has_files=False)
+        table = self._tables[name] = open_table(name, has_files=False)
         if table is not None:
             self.define(name, scan(table, name))
         elif name in CONTRACTS:
@@ -143,10 +141,9 @@ class Catalog:
         self._shown[name] = self.count
 
     def put_table(self, name: str, table: DeltaTable) -> bool:
-        """Know a table at the version that was committed; return whether it was a view before.
+        """Show a table at the version that was committed; return whether it was a view before.
 
-        It is shown when a statement next names it. Another thread may have committed a later
-        version, which then stays.
+        Another thread may have committed and shown a later version, which then stays.
         """
         with self._lock:
             known = self._tables.get(name)
@@ -156,7 +153,7 @@ class Catalog:
             self._views.pop(name, None)
             self._kinds[name] = _TABLE
             self._tables[name] = table
-            self._waiting.add(name)
+            self.define(name, scan(table, name))
         return was_view
 
     def put_view(self, name: str, view: View) -> bool:
