@@ -21,7 +21,7 @@ from rich.table import Table
 from benchmarks.records import Record
 from include.chimera.paths import PROJECT, STATE
 
-BENCHES = ("models", "gates", "ingest", "materializations", "hours")
+BENCHES = ("models", "gates", "ingest", "materializations", "history", "hours")
 FOLDER = STATE / "bench"
 
 

@@ -122,10 +122,10 @@ class Changer:
         check_conversion(self.connection, live, fitted.retyped, self._where)
         rows = _project(fitted.columns, stored, f"from {_ROWS}", self.rewrite.helpers)
         replaced = "all" if fitted.is_rewritten else self._affected(table, live, rows)
-        is_read = fitted.is_rewritten or (
-            replaced and not self.rewrite.replaces(table.metadata().partition_columns)
-        )
-        kept = _project(fitted.columns, theirs, _part(live, replaced)) if is_read else None
+        kept = None
+        all_go = self.rewrite.replaces(table.metadata().partition_columns)
+        if replaced and (fitted.is_rewritten or not all_go):
+            kept = _project(fitted.columns, theirs, _part(live, replaced))
         names = [column.name for column in fitted.columns]
         content = self.rewrite.content(kept, f"({rows})", names)
         schema = self._write(table, content, is_changed=fitted.is_changed)
@@ -223,7 +223,7 @@ class Changer:
         self._written = []
 
 
-def _part(live: str, replaced: tuple[str, Sequence[str]] | str | None) -> str:
+def _part(live: str, replaced: tuple[str, Sequence[str]] | str) -> str:
     """Return the table's rows in the partitions that are written anew."""
     return live if isinstance(replaced, str) else f"{live} where {among(*replaced)}"
 
