@@ -23,7 +23,9 @@ from rich.table import Table
 from benchmarks.records import Record
 from include.chimera.paths import PROJECT, STATE
 
-BENCHES = ("models", "parse", "gates", "ingest", "materializations", "hours", "idle")
+BENCHES = (
+    "models", "parse", "gates", "ingest", "materializations", "history", "hours", "idle",
+)  # fmt: skip
 FOLDER = STATE / "bench"
 BASELINE = Path(__file__).with_name("baseline.json")
 TOLERANCE = 1.25  # ratios of one run differ by up to a fifth from those of the next
