@@ -41,7 +41,7 @@ conformance: setup ## Run dbt's whole conformance suite against the lake
 bench: setup manifest ## Measure everything beside its peers: a table, JSON and a picture
 	@$(PY) -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-bench-long: setup manifest ## The same with hours of up to ten million generations
+bench-long: setup manifest ## The same with hours and gates of up to ten million rows
 	@$(PY) -m benchmarks --long
 
 check: setup ## Check style, types, imports, SQL, YAML, and look for secrets

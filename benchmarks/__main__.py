@@ -72,17 +72,17 @@ def main() -> None:
     """Run, show, keep."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=BENCHES, nargs="+", default=BENCHES)
-    parser.add_argument("--long", action="store_true", help="hours of up to 10 M generations")
+    parser.add_argument("--long", action="store_true", help="hours and gates of up to 10 M rows")
     options = parser.parse_args()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     told = machine()
-    sizes = ["10000", "100000", "1000000", *(["10000000"] if options.long else [])]
-    records = [
-        record
-        for bench in options.only
-        for record in measure(bench, ["--rows", *sizes] if bench == "hours" else [])
-    ]
+    most = ["10000000"] if options.long else []
+    sizes = {
+        "hours": ["--rows", "10000", "100000", "1000000", *most],
+        "gates": ["--rows", "100000", "1000000", *most],
+    }
+    records = [record for bench in options.only for record in measure(bench, sizes.get(bench, []))]
     lines = [{**vars(record)} for record in records]
     (FOLDER / "bench.json").write_text(json.dumps({"machine": told, "lines": lines}, indent=2))
     show(records, told)
