@@ -82,10 +82,7 @@ class StagedRows(TableMetricProvider):
 
 
 class RefusedRows(TableMetricProvider):
-    """How many of them are bad: not parsed, or a predicate is true for them.
-
-    An aggregate, so that GX counts it in the same scan as all other rules.
-    """
+    """How many of them are bad: not parsed, or a predicate is true for them."""
 
     metric_name = "table.refused_rows"
     value_keys = ("broken",)
