@@ -62,6 +62,13 @@ class Duty:
         found = self.request("GET", path)["task_instances"]
         return sorted(found, key=lambda each: each["try_number"])
 
+    def clear(self, dag_id, run_id, task_id, **more):
+        """Clear a task and wait for the run's end."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id]}
+        body |= {"only_failed": False, **more}
+        self.request("POST", f"/dags/{dag_id}/clearTaskInstances", **body)
+        return self.wait(dag_id, run_id)
+
     def states(self, dag_id, run_id):
         return {task.task_id: task.state for task in self.stack.api.tasks(dag_id, run_id)}
 
@@ -115,6 +122,18 @@ def drill(duty):
     duty.stack.api.set_paused("drill", is_paused=False)
     run_id = duty.trigger("drill")
     return duty.wait("drill", run_id), run_id
+
+
+@pytest.fixture(scope="module")
+def hung(duty, drill):  # noqa: ARG001 - after the drills, so that neither slows the other
+    """Run the DAG that hangs, by hand and as a backfill at the same time; return both runs."""
+    duty.stack.api.set_paused("drill_hang", is_paused=False)
+    day = "2026-01-01T05:00:00Z"
+    duty.request("POST", "/backfills", dag_id="drill_hang", from_date=day, to_date=day)
+    duty.trigger("drill_hang")
+    runs = duty.stack.api.runs("drill_hang")
+    assert {run.run_type for run in runs} == {"backfill", "manual"}
+    return {run.run_id: duty.wait("drill_hang", run.run_id) for run in runs}
 
 
 def waits(tries):
@@ -180,6 +199,34 @@ def test_a_late_run_is_told_while_it_runs_and_once(duty, drill) -> None:
     assert told < drill[0].end_at.timestamp()
 
 
+def test_clearing_a_task_starts_its_retries_anew(duty, drill) -> None:
+    """Tried twice by its class, then twice again, with the first wait both times."""
+    assert duty.clear("drill", drill[1], "data").state == "failed"
+    before, _, after = waits(duty.tries("drill", drill[1], "data"))
+    assert BASE <= before < BASE + 3
+    assert BASE <= after < BASE + 3
+
+
+def test_a_run_that_hangs_is_ended_and_told(duty, hung) -> None:
+    """`dagrun_timeout` fails the run and ends its task; the message says so once."""
+    for run_id, run in hung.items():
+        assert run.state == "failed"
+        assert (run.end_at - run.start_at).total_seconds() < 2 * DEADLINE + 5
+        text = duty.slack.wait_for("the whole run failed", run_id)
+        assert "TimeoutError" in text
+        assert len(duty.slack.find("the whole run failed", run_id)) == 1
+        assert duty.states("drill_hang", run_id) == {"hang": "skipped"}
+
+
+def test_a_backfill_misses_its_deadline_in_silence(duty, hung) -> None:
+    """It is queued with all its hours at once; a run by hand, at the same time, is told."""
+    for run_id, run in hung.items():
+        path = f"/ui/dags/drill_hang/dagRuns/{run_id}/deadlines"
+        (found,) = duty.stack.api._client.get(path).json()["deadlines"]
+        assert found["missed"]
+        assert len(duty.slack.find("is late", run_id)) == (run.run_type == "manual")
+
+
 def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) -> None:
     """The alert names rule, table, counts and version; one clear publishes the mended rows."""
     duty.slack.is_down = True  # what is told meanwhile waits in the outbox
@@ -210,20 +257,18 @@ def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) 
     duty.slack.is_down = False
     with psycopg.connect(uri, autocommit=True) as database:
         database.execute("update app.evaluations set successes = was")
-    body = {
-        "dry_run": False,
-        "dag_run_id": run_id,
-        "task_ids": ["extract.extract_evaluations"],
-        "include_downstream": True,
-        "only_failed": False,
-    }
-    duty.request("POST", f"/dags/{DAG_ID}/clearTaskInstances", **body)
-    time.sleep(1.0)
-    assert duty.wait(DAG_ID, run_id).state == "success"
+    extract = "extract.extract_evaluations"
+    assert duty.clear(DAG_ID, run_id, extract, include_downstream=True).state == "success"
     duty.slack.wait_for("has recovered and is published", run_id)
     duty.slack.wait_for("bronze.evaluations is refused", "no version yet")  # from the outbox
     duty.slack.wait_for("dead letters")
     assert len(duty.slack.find("is late", run_id)) <= 1
+
+    assert duty.clear(DAG_ID, run_id, "report_run").state == "success"
+    text = duty.slack.wait_for("is published", run_id, "duration")
+    for words in ("read", "refused", "gates", "passed"):
+        assert words in text
+    assert "recovered" not in text
 
 
 def test_maintenance_tells_what_it_would_remove_and_then_removes_it(duty) -> None:
