@@ -91,5 +91,13 @@ class NothingToAcceptError(TerminalError):
     """A person named a gate that did not fail, or a run that is not there."""
 
 
+class ControlRefusedError(TerminalError):
+    """A person's command does not fit the state that the lake is in."""
+
+
+class PublishingStoppedError(TerminalError):
+    """A person has stopped publishing: nothing is committed until it is resumed."""
+
+
 class GateFailedError(TerminalError):
     """A gate's verdict: the batch may not be published."""

@@ -118,6 +118,9 @@ def _dbt_tasks() -> DbtTaskGroup:
         operator_args={
             "append_env": True,
             "exclude": _UNIT_TESTS,
+            "full_refresh": "{{ params.full_refresh }}",
+            # A source that was not asked for skips its gate; what reads it goes on as ever.
+            "trigger_rule": "none_failed",
             "dbt_runner_callbacks": [log_event],
             # Nobody reads a task's manifest.json and run_results.json, and one model asks for its
             # own relations: both together are a third of a build's CPU (2026-11-24).
