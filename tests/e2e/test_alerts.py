@@ -4,116 +4,28 @@ One stack runs them all: a DAG of drills that fail in each way, then the hourly 
 batch, which is mended and cleared. Minutes are seconds here; the mechanisms are the pipeline's.
 """
 
-import json
 import os
-import shutil
 import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import pairwise
 
 import psycopg
 import pytest
 
-from include.chimera.local.keeping import StateLock
-from include.chimera.local.layout import Layout
-from include.chimera.local.planning import hour_variables, plan_start
-from include.chimera.local.sample import demo_sample
-from include.chimera.local.stack import DAG_ID, Stack
-from include.chimera.paths import PROJECT
-from include.chimera.settings import Settings
-from include.chimera.window import HOUR, Window, floor_hour
-from tests.e2e.peers import Inbox, mail_server, slack_server
+from include.chimera.errors import TerminalError
+from include.chimera.local.stack import DAG_ID
+from tests.e2e.duty import BASE, DEADLINE, on_duty
 
 pytestmark = pytest.mark.e2e
 
-BASE, DEADLINE = 2.0, 6.0
 STARTUP = 15.0  # eight tasks at once on a stack that has just started
-
-
-@dataclass(frozen=True)
-class Duty:
-    """A running stack with its peers."""
-
-    stack: Stack
-    slack: Inbox
-    mail: Inbox
-    hour: Window
-    settings: Settings
-
-    def request(self, method, path, **body):
-        return self.stack.api._request(method, path, json=body or None)
-
-    def trigger(self, dag_id, **conf):
-        body = {"logical_date": None, "conf": conf}
-        return self.request("POST", f"/dags/{dag_id}/dagRuns", **body)["dag_run_id"]
-
-    def wait(self, dag_id, run_id, seconds=180.0):
-        deadline = time.monotonic() + seconds
-        while not (run := self.stack.api.run(dag_id, run_id)).is_over:
-            self.stack.check()
-            assert time.monotonic() < deadline, run
-            time.sleep(0.5)
-        return run
-
-    def tries(self, dag_id, run_id, task_id):
-        """Return a task's attempts, oldest first."""
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/tries"
-        found = self.request("GET", path)["task_instances"]
-        return sorted(found, key=lambda each: each["try_number"])
-
-    def clear(self, dag_id, run_id, task_id, **more):
-        """Clear a task and wait for the run's end."""
-        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id]}
-        body |= {"only_failed": False, **more}
-        self.request("POST", f"/dags/{dag_id}/clearTaskInstances", **body)
-        return self.wait(dag_id, run_id)
-
-    def states(self, dag_id, run_id):
-        return {task.task_id: task.state for task in self.stack.api.tasks(dag_id, run_id)}
 
 
 @pytest.fixture(scope="module")
 def duty(tmp_path_factory):
-    """Start the stack with both channels, the drills beside the hourly DAG, and one bad batch."""
-    root = tmp_path_factory.mktemp("alerts")
-    code = root / "code"
-    shutil.copytree(PROJECT / "dags", code / "dags", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PROJECT / "tests/e2e/drill_dag.py", code / "dags/drill.py")
-    layout = Layout.of(root / "state")
-    layout.make_folders()
-    settings = Settings(state_dir=layout.root, rows_per_hour=1000)
-    hour = Window.of_hour(floor_hour(datetime.now(UTC)) - 2 * HOUR)
-    with slack_server() as (url, slack), mail_server() as (port, mail):
-        variables = {
-            **hour_variables(hour),
-            "CHIMERA_RETRY_BASE_SECONDS": str(BASE),
-            "CHIMERA_DEADLINE_SECONDS": str(DEADLINE),
-            "CHIMERA_DEAD_LETTERS_ALERT": "0",
-            "CHIMERA_ALERT_EMAILS": "oncall@example.com",
-            "AIRFLOW_CONN_SLACK_WEBHOOK": json.dumps(
-                {"conn_type": "slackwebhook", "password": url}
-            ),
-            "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
-                {
-                    "conn_type": "smtp",
-                    "host": "127.0.0.1",
-                    "port": port,
-                    "extra": {
-                        "disable_ssl": True,
-                        "disable_tls": True,
-                        "from_email": "chimera@example.com",
-                    },
-                }
-            ),
-        }
-        plan = plan_start(layout, variables, 600, code)
-        object.__setattr__(plan, "plugins_folder", PROJECT / "plugins")
-        with Stack(plan, StateLock(layout), print) as stack:
-            stack.start(demo_sample(settings, [hour], plan, print), "run")
-            stack.wait_for_dag(DAG_ID)
-            stack.wait_for_dag("drill")
-            yield Duty(stack, slack, mail, hour, settings)
+    """Start the stack once for all tests."""
+    with on_duty(tmp_path_factory.mktemp("alerts")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +181,37 @@ def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) 
     for words in ("read", "refused", "gates", "passed"):
         assert words in text
     assert "recovered" not in text
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        {"sources": ["bronze.models'; drop table app.models; --"]},
+        {"sources": "{{ 7 * 7 }}"},
+        {"full_refresh": "$(touch /tmp/hostile)"},
+        {"window_start": "2026-03-01T09:00:00Z' or '1'='1"},
+    ],
+)
+def test_hostile_params_are_refused_before_a_run_exists(duty, conf) -> None:
+    before = duty.stack.api.runs(DAG_ID)
+    with pytest.raises(TerminalError, match=r"400: .*[Pp]aram") as error:
+        duty.trigger(DAG_ID, **conf)
+    assert next(iter(conf)) in error.value.came
+    assert duty.stack.api.runs(DAG_ID) == before
+
+
+def test_stopped_publishing_fails_a_gate_at_once_until_it_is_resumed(duty) -> None:
+    """One try, a message with who and why; what was published stays; then it goes on."""
+    run_id, gate = duty.stack.api.runs(DAG_ID)[0].run_id, "validate.gate_bronze_models"
+    tries = len(duty.tries(DAG_ID, run_id, gate))
+    assert duty.command("stop-publishing", "--reason", "prices are wrong")[0] == 0
+    assert duty.clear(DAG_ID, run_id, gate).state == "failed"
+    assert len(duty.tries(DAG_ID, run_id, gate)) == tries + 1
+    text = duty.slack.wait_for("PublishingStoppedError", run_id)
+    for words in ("prices are wrong", "live version", "resume-publishing"):
+        assert words in text
+    assert duty.command("resume-publishing", "--reason", "prices are right")[0] == 0
+    assert duty.clear(DAG_ID, run_id, gate).state == "success"
 
 
 def test_maintenance_tells_what_it_would_remove_and_then_removes_it(duty) -> None:
