@@ -30,6 +30,7 @@ STEPS: dict[type[BaseException], tuple[str, ...]] = {
         "Compare the source's columns with docs/data-dictionary.md; mend one of them.",
         _CLEAR,
     ),
+    errors.ModelError: (_LOG, "Mend the model, deploy it, then clear its task.", _CLEAR),
     errors.DataFaultError: ("Mend the data at its source.", _CLEAR),
     errors.ConfigurationError: ("Correct the setting or file that the message names.", _CLEAR),
     errors.PublishingStoppedError: (

@@ -16,6 +16,7 @@ from cosmos.constants import (
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.flow.dbt_events import log_event
+from include.chimera.flow.dbt_failures import note_failure
 from include.chimera.flow.gate import gate_task
 from include.chimera.flow.policy import DBT, GATE
 from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
@@ -121,7 +122,7 @@ def _dbt_tasks() -> DbtTaskGroup:
             "full_refresh": "{{ params.full_refresh }}",
             # A source that was not asked for skips its gate; what reads it goes on as ever.
             "trigger_rule": "none_failed",
-            "dbt_runner_callbacks": [log_event],
+            "dbt_runner_callbacks": [log_event, note_failure],
             # Nobody reads a task's manifest.json and run_results.json, and one model asks for its
             # own relations: both together are a third of a build's CPU (2026-11-24).
             "dbt_cmd_flags": ["--no-write-json", "--no-populate-cache"],
