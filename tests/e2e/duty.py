@@ -30,7 +30,6 @@ class Duty:
     stack: Stack
     slack: Inbox
     mail: Inbox
-    hour: Window
     settings: Settings
 
     def request(self, method, path, **body):
@@ -67,7 +66,7 @@ class Duty:
         done = subprocess.run(  # noqa: S603  # our own command
             [sys.executable, "-m", "include.chimera", *words],
             cwd=PROJECT,
-            env={**inherited, "CHIMERA_STATE_DIR": str(self.settings.state_dir)},
+            env={**inherited, "CHIMERA_STATE_DIR": str(self.settings.state_dir), "COLUMNS": "160"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -81,11 +80,12 @@ class Duty:
 
 
 @contextmanager
-def on_duty(root, **more):
+def on_duty(root, hours=None, **more):
     """Start the stack in a folder, with the drills beside the hourly DAG.
 
     Args:
         root: An empty folder.
+        hours: The sample's hours, of which the schedule covers the first; default: one of today.
         more: CHIMERA_ variables beside the usual ones.
     """
     code = root / "code"
@@ -94,10 +94,10 @@ def on_duty(root, **more):
     layout = Layout.of(root / "state")
     layout.make_folders()
     settings = Settings(state_dir=layout.root, rows_per_hour=1000)
-    hour = Window.of_hour(floor_hour(datetime.now(UTC)) - 2 * HOUR)
+    hours = hours or [Window.of_hour(floor_hour(datetime.now(UTC)) - 2 * HOUR)]
     with slack_server() as (url, slack), mail_server() as (port, mail):
         variables = {
-            **hour_variables(hour),
+            **hour_variables(hours[0]),
             "CHIMERA_RETRY_BASE_SECONDS": str(BASE),
             "CHIMERA_DEADLINE_SECONDS": str(DEADLINE),
             "CHIMERA_DEAD_LETTERS_ALERT": "0",
@@ -122,7 +122,7 @@ def on_duty(root, **more):
         plan = plan_start(layout, variables, 600, code)
         object.__setattr__(plan, "plugins_folder", PROJECT / "plugins")
         with Stack(plan, StateLock(layout), print) as stack:
-            stack.start(demo_sample(settings, [hour], plan, print), "run")
+            stack.start(demo_sample(settings, hours, plan, print), "run")
             stack.wait_for_dag(DAG_ID)
             stack.wait_for_dag("drill")
-            yield Duty(stack, slack, mail, hour, settings)
+            yield Duty(stack, slack, mail, settings)
