@@ -14,7 +14,9 @@ import psycopg
 import pytest
 
 from include.chimera.errors import TerminalError
+from include.chimera.local.postgres import AIRFLOW_DATABASE
 from include.chimera.local.stack import DAG_ID
+from tests.corpus import CORPUS
 from tests.e2e.duty import BASE, DEADLINE, on_duty
 
 pytestmark = pytest.mark.e2e
@@ -140,8 +142,25 @@ def test_a_backfill_misses_its_deadline_in_silence(duty, hung) -> None:
         assert len(duty.slack.find("is late", run_id)) == (run.run_type == "manual")
 
 
+def sow_corpus(duty):
+    """Put secrets and personal data into the sources' rows, and into a line that is no JSON."""
+    texts = list(CORPUS)
+    with psycopg.connect(duty.stack.app_db_uri, autocommit=True) as database:
+        for table, columns in (
+            ("generations", ("user_id", "session_id")),
+            ("evaluations", ("judge", "behaviour_id")),
+        ):
+            chosen = f"(%s::text[])[1 + abs(hashtext(ctid::text)) %% {len(texts)}]"
+            changes = ", ".join(f"{column} = {chosen}" for column in columns)
+            database.execute(f"update app.{table} set {changes}", [texts] * len(columns))
+    log = next((duty.stack.layout.root / "sources/api_logs").rglob("*.jsonl"))
+    with log.open("a") as file:
+        file.write(f"{{not json {' '.join(CORPUS)}\n")
+
+
 def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) -> None:
     """The alert names rule, table, counts and version; one clear publishes the mended rows."""
+    sow_corpus(duty)
     duty.slack.is_down = True  # what is told meanwhile waits in the outbox
     uri = duty.stack.app_db_uri
     with psycopg.connect(uri, autocommit=True) as database:
@@ -234,7 +253,25 @@ def test_maintenance_tells_what_it_would_remove_and_then_removes_it(duty) -> Non
     assert not old.parents[1].exists()
 
 
-def test_no_secret_is_told(duty) -> None:
-    for inbox in (duty.slack, duty.mail):
+def test_secrets_and_personal_data_stay_in_rows_and_payloads(duty) -> None:
+    """Not in XCom, rendered templates or anything else of Airflow's database, logs or messages."""
+    with psycopg.connect(duty.stack._postgres.uri(AIRFLOW_DATABASE)) as database:
+        query = "select table_name from information_schema.tables where table_schema = 'public'"
+        tables = [name for (name,) in database.execute(query)]
+        said = {
+            name: str(database.execute(f'select t::text from "{name}" as t').fetchall())
+            for name in tables
+        }
+    assert {"xcom", "rendered_task_instance_fields", "dag_run", "log"} <= set(said)
+    assert "bronze.generations" in said["xcom"]
+    for path in duty.stack.layout.logs.rglob("*.log"):
+        said[str(path)] = path.read_text(errors="replace")
+    assert any("extract_generations" in name for name in said)
+    for name, inbox in (("slack", duty.slack), ("mail", duty.mail)):
         assert inbox.taken
-        assert not inbox.find("s3cr3t")
+        said[name] = str(inbox.taken)
+    letters = duty.command("dead-letters", "list")[1]
+    assert "bronze.api_logs" in letters
+    said["letters"] = letters
+    for text in (*CORPUS, "s3cr3t"):
+        assert not [name for name, content in said.items() if text in content], text
