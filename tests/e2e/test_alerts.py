@@ -225,13 +225,15 @@ def test_stopped_publishing_fails_a_gate_at_once_until_it_is_resumed(duty) -> No
     run_id, gate = duty.stack.api.runs(DAG_ID)[0].run_id, "validate.gate_bronze_models"
     tries = len(duty.tries(DAG_ID, run_id, gate))
     assert duty.command("stop-publishing", "--reason", "prices are wrong")[0] == 0
-    assert duty.clear(DAG_ID, run_id, gate).state == "failed"
+    duty.clear(DAG_ID, run_id, gate)
+    assert duty.states(DAG_ID, run_id)[gate] == "failed"
     assert len(duty.tries(DAG_ID, run_id, gate)) == tries + 1
     text = duty.slack.wait_for("PublishingStoppedError", run_id)
     for words in ("prices are wrong", "live version", "resume-publishing"):
         assert words in text
     assert duty.command("resume-publishing", "--reason", "prices are right")[0] == 0
-    assert duty.clear(DAG_ID, run_id, gate).state == "success"
+    duty.clear(DAG_ID, run_id, gate)
+    assert duty.states(DAG_ID, run_id)[gate] == "success"
 
 
 def test_maintenance_tells_what_it_would_remove_and_then_removes_it(duty) -> None:
