@@ -7,14 +7,14 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
 from include.chimera.local.planning import hour_variables, plan_start
 from include.chimera.local.sample import demo_sample
-from include.chimera.local.stack import DAG_ID, Stack
+from include.chimera.local.stack import DAG_ID, Sample, Stack
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 from include.chimera.window import HOUR, Window, floor_hour
@@ -23,7 +23,7 @@ from tests.e2e.peers import Inbox, mail_server, slack_server
 BASE, DEADLINE = 2.0, 6.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Duty:
     """A running stack with its peers."""
 
@@ -31,6 +31,12 @@ class Duty:
     slack: Inbox
     mail: Inbox
     settings: Settings
+    sample: Sample
+
+    def restart(self):
+        """Stop everything, and start it again on the same state, without filling the sample."""
+        self.stack.__exit__()
+        self.stack = start_stack(self.stack.plan, replace(self.sample, seed=lambda _: None))
 
     def request(self, method, path, **body):
         return self.stack.api._request(method, path, json=body or None)
@@ -80,12 +86,13 @@ class Duty:
 
 
 @contextmanager
-def on_duty(root, hours=None, **more):
+def on_duty(root, hours=None, scheduled=None, **more):
     """Start the stack in a folder, with the drills beside the hourly DAG.
 
     Args:
         root: An empty folder.
-        hours: The sample's hours, of which the schedule covers the first; default: one of today.
+        hours: The sample's hours; default: one of today.
+        scheduled: What the schedule covers; default: the first of these hours.
         more: CHIMERA_ variables beside the usual ones.
     """
     code = root / "code"
@@ -97,7 +104,7 @@ def on_duty(root, hours=None, **more):
     hours = hours or [Window.of_hour(floor_hour(datetime.now(UTC)) - 2 * HOUR)]
     with slack_server() as (url, slack), mail_server() as (port, mail):
         variables = {
-            **hour_variables(hours[0]),
+            **hour_variables(scheduled or hours[0]),
             "CHIMERA_RETRY_BASE_SECONDS": str(BASE),
             "CHIMERA_DEADLINE_SECONDS": str(DEADLINE),
             "CHIMERA_DEAD_LETTERS_ALERT": "0",
@@ -121,8 +128,22 @@ def on_duty(root, hours=None, **more):
         }
         plan = plan_start(layout, variables, 600, code)
         object.__setattr__(plan, "plugins_folder", PROJECT / "plugins")
-        with Stack(plan, StateLock(layout), print) as stack:
-            stack.start(demo_sample(settings, hours, plan, print), "run")
-            stack.wait_for_dag(DAG_ID)
-            stack.wait_for_dag("drill")
-            yield Duty(stack, slack, mail, settings)
+        sample = demo_sample(settings, hours, plan, print)
+        duty = Duty(start_stack(plan, sample), slack, mail, settings, sample)
+        try:
+            yield duty
+        finally:
+            duty.stack.__exit__()
+
+
+def start_stack(plan, sample):
+    """Start a stack and wait for its DAGs; whoever asked for it ends it."""
+    stack = Stack(plan, StateLock(plan.layout), print).__enter__()
+    try:
+        stack.start(sample, "run")
+        stack.wait_for_dag(DAG_ID)
+        stack.wait_for_dag("drill")
+    except BaseException:
+        stack.__exit__()
+        raise
+    return stack
