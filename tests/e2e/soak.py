@@ -1,6 +1,7 @@
 """The day of `test_soak.py`: what runs, what breaks, what is started again and mended."""
 
 import random
+import re
 import signal
 import time
 from collections import Counter
@@ -22,6 +23,7 @@ from include.chimera.window import HOUR, Window
 START = datetime(2026, 3, 2, tzinfo=UTC)
 RUN_SECONDS = 900.0
 SEED = 20261124
+TASK = re.compile(r"airflow worker -- [0-9a-f-]{36}")  # Airflow's title of a task's own process
 
 
 class Soak:
@@ -62,7 +64,7 @@ class Soak:
         """Kill a process in which a task runs."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            running = [p for p in self.line.processes() if "task runner" in title(p)]
+            running = [p for p in self.line.processes() if TASK.search(title(p))]
             if running:
                 self.dice.choice(running).kill()
                 return
