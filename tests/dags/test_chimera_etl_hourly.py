@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import ParamValidationError
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.contracts import BRONZE
@@ -48,7 +49,49 @@ def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:
     assert dag.timetable.summary == "0 * * * *"
     assert (dag.catchup, dag.max_active_runs) == (True, 1)
     assert dag.dagrun_timeout == timedelta(minutes=30)
-    assert set(dag.params) == {"window_start", "window_end", "allow_shrink"}
+    assert set(dag.params) == {
+        "window_start",
+        "window_end",
+        "sources",
+        "full_refresh",
+        "allow_shrink",
+    }
+
+
+HOSTILE = ("'; drop table app.generations; --", "{{ 7 * 7 }}", "$(id)", "../../etc/passwd", "*")
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        (
+            "sources",
+            [None, ["bronze.models"], ["bronze.api_logs", "bronze.generations"]],
+            [
+                *([text] for text in HOSTILE),
+                "bronze.models",
+                [],
+                ["bronze.models", "bronze.models"],
+                ["ops.dead_letters"],
+                [None],
+                {"bronze.models": 1},
+            ],
+        ),
+        ("full_refresh", [True, False], [*HOSTILE, "true", 1, None]),
+        ("allow_shrink", [True, False], [*HOSTILE, "true", 1, None]),
+        ("window_start", [None, "2026-03-01T09:00:00Z"], [*HOSTILE, "", 5, ["2026-03-01"]]),
+        ("window_end", [None, "2026-03-01T10:00:00+00:00"], [*HOSTILE, "", 5, ["2026-03-01"]]),
+    ],
+)
+def test_the_form_takes_what_its_schema_says_and_nothing_else(
+    dag: DAG, name: str, good: list, bad: list
+) -> None:
+    """What is refused here is refused by the API and the UI before a run exists."""
+    for value in good:
+        assert dag.params.get_param(name).resolve(value) == value
+    for value in bad:
+        with pytest.raises(ParamValidationError):
+            dag.params.get_param(name).resolve(value)
 
 
 def test_every_task_says_how_it_is_retried_and_when_it_is_late(dag: DAG) -> None:
@@ -113,8 +156,14 @@ def test_the_last_task_fails_with_what_it_waits_for(dag: DAG) -> None:
     """A leaf that runs after failures would make the run a success."""
     leaves = [task for task in dag.tasks if not task.downstream_task_ids]
     assert [leaf.task_id for leaf in leaves] == ["report_run"]
-    patient = [task.task_id for task in dag.tasks if task.trigger_rule != "all_success"]
-    assert patient == ["record_quality"]
+    rules = {task.task_id: task.trigger_rule for task in dag.tasks}
+    assert [name for name, rule in rules.items() if rule == "all_done"] == ["record_quality"]
+    # Skipped gates, those of sources that were not asked for, don't skip what reads them.
+    assert {name for name, rule in rules.items() if rule == "none_failed"} == {
+        name
+        for name in rules
+        if name.startswith(("transform.build_", "optimize.")) and ".build_int_" not in name
+    }
     assert upstream(dag, "report_run") == {
         "record_quality",
         *(f"optimize.optimize_{layer}" for layer in ("bronze", "silver", "gold")),
