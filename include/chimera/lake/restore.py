@@ -70,7 +70,7 @@ def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
                 remedy="take a newer version: the vacuum removes older ones' files",
             ) from None
     table.update_incremental()
-    sync_log(table.table_uri)
+    sync_log(table.table_uri, newest, table.version())
     return table.version()
 
 
