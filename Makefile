@@ -44,7 +44,7 @@ bench: setup manifest ## Measure everything beside its peers: a table, JSON and 
 bench-check: setup manifest ## Measure what is quick to, and compare the ratios with those kept
 	@$(PY) -m benchmarks --only models parse --check
 
-bench-long: setup manifest ## The same with hours of up to ten million generations
+bench-long: setup manifest ## The same with hours and gates of up to ten million rows
 	@$(PY) -m benchmarks --long
 
 check: setup ## Check style, types, imports, SQL, YAML, and look for secrets

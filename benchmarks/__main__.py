@@ -23,7 +23,9 @@ from rich.table import Table
 from benchmarks.records import Record
 from include.chimera.paths import PROJECT, STATE
 
-BENCHES = ("models", "parse", "gates", "ingest", "materializations", "hours", "idle")
+BENCHES = (
+    "models", "parse", "gates", "ingest", "materializations", "history", "hours", "idle",
+)  # fmt: skip
 FOLDER = STATE / "bench"
 BASELINE = Path(__file__).with_name("baseline.json")
 TOLERANCE = 1.25  # ratios of one run differ by up to a fifth from those of the next
@@ -89,7 +91,7 @@ def main() -> None:
     """Run, show, keep, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=BENCHES, nargs="+", default=BENCHES)
-    parser.add_argument("--long", action="store_true", help="hours of up to 10 M generations")
+    parser.add_argument("--long", action="store_true", help="hours and gates of up to 10 M rows")
     parser.add_argument("--check", action="store_true", help="compare with baseline.json")
     options = parser.parse_args()
     shutil.rmtree(FOLDER, ignore_errors=True)
@@ -99,6 +101,7 @@ def main() -> None:
     sizes = {
         "hours": ["--rows", "10000", "100000", "1000000", *longest],
         "ingest": ["--rows", "1000000", *longest],
+        "gates": ["--rows", "100000", "1000000", *longest],
     }
     records = [record for bench in options.only for record in measure(bench, sizes.get(bench, []))]
     lines = [{**vars(record)} for record in records]

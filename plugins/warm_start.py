@@ -82,7 +82,7 @@ def rehearse_parsing() -> None:
     from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 - not every component needs it
 
     if DBT_MANIFEST.is_file():
-        with ObjectStoragePath(str(DBT_MANIFEST)).open() as file:
+        with ObjectStoragePath(str(DBT_MANIFEST)).open() as file:  # type: ignore[no-untyped-call]
             file.read(1)
 
 

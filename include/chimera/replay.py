@@ -142,7 +142,7 @@ def _judge(run: Run, source: str, letters: list[_Row]) -> dict[str, str]:
         query = typed(contract, LETTER)
     batch = Batch(source, draw_token(source, [run.window.labels()[0]]), is_addition=True)
     with connect() as connection:
-        window_and_keys(rule_book(source), run, batch)(connection)
+        window_and_keys(rule_book(source), run, batch, connection)(connection)
         connection.register("source", table)
         judged = connection.execute(tagged(source, query)).to_arrow_table()
     for letter, broken in zip(judged[LETTER].to_pylist(), judged[BROKEN].to_pylist(), strict=True):

@@ -12,7 +12,7 @@ from include.chimera.lake.tables import open_table
 from include.chimera.quality.batches import window_and_keys
 from include.chimera.quality.publish import publish_rows
 from include.chimera.quality.rules import rule_book
-from include.chimera.quality.split import count_rows
+from include.chimera.quality.split import bad_rows
 from include.chimera.sources.postgres import extract_versions
 from include.chimera.window import HOUR, Run, Window
 
@@ -82,8 +82,9 @@ def publish(run, table=GENERATION, batch=None):
     batch = batch or load_batch(run, table)
     check_files(run, batch)
     with connect() as connection:
-        window_and_keys(rule_book(table), run, batch)(connection)
-        _, refused = connection.execute(count_rows(table, rows_of(run, batch))).fetchone()
+        window_and_keys(rule_book(table), run, batch, connection)(connection)
+        query = f"select count(*) from ({bad_rows(table, rows_of(run, batch))})"
+        (refused,) = connection.execute(query).fetchone()
         return publish_rows(connection, batch, run, rows_refused=refused + batch.rows_unparsed)
 
 
