@@ -106,7 +106,7 @@ class Catalog:
             return max((self._shown.get(name, 0) for name in names), default=0)
 
     def _show_table(self, name: str) -> None:
-        table = self._tables[name] = open_table(name)
+        table = self._tables[name] = open_table(name, has_files=False)
         if table is not None:
             self.define(name, scan(table, name))
         elif name in CONTRACTS:

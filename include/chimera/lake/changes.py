@@ -15,6 +15,7 @@ from include.chimera.lake.checks import Constraints, check_conversion, check_row
 from include.chimera.lake.columns import (
     Column,
     arrow_schema,
+    columns_of,
     delta_schema,
     describe,
     fit,
@@ -115,16 +116,16 @@ class Changer:
             for column in self._incoming
             if column.name.lower() not in self.rewrite.helpers
         ]
-        theirs = describe(self.connection, live)
+        theirs = columns_of(self.connection, table.schema())
         fitted = fit(stored, theirs, self.order.on_schema_change, self._where)
         check_conversion(self.connection, f"from {_ROWS}", fitted.narrowed, self._where)
         check_conversion(self.connection, live, fitted.retyped, self._where)
         rows = _project(fitted.columns, stored, f"from {_ROWS}", self.rewrite.helpers)
         replaced = "all" if fitted.is_rewritten else self._affected(table, live, rows)
-        is_read = fitted.is_rewritten or not self.rewrite.replaces(
-            table.metadata().partition_columns
-        )
-        kept = _project(fitted.columns, theirs, _part(live, replaced if is_read else None))
+        kept = None
+        all_go = self.rewrite.replaces(table.metadata().partition_columns)
+        if replaced and (fitted.is_rewritten or not all_go):
+            kept = _project(fitted.columns, theirs, _part(live, replaced))
         names = [column.name for column in fitted.columns]
         content = self.rewrite.content(kept, f"({rows})", names)
         schema = self._write(table, content, is_changed=fitted.is_changed)
@@ -222,10 +223,8 @@ class Changer:
         self._written = []
 
 
-def _part(live: str, replaced: tuple[str, Sequence[str]] | str | None) -> str:
+def _part(live: str, replaced: tuple[str, Sequence[str]] | str) -> str:
     """Return the table's rows in the partitions that are written anew."""
-    if replaced is None:
-        return f"{live} where false"
     return live if isinstance(replaced, str) else f"{live} where {among(*replaced)}"
 
 

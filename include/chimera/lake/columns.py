@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from deltalake import Schema
 from duckdb.sqltypes import DuckDBPyType
 
@@ -20,8 +21,7 @@ from include.chimera.lake.engine import identifier
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import pyarrow as pa
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 _KEPT = frozenset(
     {
@@ -78,7 +78,16 @@ def describe(connection: DuckDBPyConnection, query: str) -> list[Column]:
     Raises:
         ContractError: A type has no counterpart in Delta, or a name is not allowed there.
     """
-    relation = connection.sql(query)
+    return _columns(connection.sql(query))
+
+
+def columns_of(connection: DuckDBPyConnection, schema: Schema) -> list[Column]:
+    """Return a table's columns as DuckDB reads them, without asking the table's log again."""
+    no_rows = pa.schema(schema.to_arrow()).empty_table()  # noqa: F841 - DuckDB finds it by its name
+    return _columns(connection.sql("from no_rows"))
+
+
+def _columns(relation: DuckDBPyRelation) -> list[Column]:
     return [
         Column(name, _stored_type(name, kind), str(kind))
         for name, kind in zip(relation.columns, relation.types, strict=True)

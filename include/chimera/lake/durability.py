@@ -8,14 +8,16 @@ entry of zero bytes, which reads as an empty commit, or an entry whose data file
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-_LOG_ENTRIES = 3
+_KINDS = ("json", "checkpoint.parquet")
+_AT_ONCE = 8
 
 
 def local_folder(uri: str) -> Path | None:
@@ -31,27 +33,35 @@ def sync_files(uri: str, paths: Sequence[str]) -> None:
     root = local_folder(uri)
     if root is None or not paths:
         return
-    folders: set[Path] = set()
-    for path in paths:
-        place = root / path
-        _sync(place)
-        folders.update((place.parent, root))
-    for folder in folders:
-        _sync(folder)
+    folders = {root / parent for path in paths for parent in PurePath(path).parents}
+    _sync([*(root / path for path in paths), *folders])
 
 
-def sync_log(uri: str) -> None:
-    """Write the newest log entries and the log's folder to disk; to be done after the commit."""
+def sync_log(uri: str, base: int, version: int) -> None:
+    """Write the newest log entries and the log's folder to disk; to be done after the commit.
+
+    Args:
+        uri: The table.
+        base: The version that the commit was made from. Its own entry and the one before count
+            too: their writers may not have got so far, and without them nobody could read ours.
+        version: The newest version.
+    """
     root = local_folder(uri)
     if root is None:
         return
     log = root / "_delta_log"
-    for entry in sorted(log.glob("*.json"))[-_LOG_ENTRIES:]:
-        _sync(entry)
-    _sync(log)
+    names = [f"{number:020d}.{kind}" for number in range(base - 1, version + 1) for kind in _KINDS]
+    entries = [log / name for name in (*names, "_last_checkpoint")]
+    _sync([*(entry for entry in entries if entry.exists()), log])
 
 
-def _sync(path: Path) -> None:
+def _sync(paths: Iterable[Path]) -> None:
+    """Flush all of them at once: a journaling file system then writes its journal once."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(_flush, paths))
+
+
+def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -81,15 +81,19 @@ class Rewrite:
         """
         return f"select * from ({table}) as {self._dest} where {self._is_touched(source)}"
 
-    def content(self, table: str, source: str, columns: Sequence[str]) -> str:
+    def content(self, table: str | None, source: str, columns: Sequence[str]) -> str:
         """Return a query of the rows after the change.
 
         Args:
-            table: Query of the partitions to rewrite, with all of `columns`.
+            table: Query of the partitions to rewrite, with all of `columns`; None: nothing of them
+                stays.
             source: Name of the table with the model's rows.
             columns: Columns to write.
         """
         names = ", ".join(identifier(column) for column in columns)
+        if table is None:
+            new = " where dbt_change_type = 'insert'" if self.strategy == "snapshot" else ""
+            return f"select {names} from {source}{new}"
         if self.is_append:
             return f"select {names} from ({table}) union all select {names} from {source}"
         if self.strategy in ("merge", "snapshot"):
