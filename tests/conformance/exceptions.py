@@ -355,7 +355,7 @@ class SeedTypeNames:
     @pytest.fixture(scope="class")
     def models(self):
         text = seed_fixtures.properties__schema_yml
-        names = {"timestamp without time zone": "TIMESTAMP", "text": "character varying(256)", 
+        names = {"timestamp without time zone": "TIMESTAMP", "text": "character varying(256)",
                  "date": "DATE", "boolean": "BOOLEAN", "integer": "INTEGER"}  # fmt: skip
         for ours, theirs in names.items():
             text = text.replace(f"type: {ours}\n", f"type: {theirs}\n")
