@@ -110,8 +110,8 @@ class Tour:
     def execute(self, statement: str) -> None:
         """Change the application's database."""
         with psycopg.connect(self.duty.stack.app_db_uri, autocommit=True) as database:
-            count = database.execute(statement).rowcount
-        self.show(f'psql "$APP_DB" -c "{statement}"', f"UPDATE {count}" if count >= 0 else "ALTER")
+            done = database.execute(statement.encode()).statusmessage or ""
+        self.show(f'psql "$APP_DB" -c "{statement}"', done)
 
 
 def take(tour: Tour) -> str:
@@ -200,9 +200,19 @@ def take(tour: Tour) -> str:
     tour.step("Stop publishing, put a table back, go on", "For emergencies.")
     tour.run("stop-publishing", "--reason", "cost is off by 1000")
     tour.run(
-        *("restore", "gold.fct_generations", "--version", "0", "--reason", "cost is off by 1000")
+        *("restore", "gold.fct_generations", "--version", "1", "--reason", "cost is off by 1000")
     )
     tour.run("resume-publishing", "--reason", "the model is mended")
+    after = tour.ask(
+        "POST",
+        f"{dag}/dagRuns",
+        ("dag_run_id", "conf"),
+        logical_date=None,
+        dag_run_id="manual__after",
+        conf={**window, "sources": ["bronze.generations"]},
+    )["dag_run_id"]
+    tour.wait(after)
+    tour.told("is published", after)
     return "\n".join(tour.text)
 
 
