@@ -61,14 +61,19 @@ class Tour:
 
     def step(self, title: str, words: str) -> None:
         """Begin a step."""
-        self.text.append(f"## {title}\n\n{words}\n")
+        self._keep(f"## {title}\n\n{words}\n")
 
     def show(self, command: str, answer: str) -> None:
         """Keep a command and its answer."""
         for pattern, stand_in in VOLATILE:
             answer = re.sub(pattern, stand_in, answer, flags=re.MULTILINE)
         lines = [line.rstrip() for line in answer.strip().splitlines()]
-        self.text.append("\n".join(["```console", f"$ {command}", *lines, "```", ""]))
+        self._keep("\n".join(["```console", f"$ {command}", *lines, "```", ""]))
+
+    def _keep(self, block: str) -> None:
+        self.text.append(block)
+        sys.stdout.write(f"{block}\n")
+        sys.stdout.flush()
 
     def ask(self, method: str, path: str, names: tuple[str, ...], **body: object) -> dict[str, Any]:
         """Ask the API; show these fields of its answer."""
@@ -103,6 +108,32 @@ class Tour:
             time.sleep(0.5)
         return runs[0].run_id
 
+    def backfill(self, window: Window) -> int:
+        """Create a backfill of one hour that has run already; return its id."""
+        day = window.start.isoformat()
+        answer = self.ask(
+            "POST",
+            "/backfills",
+            ("id", "dag_id", "from_date", "to_date", "reprocess_behavior"),
+            dag_id=DAG_ID,
+            from_date=day,
+            to_date=day,
+            reprocess_behavior="completed",
+        )
+        return int(answer["id"])
+
+    def clear(self, run_id: str, tasks: list[str], *, include_downstream: bool) -> None:
+        """Clear tasks and wait for the run's end."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": tasks,
+            "include_downstream": include_downstream,
+            "only_failed": False,
+        }
+        self.ask("POST", f"/dags/{DAG_ID}/clearTaskInstances", ("total_entries",), **body)
+        self.wait(run_id)
+
     def told(self, *words: str) -> None:
         """Show a message that came by Slack."""
         self.show("# in Slack", self.duty.slack.wait_for(*words, seconds=120))
@@ -110,8 +141,8 @@ class Tour:
     def execute(self, statement: str) -> None:
         """Change the application's database."""
         with psycopg.connect(self.duty.stack.app_db_uri, autocommit=True) as database:
-            count = database.execute(statement).rowcount
-        self.show(f'psql "$APP_DB" -c "{statement}"', f"UPDATE {count}" if count >= 0 else "ALTER")
+            done = database.execute(statement.encode()).statusmessage or ""
+        self.show(f'psql "$APP_DB" -c "{statement}"', done)
 
 
 def take(tour: Tour) -> str:
@@ -141,16 +172,7 @@ def take(tour: Tour) -> str:
     tour.told("is published", manual)
 
     tour.step("Backfill", "The first hour again: the same rows are read, and none is new.")
-    day = HOURS[0].start.isoformat()
-    tour.ask(
-        "POST",
-        "/backfills",
-        ("dag_id", "from_date", "to_date", "reprocess_behavior"),
-        dag_id=DAG_ID,
-        from_date=day,
-        to_date=day,
-        reprocess_behavior="completed",
-    )
+    tour.backfill(HOURS[0])
     tour.wait(scheduled)
     tour.run("gaps", "--start", _plain(HOURS[0].start), "--end", _plain(HOURS[1].end))
 
@@ -176,15 +198,7 @@ def take(tour: Tour) -> str:
 
     tour.step("Fix the source and clear the task", "With its descendants: they run, once.")
     tour.execute("update app.evaluations set successes = was")
-    body = {
-        "dry_run": False,
-        "dag_run_id": broken,
-        "task_ids": ["extract.extract_evaluations"],
-        "include_downstream": True,
-        "only_failed": False,
-    }
-    tour.ask("POST", f"{dag}/clearTaskInstances", ("total_entries",), **body)
-    tour.wait(broken)
+    tour.clear(broken, ["extract.extract_evaluations"], include_downstream=True)
     tour.told("has recovered", broken)
 
     tour.step(
@@ -200,9 +214,20 @@ def take(tour: Tour) -> str:
     tour.step("Stop publishing, put a table back, go on", "For emergencies.")
     tour.run("stop-publishing", "--reason", "cost is off by 1000")
     tour.run(
-        *("restore", "gold.fct_generations", "--version", "0", "--reason", "cost is off by 1000")
+        *("restore", "gold.fct_generations", "--version", "1", "--reason", "cost is off by 1000")
     )
     tour.run("resume-publishing", "--reason", "the model is mended")
+    tour.clear(manual, ["transform.build_fct_generations"], include_downstream=True)
+
+    tour.step("Run one model again", "The model and its gate, nothing else.")
+    models = ["transform.build_agg_usage_daily", "transform.gate_gold_agg_usage_daily"]
+    tour.clear(manual, models, include_downstream=False)
+
+    tour.step("Cancel a backfill", "What is queued is dropped.")
+    tour.ask("PATCH", dag, ("dag_id", "is_paused"), is_paused=True)
+    number = tour.backfill(HOURS[0])
+    tour.ask("PUT", f"/backfills/{number}/cancel", ("id", "is_paused"))
+    tour.wait(scheduled)
     return "\n".join(tour.text)
 
 

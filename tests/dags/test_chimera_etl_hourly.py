@@ -1,14 +1,18 @@
 """The hourly DAG: it parses, has the right shape, and obeys the policies."""
 
-from datetime import timedelta
+from copy import copy
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import ParamValidationError
+from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
+from airflow.sdk.execution_time.context import set_current_context
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.contracts import BRONZE
+from include.chimera.flow.tasks import EXTRACTS
 from include.chimera.paths import PROJECT
 from include.chimera.quality.rules import rule_books
 
@@ -176,3 +180,36 @@ def test_what_the_gates_found_is_recorded_whatever_it_is(dag: DAG) -> None:
     assert record.trigger_rule == "all_done"
     gates = {task.task_id for task in dag.tasks if task.task_id.split(".")[-1].startswith("gate_")}
     assert upstream(dag, "record_quality") == gates
+
+
+@pytest.mark.parametrize(("asked", "is_whole"), [("True", True), ("False", False)])
+def test_a_full_refresh_is_dbts_own(dag: DAG, asked: str, is_whole: bool) -> None:
+    """The param reaches each model's task as a template, and dbt as its flag."""
+    models = [task for task in dag.tasks if getattr(task, "full_refresh", None) is not None]
+    assert len(models) > 10
+    for task in models:
+        assert task.full_refresh == "{{ params.full_refresh }}"
+        assert "full_refresh" in task.template_fields
+        rendered = copy(task)
+        rendered.full_refresh = asked
+        assert ("--full-refresh" in rendered.add_cmd_flags()) is is_whole
+
+
+@pytest.mark.parametrize("table", EXTRACTS)
+def test_sources_that_were_not_asked_for_are_skipped(dag: DAG, table: str) -> None:
+    """Before anything is read, and without a word to the source."""
+    others = [name for name in EXTRACTS if name != table]
+    task = dag.get_task(f"extract.extract_{table.partition('.')[2]}")
+    dag_run = SimpleNamespace(
+        run_id="manual__1",
+        run_type="manual",
+        data_interval_start=datetime(2026, 3, 1, 9, tzinfo=UTC),
+        data_interval_end=datetime(2026, 3, 1, 10, tzinfo=UTC),
+    )
+    context = {
+        "dag_run": dag_run,
+        "params": {"sources": others},
+        "ti": SimpleNamespace(task_id=task.task_id),
+    }
+    with set_current_context(context), pytest.raises(AirflowSkipException):
+        task.python_callable()

@@ -12,17 +12,17 @@ import time
 from collections import Counter
 from contextlib import suppress
 
-import psutil
 import psycopg
 import pytest
 
 from include.chimera.lake.engine import connect
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
+from include.chimera.local.processes import find_marked
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Window
 from tests.e2e.duty import on_duty
-from tests.e2e.soak import START, Soak, title
+from tests.e2e.soak import START, Soak
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -99,12 +99,12 @@ def soak(root, hours, monkeypatch, say):
         assert differences(duty, monkeypatch) == {}
         told = Counter(text.partition("\n")[0] for _, text in duty.slack.taken)
         assert {line: count for line, count in told.items() if count > 1} == {}
+        assert sum("published" in line for line in told) == hours
         refused = [line for line in told if "bronze.evaluations is refused" in line]
         assert len(refused) == ("bad_batch" in plan.values())
         check_growth(taken.measured, say)
         layout = duty.stack.layout
-    left = [p for p in psutil.process_iter() if str(layout.root) in title(p)]
-    assert not left
+    assert not find_marked(layout)
 
 
 def test_a_day_with_faults_ends_as_the_source_says(tmp_path, monkeypatch, capsys) -> None:
