@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.environments import peer_python
 from benchmarks.records import Record, hand_on
+from include.chimera.local.environment import MALLOC
 from include.chimera.paths import PROJECT
 from tests.integration.ingest.pipeline import create_schema, extract, many, publish, run_of
 from tests.integration.ingest.servers import PostgresServer
@@ -107,7 +108,7 @@ def _child(uri: str) -> dict[str, float]:
         done = subprocess.run(  # noqa: S603 - fixed arguments
             [sys.executable, "-m", "benchmarks.ingest", "--child", uri],
             cwd=PROJECT,
-            env={"CHIMERA_STATE_DIR": state},
+            env={"CHIMERA_STATE_DIR": state, **MALLOC},  # as the tasks have it
             check=True,
             stdout=subprocess.PIPE,
         )
