@@ -11,6 +11,7 @@ from dbt.adapters.duckdb.impl import DuckDBAdapter
 from dbt.tests.fixtures.project import *  # noqa: F403 - pytest finds fixtures by their names
 
 from include.chimera.settings import get_settings
+from tests.conformance.exceptions import TARGET
 
 MACROS = Path(__file__).parents[2] / "include" / "dbt" / "macros" / "lake"
 
@@ -31,12 +32,7 @@ def lake(tmp_path_factory):
 
 @pytest.fixture(scope="class")
 def dbt_profile_target():
-    return {
-        "type": "duckdb",
-        "path": ":memory:",
-        "threads": 4,
-        "plugins": [{"module": "include.chimera.lake.plugin", "alias": "lake"}],
-    }
+    return dict(TARGET)
 
 
 @pytest.fixture(scope="class")

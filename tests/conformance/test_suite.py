@@ -1,12 +1,13 @@
 """Every class of dbt's conformance suite (dbt-tests-adapter), as a test of the lake.
 
-The classes are found, not listed: what a new release of the suite adds is run. What does not run
-stands in `exceptions.LEFT_OUT` with its reason; what needs other fixtures, as adapters give them,
-in `exceptions.FIXTURES`. `CORE` is what every change runs.
+The classes are found, not listed: what a new release of the suite adds is run. What can't pass
+stands in `exceptions.LEFT_OUT` with its reason, and has to fail; what needs other fixtures, as
+adapters give them, in `exceptions.FIXTURES`. `CORE` is what every change runs.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from pathlib import Path
@@ -51,14 +52,24 @@ def suite_classes() -> dict[str, type]:
 CLASSES = suite_classes()
 
 
-def _left_out(name: str) -> set[str]:
-    """Return which tests of a class are left out: all, or single ones."""
-    cls, tests = CLASSES[name], set()
+def _left_out(name: str) -> dict[str, str]:
+    """Return which tests of a class are left out, all or single ones, each with its reason."""
+    cls, tests = CLASSES[name], {}
     for test in (test for test in dir(cls) if test.startswith("test_")):
-        names = (name, name.rpartition(".")[0], f"{name}.{test}")
-        if any(listed in LEFT_OUT for listed in names):
-            tests.add(test)
+        for listed in (name, name.rpartition(".")[0], f"{name}.{test}"):
+            if listed in LEFT_OUT:
+                tests[test] = LEFT_OUT[listed]
     return tests
+
+
+def _failing(test, reason: str):
+    """Return a test that fails for the reason: once it passes, its exception has to go."""
+
+    @functools.wraps(test)
+    def run(*arguments, **fixtures):
+        return test(*arguments, **fixtures)
+
+    return pytest.mark.long(pytest.mark.xfail(reason=reason, strict=True)(run))
 
 
 def test_each_exception_names_something_in_the_suite():
@@ -69,12 +80,12 @@ def test_each_exception_names_something_in_the_suite():
 
 
 for _name, _class in CLASSES.items():
-    _skipped = _left_out(_name)
-    if _skipped == {test for test in dir(_class) if test.startswith("test_")}:
-        continue
+    _skipped = {
+        test: _failing(getattr(_class, test), reason) for test, reason in _left_out(_name).items()
+    }
     _test = "Test_" + _name.replace(".", "_")
     _marks = [pytest.mark.filterwarnings("ignore")]  # dbt's and the suite's own
     if not _name.startswith(CORE):
         _marks.append(pytest.mark.long)
-    _members = {"pytestmark": _marks, "__test__": True, **dict.fromkeys(_skipped)}
+    _members = {"pytestmark": _marks, "__test__": True, **_skipped}
     globals()[_test] = type(_test, (*FIXTURES.get(_name, ()), _class), _members)

@@ -16,6 +16,7 @@ from cosmos.constants import (
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.flow.dbt_events import log_event
+from include.chimera.flow.dbt_failures import note_failure
 from include.chimera.flow.gate import gate_task
 from include.chimera.flow.policy import DBT, GATE
 from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
@@ -120,7 +121,10 @@ def _dbt_tasks() -> DbtTaskGroup:
         operator_args={
             "append_env": True,
             "exclude": _UNIT_TESTS,
-            "dbt_runner_callbacks": [log_event],
+            "full_refresh": "{{ params.full_refresh }}",
+            # A source that was not asked for skips its gate; what reads it goes on as ever.
+            "trigger_rule": "none_failed",
+            "dbt_runner_callbacks": [log_event, note_failure],
             "dbt_cmd_flags": list(DBT_FLAGS),
             **DBT,
         },

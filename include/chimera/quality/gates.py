@@ -25,6 +25,7 @@ from include.chimera.lake.stage import (
 from include.chimera.lake.staging import check_files
 from include.chimera.quality.acceptance import find_acceptance
 from include.chimera.quality.batches import staged_batch, window_and_keys
+from include.chimera.quality.controls import require_publishing
 from include.chimera.quality.docs import keep_result
 from include.chimera.quality.gate import (
     OUTAGES,
@@ -101,6 +102,7 @@ class Gate:
 
         Raises:
             GateFailedError: The verdict forbids it; nothing is committed.
+            PublishingStoppedError: A person has stopped publishing; nothing is committed.
             StageMissingError: The checkpoint has not run.
             GateOutageError: DuckDB or its storage failed.
         """
@@ -116,6 +118,7 @@ class Gate:
         keep_result(self.checked)
         if not verdict.success:
             raise self._refusal(verdict)
+        require_publishing(f"gate of {self.table}, run {self.run.run_id}")
         with judging(self.table):
             publication = (
                 publish_rows(

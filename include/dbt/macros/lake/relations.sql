@@ -103,13 +103,19 @@
     {%- endfor -%}
 {%- endmacro %}
 
+{% macro duckdb__alter_column_type(relation, column_name, new_column_type) -%}
+    {% do lake_run("alter table " ~ relation.render() ~ " alter column " ~ adapter.quote(column_name) ~ " type " ~ new_column_type) %}
+{%- endmacro %}
+
 {# Run SQL statements; one that changes a table of the lake rewrites that table in one commit. #}
 {% macro lake_run(statements) -%}
-    {%- set known = run_query("select lake_changed_by('" ~ (statements | replace("'", "''")) ~ "')") -%}
-    {%- if known.rows[0][0] -%}
-        {% do lake_do(this or api.Relation.create(schema="lake", identifier="lake"), "statements", {"statements": statements}) %}
-    {%- else -%}
-        {% do run_query(statements) %}
+    {%- if execute -%}
+        {%- set known = run_query("select lake_changed_by('" ~ (statements | replace("'", "''")) ~ "')") -%}
+        {%- if known.rows[0][0] -%}
+            {% do lake_do(this or api.Relation.create(schema="lake", identifier="lake"), "statements", {"statements": statements}) %}
+        {%- else -%}
+            {% do run_query(statements) %}
+        {%- endif -%}
     {%- endif -%}
 {%- endmacro %}
 
