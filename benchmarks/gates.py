@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 TABLE = "bronze.generations"
 WARM_ROUNDS = 3
+UNITS = {"time": "s", "CPU": "s", "cold start": "s", "memory": "MiB"}
 KEYS = "keys_bronze_models_model_id"
 ROWS = """
 select 'g' || i as generation_id, timestamptz '2026-01-05 10:00:00+00' + to_microseconds(
@@ -117,7 +118,9 @@ def judge_by_pandas(path: Path) -> float:
     batch = asset.add_batch_definition_whole_dataframe("whole")
     suite = context.suites.add(gx.ExpectationSuite(name=TABLE))
     for item in suite_expectations(TABLE):
-        if not any(word in item["type"] for word in ("predicate", "unexpected_rows", "known")):
+        if not any(
+            word in item["type"] for word in ("predicate", "unexpected_rows", "known", "ratio")
+        ):
             configuration = gx.expectations.expectation.ExpectationConfiguration(
                 type=item["type"], kwargs=item["kwargs"]
             )
@@ -127,48 +130,37 @@ def judge_by_pandas(path: Path) -> float:
 
 
 def row_rules() -> dict[str, Any]:
-    """Return the suite's rules about single rows as dataframely's, by rule id."""
-    import dataframely as dy  # noqa: PLC0415
+    """Return the suite's rules about single rows as polars expressions, by rule id."""
     import polars as pl  # noqa: PLC0415
 
-    end = datetime(2026, 1, 5, 11, tzinfo=UTC)
     own = {
-        "in_window_updated_at": pl.col("updated_at") < end,
+        "in_window_updated_at": pl.col("updated_at") < datetime(2026, 1, 5, 11, tzinfo=UTC),
         "since_beginning": pl.col("created_at") >= datetime(2015, 1, 1, tzinfo=UTC),
         "no_error_on_success": pl.col("error_code").is_null() | (pl.col("status") != "succeeded"),
         "refers_to_model_id": pl.col("model_id").is_in([f"acme/m{number}" for number in range(12)]),
     }
+    stock: dict[str, Callable[[pl.Expr, dict[str, Any]], pl.Expr]] = {
+        "not_be_null": lambda column, _: column.is_not_null(),
+        "values_to_be_between": lambda column, bounds: column.is_between(
+            bounds["min_value"], bounds["max_value"]
+        ),
+        "value_lengths_to_be_between": lambda column, bounds: column.str.len_chars().is_between(
+            bounds["min_value"], bounds["max_value"]
+        ),
+        "to_be_in_set": lambda column, bounds: column.is_in(bounds["value_set"]),
+        "not_be_in_set": lambda column, bounds: ~column.is_in(bounds["value_set"]),
+        "match_regex": lambda column, bounds: column.str.contains(bounds["regex"]),
+        "a_to_be_greater_than_b": lambda _, bounds: (
+            pl.col(bounds["column_A"]) >= pl.col(bounds["column_B"])
+        ),
+    }
     rules = {}
     for item in suite_expectations(TABLE):
-        bounds, name = item["kwargs"], item["meta"]["rule_id"]
-        column, low, high = (
-            pl.col(bounds.get("column", "")),
-            bounds.get("min_value"),
-            bounds.get("max_value"),
-        )
-        known: dict[str, Callable[[], pl.Expr]] = {
-            "expect_column_values_to_not_be_null": column.is_not_null,
-            "expect_column_values_to_be_between": lambda c=column, lo=low, hi=high: c.is_between(
-                lo, hi
-            ),
-            "expect_column_value_lengths_to_be_between": lambda c=column, lo=low, hi=high: (
-                c.str.len_chars().is_between(lo, hi)
-            ),
-            "expect_column_values_to_be_in_set": lambda c=column, b=bounds: c.is_in(b["value_set"]),
-            "expect_column_values_to_not_be_in_set": lambda c=column, b=bounds: (
-                ~c.is_in(b["value_set"])
-            ),
-            "expect_column_values_to_match_regex": lambda c=column, b=bounds: c.str.contains(
-                b["regex"]
-            ),
-            "expect_column_pair_values_a_to_be_greater_than_b": lambda b=bounds: (
-                pl.col(b["column_A"]) >= pl.col(b["column_B"])
-            ),
-            "expect_column_values_to_satisfy_predicate": lambda n=name: own[n],
-        }
-        if item["type"] in known:
-            keeps = known[item["type"]]().fill_null("not_null" not in name)
-            rules[name] = dy.rule()(lambda cls, keeps=keeps: keeps)  # noqa: ARG005 - its signature
+        name, bounds = item["meta"]["rule_id"], item["kwargs"]
+        column = pl.col(bounds.get("column", ""))
+        kept = [make(column, bounds) for end, make in stock.items() if item["type"].endswith(end)]
+        for rule in [own[name]] if name in own else kept:
+            rules[name] = rule.fill_null(value=True)
     return rules
 
 
@@ -180,8 +172,13 @@ def judge_by_dataframely(path: Path) -> float:
     started = time.monotonic()
     frame = pl.read_parquet(path)
     columns = {name: dy.Any() for name in frame.columns}
-    _, bad = type("Rows", (dy.Schema,), {**columns, **row_rules()}).filter(frame)
-    assert bad.counts() == {}  # noqa: S101
+    rules = {
+        name: dy.rule()(lambda cls, keeps=keeps: keeps)  # noqa: ARG005 - its signature
+        for name, keeps in row_rules().items()
+    }
+    schema: Any = type("Rows", (dy.Schema,), {**columns, **rules})
+    good, _ = schema.filter(frame)
+    assert len(good) == len(frame)  # noqa: S101
     return time.monotonic() - started
 
 
@@ -204,7 +201,7 @@ def measured(name: str, path: Path) -> dict[str, float]:
         cpu.append(time.process_time() - before)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     fastest = min(cpu, default=time.process_time())
-    return {"cold": cold, "seconds": min(warm), "cpu": fastest, "mebibytes": peak}
+    return {"cold start": cold, "time": min(warm), "CPU": fastest, "memory": peak}
 
 
 def measure(name: str, path: Path) -> dict[str, float]:
@@ -240,13 +237,12 @@ def main() -> None:
         gate = cost["gate"]
         name = f"gate, {count:,} rows"
         for peer in CONTENDERS.keys() - {"gate"}:
-            for what, unit in (("seconds", "s"), ("cpu", "CPU s"), ("mebibytes", "MiB")):
-                goal = 2.0 if (peer, unit) == ("sql", "s") else None
+            for what, unit in UNITS.items():
+                goal = 2.0 if (peer, what) == ("sql", "time") else None
                 ratio = gate[what] / cost[peer][what]
-                found.append(Record(name, peer, ratio, gate[what], unit, goal))
-        cold = Record(f"{name}, cold", "sql", gate["cold"] / cost["sql"]["cold"], gate["cold"], "s")
-        memory, limit = gate["mebibytes"], "limit 1 GB"
-        found += [cold, Record(name, limit, memory / (1e9 / 2**20), memory, "MiB", 1)]
+                found.append(Record(f"{name}, {what}", peer, ratio, gate[what], unit, goal))
+        ratio = gate["memory"] / (1e9 / 2**20)
+        found.append(Record(f"{name}, memory", "limit 1 GB", ratio, gate["memory"], "MiB", 1))
     hand_on(found, options.json)
 
 

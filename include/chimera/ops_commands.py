@@ -115,7 +115,7 @@ def gaps(
     ] = None,
     end: Annotated[datetime | None, typer.Option(help="Default: the last full hour.")] = None,
 ) -> None:
-    """List the hours that the ledger lacks, and what backfills them; exit code 1 if any."""
+    """List the hours that tables lack, and what backfills them; exit code 1 if any."""
     from include.chimera.lake.gaps import find_gaps
     from include.chimera.window import Window, floor_hour
 

@@ -1,11 +1,11 @@
-"""Hours that the ledger does not account for, and what backfills them."""
+"""Hours that the ledger or the gates do not account for, and what backfills them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.chimera.contracts import BRONZE, WINDOW_LEDGER
+from include.chimera.contracts import BRONZE, QUALITY_RESULTS, WINDOW_LEDGER
 from include.chimera.lake.engine import connect
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gap:
-    """Consecutive hours that a table's ledger lacks."""
+    """Consecutive hours that a table lacks."""
 
     table: str
     window: Window
@@ -34,21 +34,24 @@ class Gap:
 
 
 def find_gaps(expected: Window) -> list[Gap]:
-    """Compare the hours that should be there with the ledger, table by table.
+    """Compare the hours that should be there with what was published, table by table.
+
+    In bronze the ledger tells. A model lacks the hours after the last that its gate let through: a
+    build takes along what its parents got since the build before (docs/adr/0002).
 
     Args:
         expected: The hours that the schedule should have covered.
     """
-    known = _known_hours()
+    known: dict[str, list[Window]] = {contract.name: [] for contract in BRONZE}
+    known |= _known_hours() | _hours_of_models(expected)
     return [
-        Gap(contract.name, window)
-        for contract in BRONZE
+        Gap(table, window)
+        for table in known
         for window in _merged(
             hour
             for hour in expected.hours()
             if not any(
-                window.start <= hour.start and hour.end <= window.end
-                for window in known.get(contract.name, ())
+                window.start <= hour.start and hour.end <= window.end for window in known[table]
             )
         )
     ]
@@ -67,6 +70,22 @@ def _known_hours() -> dict[str, list[Window]]:
     for name, start, end in rows:
         known.setdefault(name, []).append(Window(start, end))
     return known
+
+
+def _hours_of_models(expected: Window) -> dict[str, list[Window]]:
+    """Return up to where each model's gate let it through; if it never did, up to its first run."""
+    table = open_table(QUALITY_RESULTS.name)
+    if table is None:
+        return {}
+    with connect() as connection:
+        rows = connection.execute(
+            "select table_name, coalesce(max(window_end) filter (where verdict <> 'failed'), "
+            f"min(window_start)) from ({scan(table, QUALITY_RESULTS.name)}) "
+            "where not starts_with(table_name, 'bronze.') group by table_name"
+        ).fetchall()
+    return {
+        name: [Window(expected.start, end)] if expected.start < end else [] for name, end in rows
+    }
 
 
 def _merged(hours: Iterable[Window]) -> list[Window]:

@@ -102,8 +102,12 @@ def find_acceptance(run: Run, table: str, failed_rules: Sequence[str]) -> Accept
     return found if covers else None
 
 
-def find_run(table: str, run_id: str) -> Run:
+def find_run(table: str | None, run_id: str) -> Run:
     """Return the run of this id, or the newest one (`latest`) in which the table's gate judged.
+
+    Args:
+        table: `<layer>.<table>`; None: any table.
+        run_id: Airflow's run id, or `latest`.
 
     Raises:
         NothingToAcceptError: There is none.
@@ -112,13 +116,14 @@ def find_run(table: str, run_id: str) -> Run:
     records = [
         json.loads(text)
         for run in storage.folders(runs)
-        if (text := storage.read_text(f"{runs}/{run}/{table}/{VERDICT}.json"))
+        for name in ([table] if table else storage.folders(f"{runs}/{run}"))
+        if (text := storage.read_text(f"{runs}/{run}/{name}/{VERDICT}.json"))
     ]
     for record in sorted(records, key=itemgetter("validated_at"), reverse=True):
         if run_id in ("latest", record["run_id"]):
             return run_of_record(record)
     raise NothingToAcceptError(
-        expected=f"a run {run_id} in which the gate of {table} judged",
+        expected=f"a run {run_id} in which the gate of {table or 'any table'} judged",
         came=f"{len(records)} other runs",
         where=runs,
         remedy="copy the run id from Airflow or from the gate's message",

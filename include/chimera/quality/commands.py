@@ -78,7 +78,7 @@ def report(run: RunOption = "latest") -> None:
     from include.chimera.quality.acceptance import find_run
     from include.chimera.quality.report import write_report
 
-    typer.echo(str(write_report(find_run("*", run))))
+    typer.echo(str(write_report(find_run(None, run))))
 
 
 def show_verdict(verdict: Verdict, title: str) -> None:

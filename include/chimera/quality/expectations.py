@@ -111,7 +111,11 @@ class ExpectRowPassRatioToBeAtLeast(BatchExpectation):
         rows, refused = metrics["table.staged_rows"], metrics["table.refused_rows"]
         return {
             "success": refused <= rows * round(1 - self.min_value, 6),
-            "result": {"element_count": rows, "unexpected_count": refused},
+            "result": {
+                "element_count": rows,
+                "unexpected_count": refused,
+                "unexpected_percent": 100 * refused / max(rows, 1),
+            },
         }
 
 

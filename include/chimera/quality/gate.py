@@ -159,13 +159,19 @@ class GatedCheckpoint:
             self.table,
             results,
             self.rows,
-            next((r.unexpected_count for r in results if r.rule_id == RATIO_RULE), None)
-            or self.rows_unparsed,
+            self._rows_refused(results),
             self.min_pass_ratio,
             who,
             time.monotonic() - self.started,
             datetime.now(UTC).isoformat(),
         )
+
+    def _rows_refused(self, results: tuple[RuleResult, ...]) -> int:
+        """Return how many rows are bad: all of them where that could not be judged."""
+        for rule in results:
+            if rule.rule_id == RATIO_RULE:
+                return self.rows if rule.unexpected_count is None else rule.unexpected_count
+        return self.rows_unparsed
 
     def _results(self, result: ExpectationSuiteValidationResult) -> tuple[RuleResult, ...]:
         found = [_result(item, self.examples) for item in result.results]
