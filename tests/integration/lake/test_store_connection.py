@@ -14,7 +14,7 @@ from tests.integration.object_store import object_store
 
 pytestmark = pytest.mark.integration
 
-SECRET = "stands-in-the-connection-alone"  # pragma: allowlist secret
+KEY = "stands-in-the-connection-alone"  # pragma: allowlist secret
 TASK = """
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -43,7 +43,7 @@ def test_task_reads_and_writes_with_the_keys_of_a_connection(tmp_path):
         connection = {
             "conn_type": "aws",
             "login": variables["AWS_ACCESS_KEY_ID"],
-            "password": SECRET,
+            "password": KEY,
             "extra": {
                 "region_name": variables["AWS_REGION"],
                 "endpoint_url": variables["AWS_ENDPOINT_URL"],
@@ -71,4 +71,4 @@ def test_task_reads_and_writes_with_the_keys_of_a_connection(tmp_path):
         "[(1,)]",
         "[(2,)]",
     ]
-    assert SECRET not in task.stdout + task.stderr
+    assert KEY not in task.stdout + task.stderr
