@@ -50,7 +50,7 @@ def test_extension_for_another_duckdb_is_told_in_four_parts(monkeypatch, tmp_pat
     (folder / "delta.duckdb_extension").write_bytes(content + older)
     monkeypatch.setattr(module, "__file__", str(tmp_path / "__init__.py"))
     message = (
-        rf"Expected .* delta for DuckDB {duckdb.__version__}; came .*\. "
+        rf"Expected .* delta for DuckDB {duckdb.__version__}; came .*'v1\.0\.0' and can only .*"
         r"Where: Python package duckdb_extension_delta\. Next: install"
     )
     with duckdb.connect() as connection, pytest.raises(ConfigurationError, match=message):
