@@ -9,7 +9,7 @@ OWNED := exec $(PY) -m include.chimera
 PYTEST := exec $(PY) include/chimera/local/launch.py --die-with-parent 15 -- $(PY) -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down status sample suites docs test test-unit test-long conformance bench bench-long check audit lock clean manifest setup
+.PHONY: help run up down status sample suites docs test test-unit test-long conformance bench bench-check bench-long check audit lock clean manifest setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,7 +41,10 @@ conformance: setup ## Run dbt's whole conformance suite against the lake
 bench: setup manifest ## Measure everything beside its peers: a table, JSON and a picture
 	@$(PY) -m benchmarks $(if $(ONLY),--only $(ONLY))
 
-bench-long: setup manifest ## The same with hours of up to ten million generations
+bench-check: setup manifest ## Measure what is quick to, and compare the ratios with those kept
+	@$(PY) -m benchmarks --only models parse --check
+
+bench-long: setup manifest ## The same with hours and gates of up to ten million rows
 	@$(PY) -m benchmarks --long
 
 check: setup ## Check style, types, imports, SQL, YAML, and look for secrets

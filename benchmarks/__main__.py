@@ -1,7 +1,8 @@
 """`make bench`: every bench in turn, one table, JSON and a picture of the table.
 
 Results go to `.chimera/bench/`: `bench.json` (with the machine), `bench.svg`, and each bench's own
-JSON. `--only` names some of them; the exit code says whether a goal was missed.
+JSON. `--only` names some of them. `--check` compares the ratios with those of `baseline.json`
+beside this file, which is a `bench.json` somebody kept; the exit code says whether one is worse.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 from rich.bar import Bar
@@ -21,8 +23,12 @@ from rich.table import Table
 from benchmarks.records import Record
 from include.chimera.paths import PROJECT, STATE
 
-BENCHES = ("models", "gates", "ingest", "materializations", "history", "hours")
+BENCHES = (
+    "models", "parse", "gates", "ingest", "materializations", "history", "hours", "idle",
+)  # fmt: skip
 FOLDER = STATE / "bench"
+BASELINE = Path(__file__).with_name("baseline.json")
+TOLERANCE = 1.25  # ratios of one run differ by up to a fifth from those of the next
 
 
 def machine() -> dict[str, object]:
@@ -68,25 +74,42 @@ def show(records: list[Record], told: dict[str, object]) -> None:
     console.save_svg(str(FOLDER / "bench.svg"), title="make bench")
 
 
+def worse(records: list[Record], baseline: list[Record]) -> list[str]:
+    """Return a line for each ratio that rose beyond the tolerance, or is no longer measured."""
+    found = {(record.name, record.peer): record.ratio for record in records}
+    lines = []
+    for was in baseline:
+        ratio = found.get((was.name, was.peer))
+        if ratio is None:
+            lines.append(f"{was.name} beside {was.peer}: was {was.ratio:.2f}, not measured")
+        elif ratio > was.ratio * TOLERANCE:
+            lines.append(f"{was.name} beside {was.peer}: was {was.ratio:.2f}, is {ratio:.2f}")
+    return lines
+
+
 def main() -> None:
-    """Run, show, keep."""
+    """Run, show, keep, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=BENCHES, nargs="+", default=BENCHES)
-    parser.add_argument("--long", action="store_true", help="hours of up to 10 M generations")
+    parser.add_argument("--long", action="store_true", help="hours and gates of up to 10 M rows")
+    parser.add_argument("--check", action="store_true", help="compare with baseline.json")
     options = parser.parse_args()
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     told = machine()
-    sizes = ["10000", "100000", "1000000", *(["10000000"] if options.long else [])]
-    records = [
-        record
-        for bench in options.only
-        for record in measure(bench, ["--rows", *sizes] if bench == "hours" else [])
-    ]
+    longest = ["10000000"] if options.long else []
+    sizes = {
+        "hours": ["--rows", "10000", "100000", "1000000", *longest],
+        "ingest": ["--rows", "1000000", *longest],
+        "gates": ["--rows", "100000", "1000000", *longest],
+    }
+    records = [record for bench in options.only for record in measure(bench, sizes.get(bench, []))]
     lines = [{**vars(record)} for record in records]
     (FOLDER / "bench.json").write_text(json.dumps({"machine": told, "lines": lines}, indent=2))
     show(records, told)
-    sys.exit(any(record.is_missed for record in records))
+    if options.check:
+        kept = [Record(**line) for line in json.loads(BASELINE.read_text())["lines"]]
+        sys.exit("\n".join(worse(records, kept)) or 0)
 
 
 if __name__ == "__main__":

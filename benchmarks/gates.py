@@ -1,8 +1,9 @@
-"""What a gate costs: beside the same rules in hand-written SQL, and beside GX on pandas.
+"""What a gate costs: beside the same rules in hand-written SQL, GX on pandas, and dataframely.
 
 `python -m benchmarks.gates [--json PATH] [--rows 100000 1000000]` measures seconds and peak memory
-of each contender in a process of its own, imports left out. GX on pandas judges the rules that it
-knows; the predicates of our own are DuckDB's.
+of each contender in a process of its own, imports left out: once cold, then the fastest of three.
+GX on pandas judges the rules that it knows, the predicates of our own are DuckDB's; dataframely
+judges the rules about single rows.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import resource
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
@@ -24,7 +27,11 @@ from include.chimera.lake.engine import identifier
 from include.chimera.paths import INCLUDE
 from include.chimera.quality.split import broken_predicate, suite_expectations
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 TABLE = "bronze.generations"
+WARM_ROUNDS = 3
 KEYS = "keys_bronze_models_model_id"
 ROWS = """
 select 'g' || i as generation_id, timestamptz '2026-01-05 10:00:00+00' + to_microseconds(
@@ -66,16 +73,18 @@ def relations(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def judge_by_gate(path: Path) -> float:
-    """Run the table's checkpoint as the DAG does, and count what the split would refuse."""
-    from include.chimera.quality.gate import gate_database, gx_context  # noqa: PLC0415
-    from include.chimera.quality.split import count_rows  # noqa: PLC0415
+    """Run the table's checkpoint as the DAG does."""
+    from include.chimera.quality.gate import (  # noqa: PLC0415
+        GatedCheckpoint,
+        gate_database,
+        gx_context,
+    )
 
     started = time.monotonic()
     rows = f"select * from read_parquet('{path}')"
-    with gate_database(rows, relations) as database, duckdb.connect() as connection:
-        relations(connection)
-        connection.execute(count_rows(TABLE, rows)).fetchone()
-        assert gx_context(database).checkpoints.get(TABLE).run().success  # noqa: S101
+    with gate_database(rows, relations) as database:
+        checkpoint = gx_context(database).checkpoints.get(TABLE)
+        assert GatedCheckpoint(checkpoint, TABLE, 0, 0, 0.99).run().outcome == "passed"  # noqa: S101
     return time.monotonic() - started
 
 
@@ -117,11 +126,89 @@ def judge_by_pandas(path: Path) -> float:
     return time.monotonic() - started
 
 
-CONTENDERS = {"sql": judge_by_sql, "gate": judge_by_gate, "pandas": judge_by_pandas}
+def row_rules() -> dict[str, Any]:
+    """Return the suite's rules about single rows as dataframely's, by rule id."""
+    import dataframely as dy  # noqa: PLC0415
+    import polars as pl  # noqa: PLC0415
+
+    end = datetime(2026, 1, 5, 11, tzinfo=UTC)
+    own = {
+        "in_window_updated_at": pl.col("updated_at") < end,
+        "since_beginning": pl.col("created_at") >= datetime(2015, 1, 1, tzinfo=UTC),
+        "no_error_on_success": pl.col("error_code").is_null() | (pl.col("status") != "succeeded"),
+        "refers_to_model_id": pl.col("model_id").is_in([f"acme/m{number}" for number in range(12)]),
+    }
+    rules = {}
+    for item in suite_expectations(TABLE):
+        bounds, name = item["kwargs"], item["meta"]["rule_id"]
+        column, low, high = (
+            pl.col(bounds.get("column", "")),
+            bounds.get("min_value"),
+            bounds.get("max_value"),
+        )
+        known: dict[str, Callable[[], pl.Expr]] = {
+            "expect_column_values_to_not_be_null": column.is_not_null,
+            "expect_column_values_to_be_between": lambda c=column, lo=low, hi=high: c.is_between(
+                lo, hi
+            ),
+            "expect_column_value_lengths_to_be_between": lambda c=column, lo=low, hi=high: (
+                c.str.len_chars().is_between(lo, hi)
+            ),
+            "expect_column_values_to_be_in_set": lambda c=column, b=bounds: c.is_in(b["value_set"]),
+            "expect_column_values_to_not_be_in_set": lambda c=column, b=bounds: (
+                ~c.is_in(b["value_set"])
+            ),
+            "expect_column_values_to_match_regex": lambda c=column, b=bounds: c.str.contains(
+                b["regex"]
+            ),
+            "expect_column_pair_values_a_to_be_greater_than_b": lambda b=bounds: (
+                pl.col(b["column_A"]) >= pl.col(b["column_B"])
+            ),
+            "expect_column_values_to_satisfy_predicate": lambda n=name: own[n],
+        }
+        if item["type"] in known:
+            keeps = known[item["type"]]().fill_null("not_null" not in name)
+            rules[name] = dy.rule()(lambda cls, keeps=keeps: keeps)  # noqa: ARG005 - its signature
+    return rules
+
+
+def judge_by_dataframely(path: Path) -> float:
+    """Split good rows from bad by dataframely on polars; reading the file is part of it."""
+    import dataframely as dy  # noqa: PLC0415
+    import polars as pl  # noqa: PLC0415
+
+    started = time.monotonic()
+    frame = pl.read_parquet(path)
+    columns = {name: dy.Any() for name in frame.columns}
+    _, bad = type("Rows", (dy.Schema,), {**columns, **row_rules()}).filter(frame)
+    assert bad.counts() == {}  # noqa: S101
+    return time.monotonic() - started
+
+
+CONTENDERS = {
+    "sql": judge_by_sql,
+    "gate": judge_by_gate,
+    "dataframely": judge_by_dataframely,
+    "pandas": judge_by_pandas,
+}
+
+
+def measured(name: str, path: Path) -> dict[str, float]:
+    """Run a contender once cold, then, where it is quick, three times more: the fastest counts."""
+    judge, cpu = CONTENDERS[name], []
+    cold = judge(path)
+    warm = [cold]
+    for _ in range(WARM_ROUNDS if cold < 20 else 0):  # noqa: PLR2004 - seconds
+        before = time.process_time()
+        warm.append(judge(path))
+        cpu.append(time.process_time() - before)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    fastest = min(cpu, default=time.process_time())
+    return {"cold": cold, "seconds": min(warm), "cpu": fastest, "mebibytes": peak}
 
 
 def measure(name: str, path: Path) -> dict[str, float]:
-    """Run one contender in a process of its own; return its seconds and peak mebibytes."""
+    """Run one contender in a process of its own; return seconds and peak mebibytes."""
     done = subprocess.run(  # noqa: S603 - our own command
         [sys.executable, "-m", "benchmarks.gates", "--contender", name, "--path", str(path)],
         cwd=INCLUDE.parent,
@@ -142,9 +229,7 @@ def main() -> None:
     parser.add_argument("--path", type=Path)
     options = parser.parse_args()
     if options.contender:
-        seconds = CONTENDERS[options.contender](options.path)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        sys.stdout.write(json.dumps({"seconds": seconds, "mebibytes": peak}) + "\n")
+        sys.stdout.write(json.dumps(measured(options.contender, options.path)) + "\n")
         return
     found: list[Record] = []
     for count in options.rows:
@@ -153,13 +238,15 @@ def main() -> None:
             duckdb.sql(f"copy ({sample(count)}) to '{path}' (format parquet)")
             cost = {name: measure(name, path) for name in CONTENDERS}
         gate = cost["gate"]
-        for peer, goal in (("sql", 2.0), ("pandas", None)):
-            ratio = gate["seconds"] / cost[peer]["seconds"]
-            found.append(Record(f"gate, {count:,} rows", peer, ratio, gate["seconds"], "s", goal))
-        ratio = gate["mebibytes"] / 1024
-        found.append(
-            Record(f"gate, {count:,} rows", "limit 1 GiB", ratio, gate["mebibytes"], "MiB", 1)
-        )
+        name = f"gate, {count:,} rows"
+        for peer in CONTENDERS.keys() - {"gate"}:
+            for what, unit in (("seconds", "s"), ("cpu", "CPU s"), ("mebibytes", "MiB")):
+                goal = 2.0 if (peer, unit) == ("sql", "s") else None
+                ratio = gate[what] / cost[peer][what]
+                found.append(Record(name, peer, ratio, gate[what], unit, goal))
+        cold = Record(f"{name}, cold", "sql", gate["cold"] / cost["sql"]["cold"], gate["cold"], "s")
+        memory, limit = gate["mebibytes"], "limit 1 GB"
+        found += [cold, Record(name, limit, memory / (1e9 / 2**20), memory, "MiB", 1)]
     hand_on(found, options.json)
 
 

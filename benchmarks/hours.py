@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LIMIT_BYTES = 4 << 30
+LIMIT_START_MEDIAN, LIMIT_START_WORST = 2.0, 30.0
 LIMIT_SECONDS = {10_000: 60, 100_000: 60, 1_000_000: 180, 10_000_000: 600}
 
 
@@ -49,6 +51,17 @@ def run_hour(rows: int, **variables: str) -> tuple[dict[str, Any], float]:
         told: dict[str, Any] = json.loads(report.read_text())
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return told, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def start_delays(tasks: list[dict[str, Any]]) -> list[float]:
+    """Return the seconds from queued to running of each task that ran."""
+    return [
+        (
+            datetime.fromisoformat(task["start_at"]) - datetime.fromisoformat(task["queued_at"])
+        ).total_seconds()
+        for task in tasks
+        if task["start_at"] and task["queued_at"]
+    ]
 
 
 def chain(tasks: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
@@ -93,6 +106,12 @@ def describe(rows: int, told: dict[str, Any], cpu: float) -> Iterator[Record]:
             stage["seconds"],
             "s",
         )
+    delays = start_delays(hour["tasks"])
+    median, worst = statistics.median(delays), max(delays)
+    limit = f"limit {LIMIT_START_MEDIAN:.0f} s"
+    yield Record("queued to running, median", limit, median / LIMIT_START_MEDIAN, median, "s", 1)
+    limit = f"limit {LIMIT_START_WORST:.0f} s"
+    yield Record("queued to running, worst", limit, worst / LIMIT_START_WORST, worst, "s", 1)
     steps = chain(hour["tasks"])
     waits = sum(waited for _, waited, _ in steps)
     yield Record(f"waits in a chain of {len(steps)} tasks", "the hour", waits / seconds, waits, "s")

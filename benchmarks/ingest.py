@@ -2,8 +2,9 @@
 
 `python -m benchmarks.ingest [--json PATH] [--rows 10000000]` starts a PostgreSQL of its own, fills
 one hour, and times in one run: `COPY … TO STDOUT (FORMAT binary)` into nothing, extract (staged
-Parquet and manifest) and publish (split, dead letters, commit, read back). The rules of GX are
-measured by `benchmarks` of the gates. Peak memory is that of a process of its own.
+Parquet and manifest), publish (split, dead letters, commit, read back), and for the smallest hour
+dlt's sql_table to Delta, in an environment of its own. The rules of GX are measured by
+`benchmarks.gates`. Peak memory is that of a process of its own; the faster of two runs counts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.environments import peer_python
 from benchmarks.records import Record, hand_on
 from include.chimera.paths import PROJECT
 from tests.integration.ingest.pipeline import create_schema, extract, many, publish, run_of
@@ -25,6 +27,8 @@ from tests.integration.ingest.servers import PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+DLT = ("dlt[deltalake,sql-database]==1.31.0", "psycopg[binary]")
 
 
 def main() -> None:
@@ -37,25 +41,38 @@ def main() -> None:
     if options.child:
         sys.stdout.write(json.dumps(_pipeline(options.child)))
         return
-    hand_on((record for rows in options.rows for record in _compare(rows)), options.json)
+    hand_on(
+        (
+            record
+            for rows in options.rows
+            for record in _compare(rows, with_dlt=rows == min(options.rows))
+        ),
+        options.json,
+    )
 
 
-def _compare(rows: int) -> Iterator[Record]:
+def _compare(rows: int, *, with_dlt: bool) -> Iterator[Record]:
     server = PostgresServer()
     server.start()
     try:
         create_schema(server)
         server.execute(many(0, rows).replace("'1 ms'", f"'{3_590_000 / rows} ms'"))
         copy = min(_copy(server) for _ in range(3))
-        found = _child(server.uri())
+        runs = [_child(server.uri()) for _ in range(2)]
+        dlt = _dlt(server.uri()) if with_dlt else None
     finally:
         server.remove()
+    found = min(runs, key=lambda run: run["extract"] + run["publish"])
     name, total = f"{rows:,} rows", found["extract"] + found["publish"]
     yield Record(f"whole hour of {name}", "COPY binary", total / copy, total, "s", 8)
     for step in ("extract", "publish"):
         yield Record(f"{step}, {name}", "COPY binary", found[step] / copy, found[step], "s")
     peak = found["peak_mb"]
     yield Record(f"memory of ingestion, {name}", "limit 512 MiB", peak / 512, peak, "MiB", 1)
+    yield Record(f"rows per second, {name}", "COPY binary", copy / total, rows / total, "rows/s")
+    if dlt:
+        yield Record(f"whole hour of {name}", "dlt", total / dlt["seconds"], total, "s", 1 / 3)
+        yield Record(f"memory of ingestion, {name}", "dlt", peak / dlt["peak_mb"], peak, "MiB")
 
 
 def _copy(server: PostgresServer) -> float:
@@ -68,6 +85,21 @@ def _copy(server: PostgresServer) -> float:
             for _ in rows:
                 pass
         return time.perf_counter() - started
+
+
+def _dlt(uri: str) -> dict[str, float] | None:
+    """Let dlt copy the same table; None where it can't be installed."""
+    python = peer_python("dlt", DLT)
+    if python is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="chimera-bench-") as folder:
+        done = subprocess.run(  # noqa: S603 - fixed arguments
+            [python, str(PROJECT / "benchmarks" / "dlt_peer.py"), uri, folder],
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def _child(uri: str) -> dict[str, float]:

@@ -14,15 +14,15 @@ import json
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from benchmarks.environments import peer_python
 from benchmarks.peers import PEERS
 from benchmarks.records import Record, hand_on
-from include.chimera.paths import PROJECT, STATE
+from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,23 +78,11 @@ class Process:
         return answer
 
 
-def duckrun_python() -> str | None:
-    """Return the interpreter of duckrun's environment, made on first use; None where it fails."""
-    folder = STATE / "bench-duckrun"
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    # Its own pins ask for a newer DuckDB: what it needs besides is installed first.
-    for wanted in (NEEDED, ["--no-deps", *DUCKRUN]):
-        command = [str(python), "-m", "pip", "install", "--quiet", *wanted]
-        if subprocess.run(command, stdout=sys.stderr, check=False).returncode:  # noqa: S603 - fixed
-            return None
-    return str(python)
-
-
 def measure(count: int) -> dict[str, dict[str, Any]]:
     """Return, by peer, the best seconds of each step, the table's bytes, the peak MiB."""
-    pythons = {name: duckrun_python() if name == "duckrun" else sys.executable for name in PEERS}
+    # duckrun's own pins ask for a newer DuckDB: what it needs besides is installed first.
+    duckrun = peer_python("duckrun", NEEDED, ["--no-deps", *DUCKRUN])
+    pythons = {name: duckrun if name == "duckrun" else sys.executable for name in PEERS}
     with tempfile.TemporaryDirectory(prefix="chimera-bench-") as root:
         peers = [
             Process(name, python, Path(root) / name, count)

@@ -71,6 +71,20 @@ with DAG(
     params={
         "window_start": window_param("Start"),
         "window_end": window_param("End (exclusive)"),
+        "sources": Param(
+            None,
+            type=["null", "array"],
+            items={"type": "string", "enum": [*EXTRACTS]},
+            minItems=1,
+            uniqueItems=True,
+            examples=[*EXTRACTS],
+            description="Read these bronze tables' sources alone; empty: all of them",
+        ),
+        "full_refresh": Param(
+            False,
+            type="boolean",
+            description="Build every model's whole history anew, not only what changed",
+        ),
         "allow_shrink": Param(
             False,
             type="boolean",

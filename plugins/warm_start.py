@@ -33,9 +33,11 @@ PARSING = (
 WORKING = (
     "agate",
     "cosmos.dbt.runner",
+    "dbt.adapters.duckdb.environments.local",
     "dbt.adapters.duckdb.impl",
     "dbt.cli.main",
     "dbt.task.build",
+    "duckdb_extension_delta",
     "great_expectations",
     "include.chimera.lake.ledger",
     "include.chimera.lake.plugin",
@@ -45,6 +47,7 @@ WORKING = (
     "include.chimera.sources.postgres",
     "include.chimera.sources.provider_metrics",
     "numpy",
+    "openlineage.common.provider.dbt.local",  # Cosmos imports it after each dbt command
 )
 BY_COMMAND = {"dag-processor": PARSING, "scheduler": PARSING + WORKING}
 
@@ -62,20 +65,39 @@ class WarmStart:
                 importlib.import_module(name)
             except ImportError:
                 logger.warning("could not preload %s", name)
+        if names:
+            rehearse_parsing()
         if "dbt.cli.main" in names:
             rehearse_dbt()
         # What is loaded stays: collections in the children neither walk it nor copy its pages.
         gc.freeze()
 
 
-def rehearse_dbt() -> None:
-    """Let dbt parse the project once, from its partial parse, and forget the result.
+def rehearse_parsing() -> None:
+    """Read dbt's manifest as Cosmos does, by Airflow's storage path.
 
-    dbt compiles its serializers, schemas and macros' parsers at their first use: 0.9 of the 2.7 CPU
-    seconds of a build (2026-11-24). A parse opens no DuckDB and starts no thread, so nothing is
-    left over that a fork would break. What fails here fails in the task, which tells why.
+    Its first use imports each provider's file systems (boto3 among them) and the plugins (FastAPI):
+    most of the CPU of parsing the DAG, which each task does too (docs/performance.md).
+    """
+    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 - not every component needs it
+
+    if DBT_MANIFEST.is_file():
+        with ObjectStoragePath(str(DBT_MANIFEST)).open() as file:  # type: ignore[no-untyped-call]
+            file.read(1)
+
+
+def rehearse_dbt() -> None:
+    """Let dbt parse the project once, from its partial parse, and compile its macros.
+
+    dbt compiles its serializers and schemas at their first use, and each macro's template: most of
+    a build's CPU seconds (docs/performance.md). It keeps templates by the macro's text, so a macro
+    that is edited later is compiled anew. A parse opens no DuckDB and starts no thread, so nothing
+    is left over that a fork would break. What fails here fails in the task, which tells why.
     """
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - only the scheduler has it loaded
+    from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415 - as above
+    from dbt_common.clients.agate_helper import build_type_tester  # noqa: PLC0415 - as above
+    from dbt_common.clients.jinja import template_cache  # noqa: PLC0415 - as above
     from dbt_common.events.event_manager_client import (  # noqa: PLC0415 - as above
         cleanup_event_logger,
     )
@@ -92,8 +114,14 @@ def rehearse_dbt() -> None:
             ["parse", "--no-static-parser", "--no-write-json", "--quiet", *flags]
         )
     cleanup_event_logger()
-    if not done.success:
+    if not isinstance(done.result, Manifest):
         logger.warning("could not rehearse dbt: %s", type(done.exception).__name__)
+        return
+    for macro in done.result.macros.values():
+        template_cache.get_node_template(macro)
+    for unit_test in done.result.unit_tests.values():
+        unit_test.to_dict()  # a build does so too; the first compiles the serializers
+    build_type_tester([])  # loads number formats, for the results of queries
 
 
 class WarmStartPlugin(AirflowPlugin):

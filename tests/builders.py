@@ -93,7 +93,8 @@ def stage(connection: DuckDBPyConnection, run: Run, table: str, query: str, **fi
     """Write a query's rows as a staged attempt, without its manifest."""
     batch = Batch(table, draw_token(table, fields.get("hours", ())), **fields)
     folder = attempt_folder(run, batch)
-    files = write_files(connection, query, folder, CONTRACTS[table].schema)
+    contract = CONTRACTS[table]
+    files = write_files(connection, query, folder, contract.schema, contract.partition_by)
     return replace(batch, rows_read=sum(file.rows for file in files), files=files)
 
 

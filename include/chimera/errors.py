@@ -59,6 +59,18 @@ class GateOutageError(RetryableError):
     """A gate could not judge: DuckDB or its storage failed, not the rows."""
 
 
+class BuildOutageError(RetryableError):
+    """A model could not be built: DuckDB or its storage failed, not the rows."""
+
+
+class ModelRowsError(DataFaultError):
+    """A model's rows break one of its tests, or don't fit its columns."""
+
+
+class ModelError(TerminalError):
+    """A model can't be compiled, or has other columns than its contract."""
+
+
 class ContractError(DataFaultError):
     """A source's or a model's columns are not the contract's."""
 
@@ -89,6 +101,14 @@ class StageMissingError(TerminalError):
 
 class NothingToAcceptError(TerminalError):
     """A person named a gate that did not fail, or a run that is not there."""
+
+
+class ControlRefusedError(TerminalError):
+    """A person's command does not fit the state that the lake is in."""
+
+
+class PublishingStoppedError(TerminalError):
+    """A person has stopped publishing: nothing is committed until it is resumed."""
 
 
 class GateFailedError(TerminalError):

@@ -1,4 +1,4 @@
-"""The command line of the data on call: dead-letters, gaps.
+"""The command line of the data on call: dead-letters, gaps, stopping, going on, putting back.
 
 Commands import what they need when they run: GX alone takes three seconds.
 """
@@ -16,6 +16,7 @@ from rich.table import Table
 from include.chimera.settings import get_settings
 
 dead_letters = typer.Typer(help="Records that could not be published.", no_args_is_help=True)
+ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 SourceOption = Annotated[
     str | None, typer.Option(help="Bronze table they were meant for; all by default.")
 ]
@@ -24,7 +25,8 @@ SourceOption = Annotated[
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.add_typer(dead_letters, name="dead-letters")
-    app.command()(gaps)
+    for command in (gaps, stop_publishing, resume_publishing, restore):
+        app.command()(command)
 
 
 @dead_letters.command("list")
@@ -125,3 +127,30 @@ def gaps(
     for command in dict.fromkeys(gap.command for gap in found):
         typer.echo(command)
     raise typer.Exit(1 if found else 0)
+
+
+def stop_publishing(reason: ReasonOption) -> None:
+    """Keep every gate from publishing, until resume-publishing; what is published stays."""
+    from include.chimera.quality import controls
+
+    typer.echo(str(controls.stop_publishing(reason)))
+
+
+def resume_publishing(reason: ReasonOption) -> None:
+    """Let gates publish again; then clear the gates that were refused."""
+    from include.chimera.quality import controls
+
+    typer.echo(str(controls.resume_publishing(reason)))
+
+
+def restore(
+    table: Annotated[str, typer.Argument(help="<layer>.<table>.")],
+    version: Annotated[int, typer.Option(min=0, help="The version whose rows are wanted.")],
+    reason: ReasonOption,
+) -> None:
+    """Put a table back to a version, by one more commit; publishing has to be stopped."""
+    from include.chimera.quality import controls
+
+    made = controls.restore(table, version, reason)
+    typer.echo(f"{table} is at version {made}, with the rows of version {version}")
+    typer.echo("next  mend the cause, resume-publishing; the next run reads what came after again")

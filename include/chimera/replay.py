@@ -32,6 +32,7 @@ from include.chimera.lake.letters import (
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.quality.batches import window_and_keys
+from include.chimera.quality.controls import require_publishing
 from include.chimera.quality.gates import open_gate
 from include.chimera.quality.rules import rule_book
 from include.chimera.quality.split import BROKEN, tagged
@@ -70,9 +71,11 @@ def replay(source: str | None = None, letter_ids: Sequence[str] = ()) -> list[Re
         letter_ids: Only these; empty: all.
 
     Raises:
+        PublishingStoppedError: A person has stopped publishing; no attempt is counted.
         CommitConflictError: Other writers won again and again.
         SourceUnavailableError, StorageError: The lake can't be read or written; try again.
     """
+    require_publishing("ops.dead_letters")
     kinds = [name for name, found in CONTRACTS.items() if found.kind in ("versions", "events")]
     condition = f"state = 'waiting' and {among('source', [source] if source else kinds)}"
     if letter_ids:
@@ -142,7 +145,7 @@ def _judge(run: Run, source: str, letters: list[_Row]) -> dict[str, str]:
         query = typed(contract, LETTER)
     batch = Batch(source, draw_token(source, [run.window.labels()[0]]), is_addition=True)
     with connect() as connection:
-        window_and_keys(rule_book(source), run, batch)(connection)
+        window_and_keys(rule_book(source), run, batch, connection)(connection)
         connection.register("source", table)
         judged = connection.execute(tagged(source, query)).to_arrow_table()
     for letter, broken in zip(judged[LETTER].to_pylist(), judged[BROKEN].to_pylist(), strict=True):

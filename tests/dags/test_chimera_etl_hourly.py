@@ -1,13 +1,18 @@
 """The hourly DAG: it parses, has the right shape, and obeys the policies."""
 
-from datetime import timedelta
+from copy import copy
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
+from airflow.sdk.execution_time.context import set_current_context
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.contracts import BRONZE
+from include.chimera.flow.tasks import EXTRACTS
 from include.chimera.paths import PROJECT
 from include.chimera.quality.rules import rule_books
 
@@ -48,7 +53,49 @@ def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:
     assert dag.timetable.summary == "0 * * * *"
     assert (dag.catchup, dag.max_active_runs) == (True, 1)
     assert dag.dagrun_timeout == timedelta(minutes=30)
-    assert set(dag.params) == {"window_start", "window_end", "allow_shrink"}
+    assert set(dag.params) == {
+        "window_start",
+        "window_end",
+        "sources",
+        "full_refresh",
+        "allow_shrink",
+    }
+
+
+HOSTILE = ("'; drop table app.generations; --", "{{ 7 * 7 }}", "$(id)", "../../etc/passwd", "*")
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        (
+            "sources",
+            [None, ["bronze.models"], ["bronze.api_logs", "bronze.generations"]],
+            [
+                *([text] for text in HOSTILE),
+                "bronze.models",
+                [],
+                ["bronze.models", "bronze.models"],
+                ["ops.dead_letters"],
+                [None],
+                {"bronze.models": 1},
+            ],
+        ),
+        ("full_refresh", [True, False], [*HOSTILE, "true", 1, None]),
+        ("allow_shrink", [True, False], [*HOSTILE, "true", 1, None]),
+        ("window_start", [None, "2026-03-01T09:00:00Z"], [*HOSTILE, "", 5, ["2026-03-01"]]),
+        ("window_end", [None, "2026-03-01T10:00:00+00:00"], [*HOSTILE, "", 5, ["2026-03-01"]]),
+    ],
+)
+def test_the_form_takes_what_its_schema_says_and_nothing_else(
+    dag: DAG, name: str, good: list, bad: list
+) -> None:
+    """What is refused here is refused by the API and the UI before a run exists."""
+    for value in good:
+        assert dag.params.get_param(name).resolve(value) == value
+    for value in bad:
+        with pytest.raises(ParamValidationError):
+            dag.params.get_param(name).resolve(value)
 
 
 def test_every_task_says_how_it_is_retried_and_when_it_is_late(dag: DAG) -> None:
@@ -113,8 +160,14 @@ def test_the_last_task_fails_with_what_it_waits_for(dag: DAG) -> None:
     """A leaf that runs after failures would make the run a success."""
     leaves = [task for task in dag.tasks if not task.downstream_task_ids]
     assert [leaf.task_id for leaf in leaves] == ["report_run"]
-    patient = [task.task_id for task in dag.tasks if task.trigger_rule != "all_success"]
-    assert patient == ["record_quality"]
+    rules = {task.task_id: task.trigger_rule for task in dag.tasks}
+    assert [name for name, rule in rules.items() if rule == "all_done"] == ["record_quality"]
+    # Skipped gates, those of sources that were not asked for, don't skip what reads them.
+    assert {name for name, rule in rules.items() if rule == "none_failed"} == {
+        name
+        for name in rules
+        if name.startswith(("transform.build_", "optimize.")) and ".build_int_" not in name
+    }
     assert upstream(dag, "report_run") == {
         "record_quality",
         *(f"optimize.optimize_{layer}" for layer in ("bronze", "silver", "gold")),
@@ -127,3 +180,36 @@ def test_what_the_gates_found_is_recorded_whatever_it_is(dag: DAG) -> None:
     assert record.trigger_rule == "all_done"
     gates = {task.task_id for task in dag.tasks if task.task_id.split(".")[-1].startswith("gate_")}
     assert upstream(dag, "record_quality") == gates
+
+
+@pytest.mark.parametrize(("asked", "is_whole"), [("True", True), ("False", False)])
+def test_a_full_refresh_is_dbts_own(dag: DAG, asked: str, is_whole: bool) -> None:
+    """The param reaches each model's task as a template, and dbt as its flag."""
+    models = [task for task in dag.tasks if getattr(task, "full_refresh", None) is not None]
+    assert len(models) > 10
+    for task in models:
+        assert task.full_refresh == "{{ params.full_refresh }}"
+        assert "full_refresh" in task.template_fields
+        rendered = copy(task)
+        rendered.full_refresh = asked
+        assert ("--full-refresh" in rendered.add_cmd_flags()) is is_whole
+
+
+@pytest.mark.parametrize("table", EXTRACTS)
+def test_sources_that_were_not_asked_for_are_skipped(dag: DAG, table: str) -> None:
+    """Before anything is read, and without a word to the source."""
+    others = [name for name in EXTRACTS if name != table]
+    task = dag.get_task(f"extract.extract_{table.partition('.')[2]}")
+    dag_run = SimpleNamespace(
+        run_id="manual__1",
+        run_type="manual",
+        data_interval_start=datetime(2026, 3, 1, 9, tzinfo=UTC),
+        data_interval_end=datetime(2026, 3, 1, 10, tzinfo=UTC),
+    )
+    context = {
+        "dag_run": dag_run,
+        "params": {"sources": others},
+        "ti": SimpleNamespace(task_id=task.task_id),
+    }
+    with set_current_context(context), pytest.raises(AirflowSkipException):
+        task.python_callable()

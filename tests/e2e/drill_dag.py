@@ -4,14 +4,16 @@ import ctypes
 import os
 import signal
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 from airflow.sdk import DAG, task
+from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.errors import ContractError, GateFailedError, SourceUnavailableError
 from include.chimera.flow.notices import tell_run_failure
 from include.chimera.flow.policy import EXTRACT, deadline, minutes_of, task_arguments
+from include.chimera.settings import get_settings
 
 PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
 QUICK = {**task_arguments(retries=1, minutes=4), "execution_timeout": timedelta(seconds=5)}
@@ -58,3 +60,21 @@ with DAG(
 
     outside() >> fine.override(task_id="behind")()
     data(), verdict(), killed(), slow_query(), stuck_native(), fine()
+
+
+with DAG(
+    "drill_hang",
+    schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    end_date=datetime(2026, 1, 2, tzinfo=UTC),  # long over: nothing is scheduled, backfills are
+    catchup=False,
+    deadline=deadline(),
+    on_failure_callback=tell_run_failure,
+    dagrun_timeout=timedelta(seconds=2 * get_settings().deadline_seconds),
+):
+
+    @task(**EXTRACT)
+    def hang():
+        time.sleep(600)
+
+    hang()

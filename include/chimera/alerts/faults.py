@@ -30,8 +30,13 @@ STEPS: dict[type[BaseException], tuple[str, ...]] = {
         "Compare the source's columns with docs/data-dictionary.md; mend one of them.",
         _CLEAR,
     ),
+    errors.ModelError: (_LOG, "Mend the model, deploy it, then clear its task.", _CLEAR),
     errors.DataFaultError: ("Mend the data at its source.", _CLEAR),
     errors.ConfigurationError: ("Correct the setting or file that the message names.", _CLEAR),
+    errors.PublishingStoppedError: (
+        "When its reason is gone: python -m include.chimera resume-publishing --reason '…'",
+        _CLEAR,
+    ),
     errors.GateFailedError: ("See the gate's rules: mend the rows, or accept them.", _CLEAR),
     errors.TerminalError: (_LOG, "No retry helps: mend what the message names.", _CLEAR),
     TimeoutError: ("Look for a slow source or a full machine.", _CLEAR),

@@ -25,6 +25,7 @@ from include.chimera.alerts.messages import Affected
 from include.chimera.alerts.outbox import announce, close_failure, failed_hours, note, open_failure
 from include.chimera.errors import GateFailedError
 from include.chimera.flow.channels import channels
+from include.chimera.flow.dbt_failures import explain
 from include.chimera.flow.runs import read_run
 from include.chimera.settings import get_settings
 
@@ -47,7 +48,7 @@ def tell_failure(context: Context) -> None:
     run, ti = read_run(context["dag_run"], context["params"]), context["ti"]
     key = f"{run.run_id}|{ti.task_id}|{ti.try_number}"
     exception = context.get("exception")
-    error = exception if isinstance(exception, BaseException) else None
+    error = explain(exception) if isinstance(exception, BaseException) else None
     affected = _affected(context["task"])
     verdict = _verdict(run, affected, error)
     message = (

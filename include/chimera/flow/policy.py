@@ -16,6 +16,7 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from include.chimera.alerts.faults import cause
 from include.chimera.errors import DataFaultError, TerminalError
+from include.chimera.flow.dbt_failures import explain
 from include.chimera.flow.notices import tell_failure, tell_late
 from include.chimera.flow.watchdog import arm, disarm
 from include.chimera.settings import get_settings
@@ -40,7 +41,7 @@ class ErrorClassPolicy(RetryPolicy):
         configured = context["ti"].task.retries if context else None
         retries = max_tries if configured is None else int(configured)
         done = max(try_number - (max_tries - retries) - 1, 0)
-        allowed = min(allowed_retries(exception), retries)
+        allowed = min(allowed_retries(explain(exception)), retries)
         if done >= allowed:
             return RetryDecision.fail()
         return RetryDecision.retry(delay=retry_delay(done))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from airflow.sdk import BaseHook, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.flow.metrics import emit
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from include.chimera.lake.stage import Batch
+    from include.chimera.window import Run
 
 APP_DB, PROMETHEUS = "app_db", "prometheus"
 
@@ -44,10 +46,23 @@ def _counts(batch: Batch) -> dict[str, Any]:
     return {"table": batch.table, "rows": batch.rows_read, "refused": batch.rows_unparsed}
 
 
+def _begin(table: str) -> Run:
+    """Return the run of an extraction.
+
+    Raises:
+        AirflowSkipException: The run was asked for other sources.
+    """
+    context = get_current_context()
+    run, asked = run_of(context), context["params"].get("sources")
+    if asked and table not in asked:
+        raise AirflowSkipException(f"asked for {', '.join(asked)} alone")  # noqa: EM102, TRY003 - no error
+    return run
+
+
 def _extract_versions(table: str) -> dict[str, Any]:
     from include.chimera.sources.postgres import extract_versions  # noqa: PLC0415 - heavy
 
-    run = run_of(get_current_context())
+    run = _begin(table)
     uri = libpq_uri(BaseHook.get_connection(APP_DB))
     return _counts(extract_versions(CONTRACTS[table], uri, run))
 
@@ -69,7 +84,7 @@ def extract_models() -> dict[str, Any]:
     """Stage the whole table of models."""
     from include.chimera.sources.postgres import extract_models as extract  # noqa: PLC0415 - heavy
 
-    run = run_of(get_current_context())
+    run = _begin("bronze.models")
     return _counts(extract(libpq_uri(BaseHook.get_connection(APP_DB)), run))
 
 
@@ -78,14 +93,9 @@ def extract_api_logs() -> dict[str, Any]:
     """Stage the API's log lines of the window and the lookback before it."""
     from include.chimera.sources.api_logs import extract_api_logs as extract  # noqa: PLC0415 - heavy
 
-    context = get_current_context()
-    return _counts(
-        extract(
-            get_settings().api_logs,
-            run_of(context),
-            allow_shrink=bool(context["params"].get("allow_shrink")),
-        )
-    )
+    run, params = _begin("bronze.api_logs"), get_current_context()["params"]
+    allow_shrink = bool(params.get("allow_shrink"))
+    return _counts(extract(get_settings().api_logs, run, allow_shrink=allow_shrink))
 
 
 @task(**EXTRACT)  # type: ignore[untyped-decorator]  # its types can't follow **
@@ -93,12 +103,12 @@ def extract_provider_metrics() -> dict[str, Any]:
     """Stage the providers' metrics of the window and the lookback before it."""
     from include.chimera.sources import provider_metrics  # noqa: PLC0415 - heavy
 
-    run = run_of(get_current_context())
+    run = _begin("bronze.provider_metrics")
     url = http_url(BaseHook.get_connection(PROMETHEUS))
     return _counts(provider_metrics.extract_provider_metrics(url, run))
 
 
-@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+@task(trigger_rule="none_failed", **UPKEEP)
 def optimize_layer(layer: str) -> dict[str, int]:
     """Compact and vacuum the layer's tables that need it."""
     from include.chimera.lake.upkeep import optimize_layer as optimize  # noqa: PLC0415 - heavy

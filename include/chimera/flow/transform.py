@@ -16,6 +16,7 @@ from cosmos.constants import (
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.flow.dbt_events import log_event
+from include.chimera.flow.dbt_failures import note_failure
 from include.chimera.flow.gate import gate_task
 from include.chimera.flow.policy import DBT, GATE
 from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 # become a task of its own.
 _UNIT_TESTS = "resource_type:unit_test"
 _LEFT_OUT = [_UNIT_TESTS, "resource_type:exposure", "tag:relationships"]
+# Nobody reads a task's manifest.json and run_results.json, one model asks for its own relations,
+# and each event is a log line of the task: half of a build's CPU (docs/performance.md).
+DBT_FLAGS = (
+    *("--no-write-json", "--no-populate-cache"),
+    *("--log-level", "none", "--log-level-file", "none"),
+)
 
 
 def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperator]:
@@ -92,11 +99,7 @@ def _dbt_tasks() -> DbtTaskGroup:
             project_name="chimera",
             install_dbt_deps=False,
             # The run reaches dbt by its environment: --vars would parse the project anew.
-            # dbt's console is shut: each of its events is a log line of its own.
-            env_vars={
-                "DBT_LOG_LEVEL": "none",
-                "CHIMERA_RUN": "{{ run_json(dag_run, params, task.task_id) }}",
-            },
+            env_vars={"CHIMERA_RUN": "{{ run_json(dag_run, params, task.task_id) }}"},
         ),
         profile_config=ProfileConfig(
             profile_name="chimera",
@@ -118,10 +121,11 @@ def _dbt_tasks() -> DbtTaskGroup:
         operator_args={
             "append_env": True,
             "exclude": _UNIT_TESTS,
-            "dbt_runner_callbacks": [log_event],
-            # Nobody reads a task's manifest.json and run_results.json, and one model asks for its
-            # own relations: both together are a third of a build's CPU (2026-11-24).
-            "dbt_cmd_flags": ["--no-write-json", "--no-populate-cache"],
+            "full_refresh": "{{ params.full_refresh }}",
+            # A source that was not asked for skips its gate; what reads it goes on as ever.
+            "trigger_rule": "none_failed",
+            "dbt_runner_callbacks": [log_event, note_failure],
+            "dbt_cmd_flags": list(DBT_FLAGS),
             **DBT,
         },
     )

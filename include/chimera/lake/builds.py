@@ -13,7 +13,7 @@ from deltalake import Schema
 from include.chimera.contracts import PARTITION
 from include.chimera.errors import CommitConflictError, ContractError
 from include.chimera.lake.columns import same_columns
-from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.lake.commits import Change, begin_anew, commit, run_metadata
 from include.chimera.lake.details import describe_table
 from include.chimera.lake.lineage import READ, changes_since, consumed_mark, metadata_of, read_since
 from include.chimera.lake.tables import create_table, open_table
@@ -52,25 +52,16 @@ def commit_build(
 
     table, change = commit(
         build.table,
-        lambda: _load(build, schema),
+        lambda: (
+            open_table(build.table)
+            or create_table(build.table, schema, build.partition_by, build.properties)
+        ),
         lambda loaded: _noted(_decide(loaded, build, schema, run), notes),
     )
     if change is None:
         logger.warning("newer commits superseded this build of %s", build.table)
     elif build.replaced is None:
         describe_table(table, build.description, build.properties, build.checks)
-    return table
-
-
-def _load(build: Build, schema: Schema) -> DeltaTable:
-    table = open_table(build.table)
-    if table is None:
-        return create_table(build.table, schema, build.partition_by, build.properties)
-    if build.replaced is None and table.metadata().partition_columns != build.partition_by:
-        # Delta can't change a table's partitioning: it starts anew, in the same history.
-        return create_table(
-            build.table, schema, build.partition_by, build.properties, is_replaced=True
-        )
     return table
 
 
@@ -88,15 +79,14 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
         READ: json.dumps(build.plan.consumed),
     }
     marks = {consumed_mark(name): version for name, version in build.plan.consumed.items()}
-    if build.replaced is not None:
-        replaced = build.replaced
-    elif others == frozenset() or not _is_stale(table, base, build):
+    if build.replaced is None and (others == frozenset() or not _is_stale(table, base, build)):
+        if table.metadata().partition_columns != build.partition_by:
+            begin_anew(table, staged_columns(build), build.partition_by)
         return Change(build.files, "all", marks, {**metadata, **metadata_of(None, None)}, schema)
-    else:
-        replaced = _all_partitions(table, build)
     if others is None or not build.partition_by:
         return None
     _require_same_columns(table, build, schema)
+    replaced = _all_partitions(table, build) if build.replaced is None else build.replaced
     kept = [value for value in replaced if value not in others]
     if len(kept) < len(replaced):
         logger.warning(
@@ -133,15 +123,18 @@ def _all_partitions(table: DeltaTable, build: Build) -> list[str]:
 
 
 def _require_same_columns(table: DeltaTable, build: Build, schema: Schema) -> None:
-    """Refuse to mix columns in one table.
+    """Refuse to mix columns, or partitionings, in one table.
 
     Raises:
         ContractError: The model's columns changed and the build is no whole one.
         CommitConflictError: A whole rebuild with new columns was overtaken.
     """
-    if same_columns(schema, table.schema()):
+    if (
+        same_columns(schema, table.schema())
+        and table.metadata().partition_columns == build.partition_by
+    ):
         return
-    came, where = "other columns or types", f"model {build.table}"
+    came, where = "other columns, types or partitions", f"model {build.table}"
     if build.replaced is None:
         raise CommitConflictError(
             expected="no hour built from newer parents while the table is rebuilt whole",
@@ -150,7 +143,7 @@ def _require_same_columns(table: DeltaTable, build: Build, schema: Schema) -> No
             remedy="run the rebuild again, or clear the model's task and its gate",
         )
     raise ContractError(
-        expected="the columns of the table",
+        expected="the columns and partitions of the table",
         came=came,
         where=where,
         remedy="rebuild it whole: dbt build --full-refresh --select <model>",

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from tenacity import (
     RetryError,
@@ -23,6 +23,8 @@ from include.chimera.lake.durability import sync_files, sync_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
 
     from include.chimera.lake.files import DataFile
     from include.chimera.window import Run
@@ -118,6 +120,25 @@ def commit(
             table.version(),
         )
     return table, change
+
+
+def begin_anew(table: DeltaTable, columns: pa.Schema, partition_by: Sequence[str]) -> None:
+    """Empty a table and give it other partitions, in a commit that loses against any other one.
+
+    delta-rs can't change a table's partitioning together with the files that are its new rows.
+
+    Raises:
+        CommitFailedError: Another writer won: `commit` decides again.
+    """
+    mark = Transaction(_WRITER, table.version() + 1)
+    write_deltalake(
+        table,
+        columns.empty_table(),
+        mode="overwrite",
+        schema_mode="overwrite",
+        partition_by=list(partition_by),
+        commit_properties=CommitProperties(app_transactions=[mark]),
+    )
 
 
 def _apply(table: DeltaTable, change: Change) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-_COPY_OPTIONS = "format parquet, compression zstd, return_stats"
+# Level 1 takes a quarter less CPU than DuckDB's own level 3, and no more bytes: 5.1 s instead of
+# 6.6 s from PostgreSQL to a file, 95 MB instead of 98, for a million generations (2026-11-24).
+_COPY_OPTIONS = "format parquet, compression zstd, compression_level 1, return_stats"
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,17 @@ def write_files(
     ]
     _require_partitions(files, schema)
     return files
+
+
+def copy_files(files: Sequence[DataFile], source: str, target: str) -> list[DataFile]:
+    """Copy files as they are into another folder, under names of their own."""
+    copies = [
+        replace(file, path=f"{file.path.rpartition('/')[0]}/part-{uuid4()}.parquet".lstrip("/"))
+        for file in files
+    ]
+    for file, copy in zip(files, copies, strict=True):
+        storage.copy_file(f"{source}/{file.path}", f"{target}/{copy.path}")
+    return copies
 
 
 def _require_partitions(files: Sequence[DataFile], schema: pa.Schema) -> None:

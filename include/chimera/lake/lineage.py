@@ -87,14 +87,18 @@ def read_since(table: DeltaTable, version: int) -> dict[str, int]:
 def _commits_since(table: DeltaTable, version: int) -> list[dict[str, Any]] | None:
     """Return the commits after `version` up to the loaded one, None where the log lost some.
 
+    None as well where the table has never had that version: it was dropped and made anew.
+
     `history()` reads from the log's newest commit back to the loaded version minus its limit, but
     numbers what it finds from the loaded version down (measured with delta-rs 1.6.3): on a handle
     that others have overtaken the numbers are wrong, so the commits are counted from the old end.
     """
     wanted = table.version() - version
-    if wanted <= 0:
+    if wanted == 0:
         return []
     newest = DeltaTable(table.table_uri, without_files=True).version()
+    if wanted < 0:
+        return [] if version <= newest else None
     found = table.history(wanted)
     return found[::-1][:wanted] if version + len(found) >= newest else None
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
 from include.chimera.errors import CountError, ShrinkError
 from include.chimera.faults import fault_point
+from include.chimera.lake.arrivals import Arrivals, hours_of
 from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.content import Content, content_by_hour, hours_in, sum_of
+from include.chimera.lake.content import Content, hours_in, sum_of
 from include.chimera.lake.engine import among, identifier
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.fences import WHOLE, fence_mark, fence_of
-from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import metadata_of
-from include.chimera.lake.relations import read_files, scan
-from include.chimera.lake.tables import contract_table, folder_of
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import contract_table
 from include.chimera.lake.verify import TOKEN, committed_counts, verify
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ class Publisher:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Start with nothing counted and nothing expected of a commit."""
-        self._rows_good = self._rows_refused = 0
+        """Start with nothing refused and nothing expected of a commit."""
+        self._rows = Arrivals(self.connection, self.batch, self.good, self.run)
+        self._rows_refused = 0
         self._expected: dict[str, Content] = {}
 
     @property
@@ -94,8 +95,8 @@ class Publisher:
         """
         name = self.contract.name
         with storage_errors(f"publishing {name}"):
-            self._rows_good, self._rows_refused = self._count(self.good), rows_refused
-            self._check_law(self._rows_good)
+            self._rows_refused = rows_refused
+            self._check_law(self._rows.count)
             return self._publish(name)
 
     def _publish(self, name: str) -> Publication:
@@ -118,12 +119,12 @@ class Publisher:
             version = found["version"] if found else table.version()
             published = found["rows_published"] if found else 0
         fault_point("publish.verified")
-        duplicates = self._rows_good - published
+        duplicates = self._rows.count - published
         read, refused = self.batch.rows_read, self._rows_refused
         return Publication(name, read, published, refused, duplicates, version, self.batch.token)
 
     def _check_law(self, published: int) -> None:
-        good, refused = self._rows_good, self._rows_refused
+        good, refused = self._rows.count, self._rows_refused
         if self.batch.rows_read != good + refused or published > good:
             raise CountError(
                 expected=f"{self.batch.rows_read} rows read = published + refused + duplicates",
@@ -135,33 +136,28 @@ class Publisher:
     def _versions(self, table: DeltaTable) -> Change | None:
         """Add the versions of rows that the table does not hold yet: a set that only grows."""
         key = ", ".join(identifier(column) for column in (*self.contract.key, ROW_HASH))
-        counted = self.connection.execute(
-            f"select {PARTITION}, count(*) > count(distinct hash({ROW_HASH})) "
-            f"from ({self.good}) group by {PARTITION}"
-        ).fetchall()
-        hours = sorted(hour for hour, _ in counted)
-        # `distinct on` holds all rows in memory: only where a row does come twice.
-        good = f"select distinct on ({key}) * from ({self.good})"
-        if not any(is_repeated for _, is_repeated in counted):
-            good = self.good
-        known = f"{scan(table, self.contract.name)} where {among(PARTITION, hours)}"
+        hours = hours_in(self.connection, self.good)
+        repeated = self._rows.repeated_hours()
+        held = {values[PARTITION] for values in table.partitions()}
+        # Where the table holds nothing, and no row comes twice, the staged files are the new rows.
+        files = self._rows.adopt({*hours}.difference(held, repeated))
+        adopted = hours_of(files)
+        others = [hour for hour in hours if hour not in adopted]
+        known = f"{scan(table, self.contract.name)} where {among(PARTITION, others)}"
+        good = f"from ({self.good}) where {among(PARTITION, others)}"
+        if repeated:
+            # It holds all rows in memory.
+            good = f"select distinct on ({key}) * from ({good})"
         new = f"from ({good}) anti join ({known}) using ({key})"
-        files = self._write(new)
+        files += self._rows.write(new) if others else []
         marks = self._watermark(table)
         if not files and not marks:
             return None
-        written = read_files(
-            folder_of(self.contract.name), [file.path for file in files], self.contract.schema
-        )
-        event = identifier(str(self.contract.event_time))
-        touched = hours_in(
-            self.connection,
-            f"select strftime({event}, '%Y%m%dT%H') as {PARTITION} from ({written})",
-        )
-        arrived = sorted({str(file.partition[PARTITION]) for file in files})
-        before = self._content(f"{known} and {among(PARTITION, arrived)}")
-        self._expected = sum_of(before, self._content(new))
-        return self._change(files, touched, arrived, marks=marks)
+        arrived = sorted(hours_of(files))
+        before = self._rows.content(f"{known} and {among(PARTITION, arrived)}")
+        added = f"from ({self.good}) where {among(PARTITION, sorted(adopted))}"
+        self._expected = sum_of(before, self._rows.content(f"{added} union all by name ({new})"))
+        return self._change(files, self._rows.touched_hours(files), arrived, marks=marks)
 
     def _events(self, table: DeltaTable) -> Change | None:
         """Replace the batch's hours whose content changed and which no newer attempt covers."""
@@ -176,12 +172,16 @@ class Publisher:
             )
         live_rows = f"{scan(table, name)} where {among(PARTITION, hours)}"
         good = self._with_live(live_rows) if self.batch.is_addition else self.good
-        live, staged = self._content(live_rows), self._content(good)
+        live, staged = self._rows.content(live_rows), self._rows.content(good)
         changed = [hour for hour in hours if staged.get(hour) != live.get(hour)]
         self._guard_against_shrinking(changed, live, staged)
         if not changed:
             return None
-        files = self._write(f"from ({good}) where {among(PARTITION, changed)}")
+        files = [] if self.batch.is_addition else self._rows.adopt(changed)
+        adopted = hours_of(files)
+        others = [hour for hour in changed if hour not in adopted]
+        if others:
+            files += self._rows.write(f"from ({good}) where {among(PARTITION, others)}")
         self._expected = {hour: staged.get(hour, Content()) for hour in changed}
         published = sum(content.rows for content in self._expected.values())
         if self.batch.is_addition:
@@ -201,11 +201,11 @@ class Publisher:
             logger.warning("a newer attempt published %s: left as it is", self.contract.name)
             return None
         whole = f"select *, '' as {PARTITION} from ({{}})"
-        live = self._content(whole.format(scan(table, self.contract.name)))
-        self._expected = self._content(whole.format(self.good))
+        live = self._rows.content(whole.format(scan(table, self.contract.name)))
+        self._expected = self._rows.content(whole.format(self.good))
         if live == self._expected:
             return None
-        files = self._write(self.good)
+        files = self._rows.write(self.good)
         return self._change(files, (), (), replaced="all", fenced=[WHOLE])
 
     def _with_live(self, live: str) -> str:
@@ -251,7 +251,7 @@ class Publisher:
             "rows_read": self.batch.rows_read,
             "rows_published": published,
             "rows_refused": self._rows_refused,
-            "rows_duplicate": self._rows_good - published,
+            "rows_duplicate": self._rows.count - published,
             TOKEN: self.batch.token,
         }
         return Change(
@@ -266,16 +266,3 @@ class Publisher:
                 **self.notes,
             },
         )
-
-    def _write(self, query: str) -> list[DataFile]:
-        contract = self.contract
-        return write_files(
-            self.connection, query, folder_of(contract.name), contract.schema, contract.partition_by
-        )
-
-    def _content(self, query: str) -> dict[str, Content]:
-        return content_by_hour(self.connection, query, self.contract.schema.names)
-
-    def _count(self, query: str) -> int:
-        row = self.connection.execute(f"select count(*) from ({query})").fetchone()
-        return int(row[0]) if row else 0

@@ -89,6 +89,7 @@ class Batch:
         is_addition: Whether the batch's rows are added to their hours instead of replacing them.
         watermark: Microseconds since the epoch, UTC, up to which (exclusive) a mutable table was
             read; None where there is no watermark.
+        is_distinct: Whether each key comes once, as the source itself guarantees.
         allow_shrink: Whether an hour may be replaced by fewer rows than it holds.
     """
 
@@ -103,6 +104,7 @@ class Batch:
     hours: list[str] = field(default_factory=list)
     is_addition: bool = False
     watermark: int | None = None
+    is_distinct: bool = False
     allow_shrink: bool = False
 
 

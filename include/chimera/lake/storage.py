@@ -148,6 +148,15 @@ def write_text(place: str, text: str) -> None:
         filesystem.move(written, path)
 
 
+def copy_file(place: str, target: str) -> None:
+    """Copy a file of the lake, within its disk or store."""
+    filesystem, path = _locate(place)
+    _, end = _locate(target)
+    if not is_remote(place):
+        filesystem.create_dir(end.rpartition("/")[0], recursive=True)
+    filesystem.copy_file(path, end)
+
+
 def delete_files(places: Iterable[str]) -> None:
     """Delete files; one that is not there is no failure."""
     for place in places:

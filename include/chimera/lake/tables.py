@@ -56,8 +56,6 @@ def create_table(
     schema: pa.Schema | Schema,
     partition_by: list[str],
     properties: Mapping[str, str] | None = None,
-    *,
-    is_replaced: bool = False,
 ) -> DeltaTable:
     """Return the table, created with this schema where it does not exist yet.
 
@@ -66,14 +64,13 @@ def create_table(
         schema: Its columns.
         partition_by: Its partition columns.
         properties: Delta table properties beside our own.
-        is_replaced: Make an existing table an empty one with this schema and partitioning.
     """
     folder = folder_of(name)
     storage.make_folder(folder)
     return DeltaTable.create(
         folder,
         schema if isinstance(schema, Schema) else Schema.from_arrow(schema),
-        mode="overwrite" if is_replaced else "ignore",
+        mode="ignore",
         partition_by=partition_by,
         configuration={**_PROPERTIES, **(properties or {})},
     )

@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from uuid import uuid4
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from include.chimera.errors import VerificationError
@@ -19,9 +20,12 @@ from include.chimera.lake.erasure import EXPIRED, erase, expired, payloads
 from include.chimera.lake.janitor import Removal, remove_leftovers
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table, table_names
+from include.chimera.lake.verify import latest_commits
 from include.chimera.settings import get_settings
 
 logger = logging.getLogger(__name__)
+
+_TOKEN = "compaction_token"  # noqa: S105 - names the commit in the history, no secret
 
 
 @dataclass(frozen=True)
@@ -110,17 +114,22 @@ def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
         VerificationError: The commit changed rows.
     """
     (column, *_) = (*table.metadata().partition_columns, "")
+    token = uuid4().hex
     try:
         metrics = table.optimize.compact(
             partition_filters=[(column, "in", crowded)] if crowded else None,
             max_concurrent_tasks=get_settings().duckdb_threads,
+            commit_properties=CommitProperties(custom_metadata={_TOKEN: token}),
         )
     except CommitFailedError:
         logger.warning("compaction of %s lost against a writer", name)
         return
     if not metrics["numFilesRemoved"]:
         return
-    version = table.version()  # of the compaction's own commit, even where others came before it
+    # The handle is no witness: it moves on to what others committed meanwhile.
+    version = next(
+        entry["version"] for entry in latest_commits(table) if entry.get(_TOKEN) == token
+    )
     chosen = among(column, crowded) if crowded else "true"
     before, after = (
         _content(DeltaTable(table.table_uri, number), name, chosen)

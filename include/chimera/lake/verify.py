@@ -15,7 +15,7 @@ from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from duckdb import DuckDBPyConnection
 
@@ -30,7 +30,7 @@ _COMMITS = 500  # about a week of hours with their upkeep
 
 def committed_counts(table: DeltaTable, token: int) -> dict[str, int] | None:
     """Return the counts and version of the attempt's own commit, None where it made none."""
-    entries = (entry for entry in _commits(table) if entry[TOKEN] == str(token))
+    entries = (entry for entry in latest_commits(table) if entry.get(TOKEN) == str(token))
     return next(map(_counts, entries), None)
 
 
@@ -38,13 +38,13 @@ def counts_by_attempt(table: DeltaTable, run: Run) -> dict[int, dict[str, int]]:
     """Return, by token, the counts and version of each commit that the run made."""
     return {
         int(entry[TOKEN]): _counts(entry)
-        for entry in _commits(table)
-        if entry["run_id"] == run.run_id
+        for entry in latest_commits(table)
+        if TOKEN in entry and entry["run_id"] == run.run_id
     }
 
 
-def _commits(table: DeltaTable) -> Iterator[dict[str, Any]]:
-    """Yield the publications among the table's last commits, the newest first.
+def latest_commits(table: DeltaTable) -> list[dict[str, Any]]:
+    """Return what the table's last commits say of themselves, the newest first.
 
     `history()` numbers commits from its handle's version down, and wrongly once another writer has
     overtaken the handle (measured with delta-rs 1.6.3): it is asked again until none has.
@@ -55,7 +55,7 @@ def _commits(table: DeltaTable) -> Iterator[dict[str, Any]]:
         found = fresh.history(_COMMITS)
         if DeltaTable(table.table_uri, without_files=True).version() == fresh.version():
             break
-    return (entry for entry in found if TOKEN in entry)
+    return found
 
 
 def _counts(entry: dict[str, Any]) -> dict[str, int]:

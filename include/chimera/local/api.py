@@ -64,6 +64,7 @@ class TaskState:
     map_index: int
     state: str | None
     try_number: int
+    queued_at: datetime | None
     start_at: datetime | None
     end_at: datetime | None
 
@@ -75,6 +76,7 @@ class TaskState:
             map_index=item["map_index"],
             state=item["state"],
             try_number=item["try_number"],
+            queued_at=parse_time(item["queued_when"]),
             start_at=parse_time(item["start_date"]),
             end_at=parse_time(item["end_date"]),
         )

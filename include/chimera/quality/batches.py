@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.builds import staged_columns
-from include.chimera.lake.engine import connect, identifier, quote
+from include.chimera.lake.engine import identifier, quote
 from include.chimera.lake.relations import read_files_as_they_are, scan
 from include.chimera.lake.stage import STAGE, attempt_folder, load_batch, load_build, read_record
 from include.chimera.lake.tables import folder_of, open_table
@@ -45,23 +45,19 @@ def staged_batch(run: Run, book: RuleBook, batch: Batch | None = None) -> str:
     return read_files_as_they_are(folder_of(build.table), paths, staged_columns(build))
 
 
-def shape(connection: DuckDBPyConnection, rows: str) -> dict[str, str]:
-    """Return DuckDB's type of each column of a query, in the order of the columns."""
-    described = connection.execute(f"describe {rows}").fetchall()
-    return {name: kind for name, kind, *_ in described}
-
-
 def window_and_keys(
-    book: RuleBook, run: Run, batch: Batch | None
+    book: RuleBook, run: Run, batch: Batch | None, lake: DuckDBPyConnection
 ) -> Callable[[DuckDBPyConnection], None]:
     """Return what creates the relations that rules may name: `run`, and `keys_…` of other tables.
 
     Known are the keys of the live version and of what this run has staged for that table, so that
     neither table's gate has to wait for the other's. A table that does not exist yet knows no key,
-    and `refers_to` then breaks for no row.
+    and `refers_to` then breaks for no row. `lake` is a session that reads the lake's tables; a book
+    without references needs none of them.
     """
     keys = {
-        keys_relation(table, key): _known_keys(run, table, key) for table, key in book.references()
+        keys_relation(table, key): _known_keys(lake, run, table, key)
+        for table, key in book.references()
     }
     window = (
         f"select timestamptz {quote(run.window.start.isoformat())} as window_start, "
@@ -79,7 +75,7 @@ def window_and_keys(
     return create
 
 
-def _known_keys(run: Run, table: str, key: str) -> pa.Table:
+def _known_keys(lake: DuckDBPyConnection, run: Run, table: str, key: str) -> pa.Table:
     """Return the distinct keys of another table, as one column."""
     column, sources = identifier(key), []
     live = open_table(table)
@@ -94,7 +90,6 @@ def _known_keys(run: Run, table: str, key: str) -> pa.Table:
         )
         sources.append(f"select {column} from ({rows})")
     union = " union all ".join(sources) or f"select cast(null as varchar) as {column} where false"
-    with connect() as connection:
-        return connection.execute(
-            f"select distinct {column} from ({union}) where {column} is not null"
-        ).to_arrow_table()
+    return lake.execute(
+        f"select distinct {column} from ({union}) where {column} is not null"
+    ).to_arrow_table()

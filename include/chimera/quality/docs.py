@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import datetime
 from typing import TYPE_CHECKING
+
+from great_expectations.core.run_identifier import RunIdentifier
+from great_expectations.data_context.types.resource_identifiers import (
+    ExpectationSuiteIdentifier,
+    ValidationResultIdentifier,
+)
 
 from include.chimera.quality.gate import gx_context
 from include.chimera.settings import get_settings
@@ -44,18 +51,23 @@ def docs_folder() -> Path:
 
 def keep_result(checked: GatedCheckpoint) -> None:
     """Store GX' result for Data Docs, without values and without what exceptions said."""
-    if checked.result is None:
+    if checked.result is None or checked.verdict is None:
         return
-    for key, suite in checked.result.run_results.items():
-        document = suite.to_json_dict()  # type: ignore[no-untyped-call]  # GX
-        for item in document["results"]:
-            found = item["result"]
-            item["result"] = {name: found[name] for name in _KEPT if name in found}
-            item["exception_info"] = _NOT_RAISED
-        name = key.to_tuple()  # type: ignore[no-untyped-call]  # GX
-        path = results_folder().joinpath(*name).with_suffix(".json")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1))
+    document = checked.result.to_json_dict()  # type: ignore[no-untyped-call]  # GX
+    for item in document["results"]:
+        found = item["result"]
+        item["result"] = {name: found[name] for name in _KEPT if name in found}
+        item["exception_info"] = _NOT_RAISED
+    judged = RunIdentifier(run_time=datetime.fromisoformat(checked.verdict.validated_at))
+    document["meta"]["run_id"] = judged.to_json_dict()
+    document["meta"]["validation_time"] = checked.verdict.validated_at
+    key = ValidationResultIdentifier(
+        ExpectationSuiteIdentifier(checked.table), judged, checked.result.batch_id
+    )
+    name = key.to_tuple()  # type: ignore[no-untyped-call]  # GX
+    path = results_folder().joinpath(*name).with_suffix(".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1))
 
 
 def prune_results(keep: int = RESULTS_PER_SUITE) -> int:

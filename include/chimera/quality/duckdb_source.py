@@ -25,6 +25,8 @@ from great_expectations.expectations.metrics.map_metric_provider import (
     ColumnMapMetricProvider,
     column_condition_partial,
 )
+from great_expectations.expectations.metrics.metric_provider import metric_value
+from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 from sqlalchemy.dialects import registry
 from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 
@@ -137,3 +139,23 @@ class MatchRegex(ColumnMapMetricProvider):
         **_: object,
     ) -> ColumnElement[bool]:
         return sa.func.regexp_matches(column, sa.literal(regex))
+
+
+class ColumnTypes(TableMetricProvider):
+    """The batch's columns; SQLAlchemy would ask three catalogue views instead (0.09 s)."""
+
+    metric_name = "table.column_types"
+    value_keys = ("include_nested",)
+    default_kwarg_values = {"include_nested": True}  # noqa: RUF012 - as in the base class
+
+    @metric_value(engine=DuckDBExecutionEngine)
+    def _sqlalchemy(
+        cls,  # noqa: N805 - GX makes it a class method
+        execution_engine: DuckDBExecutionEngine,
+        metric_domain_kwargs: dict[str, Any],
+        **_: object,
+    ) -> list[dict[str, str]]:
+        batches: Any = execution_engine.batch_manager.batch_data_cache
+        batch = batches[metric_domain_kwargs["batch_id"]]
+        described = execution_engine.execute_query(sa.text(f"describe {batch.source_table_name}"))
+        return [{"name": name, "type": kind} for name, kind, *_rest in described]

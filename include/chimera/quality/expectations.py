@@ -1,4 +1,4 @@
-"""Expectations that GX lacks: any SQL predicate over rows, and statistics that may be unknown.
+"""Expectations that GX lacks: SQL predicates over rows, and statistics that may be unknown.
 
 They are registered by importing `duckdb_source`, as the datasource type is. A predicate may name
 the relation `run` (window_start, window_end, rows_unparsed) and `keys_<layer>_<table>_<key>`, one
@@ -10,16 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import sqlalchemy as sa
+from great_expectations.core.metric_domain_types import MetricDomainTypes
+from great_expectations.core.metric_function_types import MetricPartialFunctionTypes
 from great_expectations.execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.expectations.core import (
     ExpectColumnMeanToBeBetween,
     ExpectColumnStdevToBeBetween,
 )
-from great_expectations.expectations.expectation import ColumnMapExpectation
+from great_expectations.expectations.expectation import BatchExpectation, ColumnMapExpectation
 from great_expectations.expectations.metrics.map_metric_provider import (
     ColumnMapMetricProvider,
     column_condition_partial,
 )
+from great_expectations.expectations.metrics.metric_provider import metric_partial
+from great_expectations.expectations.metrics.table_metric_provider import TableMetricProvider
 from great_expectations.expectations.model_field_types import (
     MostlyField,  # noqa: TC002 - pydantic resolves it at run time
 )
@@ -53,6 +57,62 @@ class ExpectColumnValuesToSatisfyPredicate(ColumnMapExpectation):
     success_keys: ClassVar[tuple[str, ...]] = ("predicate", "mostly")
     args_keys = ("column", "predicate")
     mostly: MostlyField = 1
+
+
+_AGGREGATE: dict[str, Any] = {
+    "engine": SqlAlchemyExecutionEngine,
+    "partial_fn_type": MetricPartialFunctionTypes.AGGREGATE_FN,
+    "domain_type": MetricDomainTypes.TABLE,
+}
+_UNPARSED = "(select max(rows_unparsed) from run)"
+
+
+class StagedRows(TableMetricProvider):
+    """How many rows were staged, those that could not be parsed included."""
+
+    metric_name = "table.staged_rows"
+
+    @metric_partial(**_AGGREGATE)
+    def _sqlalchemy(
+        cls,  # noqa: N805 - GX makes it a class method
+        metric_domain_kwargs: dict[str, Any],
+        **_: object,
+    ) -> tuple[ColumnElement[int], dict[str, Any], dict[str, Any]]:
+        return sa.literal_column(f"count(*) + {_UNPARSED}"), metric_domain_kwargs, {}
+
+
+class RefusedRows(TableMetricProvider):
+    """How many of them are bad: not parsed, or a predicate is true for them."""
+
+    metric_name = "table.refused_rows"
+    value_keys = ("broken",)
+
+    @metric_partial(**_AGGREGATE)
+    def _sqlalchemy(
+        cls,  # noqa: N805 - GX makes it a class method
+        metric_domain_kwargs: dict[str, Any],
+        metric_value_kwargs: dict[str, Any],
+        **_: object,
+    ) -> tuple[ColumnElement[int], dict[str, Any], dict[str, Any]]:
+        broken = f"count(*) filter (where {metric_value_kwargs['broken']})"
+        return sa.literal_column(f"{broken} + {_UNPARSED}"), metric_domain_kwargs, {}
+
+
+class ExpectRowPassRatioToBeAtLeast(BatchExpectation):
+    """Expect a share of the staged rows to be parsed and an SQL predicate to be false for them."""
+
+    broken: str
+    min_value: float
+    metric_dependencies = ("table.staged_rows", "table.refused_rows")
+    success_keys: ClassVar[tuple[str, ...]] = ("broken", "min_value")
+    args_keys = ("broken", "min_value")
+
+    def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
+        rows, refused = metrics["table.staged_rows"], metrics["table.refused_rows"]
+        return {
+            "success": refused <= rows * round(1 - self.min_value, 6),
+            "result": {"element_count": rows, "unexpected_count": refused},
+        }
 
 
 class ExpectKnownColumnMeanToBeBetween(ExpectColumnMeanToBeBetween):

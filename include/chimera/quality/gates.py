@@ -24,7 +24,8 @@ from include.chimera.lake.stage import (
 )
 from include.chimera.lake.staging import check_files
 from include.chimera.quality.acceptance import find_acceptance
-from include.chimera.quality.batches import shape, staged_batch, window_and_keys
+from include.chimera.quality.batches import staged_batch, window_and_keys
+from include.chimera.quality.controls import require_publishing
 from include.chimera.quality.docs import keep_result
 from include.chimera.quality.gate import (
     OUTAGES,
@@ -35,7 +36,7 @@ from include.chimera.quality.gate import (
 )
 from include.chimera.quality.publish import publish_rows
 from include.chimera.quality.rules import RuleBook, rule_book
-from include.chimera.quality.split import count_rows, examples
+from include.chimera.quality.split import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,26 +81,15 @@ class Gate:
         return gx_context(self.database)
 
     def checkpoint(self, context: FileDataContext) -> GatedCheckpoint:
-        """Return the table's checkpoint; the rows that the split will refuse are counted first.
-
-        Raises:
-            GateOutageError: DuckDB or its storage failed.
-            ContractError: The staged rows can't be read as what they claim to be.
-        """
+        """Return the table's checkpoint."""
         fault_point("audit.start")
-        with judging(self.table):
-            fits = self.book.splits_rows and shape(self.connection, self.rows) == self.book.types
-            rows, refused = self._counts(
-                count_rows(self.table, self.rows)
-                if fits
-                else f"select count(*), 0 from ({self.rows})"
-            )
         unparsed = self.batch.rows_unparsed if self.batch else 0
+        staged = self.batch or load_build(self.run, self.table)
         self.checked = GatedCheckpoint(
             context.checkpoints.get(self.table),
             self.table,
-            rows + unparsed,
-            refused + unparsed,
+            sum(file.rows for file in staged.files) + unparsed,
+            unparsed,
             self.book.min_pass_ratio,
             accepted=self._accepted_by,
             examples=self._examples,
@@ -112,6 +102,7 @@ class Gate:
 
         Raises:
             GateFailedError: The verdict forbids it; nothing is committed.
+            PublishingStoppedError: A person has stopped publishing; nothing is committed.
             StageMissingError: The checkpoint has not run.
             GateOutageError: DuckDB or its storage failed.
         """
@@ -127,6 +118,7 @@ class Gate:
         keep_result(self.checked)
         if not verdict.success:
             raise self._refusal(verdict)
+        require_publishing(f"gate of {self.table}, run {self.run.run_id}")
         with judging(self.table):
             publication = (
                 publish_rows(
@@ -187,10 +179,6 @@ class Gate:
         rows = sum(file.rows for file in build.files)
         return Publication(self.table, rows, rows, 0, 0, table.version())
 
-    def _counts(self, query: str) -> tuple[int, int]:
-        rows, refused = self.connection.execute(query).fetchone() or (0, 0)
-        return int(rows), int(refused)
-
 
 @contextmanager
 def judging(table: str) -> Iterator[None]:
@@ -226,11 +214,12 @@ def open_gate(table: str, run: Run) -> Iterator[Gate]:
     with judging(table):
         if batch is not None:
             check_files(run, batch)
-        relations = window_and_keys(book, run, batch)
-    # Only bronze's commit reads the lake: the extension takes 0.3 s to load (2026-11-24).
-    session = connect() if book.splits_rows else duckdb.connect(config=dict(session_config()))
+    # The extension takes 0.3 s to load (2026-11-24): only bronze's commit and keys read the lake.
+    is_lake_read = book.splits_rows or book.references()
+    session = connect() if is_lake_read else duckdb.connect(config=dict(session_config()))
     with session as connection, ExitStack() as stack:
         with judging(table):
+            relations = window_and_keys(book, run, batch, connection)
             relations(connection)
             database = stack.enter_context(gate_database(rows, relations))
         yield Gate(table, run, connection, book, rows, database, batch)

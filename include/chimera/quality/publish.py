@@ -42,13 +42,12 @@ def publish_rows(
         CommitConflictError: Other writers won again and again.
         VerificationError: The commit is not what was to be committed.
     """
-    rows = rows_of(run, batch)
-    for stage, records in (
-        ("extract", refusals_of(run, batch)),
-        ("gate", bad_rows(batch.table, rows)),
-    ):
+    rows = good = rows_of(run, batch)
+    refused = {"extract": refusals_of(run, batch)}
+    # Where the split refuses none, its predicates need not be worked out again by each scan.
+    if rows_refused != batch.rows_unparsed:
+        refused["gate"], good = bad_rows(batch.table, rows), good_rows(batch.table, rows)
+    for stage, records in refused.items():
         append_letters(connection, letters_query(records, batch.table, stage, run), run)
     fault_point("publish.letters_written")
-    # Where the split refuses none, its predicates need not be worked out again by each scan.
-    good = rows if rows_refused == batch.rows_unparsed else good_rows(batch.table, rows)
     return Publisher(connection, batch, good, run, notes or {}).publish(rows_refused)

@@ -65,13 +65,14 @@ _PREDICATES: dict[str, Callable[[str, dict[str, Any]], str]] = {
 def broken_predicate(item: dict[str, Any]) -> str | None:
     """Return the predicate that is true for rows that break an expectation, as GX counts them.
 
-    None for expectations about the whole table. A null breaks `not_null` alone, as in GX.
+    None for expectations about the whole table. A null breaks `not_null` alone, as in GX: of a null
+    the predicate may be null. Use it where null counts as false, and don't negate it.
     """
     compiled = _PREDICATES.get(item["type"])
     if compiled is None:
         return None
     column = identifier(item["kwargs"].get("column", ""))
-    return f"coalesce({compiled(column, item['kwargs'])}, false)"
+    return f"({compiled(column, item['kwargs'])})"
 
 
 def row_predicates(table: str, severity: str = "critical") -> dict[str, str]:
@@ -82,12 +83,6 @@ def row_predicates(table: str, severity: str = "critical") -> dict[str, str]:
         if predicate and item["severity"] == severity:
             found[item["meta"]["rule_id"]] = predicate
     return found
-
-
-def count_rows(table: str, rows: str) -> str:
-    """Return the query of two counts: all rows, and those that break a critical row rule."""
-    broken = " or ".join(row_predicates(table).values()) or "false"
-    return f"select count(*), count(*) filter (where {broken}) from ({rows})"
 
 
 def examples(table: str, rule_id: str, rows: str, limit: int = 5) -> str | None:

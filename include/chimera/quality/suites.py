@@ -57,16 +57,10 @@ def pass_ratio(book: RuleBook, expectations: list[dict[str, Any]]) -> dict[str, 
     """Return the rule about all critical row rules together: enough rows break none of them."""
     critical = [item for item in expectations if item["severity"] == "critical"]
     broken = " or ".join(filter(None, map(broken_predicate, critical))) or "false"
-    query = (
-        "select 1 as broken from (select count(*) + rows_unparsed as rows, "
-        f"count(*) filter (where {_escaped(broken)}) + rows_unparsed as refused "
-        "from {batch} cross join run group by rows_unparsed) "
-        f"where refused > rows * {1 - book.min_pass_ratio:.6f}"
-    )
     return {
-        "type": "unexpected_rows_expectation",
+        "type": "expect_row_pass_ratio_to_be_at_least",
         "id": stable_id(book.table, RATIO_RULE),
-        "kwargs": {"unexpected_rows_query": query},
+        "kwargs": {"broken": broken, "min_value": book.min_pass_ratio},
         "meta": {
             "rule_id": RATIO_RULE,
             "check": "pass_ratio",
@@ -78,11 +72,6 @@ def pass_ratio(book: RuleBook, expectations: list[dict[str, Any]]) -> dict[str, 
         "notes": f"At least {book.min_pass_ratio:.1%} of the rows break no critical row rule.",
         "severity": "critical",
     }
-
-
-def _escaped(sql: str) -> str:
-    """Return SQL in which GX finds no placeholder."""
-    return sql.replace("{", "{{").replace("}", "}}")
 
 
 def documents(book: RuleBook) -> dict[str, dict[str, Any]]:

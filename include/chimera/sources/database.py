@@ -27,7 +27,7 @@ from include.chimera.errors import (
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,21 @@ class Snapshot:
                 "and attribute.attnum > 0 and not attribute.attisdropped"
             )
             return dict(self.cursor.fetchall())
+
+    def has_unique_key(self, table: str, key: Sequence[str]) -> bool:
+        """Tell whether an index lets each key of `<schema>.<table>` in once, whatever it holds."""
+        names = ", ".join(f"'{name}'" for name in sorted(key))
+        with _translated():
+            self.cursor.execute(
+                "select exists (select from pg_index as index "
+                f"where index.indrelid = to_regclass('{table}') and index.indisunique "
+                "and index.indisvalid and index.indimmediate and index.indpred is null "
+                f"and array[{names}] = (select array_agg(attname::text order by attname::text) "
+                "from pg_attribute where attrelid = index.indrelid "
+                "and attnum = any (index.indkey::int2[])) "
+                "and not 0 = any (index.indkey::int2[]))"
+            )
+            return bool(self.cursor.fetchall()[0][0])
 
 
 @contextmanager

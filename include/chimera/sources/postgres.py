@@ -71,6 +71,7 @@ def extract_models(uri: str, run: Run) -> Batch:
 def _stage(run: Run, batch: Batch, contract: Contract, source: Snapshot, inside: str) -> Batch:
     table = f"app.{contract.table}"
     present = check_columns(contract, source.columns(table), table)
+    batch = replace(batch, is_distinct=source.has_unique_key(table, contract.key))
     unfit_rows = unfit(contract, present)
     wanted = f"{inside} and not ({unfit_rows})"
     refused = f"({inside} and ({unfit_rows}))"

@@ -82,7 +82,7 @@ def publish(run, table=GENERATION, batch=None):
     batch = batch or load_batch(run, table)
     check_files(run, batch)
     with connect() as connection:
-        window_and_keys(rule_book(table), run, batch)(connection)
+        window_and_keys(rule_book(table), run, batch, connection)(connection)
         query = f"select count(*) from ({bad_rows(table, rows_of(run, batch))})"
         (refused,) = connection.execute(query).fetchone()
         return publish_rows(connection, batch, run, rows_refused=refused + batch.rows_unparsed)

@@ -10,11 +10,17 @@ import pyarrow as pa
 import pytest
 
 from include.chimera.contracts import GENERATIONS
-from include.chimera.errors import SourceUnavailableError, StageDamagedError, StageMissingError
+from include.chimera.errors import (
+    GateFailedError,
+    SourceUnavailableError,
+    StageDamagedError,
+    StageMissingError,
+)
 from include.chimera.faults import Step
 from include.chimera.lake.stage import Batch, attempt_folder, load_batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.lake.upkeep import optimize_layer
+from include.chimera.quality.gates import open_gate
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.sources.database import snapshot
 from include.chimera.sources.rows import typed
@@ -25,6 +31,7 @@ from tests.integration.ingest.pipeline import (
     create_schema,
     current,
     extract,
+    ingest,
     insert,
     letters,
     many,
@@ -143,35 +150,70 @@ def test_compaction_beside_two_hours_loses_and_doubles_nothing(server, uri, lake
     assert len(rows("ops.window_ledger", LEDGER)) == 5
 
 
-def test_postgres_killed_while_it_is_read_is_an_outage():
+def test_postgres_restarted_while_it_is_read_is_an_outage_that_a_retry_mends():
     """The driver's error comes through DuckDB, in the middle of a stream, as one of ours."""
     server = PostgresServer()
     server.start()
     try:
         create_schema(server)
-        server.execute(many(0, 400_000))
-        with snapshot(server.uri()) as source:
-            reader = source.stream("select * from app.generations")
-            batches = iter(reader)
-            batch = Batch(GENERATION, 1)
-            first = next(batches)
-
-            def rest():
-                yield first
-                server.stop(signal.SIGKILL)
-                yield from batches
-
-            rows_read = pa.RecordBatchReader.from_batches(reader.schema, rest())
-            with pytest.raises(SourceUnavailableError) as caught:
-                stage_rows(run_of(0), batch, rows_read, query=typed(GENERATIONS))
-            assert caught.value.where == "Airflow connection app_db"
-            raise caught.value
-    except SourceUnavailableError:
-        pass
+        server.execute(many(0, 200_000))
+        with pytest.raises(SourceUnavailableError) as caught:
+            _stage_and_kill(server)
+        assert caught.value.where == "Airflow connection app_db"
+        with pytest.raises(StageMissingError):
+            load_batch(run_of(0), GENERATION)
+        server.start()
+        assert ingest(server.uri(), run_of(0)).rows_published == 200_000
     finally:
         server.remove()
-    with pytest.raises(StageMissingError):
-        load_batch(run_of(0), GENERATION)
+
+
+def _stage_and_kill(server):
+    with snapshot(server.uri()) as source:
+        reader = source.stream("select * from app.generations")
+        batches = _killing(server, iter(reader))
+        rows_read = pa.RecordBatchReader.from_batches(reader.schema, batches)
+        stage_rows(run_of(0), Batch(GENERATION, 1), rows_read, query=typed(GENERATIONS))
+
+
+def _killing(server, batches):
+    """Kill the server once the first batch has come."""
+    yield next(batches)
+    server.stop(signal.SIGKILL)
+    yield from batches
+
+
+def test_a_flood_of_nulls_is_refused_and_leaves_the_table_as_it_was(server, uri):
+    """A release forgets a required column: the gate refuses the hour, and takes the mended one."""
+    for number in range(3):
+        insert(server, number, at(0, number))
+    ingest(uri, run_of(0))
+    before = rows()
+    server.execute("alter table app.generations alter status drop not null", many(1, 300))
+    server.execute(f"update app.generations set status = null where updated_at >= {at(1)}")
+    with pytest.raises(GateFailedError, match="300 of 300 rows bad"):
+        _judge_and_publish(uri)
+    assert rows() == before
+    assert letters() == []
+    server.execute("update app.generations set status = 'succeeded' where status is null")
+    _judge_and_publish(uri)
+    assert len(rows()) == 303
+
+
+def test_a_few_nulls_are_refused_one_by_one(server, uri):
+    server.execute("alter table app.generations alter status drop not null", many(1, 300))
+    server.execute("update app.generations set status = null where prompt_tokens < 3")
+    _judge_and_publish(uri)
+    assert len(rows()) == 298
+    assert letters() == [(GENERATION, "gate", "not_null_status")] * 2
+
+
+def _judge_and_publish(uri):
+    """Do what the tasks of the hour do, with GX."""
+    extract(uri, run_of(1))
+    with open_gate(GENERATION, run_of(1)) as gate:
+        gate.checkpoint(gate.context()).run()
+        gate.publish()
 
 
 @pytest.mark.parametrize("limit", [2_000, 20_000])

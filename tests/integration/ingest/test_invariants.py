@@ -4,11 +4,8 @@ The application writes, updates and deletes; runs of the schedule, retries, kill
 backfills take it over; upkeep works in between. All of it on a real PostgreSQL and a real lake.
 """
 
-import os
-import subprocess
-import sys
+import random
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -27,8 +24,9 @@ from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import folder_of, open_table
 from include.chimera.lake.upkeep import maintain, optimize_layer
-from include.chimera.paths import PROJECT
+from include.chimera.paths import DBT_PROJECT
 from include.chimera.sources.deletions import extract_deletions
+from tests.integration.dbt.processes import Project
 from tests.integration.ingest import process
 from tests.integration.ingest.pipeline import (
     GENERATION,
@@ -164,7 +162,10 @@ class Ingestion(RuleBasedStateMachine):
         self.session.close()
 
 
-def test_the_union_of_all_runs_is_the_source(server, configure, tmp_path):
+@pytest.mark.parametrize(
+    ("examples", "steps"), [(2, 8), pytest.param(25, 30, marks=pytest.mark.long)]
+)
+def test_the_union_of_all_runs_is_the_source(server, configure, tmp_path, examples, steps):
     run_state_machine_as_test(
         lambda: Ingestion(server, configure, tmp_path),
         settings=settings(
@@ -172,8 +173,8 @@ def test_the_union_of_all_runs_is_the_source(server, configure, tmp_path):
             derandomize=True,
             database=None,
             phases=[Phase.generate],  # shrinking would take longer than the whole ring
-            max_examples=3,
-            stateful_step_count=12,
+            max_examples=examples,
+            stateful_step_count=steps,
             suppress_health_check=list(HealthCheck),
         ),
     )
@@ -181,31 +182,38 @@ def test_the_union_of_all_runs_is_the_source(server, configure, tmp_path):
 
 def build(state):
     """Build the marts as the pipeline does where no DAG run is: what its tables lack."""
-    command = [str(Path(sys.executable).with_name("dbt")), "run", "--select"]
     models = [f"+{name.partition('.')[2]}" for name in MARTS]
-    places = ["--target-path", str(state.parent / "target"), "--log-path", str(state / "logs")]
-    environment = {"PATH": os.defpath, "HOME": str(state), "CHIMERA_STATE_DIR": str(state)}
-    done = subprocess.run(  # noqa: S603 - our own command line
-        [*command, *models, *places],
-        cwd=PROJECT / "include" / "dbt",
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    places = ["--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)]
+    target = ["--target-path", str(state.parent / "target")]
+    Project(state, {}).dbt("run", "--select", *models, *places, *target)
 
 
-def test_any_order_of_backfills_gives_the_same_marts(server, uri, tmp_path, configure):
+def shuffled(seed):
+    """Return five hours in any order, some twice, None where the models are built in between."""
+    hours = [*range(5), *range(0, 5, 2), None, None]
+    random.Random(seed).shuffle(hours)  # noqa: S311 - no secret
+    return hours
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        [[0, 1, 2], [2, 0, None, 1, 2]],
+        pytest.param([list(range(5)), *map(shuffled, range(8))], marks=pytest.mark.long),
+    ],
+    ids=["three_hours", "five_hours"],
+)
+def test_any_order_of_backfills_gives_the_same_marts(server, uri, tmp_path, configure, orders):
     """Updated rows, each hour in and out of order and one twice, models built in between."""
+    last = max(orders[0])
     for number in range(12):
-        insert(
-            server, number, at(number % 3, number), status="failed" if number % 2 else "filtered"
-        )
-    insert(server, 1, at(2, 100), created=at(1, 1))
+        place = at(number % (last + 1), number)
+        insert(server, number, place, status="failed" if number % 2 else "filtered")
+    insert(server, 1, at(last, 100), created=at(1, 1))
     marts = []
-    for order in ([0, 1, 2], [2, 0, None, 1, 2]):
-        state = tmp_path / str(len(order))
+    for count, order in enumerate(orders):
+        state = tmp_path / str(count)
+        state.mkdir()
         configure(state_dir=state)
         for attempt, number in enumerate(order):
             if number is None:
@@ -222,5 +230,5 @@ def test_any_order_of_backfills_gives_the_same_marts(server, uri, tmp_path, conf
                     for name in MARTS
                 ]
             )
-    assert marts[0] == marts[1]
+    assert all(each == marts[0] for each in marts)
     assert len(marts[0][0]) == 12

@@ -1,6 +1,9 @@
 """Dead letters come back through their gate, and deletions arrive as versions."""
 
 import json
+import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -8,9 +11,11 @@ from include.chimera import replay as replays
 from include.chimera.contracts import GENERATIONS
 from include.chimera.errors import ConfigurationError, ShrinkError
 from include.chimera.lake.engine import connect
+from include.chimera.lake.erasure import about, erase
 from include.chimera.lake.gaps import find_gaps
 from include.chimera.lake.ledger import close_run
 from include.chimera.lake.letters import append_letters, letter_states, letters_query
+from include.chimera.lake.upkeep import maintain
 from include.chimera.sources.deletions import extract_deletions
 from include.chimera.window import Window
 from tests.integration.ingest import process
@@ -30,6 +35,7 @@ from tests.integration.ingest.pipeline import (
 
 pytestmark = pytest.mark.integration
 LOGS = "bronze.api_logs"
+SUBJECT = "user-to-be-forgotten"
 
 
 def refuse(source, stage, payload, coordinates="{}"):
@@ -159,3 +165,50 @@ def test_gaps_are_named_with_the_command_that_fills_them(server, uri):
         (hour(4).start, hour(4).end),
     ]
     assert "--from-date 2026-01-05T09:00:00+00:00 --to-date 2026-01-05T10:00:00" in found[0].command
+
+
+def test_an_erased_record_is_nowhere_once_the_files_that_held_it_have_aged(server, uri, lake):
+    """Until then it is in files that no version names, and in what its run has staged."""
+    for number in range(3):
+        insert(server, number, at(0, number))
+    server.execute("update app.generations set user_id = 'someone'")
+    insert(server, 3, at(0, 3), status="unknown")
+    server.execute(f"update app.generations set user_id = '{SUBJECT}' where status = 'unknown'")
+    ingest(uri, run_of(0))
+    assert erase(about(SUBJECT), "request 7") == 1
+    maintain(dry_run=False)
+    assert {place.parts[0] for place in holding(lake, SUBJECT)} == {"_runs", "ops"}
+    age(lake, days=8)
+    maintain(dry_run=False)
+    assert holding(lake, SUBJECT) == []
+    assert len(current()) == 3
+    assert [state for state, *_ in states()] == ["parked"]
+
+
+def holding(lake, text):
+    """Return the files below the lake's root that hold a text, packed or not."""
+    root, found = lake / "lake", []
+    with connect() as connection:
+        for place in filter(Path.is_file, sorted(root.rglob("*"))):
+            content = place.read_bytes()
+            if place.suffix == ".parquet":
+                content = str(connection.execute(f"from read_parquet('{place}')").fetchall())
+                content = content.encode()
+            if text.encode() in content:
+                found.append(place.relative_to(root))
+    return found
+
+
+def age(lake, days):
+    """Make files and what the logs removed older."""
+    shift = days * 24 * 3600
+    for place in filter(Path.is_file, (lake / "lake").rglob("*")):
+        if place.parent.name == "_delta_log" and place.suffix == ".json":
+            text = re.sub(
+                r'("deletionTimestamp":)(\d+)',
+                lambda match: f"{match[1]}{int(match[2]) - shift * 1000}",
+                place.read_text(),
+            )
+            place.write_text(text)
+        moment = place.stat().st_mtime - shift
+        os.utime(place, (moment, moment))

@@ -3,10 +3,21 @@
 import pytest
 
 from include.chimera.errors import StorageError
-from tests.integration.ingest.pipeline import at, extract, ingest, insert, publish, rows, run_of
+from include.chimera.lake.tables import open_table
+from tests.integration.ingest.pipeline import (
+    GENERATION,
+    at,
+    extract,
+    ingest,
+    insert,
+    publish,
+    rows,
+    run_of,
+)
 from tests.integration.object_store import forget_settings, store_server
 
 pytestmark = pytest.mark.integration
+FOREVER = 1_000_000
 
 
 @pytest.fixture
@@ -50,5 +61,25 @@ def test_expired_credentials_are_an_outage_and_leave_the_table_as_it_was(server,
         publish(run_of(1))
     store(403, "ExpiredToken", 0)
     assert len(rows()) == 1
+    assert publish(run_of(1)).rows_published == 1
+    assert len(rows()) == 2
+
+
+def test_a_store_that_fails_throughout_is_an_outage_and_nothing_is_published(server, uri, store):
+    """The task gives up for its retry; the table, the watermark and the staged files stay."""
+    insert(server, 1, at(0))
+    ingest(uri, run_of(0))
+    insert(server, 2, at(1))
+    store(500, "InternalError", FOREVER)
+    with pytest.raises(StorageError):
+        extract(uri, run_of(1))
+    store(500, "InternalError", 0)
+    extract(uri, run_of(1))
+    version = open_table(GENERATION).version()
+    store(500, "InternalError", FOREVER)
+    with pytest.raises(StorageError):
+        publish(run_of(1))
+    store(500, "InternalError", 0)
+    assert open_table(GENERATION).version() == version
     assert publish(run_of(1)).rows_published == 1
     assert len(rows()) == 2

@@ -58,6 +58,21 @@ def test_a_window_twice_changes_nothing(server, uri):
     assert again.version == first.version
 
 
+def test_a_row_that_the_source_holds_twice_is_published_once(server, uri):
+    """No index forbids it any more; one over some rows, or over an expression, proves nothing."""
+    insert(server, 1, at(0))
+    assert extract(uri, run_of(0)).is_distinct
+    server.execute(
+        "alter table app.generations drop constraint generations_pkey",
+        "create unique index on app.generations (generation_id) where user_id is not null",
+        "create unique index on app.generations (generation_id, (length(status)), user_id)",
+        "insert into app.generations select * from app.generations",
+    )
+    assert not extract(uri, run_of(0)).is_distinct
+    published = publish(run_of(0))
+    assert (published.rows_published, published.rows_duplicate) == (1, 1)
+
+
 def test_a_transaction_open_across_runs_is_delivered_once(server, uri):
     """Its rows carry the time at which it began, and appear only when it commits."""
     now = "date_trunc('hour', clock_timestamp())"

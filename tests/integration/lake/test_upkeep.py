@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from deltalake import CommitProperties
 from deltalake.exceptions import CommitFailedError
 from duckdb import DuckDBPyConnection
 
@@ -60,8 +61,10 @@ def test_a_compaction_that_changes_rows_is_noticed(
     """As deltalake 1.6.4 would: here the commit that is compared is one that adds rows."""
     del connection
 
-    def not_only_compacted(*_: object, **__: object) -> dict[str, int]:
-        table.delete("status = '3'")
+    def not_only_compacted(
+        *_: object, commit_properties: CommitProperties, **__: object
+    ) -> dict[str, int]:
+        table.delete("status = '3'", commit_properties=commit_properties)
         return {"numFilesRemoved": 1}
 
     table = open_table(TABLE)
@@ -77,11 +80,28 @@ def test_a_compaction_beside_a_writer_compares_its_own_commit(
     """Rows that another writer adds between loading and committing are not the compaction's."""
     table = open_table(TABLE)
     publish(connection, run_of(), TABLE, generations(3, status="'late'"))
-    try:
-        compact(TABLE, table, [LABEL])
-    finally:
-        assert content(connection)[0][0] == 33
+    compact(TABLE, table, [LABEL])
+    assert content(connection)[0][0] == 33
     assert len(open_table(TABLE).file_uris()) in {2, 11}
+
+
+@pytest.mark.usefixtures("many_files")
+def test_a_writer_right_after_a_compaction_is_not_taken_for_it(
+    connection: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handle may stand at a later commit already when the compaction returns."""
+    table = open_table(TABLE)
+    merge = table.optimize.compact
+
+    def overtaken(_: object, **options: object) -> dict[str, int]:
+        metrics = merge(**options)
+        publish(connection, run_of(), TABLE, generations(3, status="'late'"))
+        table.update_incremental()
+        return metrics
+
+    monkeypatch.setattr(type(table.optimize), "compact", overtaken)
+    compact(TABLE, table, [LABEL])
+    assert content(connection)[0][0] == 33
 
 
 def test_maintenance_removes_only_what_is_old_and_unknown(

@@ -1,5 +1,6 @@
 """Models: what a build replaces, and what happens when two builds meet."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +10,7 @@ import pytest
 from deltalake import DeltaTable, Schema
 from duckdb import DuckDBPyConnection
 
-from include.chimera.errors import CommitConflictError
+from include.chimera.errors import CommitConflictError, ContractError
 from include.chimera.lake.builds import commit_build
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan, consumed_mark, plan
@@ -112,6 +113,53 @@ def test_a_whole_rebuild_with_other_columns_is_built_again_when_overtaken(
     slow = build(connection, {LABEL: 2}, None, base, 2)
     other = pa.schema([("_window_hour", pa.string()), ("value", pa.string())])
     slow = replace(slow, schema=Schema.from_arrow(other).to_json())
+    commit_build(build(connection, {NEXT: 3}, [NEXT], base, 3), None)
+    with pytest.raises(CommitConflictError, match="newer parents"):
+        commit_build(slow, None)
+    assert live(connection) == {LABEL: 1, NEXT: 3}
+
+
+def repartitioned(
+    connection: DuckDBPyConnection, value: int, base: DeltaTable, read: int, by: Sequence[str] = ()
+) -> Build:
+    """Stage the model whole, partitioned by other columns."""
+    staged = build(connection, {LABEL: value}, None, base, read)
+    query = f"select '{LABEL}' as _window_hour, {value} as value"
+    columns = connection.execute(f"{query} limit 0").to_arrow_table().schema
+    files = write_files(connection, query, folder_of(MODEL), columns, by)
+    return replace(staged, files=files, partition_by=list(by))
+
+
+def test_other_partitions_replace_the_table(connection: DuckDBPyConnection) -> None:
+    """A model's config changed; an hour of the old kind does not fit any more."""
+    base = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, 1), None)
+    hourly = build(connection, {NEXT: 3}, [NEXT], base, 3)
+    whole = commit_build(repartitioned(connection, 2, base, 2), None)
+    assert whole.metadata().partition_columns == []
+    assert live(connection) == {LABEL: 2}
+    assert commit_build(hourly, None).version() == whole.version()
+    with pytest.raises(ContractError, match="partitions"):
+        commit_build(build(connection, {NEXT: 3}, [NEXT], whole, 3), None)
+    assert live(connection) == {LABEL: 2}
+
+
+def test_other_partitions_from_older_parents_leave_the_table_as_it_is(
+    connection: DuckDBPyConnection,
+) -> None:
+    """Neither emptied nor repartitioned by a build that is then refused."""
+    base = commit_build(build(connection, {LABEL: 1}, None, None, 1), None)
+    slow = repartitioned(connection, 2, base, 2)
+    newer = commit_build(build(connection, {LABEL: 3, NEXT: 3}, None, base, 3), None)
+    assert commit_build(slow, None).version() == newer.version()
+    assert live(connection) == {LABEL: 3, NEXT: 3}
+
+
+def test_other_partitions_are_built_again_when_an_hour_was_newer(
+    connection: DuckDBPyConnection,
+) -> None:
+    """One table can't hold both."""
+    base = commit_build(build(connection, {LABEL: 1}, None, None, 1), None)
+    slow = repartitioned(connection, 2, base, 2, by=["value"])
     commit_build(build(connection, {NEXT: 3}, [NEXT], base, 3), None)
     with pytest.raises(CommitConflictError, match="newer parents"):
         commit_build(slow, None)

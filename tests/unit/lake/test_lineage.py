@@ -14,7 +14,7 @@ from include.chimera.lake.lineage import (
     metadata_of,
     plan,
 )
-from include.chimera.lake.tables import contract_table
+from include.chimera.lake.tables import contract_table, drop_table
 from tests.builders import HOUR, run_of
 
 pytestmark = pytest.mark.usefixtures("lake")
@@ -106,6 +106,17 @@ def test_a_parent_consumed_before_it_existed_brings_all_its_commits() -> None:
     """Its mark is -1: its version 0 and everything after count."""
     own = consume(PARENT, -1)
     assert plan(own, {PARENT: touch(["a"])}, None).touched == {"a"}
+
+
+def test_a_parent_made_anew_could_have_changed_anything() -> None:
+    """Somebody dropped it: the child's mark is a version that the new table never had."""
+    touch(["a"])
+    own = consume(PARENT, touch(["b"]).version())
+    drop_table(PARENT)
+    planned = plan(own, {PARENT: touch(["c"])}, run_of())
+    assert (planned.touched, planned.arrived) == (None, {PARENT: None})
+    again = consume(PARENT, planned.consumed[PARENT])
+    assert plan(again, {PARENT: touch(["d"])}, None).touched == {"d"}
 
 
 def test_parents_without_hours_touch_none() -> None:

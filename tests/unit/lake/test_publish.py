@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from duckdb import DuckDBPyConnection
@@ -10,6 +11,8 @@ from include.chimera.errors import CountError, ShrinkError
 from include.chimera.lake.lineage import ARRIVED, TOUCHED
 from include.chimera.lake.publish import WATERMARK, Publisher
 from include.chimera.lake.relations import scan
+from include.chimera.lake.stage import attempt_folder
+from include.chimera.lake.staging import rows_of
 from include.chimera.lake.tables import open_table
 from tests.builders import HOUR, LABEL, api_logs, generations, publish, run_of, stage
 
@@ -83,6 +86,24 @@ def test_publish_versions_says_which_event_hours_it_touched(
     publish(connection, run_of(), GENERATIONS, late)
     (entry,) = open_table(GENERATIONS).history(1)
     assert (entry[TOUCHED], entry[ARRIVED]) == (f'["{LABEL}"]', f'["{NEXT_LABEL}"]')
+
+
+def test_publish_versions_adopts_the_staged_files_of_hours_that_the_table_lacks(
+    connection: DuckDBPyConnection, lake: Path
+) -> None:
+    """One of two hours is there already: its rows are sorted out, the other hour's file is kept."""
+    publish(connection, run_of(), GENERATIONS, generations(3))
+    later = generations(4, HOUR + timedelta(hours=1))
+    both = f"{generations(5)} union all {later}"
+    batch = stage(connection, run_of(run_id="again"), GENERATIONS, both)
+    run = run_of(run_id="again")
+    published = Publisher(connection, batch, rows_of(run, batch), run).publish(0)
+    assert (published.rows_published, published.rows_duplicate) == (6, 3)
+    (staged,) = Path(attempt_folder(run, batch)).glob(f"*={NEXT_LABEL}/*")
+    (live,) = (lake / "bronze" / "generations").glob(f"*={NEXT_LABEL}/*")
+    assert live.read_bytes() == staged.read_bytes()
+    assert live.name != staged.name
+    assert len(rows(connection, GENERATIONS)) == 9
 
 
 def test_watermark_only_moves_forward_and_not_by_backfills(

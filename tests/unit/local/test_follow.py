@@ -78,7 +78,7 @@ def test_turn_of_a_queued_run_begins_when_the_one_before_it_ends():
 
 
 def task(task_id, state, end=0, number=1):
-    return TaskState(task_id, -1, state, number, FIRST, FIRST + timedelta(seconds=end))
+    return TaskState(task_id, -1, state, number, FIRST, FIRST, FIRST + timedelta(seconds=end))
 
 
 def test_count_tasks_tells_stages_in_the_order_of_the_flow():

@@ -13,7 +13,7 @@ ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 
 def task(task_id, start, end, state="success"):
     moment = lambda seconds: None if seconds is None else ZERO + timedelta(seconds=seconds)  # noqa: E731
-    return TaskState(task_id, -1, state, 1, moment(start), moment(end))
+    return TaskState(task_id, -1, state, 1, moment(start), moment(start), moment(end))
 
 
 def test_stage_lasts_from_first_start_to_last_end():

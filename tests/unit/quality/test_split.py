@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.quality.split import bad_rows, count_rows, good_rows
+from include.chimera.quality.split import bad_rows, good_rows
 from tests.builders import HOUR, LABEL, generations
 
 TABLE = "bronze.generations"
@@ -83,11 +83,3 @@ def test_not_a_number_is_refused(session: duckdb.DuckDBPyConnection) -> None:
     assert [reason for reason, *_ in refused(session, generations(1, latency_ms="'nan'"))] == [
         "between_latency_ms"
     ]
-
-
-def test_counts_are_those_of_the_rows_that_are_split(session: duckdb.DuckDBPyConnection) -> None:
-    """The pass ratio and the split speak of the same rows."""
-    rows = generations(20, prompt_tokens="if(i < 3, -1, i)", status="if(i < 5, null, 'failed')")
-    (found,) = session.execute(count_rows(TABLE, rows)).fetchall()
-    (good,) = session.execute(f"select count(*) from ({good_rows(TABLE, rows)})").fetchone()
-    assert found == (20, len(refused(session, rows))) == (20, 20 - good) == (20, 5)

@@ -1,0 +1,117 @@
+"""Why dbt failed, as an error of our own tree.
+
+Cosmos raises one class for everything, with a text that may hold rows. dbt tells of each failure
+while the exception is still in flight: what it was raised from decides its class, so that a failed
+build is retried and told like any other task.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from cosmos.exceptions import CosmosDbtRunError
+
+from include.chimera.errors import (
+    BuildOutageError,
+    ChimeraError,
+    ModelError,
+    ModelRowsError,
+    StorageError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_RAISED = {
+    "CatchableExceptionOnRun",
+    "InternalErrorOnRun",
+    "GenericExceptionOnRun",
+    "MainEncounteredError",
+}
+_noted: list[BaseException] = []
+
+
+def note_failure(event: Any) -> None:  # noqa: ANN401 - dbt's EventMsg, a protobuf message
+    """Remember why a node of this invocation failed (a dbtRunner callback)."""
+    name = event.info.name
+    node = getattr(getattr(event.data, "node_info", None), "unique_id", "") or "the project"
+    if name == "MainReportVersion":  # an invocation's first event
+        _noted.clear()
+    elif name in _RAISED and (raised := sys.exception()) is not None:
+        _noted.append(_translate(raised, node))
+    elif name == "LogTestResult" and event.data.status == "fail":
+        _noted.append(
+            ModelRowsError(
+                expected="rows that pass the test",
+                came=f"{event.data.num_failures} that don't",
+                where=f"{node}; nothing is committed",
+                remedy="run the test's compiled SQL for the rows; mend them at their source, or "
+                "the test",
+            )
+        )
+
+
+def explain(error: BaseException) -> BaseException:
+    """Return what made dbt fail, where Cosmos raised this error of it; else the error itself."""
+    return _noted[0] if _noted and isinstance(error, CosmosDbtRunError) else error
+
+
+def _translate(raised: BaseException, where: str) -> BaseException:
+    """Return an error of ours for what dbt caught; an unknown one as it is."""
+    import duckdb  # noqa: PLC0415 - heavy
+    from dbt.exceptions import DependencyError, ParsingError  # noqa: PLC0415 - heavy
+    from dbt_common.exceptions import CompilationError, DbtConfigError, DbtValidationError  # noqa: PLC0415 - heavy
+
+    mistakes = (
+        *(CompilationError, DbtConfigError, DbtValidationError, DependencyError, ParsingError),
+        *(duckdb.ProgrammingError, duckdb.NotSupportedError),
+    )
+    rows = (duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException)
+    outages = (
+        *(duckdb.OperationalError, duckdb.InternalError, duckdb.InterruptException),
+        *(OSError, MemoryError),
+    )
+    own = next((link for link in _chain(raised) if isinstance(link, ChimeraError)), None)
+    for link in _chain(raised):
+        came = type(link).__name__
+        if isinstance(link, mistakes) and not isinstance(link, rows):
+            return _model_error(own, came, where)
+        if link is own:
+            return own
+        if isinstance(link, rows):
+            return ModelRowsError(
+                expected="values that fit the model's expressions and columns",
+                came=came,
+                where=f"{where}; nothing is committed",
+                remedy="read the task's log; mend the rows at their source, or the model",
+            )
+        if isinstance(link, outages):
+            return BuildOutageError(
+                expected="a model that can be built",
+                came=came,
+                where=f"{where}; nothing is committed",
+                remedy="the task retries by itself; if it persists, look at memory, disk and the "
+                "lake's storage",
+            )
+    return raised
+
+
+def _model_error(own: ChimeraError | None, came: str, where: str) -> ChimeraError:
+    """Return the terminal error of a model's SQL or contract, with our own words where we know."""
+    if isinstance(own, StorageError):
+        return own
+    if own is not None:
+        return ModelError(own.expected, own.came, own.where, own.remedy)
+    return ModelError(
+        expected="a model that compiles, and has the columns of its contract",
+        came=came,
+        where=f"{where}; nothing is committed",
+        remedy="read the task's log, mend the model, deploy, clear the task",
+    )
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -1,0 +1,103 @@
+"""The good rows of a batch: what they amount to, and how they become files of their table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
+from include.chimera.lake.content import Content, content_by_hour, hours_in
+from include.chimera.lake.engine import identifier
+from include.chimera.lake.files import copy_files, write_files
+from include.chimera.lake.relations import read_files
+from include.chimera.lake.stage import attempt_folder
+from include.chimera.lake.tables import folder_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.lake.files import DataFile
+    from include.chimera.lake.stage import Batch
+    from include.chimera.window import Run
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """Rows that passed their gate, on their way from the staged files into the table's folder.
+
+    Args:
+        connection: DuckDB session that sees the staged files.
+        batch: What was staged.
+        good: Query of the rows that passed, with the contract's columns.
+        run: The DAG run that staged them.
+    """
+
+    connection: DuckDBPyConnection
+    batch: Batch
+    good: str
+    run: Run
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of the batch's table."""
+        return CONTRACTS[self.batch.table]
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows passed."""
+        row = self.connection.execute(f"select count(*) from ({self.good})").fetchone()
+        return int(row[0]) if row else 0
+
+    def content(self, query: str) -> dict[str, Content]:
+        """Return the content of each hour of a query over rows of the contract."""
+        return content_by_hour(self.connection, query, self.contract.schema.names)
+
+    def repeated_hours(self) -> list[str]:
+        """Return the hours in which a row comes twice; a hash of each row is held in memory."""
+        if self.batch.is_distinct:
+            return []
+        query = (
+            f"select {PARTITION} from ({self.good}) "
+            f"group by {PARTITION}, hash({ROW_HASH}) having count(*) > 1"
+        )
+        return hours_in(self.connection, query)
+
+    def touched_hours(self, files: Collection[DataFile]) -> list[str]:
+        """Return the event hours of the rows in files of the table."""
+        contract = self.contract
+        written = read_files(
+            folder_of(contract.name), [file.path for file in files], contract.schema
+        )
+        event = identifier(str(contract.event_time))
+        hours = f"select distinct date_trunc('hour', {event}) as hour from ({written})"
+        return hours_in(
+            self.connection, f"select strftime(hour, '%Y%m%dT%H') as {PARTITION} from ({hours})"
+        )
+
+    def adopt(self, hours: Collection[str]) -> list[DataFile]:
+        """Copy the staged files of these hours into the table's folder; none if rows were refused.
+
+        The gate has seen these very files; reading and writing their rows again took longer than
+        everything else that publishing does.
+        """
+        staged = self.batch.files
+        if self.count != sum(file.rows for file in staged):
+            return []
+        chosen = [file for file in staged if file.partition.get(PARTITION) in hours]
+        source = attempt_folder(self.run, self.batch)
+        return copy_files(chosen, source, folder_of(self.contract.name))
+
+    def write(self, query: str) -> list[DataFile]:
+        """Write a query's rows as files in the table's folder."""
+        contract = self.contract
+        return write_files(
+            self.connection, query, folder_of(contract.name), contract.schema, contract.partition_by
+        )
+
+
+def hours_of(files: Iterable[DataFile]) -> set[str]:
+    """Return the partitions that files belong to."""
+    return {str(file.partition[PARTITION]) for file in files}

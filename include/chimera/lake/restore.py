@@ -1,0 +1,86 @@
+"""A table put back to an earlier version, by one more commit that says who wanted it and why.
+
+The marks of what the table has read (its source's watermark, its parents' versions) go back with
+its rows: the next run reads again what came after. Each table that reads it is recomputed whole,
+because the commit names no hours (docs/adr/0002).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from include.chimera.errors import CommitConflictError, ControlRefusedError
+from include.chimera.lake.durability import sync_log
+from include.chimera.lake.failures import storage_errors
+from include.chimera.lake.lineage import consumed_mark, metadata_of
+from include.chimera.lake.publish import WATERMARK
+from include.chimera.lake.tables import open_table, table_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
+    """Make a table's rows and marks what they were at a version; return the new version.
+
+    Args:
+        name: `<layer>.<table>`.
+        version: The version whose rows are wanted.
+        notes: More metadata for the commit: who, and why.
+
+    Raises:
+        ControlRefusedError: There is no such table or version, or its files are vacuumed.
+        CommitConflictError: Another writer committed meanwhile.
+        StorageError: The lake can't be read or written.
+    """
+    table = open_table(name)
+    newest = -1 if table is None else table.version()
+    if table is None or not 0 <= version < newest:
+        raise ControlRefusedError(
+            expected=f"a version from 0 to {newest - 1}" if newest > 0 else "a table of versions",
+            came=str(version),
+            where=f"table {name}, now at version {newest}",
+            remedy="pick a version: the alerts and `trace` name them, so does the table's history",
+        )
+    with storage_errors(f"restoring {name}"):
+        try:
+            marks = _marks_at(table, version)
+            table.restore(
+                version,
+                commit_properties=CommitProperties(
+                    custom_metadata={**metadata_of(None, None), **notes},
+                    app_transactions=[Transaction(*mark) for mark in marks.items()],
+                ),
+            )
+        except CommitFailedError as error:
+            raise CommitConflictError(
+                expected=f"version {newest} to be the table's newest",
+                came="another writer's commit",
+                where=f"table {name}",
+                remedy="wait until no run works on the table, and try again",
+            ) from error
+        except DeltaError as error:
+            raise ControlRefusedError(
+                expected="a version whose log and files are kept",
+                came=type(error).__name__,
+                where=f"table {name}, version {version}",
+                remedy="take a newer version: the vacuum removes older ones' files",
+            ) from None
+    table.update_incremental()
+    sync_log(table.table_uri, newest, table.version())
+    return table.version()
+
+
+def _marks_at(table: DeltaTable, version: int) -> dict[str, int]:
+    """Return the marks to set so that nothing counts as read that was read after a version."""
+    before = DeltaTable(table.table_uri, version=version, without_files=True)
+    firsts = {WATERMARK: 0, **{consumed_mark(name): -1 for name in table_names()}}
+    marks = {}
+    for mark, first in firsts.items():
+        now, then = table.transaction_version(mark), before.transaction_version(mark)
+        if now is not None and now != then:
+            marks[mark] = first if then is None else then
+    return marks

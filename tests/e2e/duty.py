@@ -1,0 +1,149 @@
+"""A running stack with both channels, as the engineer on call has it; minutes are seconds."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from include.chimera.local.keeping import StateLock
+from include.chimera.local.layout import Layout
+from include.chimera.local.planning import hour_variables, plan_start
+from include.chimera.local.sample import demo_sample
+from include.chimera.local.stack import DAG_ID, Sample, Stack
+from include.chimera.paths import PROJECT
+from include.chimera.settings import Settings
+from include.chimera.window import HOUR, Window, floor_hour
+from tests.e2e.peers import Inbox, mail_server, slack_server
+
+BASE, DEADLINE = 2.0, 6.0
+
+
+@dataclass
+class Duty:
+    """A running stack with its peers."""
+
+    stack: Stack
+    slack: Inbox
+    mail: Inbox
+    settings: Settings
+    sample: Sample
+
+    def restart(self):
+        """Stop everything, and start it again on the same state, without filling the sample."""
+        self.stack.__exit__()
+        self.stack = start_stack(self.stack.plan, replace(self.sample, seed=lambda _: None))
+
+    def request(self, method, path, **body):
+        return self.stack.api._request(method, path, json=body or None)
+
+    def trigger(self, dag_id, **conf):
+        body = {"logical_date": None, "conf": conf}
+        return self.request("POST", f"/dags/{dag_id}/dagRuns", **body)["dag_run_id"]
+
+    def wait(self, dag_id, run_id, seconds=180.0):
+        deadline = time.monotonic() + seconds
+        while not (run := self.stack.api.run(dag_id, run_id)).is_over:
+            self.stack.check()
+            assert time.monotonic() < deadline, run
+            time.sleep(0.5)
+        return run
+
+    def tries(self, dag_id, run_id, task_id):
+        """Return a task's attempts, oldest first."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/tries"
+        found = self.request("GET", path)["task_instances"]
+        return sorted(found, key=lambda each: each["try_number"])
+
+    def clear(self, dag_id, run_id, task_id, **more):
+        """Clear a task and wait for the run's end."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id]}
+        body |= {"only_failed": False, **more}
+        self.request("POST", f"/dags/{dag_id}/clearTaskInstances", **body)
+        return self.wait(dag_id, run_id)
+
+    def command(self, *words):
+        """Run `python -m include.chimera` on this stack's lake; return its exit code and output."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("CHIMERA_")}  # noqa: TID251  # a child inherits
+        done = subprocess.run(  # noqa: S603  # our own command
+            [sys.executable, "-m", "include.chimera", *words],
+            cwd=PROJECT,
+            env={**inherited, "CHIMERA_STATE_DIR": str(self.settings.state_dir), "COLUMNS": "160"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        return done.returncode, done.stdout
+
+    def states(self, dag_id, run_id):
+        return {task.task_id: task.state for task in self.stack.api.tasks(dag_id, run_id)}
+
+
+@contextmanager
+def on_duty(root, hours=None, scheduled=None, **more):
+    """Start the stack in a folder, with the drills beside the hourly DAG.
+
+    Args:
+        root: An empty folder.
+        hours: The sample's hours; default: one of today.
+        scheduled: What the schedule covers; default: the first of these hours.
+        more: CHIMERA_ variables beside the usual ones.
+    """
+    code = root / "code"
+    shutil.copytree(PROJECT / "dags", code / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "tests/e2e/drill_dag.py", code / "dags/drill.py")
+    layout = Layout.of(root / "state")
+    layout.make_folders()
+    settings = Settings(state_dir=layout.root, rows_per_hour=1000)
+    hours = hours or [Window.of_hour(floor_hour(datetime.now(UTC)) - 2 * HOUR)]
+    with slack_server() as (url, slack), mail_server() as (port, mail):
+        variables = {
+            **hour_variables(scheduled or hours[0]),
+            "CHIMERA_RETRY_BASE_SECONDS": str(BASE),
+            "CHIMERA_DEADLINE_SECONDS": str(DEADLINE),
+            "CHIMERA_DEAD_LETTERS_ALERT": "0",
+            "CHIMERA_ALERT_EMAILS": "oncall@example.com",
+            "AIRFLOW_CONN_SLACK_WEBHOOK": json.dumps(
+                {"conn_type": "slackwebhook", "password": url}
+            ),
+            "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
+                {
+                    "conn_type": "smtp",
+                    "host": "127.0.0.1",
+                    "port": port,
+                    "extra": {
+                        "disable_ssl": True,
+                        "disable_tls": True,
+                        "from_email": "chimera@example.com",
+                    },
+                }
+            ),
+            **more,
+        }
+        plan = plan_start(layout, variables, 600, code)
+        object.__setattr__(plan, "plugins_folder", PROJECT / "plugins")
+        sample = demo_sample(settings, hours, plan, print)
+        duty = Duty(start_stack(plan, sample), slack, mail, settings, sample)
+        try:
+            yield duty
+        finally:
+            duty.stack.__exit__()
+
+
+def start_stack(plan, sample):
+    """Start a stack and wait for its DAGs; whoever asked for it ends it."""
+    stack = Stack(plan, StateLock(plan.layout), print).__enter__()
+    try:
+        stack.start(sample, "run")
+        stack.wait_for_dag(DAG_ID)
+        stack.wait_for_dag("drill")
+    except BaseException:
+        stack.__exit__()
+        raise
+    return stack

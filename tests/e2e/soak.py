@@ -1,0 +1,208 @@
+"""The day of `test_soak.py`: what runs, what breaks, what is started again and mended."""
+
+import random
+import re
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import httpx
+import psutil
+import psycopg
+import pytest
+
+from include.chimera.errors import ChimeraError
+from include.chimera.local.components import airflow_programs
+from include.chimera.local.environment import build_environment, keep_secrets
+from include.chimera.local.processes import memory_bytes
+from include.chimera.local.stack import DAG_ID
+from include.chimera.window import HOUR, Window
+
+START = datetime(2026, 3, 2, tzinfo=UTC)
+RUN_SECONDS = 900.0
+SEED = 20261124
+TASK = re.compile(r"airflow worker -- [0-9a-f-]{36}")  # Airflow's title of a task's own process
+
+
+class Soak:
+    """Runs the day, breaks things, and measures.
+
+    Args:
+        duty: The stack.
+        hours: How many hours are due.
+        say: Shows a line.
+    """
+
+    def __init__(self, duty, hours, say):
+        self.duty, self.hours, self.say = duty, hours, say
+        self.dice = random.Random(SEED)  # noqa: S311 - not a secret
+        self.measured, self.mended, self.restarted = [], [], Counter()
+
+    @property
+    def line(self):
+        return self.duty.stack.line
+
+    def tend(self):
+        """Start again what has ended, as a machine's supervisor does."""
+        self.line._take(0.0)
+        gone = set(self.line._codes) - {"metrics"}
+        if not gone:
+            return
+        if "postgres" in gone:
+            self.duty.stack._postgres.start(_Patient(self.line))
+        plan, layout = self.duty.stack.plan, self.duty.stack.layout
+        env = build_environment(plan, keep_secrets(layout), self.duty.stack._inherited)
+        for program in airflow_programs(env):
+            if program.name in gone:
+                self.line.start(program)
+        self.restarted.update(gone)
+
+    def end(self, name, number=signal.SIGKILL):
+        psutil.Process(self.line.pids[name]).send_signal(number)
+
+    def worker(self):
+        """Kill a process in which a task runs."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            running = [p for p in self.line.processes() if TASK.search(title(p))]
+            if running:
+                self.dice.choice(running).kill()
+                return
+            time.sleep(0.2)
+        pytest.fail("no task ran for a minute")
+
+    def scheduler(self):
+        self.end("scheduler")
+
+    def triggerer(self):
+        self.end("triggerer")
+
+    def database(self):
+        """Stop PostgreSQL fast, under everybody's feet."""
+        self.end("postgres", signal.SIGINT)
+
+    def outage(self):
+        """Stop everything; the hours go on being due meanwhile."""
+        self.duty.restart()
+        self.duty.stack.api.set_paused(DAG_ID, is_paused=False)
+
+    def deployment(self):
+        """Change the DAG's file while a run of it works."""
+        with (self.duty.stack.plan.dags_folder / "chimera_etl_hourly.py").open("a") as file:
+            file.write("\n# deployed again\n")
+
+    def slack(self):
+        self.duty.slack.is_down = True
+
+    def execute(self, statement):
+        with psycopg.connect(self.duty.stack.app_db_uri, autocommit=True) as database:
+            database.execute(statement)
+
+    def bad_rows(self, window):
+        """Make one row of the hour bad: too few to fail the gate."""
+        self.execute(
+            "update app.generations set status = 'refunded' where generation_id = (select "
+            f"generation_id from app.generations where {within(window)} limit 1)"
+        )
+
+    def bad_batch(self, window):
+        """Make all evaluations of the hour bad: their gate fails."""
+        self.execute(f"update app.evaluations set successes = -1 where {within(window)}")
+
+    def mend(self, run):
+        """Do what the alert says: mend the source, clear what stages it and what comes after."""
+        failed = [t for t, s in self.duty.states(DAG_ID, run.run_id).items() if s == "failed"]
+        self.mended.append((run.run_id, failed))
+        self.execute("update app.evaluations set successes = was where successes = -1")
+        self.duty.stack.api.clear(DAG_ID, run.run_id)
+
+    def measure(self, number):
+        """Note memory, open files and processes of the stack between two runs."""
+        files, alive = 0, self.line.processes()
+        for process in alive:
+            with suppress(psutil.Error):
+                files += process.num_fds()
+        self.measured.append((number, memory_bytes(alive) >> 20, files, len(alive)))
+
+    def day(self):
+        """Let all hours run, with one fault in each of some; return the faults by hour."""
+        free = list(range(2, self.hours - 2))
+        kinds = ["worker", "scheduler", "triggerer", "database", "outage", "deployment", "slack"]
+        kinds += ["bad_rows", "bad_batch", "worker"]
+        plan = dict(zip(self.dice.sample(free, min(len(kinds), len(free))), kinds, strict=False))
+        self.execute("alter table app.evaluations add column was int")
+        self.execute("update app.evaluations set was = successes")
+        for number, kind in plan.items():
+            if kind.startswith("bad_"):
+                getattr(self, kind)(Window.of_hour(START + number * HOUR))
+        self.duty.stack.api.set_paused(DAG_ID, is_paused=False)
+        for number in range(self.hours):
+            run = self.started(number)
+            kind = plan.get(number, "")
+            if kind and not kind.startswith("bad_"):
+                time.sleep(self.dice.uniform(3, 12))
+                getattr(self, kind)()
+            run = self.ended(run)
+            self.say(f"{number:2} {kind:<10} {run.state} after {run.end_at - run.start_at}")
+            if run.state == "failed":
+                self.mend(run)
+                assert self.ended(run).state == "success"
+            self.duty.slack.is_down = False
+            self.measure(number)
+        return plan
+
+    def started(self, number):
+        """Wait until the run of an hour works."""
+        wanted = START + number * HOUR
+        return self.until(
+            lambda: next(
+                (
+                    run
+                    for run in self.duty.stack.api.runs(DAG_ID)
+                    if run.window_start == wanted and run.start_at
+                ),
+                None,
+            )
+        )
+
+    def ended(self, run):
+        def over():
+            found = self.duty.stack.api.run(DAG_ID, run.run_id)
+            return found if found.is_over else None
+
+        return self.until(over)
+
+    def until(self, found):
+        """Return the first true answer, tending the servers meanwhile."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while time.monotonic() < deadline:
+            self.tend()
+            with suppress(OSError, httpx.HTTPError, ChimeraError):
+                answer = found()
+                if answer:
+                    return answer
+            time.sleep(0.5)
+        pytest.fail("no end within the run's time")
+
+
+class _Patient:
+    """The keeper's line for one server that is started again while others may be down."""
+
+    def __init__(self, line):
+        self.start, self.finish = line.start, line.finish
+
+    def check(self):
+        """Leave the others to whoever tends them."""
+
+
+def title(process):
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def within(window):
+    start, end = window.start.isoformat(), window.end.isoformat()
+    return f"updated_at >= '{start}' and updated_at < '{end}'"

@@ -1,0 +1,115 @@
+"""A day of hourly runs with faults: the tables end equal to the source, and nothing grows.
+
+All 24 hours are due when the stack starts, and the schedule works them off one by one, as it does
+after a long outage. While a run works, something breaks; what a machine's supervisor would start
+again (Airflow's components, PostgreSQL) is started again, and what a person would mend is mended.
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+
+import psycopg
+import pytest
+
+from include.chimera.lake.engine import connect
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import open_table
+from include.chimera.local.processes import find_marked
+from include.chimera.settings import get_settings
+from include.chimera.window import HOUR, Window
+from tests.e2e.duty import on_duty
+from tests.e2e.soak import START, Soak
+
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
+
+# A run in which a process was killed may need its heartbeat's timeout, five minutes by default.
+QUICK_DEATHS = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+}
+
+
+def differences(duty, monkeypatch):
+    """Compare each table's current rows with the source's; return the names that differ."""
+    monkeypatch.setenv("CHIMERA_STATE_DIR", str(duty.settings.state_dir))
+    get_settings.cache_clear()
+    found = {}
+    with psycopg.connect(duty.stack.app_db_uri) as database, connect() as connection:
+        for entity, columns in (
+            ("generations", "generation_id::text, status, latency_ms"),
+            ("evaluations", "evaluation_id::text, status, successes"),
+        ):
+            good = " where status <> 'refunded'" if entity == "generations" else ""
+            source = set(database.execute(f"select {columns} from app.{entity}{good}").fetchall())
+            for name in (f"silver.stg_app__{entity}", f"gold.fct_{entity}"):
+                shown = columns.replace("::text", "").replace("successes", "success_count")
+                table = scan(open_table(name), name)
+                rows = set(connection.execute(f"select {shown} from ({table})").fetchall())
+                found[name] = len(source ^ rows)
+        logs = duty.stack.layout.root / "sources" / "api_logs"
+        lines = good_lines(logs)
+        name = "gold.fct_api_requests"
+        (count,) = connection.execute(
+            f"select count(*) from ({scan(open_table(name), name)})"
+        ).fetchone()
+        found[name] = abs(lines - count)
+    get_settings.cache_clear()
+    return {name: count for name, count in found.items() if count}
+
+
+def good_lines(folder):
+    """Count the lines of the API's log that are JSON."""
+    count = 0
+    for path in folder.rglob("*.jsonl"):
+        for line in path.read_text(errors="replace").splitlines():
+            with suppress(ValueError):
+                count += isinstance(json.loads(line), dict)
+    return count
+
+
+def check_growth(measured, say):
+    """Compare the day's last third with its first one."""
+    third = max(len(measured) // 3, 1)
+    for index, name, allowed in ((1, "MiB", 1.3), (2, "open files", 1.3), (3, "processes", 1.3)):
+        first, last = (
+            statistics.median(row[index] for row in rows)
+            for rows in (measured[:third], measured[-third:])
+        )
+        say(f"{name}: {first:g} in the first third, {last:g} in the last")
+        assert last <= allowed * first, name
+
+
+def soak(root, hours, monkeypatch, say):
+    """Run the day; check tables, messages and resources."""
+    day = Window(START, START + hours * HOUR)
+    with on_duty(root, [day], day, CHIMERA_DEADLINE_SECONDS="86400", **QUICK_DEATHS) as duty:
+        began = time.monotonic()
+        taken = Soak(duty, hours, say)
+        plan = taken.day()
+        seconds = time.monotonic() - began
+        say(f"{hours} hours in {seconds:.0f} s; faults {plan}; restarted {taken.restarted}")
+        say(f"mended: {taken.mended}")
+        say(f"hour, MiB, open files, processes: {taken.measured}")
+        assert differences(duty, monkeypatch) == {}
+        told = Counter(text.partition("\n")[0] for _, text in duty.slack.taken)
+        assert {line: count for line, count in told.items() if count > 1} == {}
+        assert sum("published" in line for line in told) == hours
+        refused = [line for line in told if "bronze.evaluations is refused" in line]
+        assert len(refused) == ("bad_batch" in plan.values())
+        check_growth(taken.measured, say)
+        layout = duty.stack.layout
+    assert not find_marked(layout)
+
+
+def test_a_day_with_faults_ends_as_the_source_says(tmp_path, monkeypatch, capsys) -> None:
+    def say(text):
+        with capsys.disabled():
+            sys.stdout.write(f"{text}\n")
+
+    soak(tmp_path, 24, monkeypatch, say)

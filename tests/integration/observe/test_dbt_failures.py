@@ -1,0 +1,66 @@
+"""A failed dbt build is classed by what made it fail, not by Cosmos' one exception."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.dbt.conftest import make_project
+from tests.integration.observe import dbt_reason
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+PROPERTIES = """
+sources: [{name: raw, tables: [{name: events}]}]
+models:
+  - name: contract
+    config: {contract: {enforced: true}}
+    columns: [{name: a, data_type: timestamp}]
+  - name: tested
+    columns: [{name: a, data_tests: [not_null]}]
+"""
+MODELS = {
+    "raised": ("{% if execute %}{{ exceptions.raise_compiler_error('4711') }}{% endif %}",
+               "ModelError", 0),
+    "syntax": ("selec 4711 as a", "ModelError", 0),
+    "column": ("select b from (select 4711 as a)", "ModelError", 0),
+    "contract": ("select 4711 as a", "ModelError", 0),
+    "missing": ("select * from {{ source('raw', 'events') }}", "ConfigurationError", 0),
+    "value": ("select cast(a as int) as a from (values ('x4711')) as t (a)", "DataFaultError", 1),
+    "tested": ("select null as a", "ModelRowsError", 1),
+    "file": ("select * from read_parquet('/no/such/4711.parquet')", "BuildOutageError", 3),
+    "disk": ("{% do adapter.execute(\"copy (select 1) to '/no/such/4711.csv'\") %} select 1 as a",
+             "BuildOutageError", 3),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reasons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+    """Build all models in one process, which imports dbt and Airflow once."""
+    folder: Path = tmp_path_factory.mktemp("reasons")
+    project = make_project(folder)
+    project.write("models/wrong.yml", PROPERTIES)
+    for name, (sql, *_) in MODELS.items():
+        project.write(f"models/{name}.sql", "{{ config(materialized='table') }} " + sql)
+    process = multiprocessing.get_context("spawn").Process(
+        target=dbt_reason.run, args=(str(folder), [*MODELS], project.environment)
+    )
+    process.start()
+    process.join(300)
+    assert process.exitcode == 0
+    return json.loads((folder / "reasons.json").read_text())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_cause_decides_how_often_dbt_is_tried_again(reasons: dict, model: str) -> None:
+    """Outside world three times, rows once, code never; and its text holds no value."""
+    name, retries, text = reasons[model]
+    assert (name, retries) == tuple(MODELS[model][1:])
+    assert "Next:" in text
+    assert "4711" not in text
