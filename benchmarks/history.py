@@ -29,6 +29,8 @@ from include.chimera.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from duckdb import DuckDBPyConnection
+
 SIZES = (10, 100, 1000)
 ROUNDS = 6  # the first one warms up
 ROWS = 1000
@@ -59,11 +61,21 @@ def lake(folder: Path) -> Iterator[None]:
     get_settings.cache_clear()
 
 
-def add_hour(table: str, query: str, hour: str, **marks: int) -> int:
+@contextmanager
+def session(folder: Path) -> Iterator[DuckDBPyConnection]:
+    """Open a session on the lake in a folder."""
+    from include.chimera.lake.engine import connect  # noqa: PLC0415 - not before a fork
+
+    with lake(folder), connect() as connection:
+        yield connection
+
+
+def add_hour(
+    connection: DuckDBPyConnection, table: str, query: str, hour: str, **marks: int
+) -> int:
     """Commit an hour of rows as a publication does; return the table's version."""
     from include.chimera.lake.columns import arrow_schema  # noqa: PLC0415 - settings come first
     from include.chimera.lake.commits import Change, commit  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
     from include.chimera.lake.files import write_files  # noqa: PLC0415 - settings come first
     from include.chimera.lake.lineage import metadata_of  # noqa: PLC0415 - settings come first
     from include.chimera.lake.tables import (  # noqa: PLC0415 - settings come first
@@ -72,9 +84,8 @@ def add_hour(table: str, query: str, hour: str, **marks: int) -> int:
     )
 
     by = ["_window_hour"]
-    with connect() as connection:
-        columns = arrow_schema(connection, query)
-        files = write_files(connection, query, folder_of(table), columns, by)
+    columns = arrow_schema(connection, query)
+    files = write_files(connection, query, folder_of(table), columns, by)
     change = Change(files, (by[0], [hour]), marks, metadata_of([hour], [hour]))
     done, _ = commit(table, lambda: create_table(table, columns, by), lambda _: change)
     return done.version()
@@ -115,11 +126,12 @@ def fill(folder: Path, hours: int) -> None:
     for name, content in files.items():
         (folder / name).write_text(yaml.safe_dump(content))
     (folder / "models" / "hourly.sql").write_text(MODEL)
-    with lake(folder):
+    with session(folder) as connection:
         for number in range(hours):
             query = requests_of(number)
-            version = add_hour("bronze.requests", query, label(number))
+            version = add_hour(connection, "bronze.requests", query, label(number))
             add_hour(
+                connection,
                 "dev.hourly",
                 "select _window_hour, model_id, count(*) as requests, "
                 f"sum(latency_ms) as latency_ms from ({query}) group by all",
@@ -130,8 +142,8 @@ def fill(folder: Path, hours: int) -> None:
 
 def arrive(folder: Path, number: int) -> None:
     """Let an hour of requests arrive."""
-    with lake(folder):
-        add_hour("bronze.requests", requests_of(number), label(number))
+    with session(folder) as connection:
+        add_hour(connection, "bronze.requests", requests_of(number), label(number))
 
 
 def in_process(work: Callable[[Path, int], None], folder: Path, number: int) -> None:

@@ -27,6 +27,11 @@ class Settings(BaseSettings):
 
     state_dir: Path = Field(STATE, description="Folder of all local state")
     lake_root: str = Field("", description="Root of the lake; default <state_dir>/lake")
+    store_connection: str = Field(
+        "",
+        description="Airflow connection (type aws) with the object store's credentials; none: the "
+        "`AWS_…` variables, or the machine's own role",
+    )
     api_logs_root: str = Field(
         "", description="Root of the API's JSON-lines logs; default <state_dir>/sources/api_logs"
     )

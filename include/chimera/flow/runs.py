@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from include.chimera.errors import ConfigurationError
+from include.chimera.flow.stores import reach_store
 from include.chimera.observe.logs import bind_run
 from include.chimera.window import HOUR, Run, Window
 
@@ -42,12 +43,13 @@ def source_of(task_id: str) -> str:
 
 
 def read_run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - Airflow's DagRun
-    """Return the run without binding it to anything.
+    """Return the run without binding it to anything; the lake is within reach from here on.
 
     The window comes from the params, else from the data interval, else from the clock.
 
     Only the schedule moves watermarks: backfills and windows asked for by hand leave them alone.
     """
+    reach_store()
     asked = [params.get("window_start"), params.get("window_end")]
     is_scheduled = str(getattr(dag_run.run_type, "value", dag_run.run_type)) == "scheduled"
     if any(asked):

@@ -51,7 +51,7 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
     except (ImportError, StopIteration, duckdb.Error) as error:
         raise ConfigurationError(
             expected=f"the DuckDB extension {name} for DuckDB {duckdb.__version__}",
-            came=f"{type(error).__name__}",
+            came=str(error).partition("\n")[0] or "no binary of it",
             where=f"Python package {package}",
             remedy=f"install {package.replace('_', '-')}=={duckdb.__version__}",
         ) from error
