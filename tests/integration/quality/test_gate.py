@@ -117,7 +117,7 @@ def test_only_a_failed_gate_can_be_accepted(hour) -> None:
 def test_lost_file_is_an_outage_and_no_verdict(hour) -> None:
     """It is retried; nothing is recorded as judged."""
     stage(RUN, TABLE, hour[TABLE])
-    for path in Path(table_folder(RUN, TABLE)).glob("*/*/*.parquet"):
+    for path in Path(table_folder(RUN, TABLE)).rglob("*.parquet"):
         path.unlink()
     with pytest.raises(GateOutageError, match="IOException"):
         run_gate()
@@ -129,7 +129,7 @@ def test_file_lost_while_the_rules_run_is_an_outage_too(hour) -> None:
     stage(RUN, TABLE, hour[TABLE])
     with open_gate(TABLE, RUN) as gate:
         checkpoint = gate.checkpoint(gate.context())
-        for path in Path(table_folder(RUN, TABLE)).glob("*/*/*.parquet"):
+        for path in Path(table_folder(RUN, TABLE)).rglob("*.parquet"):
             path.unlink()
         with pytest.raises(GateOutageError):
             checkpoint.run()
