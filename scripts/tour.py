@@ -136,7 +136,8 @@ class Tour:
 
     def told(self, *words: str) -> None:
         """Show a message that came by Slack."""
-        self.show("# in Slack", self.duty.slack.wait_for(*words, seconds=120))
+        text = self.duty.slack.wait_for(*words, seconds=120)
+        self.show("# in Slack", text.partition("\n")[2])  # its blocks; the fallback text repeats
 
     def execute(self, statement: str) -> None:
         """Change the application's database."""
