@@ -38,21 +38,15 @@ def drill(duty):
 
 
 @pytest.fixture(scope="module")
-def hanging(duty):
-    """Start the DAG that hangs, by hand and as a backfill at the same time; return the run ids."""
+def hung(duty, drill):  # noqa: ARG001 - after the drills, so that neither slows the other
+    """Run the DAG that hangs, by hand and as a backfill at the same time; return both runs."""
     duty.stack.api.set_paused("drill_hang", is_paused=False)
     day = "2026-01-01T05:00:00Z"
     duty.request("POST", "/backfills", dag_id="drill_hang", from_date=day, to_date=day)
     duty.trigger("drill_hang")
     runs = duty.stack.api.runs("drill_hang")
     assert {run.run_type for run in runs} == {"backfill", "manual"}
-    return [run.run_id for run in runs]
-
-
-@pytest.fixture(scope="module")
-def hung(duty, hanging):
-    """Return both runs when they are over."""
-    return {run_id: duty.wait("drill_hang", run_id) for run_id in hanging}
+    return {run.run_id: duty.wait("drill_hang", run.run_id) for run in runs}
 
 
 def waits(tries):
@@ -128,6 +122,26 @@ def test_clearing_a_task_starts_its_retries_anew(duty, drill) -> None:
     assert BASE <= after < BASE + 3
 
 
+def test_a_run_that_hangs_is_ended_and_told(duty, hung) -> None:
+    """`dagrun_timeout` fails the run and ends its task; the message says so once."""
+    for run_id, run in hung.items():
+        assert run.state == "failed"
+        assert (run.end_at - run.start_at).total_seconds() < 2 * DEADLINE + 5
+        text = duty.slack.wait_for("the whole run failed", run_id)
+        assert "TimeoutError" in text
+        assert len(duty.slack.find("the whole run failed", run_id)) == 1
+        assert duty.states("drill_hang", run_id) == {"hang": "skipped"}
+
+
+def test_a_backfill_misses_its_deadline_in_silence(duty, hung) -> None:
+    """It is queued with all its hours at once; a run by hand, at the same time, is told."""
+    for run_id, run in hung.items():
+        path = f"/ui/dags/drill_hang/dagRuns/{run_id}/deadlines"
+        (found,) = duty.stack.api._client.get(path).json()["deadlines"]
+        assert found["missed"]
+        assert len(duty.slack.find("is late", run_id)) == (run.run_type == "manual")
+
+
 def sow_corpus(duty):
     """Put secrets and personal data into the sources' rows, and into a line that is no JSON."""
     texts = list(CORPUS)
@@ -144,12 +158,8 @@ def sow_corpus(duty):
         file.write(f"{{not json {' '.join(CORPUS)}\n")
 
 
-def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty, hanging) -> None:
-    """The alert names rule, table, counts and version; one clear publishes the mended rows.
-
-    Another DAG hangs meanwhile, for the tests that follow: it costs nothing but time.
-    """
-    assert hanging
+def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) -> None:
+    """The alert names rule, table, counts and version; one clear publishes the mended rows."""
     sow_corpus(duty)
     duty.slack.is_down = True  # what is told meanwhile waits in the outbox
     uri = duty.stack.app_db_uri
@@ -191,26 +201,6 @@ def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty, 
     for words in ("read", "refused", "gates", "passed"):
         assert words in text
     assert "recovered" not in text
-
-
-def test_a_run_that_hangs_is_ended_and_told(duty, hung) -> None:
-    """`dagrun_timeout` fails the run and ends its task; the message says so once."""
-    for run_id, run in hung.items():
-        assert run.state == "failed"
-        assert (run.end_at - run.start_at).total_seconds() < 2 * DEADLINE + 15
-        text = duty.slack.wait_for("the whole run failed", run_id)
-        assert "TimeoutError" in text
-        assert len(duty.slack.find("the whole run failed", run_id)) == 1
-        assert duty.states("drill_hang", run_id) == {"hang": "skipped"}
-
-
-def test_a_backfill_misses_its_deadline_in_silence(duty, hung) -> None:
-    """It is queued with all its hours at once; a run by hand, at the same time, is told."""
-    for run_id, run in hung.items():
-        path = f"/ui/dags/drill_hang/dagRuns/{run_id}/deadlines"
-        (found,) = duty.stack.api._client.get(path).json()["deadlines"]
-        assert found["missed"]
-        assert len(duty.slack.find("is late", run_id)) == (run.run_type == "manual")
 
 
 @pytest.mark.parametrize(
