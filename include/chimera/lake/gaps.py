@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import BRONZE, QUALITY_RESULTS, WINDOW_LEDGER
 from include.chimera.lake.engine import connect
@@ -58,14 +58,9 @@ def find_gaps(expected: Window) -> list[Gap]:
 
 
 def _known_hours() -> dict[str, list[Window]]:
-    table = open_table(WINDOW_LEDGER.name)
-    if table is None:
-        return {}
-    with connect() as connection:
-        rows = connection.execute(
-            "select table_name, window_start, window_end "
-            f"from ({scan(table, WINDOW_LEDGER.name)}) group by all"
-        ).fetchall()
+    rows = _ask(
+        WINDOW_LEDGER.name, "select table_name, window_start, window_end from ({}) group by all"
+    )
     known: dict[str, list[Window]] = {}
     for name, start, end in rows:
         known.setdefault(name, []).append(Window(start, end))
@@ -74,18 +69,24 @@ def _known_hours() -> dict[str, list[Window]]:
 
 def _hours_of_models(expected: Window) -> dict[str, list[Window]]:
     """Return up to where each model's gate let it through; if it never did, up to its first run."""
-    table = open_table(QUALITY_RESULTS.name)
-    if table is None:
-        return {}
-    with connect() as connection:
-        rows = connection.execute(
-            "select table_name, coalesce(max(window_end) filter (where verdict <> 'failed'), "
-            f"min(window_start)) from ({scan(table, QUALITY_RESULTS.name)}) "
-            "where not starts_with(table_name, 'bronze.') group by table_name"
-        ).fetchall()
+    rows = _ask(
+        QUALITY_RESULTS.name,
+        "select table_name, coalesce(max(window_end) filter (where verdict <> 'failed'), "
+        "min(window_start)) from ({}) "
+        "where not starts_with(table_name, 'bronze.') group by table_name",
+    )
     return {
         name: [Window(expected.start, end)] if expected.start < end else [] for name, end in rows
     }
+
+
+def _ask(name: str, query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query over a table, which `{}` stands for; none before its first."""
+    table = open_table(name)
+    if table is None:
+        return []
+    with connect() as connection:
+        return connection.execute(query.format(scan(table, name))).fetchall()
 
 
 def _merged(hours: Iterable[Window]) -> list[Window]:
