@@ -14,6 +14,7 @@ from include.chimera.errors import ContractError, GateFailedError, SourceUnavail
 from include.chimera.flow.notices import tell_run_failure
 from include.chimera.flow.policy import EXTRACT, deadline, minutes_of, task_arguments
 from include.chimera.settings import get_settings
+from plugins.source_sensor import SOURCES, SourceSensor
 
 PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
 QUICK = {**task_arguments(retries=1, minutes=4), "execution_timeout": timedelta(seconds=5)}
@@ -60,6 +61,12 @@ with DAG(
 
     outside() >> fine.override(task_id="behind")()
     data(), verdict(), killed(), slow_query(), stuck_native(), fine()
+
+
+with DAG("drill_wait", schedule=None, max_active_runs=2):
+    SourceSensor(
+        task_id="wait_for_api_logs", source="api_logs", tables=SOURCES["api_logs"], **EXTRACT
+    )
 
 
 with DAG(

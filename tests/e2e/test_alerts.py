@@ -17,7 +17,7 @@ from include.chimera.errors import TerminalError
 from include.chimera.local.postgres import AIRFLOW_DATABASE
 from include.chimera.local.stack import DAG_ID
 from tests.corpus import CORPUS
-from tests.e2e.duty import BASE, DEADLINE, on_duty
+from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty
 
 pytestmark = pytest.mark.e2e
 
@@ -93,6 +93,46 @@ def test_native_code_is_stopped_at_its_timeout(duty, drill) -> None:
         lines = [json.loads(line) for line in duty.command("logs", *words)[1].splitlines()]
         told = min(datetime.fromisoformat(line["timestamp"]) for line in lines)
         assert (datetime.fromisoformat(first["end_date"]) - told).total_seconds() < seconds
+
+
+@pytest.fixture(scope="module")
+def late(duty):
+    """Run the drill of the sensor for two hours whose logs still grow; only the first one ends."""
+    duty.stack.api.set_paused("drill_wait", is_paused=False)
+    runs = {}
+    for hour in (4, 8):
+        folder = duty.stack.layout.root / f"sources/api_logs/dt=2026-01-01/hour={hour:02}"
+        folder.mkdir(parents=True)
+        (folder / "api.jsonl").touch()
+        tomorrow = time.time() + 86_400
+        os.utime(folder / "api.jsonl", (tomorrow, tomorrow))
+        bounds = [f"2026-01-01T{bound:02}:00:00Z" for bound in (hour, hour + 1)]
+        conf = dict(zip(("window_start", "window_end"), bounds, strict=True))
+        runs[folder] = duty.trigger("drill_wait", **conf)
+    return runs
+
+
+def test_an_hour_that_is_not_complete_is_waited_for_in_the_triggerer(duty, late) -> None:
+    """The task is deferred, so it holds no worker; once the log's writer is done it succeeds."""
+    folder, run_id = next(iter(late.items()))
+    deadline = time.monotonic() + WAIT
+    while duty.states("drill_wait", run_id) != {"wait_for_api_logs": "deferred"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (folder / "_SUCCESS").touch()
+    assert duty.wait("drill_wait", run_id).state == "success"
+    assert len(duty.tries("drill_wait", run_id, "wait_for_api_logs")) == 1
+
+
+def test_a_source_that_stays_late_is_named_and_not_waited_for_again(duty, late) -> None:
+    """Its wait is over: the hour fails at once and says for which source."""
+    *_, run_id = late.values()
+    assert duty.wait("drill_wait", run_id).state == "failed"
+    (only,) = duty.tries("drill_wait", run_id, "wait_for_api_logs")
+    assert only["operator"] == "SourceSensor"
+    text = duty.slack.wait_for("wait_for_api_logs failed", run_id)
+    for words in ("SourceLateError", "all of api_logs until 2026-01-01T09", "1 files, quiet for -"):
+        assert words in text
 
 
 def test_each_failure_is_told_once_on_both_channels(duty, drill) -> None:
