@@ -61,7 +61,8 @@ def test_a_complete_hour_is_not_deferred(log) -> None:
     assert sensor().execute(context()) is None
 
 
-def test_an_hour_that_is_not_asked_for_is_not_looked_at(log) -> None:
+@pytest.mark.usefixtures("log")
+def test_an_hour_that_is_not_asked_for_is_not_looked_at() -> None:
     with pytest.raises(AirflowSkipException):
         sensor().execute(context(sources=["bronze.models"]))
 
