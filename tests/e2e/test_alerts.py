@@ -22,6 +22,9 @@ from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty
 pytestmark = pytest.mark.e2e
 
 
+DRILLS = ("outside", "outage", "data", "verdict", "killed", "slow_query", "stuck_native")
+
+
 @pytest.fixture(scope="module")
 def duty(tmp_path_factory):
     """Start the stack once for all tests."""
@@ -62,6 +65,7 @@ def waits(tries):
     ("task_id", "factors"),
     [
         ("outside", [1, 2, 4]),
+        ("outage", [1, 2, 4]),
         ("data", [1]),
         ("verdict", []),
         ("killed", [1]),
@@ -137,7 +141,7 @@ def test_a_source_that_stays_late_is_named_and_not_waited_for_again(duty, late) 
 
 def test_each_failure_is_told_once_on_both_channels(duty, drill) -> None:
     """The killed ones too, although their own process could not say a word."""
-    for task_id in ("outside", "data", "verdict", "killed", "slow_query", "stuck_native"):
+    for task_id in DRILLS:
         text = duty.slack.wait_for(f"{task_id} failed")
         duty.mail.wait_for(f"{task_id} failed")
         assert "What to do" in text
