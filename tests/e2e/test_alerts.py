@@ -19,6 +19,7 @@ from include.chimera.lake.lineage import TOUCHED
 from include.chimera.local.postgres import AIRFLOW_DATABASE
 from include.chimera.local.stack import DAG_ID
 from include.chimera.sources.api_logs import parse_line
+from include.chimera.sources.log_files import hour_folder
 from include.chimera.window import HOUR
 from tests.corpus import CORPUS
 from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty
@@ -257,7 +258,8 @@ def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty) -> None:
 def test_an_hour_loses_rows_only_if_a_person_says_so(duty) -> None:
     """And a full refresh by the same form builds each model anew, from the mended rows too."""
     (run,) = duty.stack.api.runs(DAG_ID)
-    log = next((duty.stack.layout.root / "sources/api_logs").rglob("hour=*/api.jsonl"))
+    root = duty.stack.layout.root / "sources/api_logs"
+    log = hour_folder(root, run.window_start) / "api.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[: len(lines) // 2]))
     rest = sum(parse_line(line) is not None for line in lines[: len(lines) // 2])
