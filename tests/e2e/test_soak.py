@@ -83,7 +83,7 @@ def check_growth(measured, say):
 def soak(root, hours, monkeypatch, say, kinds=FAULTS):
     """Run the day; check tables, messages and resources."""
     day = Window(START, START + hours * HOUR)
-    with on_duty(root, [day], day, CHIMERA_DEADLINE_SECONDS="86400", **QUICK_DEATHS) as duty:
+    with on_duty(root, [day], day, **QUICK_DEATHS) as duty:
         began = time.monotonic()
         taken = Soak(duty, hours, say, kinds)
         plan = taken.day()
