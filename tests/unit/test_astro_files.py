@@ -221,7 +221,7 @@ def test_env_example_holds_only_settings_airflow_options_and_switches():
     for name, (value, _) in env_example().items():
         assert not SECRET.search(f"{name}={value}")
         if not name.startswith((PREFIX, "AIRFLOW_CONN_")):
-            assert name in known | PROVIDER_OPTIONS | SWITCHES | BY_OTHERS, name
+            assert name in known | PROVIDER_OPTIONS | SWITCHES | BY_OTHERS | MALLOC.keys(), name
 
 
 def test_env_example_activates_nothing_that_only_standalone_mode_bears():
