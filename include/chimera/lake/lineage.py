@@ -73,7 +73,7 @@ def changes_since(table: DeltaTable, version: int) -> Footprint:
 
 
 def read_since(table: DeltaTable, version: int) -> dict[str, int]:
-    """Return, by parent's identity, the newest version that the commits after `version` were built from.
+    """Return, by parent's identity, the newest version that later commits were built from.
 
     A commit that left hours out moves no mark, so its marks do not tell what it read.
     """
@@ -148,7 +148,9 @@ def plan(own: DeltaTable | None, parents: dict[str, DeltaTable | None], run: Run
         parents: Each parent by name, loaded at the version that will be read.
         run: The DAG run, whose window is always recomputed; None: standalone.
     """
-    consumed = {identity_of(name, table): table.version() for name, table in parents.items() if table}
+    consumed = {
+        identity_of(name, found): found.version() for name, found in parents.items() if found
+    }
     if own is None:
         return Plan(None, consumed, None, dict.fromkeys(parents))
     touched: frozenset[str] | None = frozenset(run.window.labels() if run else ())
