@@ -12,12 +12,14 @@ import importlib
 import logging
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
+from include.chimera.lake.engine import check_signatures
 from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
 from include.chimera.settings import get_settings
 
@@ -74,6 +76,7 @@ class WarmStart:
             rehearse_parsing()
         if "dbt.cli.main" in names:
             rehearse_dbt()
+            check_signatures()
         # What is loaded stays: collections in the children neither walk it nor copy its pages.
         gc.freeze()
 
@@ -101,12 +104,15 @@ def rehearse_dbt() -> None:
     """
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - only the scheduler has it loaded
     from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415 - as above
+    from dbt.plugins.manager import PluginManager  # noqa: PLC0415 - as above
     from dbt_common.clients.agate_helper import build_type_tester  # noqa: PLC0415 - as above
     from dbt_common.clients.jinja import template_cache  # noqa: PLC0415 - as above
     from dbt_common.events.event_manager_client import (  # noqa: PLC0415 - as above
         cleanup_event_logger,
     )
 
+    # Which packages are plugins of dbt is found by listing all folders of sys.path: once will do.
+    PluginManager.get_prefixed_modules = cache(PluginManager.get_prefixed_modules)  # type: ignore[method-assign]
     partial_parse = DBT_MANIFEST.with_name("partial_parse.msgpack")
     if not partial_parse.is_file():
         return

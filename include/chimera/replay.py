@@ -36,7 +36,7 @@ from include.chimera.quality.controls import require_publishing
 from include.chimera.quality.gates import open_gate
 from include.chimera.quality.rules import rule_book
 from include.chimera.quality.split import BROKEN, tagged
-from include.chimera.sources.api_logs import lineage_of, parse_line
+from include.chimera.sources.api_logs import row_of
 from include.chimera.sources.rows import typed
 from include.chimera.window import Run, Window, parse_hour
 
@@ -196,8 +196,8 @@ def _rebuild(letter: _Row) -> _Row | None:
     if payload is None or letter["payload_bytes"] > len(payload):
         return None
     if letter["source"] == API_LOGS.name and letter["stage"] == "extract":
-        parsed, place = parse_line(payload), json.loads(letter["coordinates"])
-        return parsed and {**parsed, **lineage_of(place["file"], place["offset"], payload)}
+        place = json.loads(letter["coordinates"])
+        return row_of(place["file"], place["offset"], payload)
     try:
         fields = json.loads(payload, parse_float=Decimal)
         return {

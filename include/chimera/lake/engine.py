@@ -57,12 +57,17 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         ) from error
 
 
+def _extensions() -> Sequence[str]:
+    return ("delta", "httpfs") if storage.is_remote(get_settings().lake) else ("delta",)
+
+
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
     """Give a fresh database what the lake needs of it."""
     load_extension(connection, "delta")
     if storage.is_remote(get_settings().lake):
         reach_object_store(connection)
     connection.execute("set TimeZone = 'UTC'")
+    connection.execute("set allow_unsigned_extensions = false")
 
 
 def reach_object_store(connection: duckdb.DuckDBPyConnection) -> None:
@@ -88,23 +93,31 @@ def _secret(store: ObjectStore) -> str:
 
 
 @cache
-def _check_signature(name: str) -> None:
-    """Let DuckDB check an extension's signature, which takes 0.4 s for the 80 MB of delta's."""
-    with duckdb.connect() as connection:
-        load_extension(connection, name)
+def check_signatures() -> None:
+    """Let DuckDB check the extensions' signatures, which takes 0.4 s for the 80 MB of delta's.
+
+    Once is enough for a process and for all that are forked from it: DuckDB keeps to this one
+    thread, so none is lost in a fork.
+    """
+    with duckdb.connect(config={"threads": "1"}) as connection:
+        for name in _extensions():
+            load_extension(connection, name)
+
+
+def lake_config() -> Mapping[str, str]:
+    """Return the configuration of a session that `prepare` then makes the lake's.
+
+    It loads the extensions whose signatures are checked without checking them again, and refuses
+    what is unsigned from `prepare` on, as DuckDB lets nobody allow it again.
+    """
+    check_signatures()
+    return {**session_config(), "allow_unsigned_extensions": "true"}
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB session that reads the lake's tables by `delta_scan`.
-
-    Signatures are checked by the process's first session; the others load what it has checked, and
-    then refuse what is unsigned, as DuckDB lets nobody allow it again.
-    """
-    for name in ("delta", "httpfs") if storage.is_remote(get_settings().lake) else ("delta",):
-        _check_signature(name)
-    connection = duckdb.connect(config={**session_config(), "allow_unsigned_extensions": "true"})
+    """Open a DuckDB session that reads the lake's tables by `delta_scan`."""
+    connection = duckdb.connect(config=dict(lake_config()))
     prepare(connection)
-    connection.execute("set allow_unsigned_extensions = false")
     return connection
 
 

@@ -23,7 +23,7 @@ from deltalake.exceptions import DeltaError
 from duckdb.func import FunctionNullHandling
 
 from include.chimera.errors import ChimeraError, ConfigurationError, ContractError
-from include.chimera.lake.engine import prepare, session_config
+from include.chimera.lake.engine import lake_config, prepare
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.orders import Order
 from include.chimera.lake.relations import relation_of
@@ -52,7 +52,7 @@ class Plugin(BasePlugin):
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Bound the session's memory and threads by the settings."""
         del creds
-        for name, value in session_config().items():
+        for name, value in lake_config().items():
             config.setdefault(name, value)
 
     def configure_connection(self, conn: DuckDBPyConnection) -> None:

@@ -61,8 +61,8 @@ def run(settings: Settings, options: RunOptions) -> bool:
         hours = choose_hours(layout, settings, options.hours, progress.say)
         plan = plan_start(layout, hour_variables(hours), _REPARSE_SECONDS, options.code)
         with Stack(plan, lock, progress.say) as stack:
+            stack.start(demo_sample(settings, [hours], plan, progress.say), "run")
             with MemorySampler(stack.line.processes) as memory:
-                stack.start(demo_sample(settings, [hours], plan, progress.say), "run")
                 results = _run_hours(stack, hours, progress, begun + options.timeout_minutes * 60)
             progress.say("stopping the servers")
     costs = report.Costs(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
 
 from include.chimera.demo.application import seed
 from include.chimera.local.stack import Sample
@@ -23,9 +28,21 @@ def demo_sample(
     def fill(app_db_uri: str) -> None:
         say("filling the sample application")
         made = seed(app_db_uri, windows, settings, say)
+        _give_memory_back()
         rows = ", ".join(f"{count:,} {table}" for table, count in made.rows.items())
         say(f"it holds {rows}, {made.log_lines:,} log lines, {made.metric_samples:,} samples")
 
     folder, port = str(plan.layout.metrics), str(plan.metrics_port)
     module = "include.chimera.demo.metrics_server"
     return Sample(fill, ["-m", module, "--folder", folder, "--port", port])
+
+
+def _give_memory_back() -> None:
+    """Return what making the rows took: this process watches the servers for hours.
+
+    Of three million generations an hour 1.4 GB stayed, in a cycle, in Arrow's pool, in glibc's.
+    """
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -10,8 +10,7 @@ import gzip
 import os
 import re
 import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from include.chimera.errors import SourceUnavailableError
 
@@ -25,8 +24,7 @@ _NAME = re.compile(r"\.jsonl(\.\d+)?(\.gz)?$")
 _PACKED = ".gz"
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line that is not blank.
 
     Args:
@@ -90,15 +88,18 @@ def _lines(file: BinaryIO, *, is_finished: bool) -> Iterator[Line]:
     offset = 0
     try:
         while chunk := file.readline(MAX_LINE_BYTES + 1):
-            length, end = len(chunk), chunk
-            while not end.endswith(b"\n") and (more := file.readline(MAX_LINE_BYTES)):
-                length, end = length + len(more), more
-            if not end.endswith(b"\n") and not is_finished:
-                return
-            content = chunk.rstrip(b"\r\n")[:MAX_LINE_BYTES]
-            body = length - (len(end) - len(end.rstrip(b"\r\n")))
-            if content.strip():
-                yield Line(offset, content, body, TOO_LONG if body > MAX_LINE_BYTES else None)
+            content, length, fault = chunk.rstrip(b"\r\n"), len(chunk), None
+            body = len(content)
+            if not chunk.endswith(b"\n"):  # a longer line, or the file's end
+                end = chunk
+                while not end.endswith(b"\n") and (more := file.readline(MAX_LINE_BYTES)):
+                    length, end = length + len(more), more
+                if not end.endswith(b"\n") and not is_finished:
+                    return
+                body = length - (len(end) - len(end.rstrip(b"\r\n")))
+                content, fault = content[:MAX_LINE_BYTES], TOO_LONG
+            if content and not content.isspace():
+                yield Line(offset, content, body, fault if body > MAX_LINE_BYTES else None)
             offset += length
     except (EOFError, zlib.error, gzip.BadGzipFile):
         if is_finished:

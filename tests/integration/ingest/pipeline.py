@@ -64,9 +64,9 @@ def many(hours, count):
     """Return the statement that inserts so many generations, a millisecond apart."""
     return (
         "insert into app.generations select gen_random_uuid(), m, m, md5(n::text), md5(n::text), "
-        "md5(n::text), 'p', 'm', n % 997, n % 997, n % 997, n % 997, 'succeeded', null, null, 0.1 "
-        "from (select n, "
-        f"{at(hours)} + n * interval '1 ms' as m from generate_series(1, {count}) as n) as t"
+        "md5(n::text), 'p', 'm', n % 997, n % 997, n % 997, n % 997, 'succeeded', null, null, "
+        f"0.1 from (select n, {at(hours)} + n * interval '1 ms' as m "
+        f"from generate_series(1, {count}) as n) as t"
     )
 
 

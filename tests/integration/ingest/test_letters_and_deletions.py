@@ -104,7 +104,7 @@ def test_a_line_that_a_newer_parser_reads_joins_its_hour():
 
 def test_a_letter_that_fails_three_times_is_parked():
     refuse(GENERATION, "gate", row(1, status="no such status"))
-    refuse(LOGS, "extract", "still no json")
+    refuse(LOGS, "extract", "still no json", coordinates='{"file": "api.jsonl", "offset": 0}')
     for _ in range(3):
         assert sum(done.published for done in replays.replay()) == 0
     assert states() == [
