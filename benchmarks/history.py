@@ -191,6 +191,9 @@ def invoke(folder: Path, *command: str) -> bool:
 
 def measure(root: Path, sizes: list[int]) -> dict[int, float]:
     """Return the least CPU seconds of one more hour, by hours of history."""
+    from include.chimera.lake.engine import check_signatures  # noqa: PLC0415 - as above
+
+    check_signatures()  # as the process does that forks tasks
     best: dict[int, float] = {}
     for hours in sizes:
         in_process(fill, root / str(hours), hours)
