@@ -107,7 +107,7 @@ def test_the_trigger_looks_without_blocking_the_others() -> None:
 
 def test_a_source_that_does_not_answer_is_left_to_its_extract(tmp_path, caplog) -> None:
     """And is told without its address or password."""
-    uri = f"postgresql://reader:hunter2@/app?host={tmp_path}"
+    uri = f"postgresql://reader:hunter2@/app?host={tmp_path}"  # pragma: allowlist secret
     assert lacks("app_db", uri, END) == ""
     assert "app_db does not answer" in caplog.text
     assert "hunter2" not in caplog.text
