@@ -9,7 +9,6 @@ preloads and the DAG's flags. The project's `dbt build` is one command, divided 
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib
 import os
 import resource
@@ -82,12 +81,8 @@ def measure(rounds: int) -> dict[str, tuple[float, float]]:
     """Return CPU seconds and wall by contender, medians of the rounds."""
     importlib.import_module("airflow.sdk.execution_time.task_runner")
     stock = [in_fork(run_operator) for _ in range(rounds)]
-    warm = importlib.import_module("plugins.warm_start")
-    for name in warm.PARSING + warm.WORKING:
-        importlib.import_module(name)
-    warm.rehearse_parsing()
-    warm.rehearse_dbt()
-    gc.freeze()
+    warm = importlib.import_module("include.chimera.flow.warm")
+    warm.warm_up(warm.PARSING + warm.WORKING)
     transform = importlib.import_module("include.chimera.flow.transform")
     ours = [in_fork(lambda: run_operator(*transform.DBT_FLAGS)) for _ in range(rounds)]
     return {"stock": _median(stock), "ours": _median(ours)}

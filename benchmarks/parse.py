@@ -65,10 +65,8 @@ def main() -> None:
     options = parser.parse_args()
     if not DBT_MANIFEST.is_file():
         sys.exit("no dbt manifest: run `make manifest`")
-    warm = importlib.import_module("plugins.warm_start")
-    for name in warm.PARSING:
-        importlib.import_module(name)
-    warm.rehearse_parsing()
+    warm = importlib.import_module("include.chimera.flow.warm")
+    warm.warm_up(warm.PARSING)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for models in options.models:

@@ -1,61 +1,20 @@
-"""Preloads what tasks need in the processes that fork them.
+"""Warms Airflow's own components up before they fork.
 
 LocalExecutor forks its workers from the scheduler and each worker forks its tasks; the DAG
-processor forks a process per DAG file. What is imported before the fork is paid for once and shared
-by all of them.
+processor forks a process per DAG file. A Celery worker loads no plugin: see
+`include/chimera/flow/celery_worker.py`.
 """
 
 from __future__ import annotations
 
-import gc
-import importlib
-import logging
-import shutil
 import sys
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-from include.chimera.lake.engine import check_signatures
-from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
+from include.chimera.flow.warm import PARSING, WORKING, warm_up
 from include.chimera.settings import get_settings
 
-logger = logging.getLogger(__name__)
-
-PARSING = (
-    "cosmos",
-    "cosmos.operators.local",
-    "great_expectations_provider.operators.validate_checkpoint",
-    "include.chimera.flow.tasks",
-    "include.chimera.flow.transform",
-)
-WORKING = (
-    "agate",
-    "cosmos.dbt.runner",
-    "cosmos.profiles",
-    "dbt.adapters.duckdb.environments.local",
-    "dbt.adapters.duckdb.impl",
-    "dbt.cli.main",
-    "dbt.task.build",
-    "duckdb_extension_delta",
-    "great_expectations",
-    "include.chimera.inquiry.facts",
-    "include.chimera.lake.ledger",
-    "include.chimera.lake.plugin",
-    "include.chimera.lake.upkeep",
-    "include.chimera.quality.gates",
-    "include.chimera.quality.history",
-    "include.chimera.quality.report",
-    "include.chimera.sources.api_logs",
-    "include.chimera.sources.postgres",
-    "include.chimera.sources.provider_metrics",
-    "multiprocessing.dummy",
-    "numpy",
-    "openlineage.common.provider.dbt.local",  # Cosmos imports it after each dbt command
-)
 BY_COMMAND = {"dag-processor": PARSING, "scheduler": PARSING + WORKING}
 
 
@@ -64,75 +23,11 @@ class WarmStart:
 
     @hookimpl
     def on_starting(self, component: object) -> None:
-        """Import what this component's children will need; they report what can't be imported."""
+        """Load what this component's children will need."""
         del component  # its job_type is not set yet when Airflow calls this
-        names = BY_COMMAND.get(next(iter(sys.argv[1:]), ""), ())
-        for name in names:
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                logger.warning("could not preload %s", name)
+        names = BY_COMMAND.get(next(iter(sys.argv[1:]), ""))
         if names:
-            rehearse_parsing()
-        if "dbt.cli.main" in names:
-            rehearse_dbt()
-            check_signatures()
-        # What is loaded stays: collections in the children neither walk it nor copy its pages.
-        gc.freeze()
-
-
-def rehearse_parsing() -> None:
-    """Read dbt's manifest as Cosmos does, by Airflow's storage path.
-
-    Its first use imports each provider's file systems (boto3 among them) and the plugins (FastAPI):
-    most of the CPU of parsing the DAG, which each task does too (docs/performance.md).
-    """
-    from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 - not every component needs it
-
-    if DBT_MANIFEST.is_file():
-        with ObjectStoragePath(str(DBT_MANIFEST)).open() as file:  # type: ignore[no-untyped-call]
-            file.read(1)
-
-
-def rehearse_dbt() -> None:
-    """Let dbt parse the project once, from its partial parse, and compile its macros.
-
-    dbt compiles its serializers and schemas at their first use, and each macro's template: most of
-    a build's CPU seconds (docs/performance.md). It keeps templates by the macro's text, so a macro
-    that is edited later is compiled anew. A parse opens no DuckDB and starts no thread, so nothing
-    is left over that a fork would break. What fails here fails in the task, which tells why.
-    """
-    from dbt.cli.main import dbtRunner  # noqa: PLC0415 - only the scheduler has it loaded
-    from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415 - as above
-    from dbt.plugins.manager import PluginManager  # noqa: PLC0415 - as above
-    from dbt_common.clients.agate_helper import build_type_tester  # noqa: PLC0415 - as above
-    from dbt_common.clients.jinja import template_cache  # noqa: PLC0415 - as above
-    from dbt_common.events.event_manager_client import (  # noqa: PLC0415 - as above
-        cleanup_event_logger,
-    )
-
-    # Which packages are plugins of dbt is found by listing all folders of sys.path: once will do.
-    PluginManager.get_prefixed_modules = cache(PluginManager.get_prefixed_modules)  # type: ignore[method-assign]
-    partial_parse = DBT_MANIFEST.with_name("partial_parse.msgpack")
-    if not partial_parse.is_file():
-        return
-    with TemporaryDirectory(prefix="chimera-warm-") as folder:
-        shutil.copy(partial_parse, Path(folder) / partial_parse.name)
-        place = str(DBT_PROJECT)
-        flags = ["--project-dir", place, "--profiles-dir", place, "--profile", "chimera"]
-        flags += ["--target", "prod", "--target-path", folder, "--log-path", folder]
-        done = dbtRunner().invoke(
-            ["parse", "--no-static-parser", "--no-write-json", "--quiet", *flags]
-        )
-    cleanup_event_logger()
-    if not isinstance(done.result, Manifest):
-        logger.warning("could not rehearse dbt: %s", type(done.exception).__name__)
-        return
-    for macro in done.result.macros.values():
-        template_cache.get_node_template(macro)
-    for unit_test in done.result.unit_tests.values():
-        unit_test.to_dict()  # a build does so too; the first compiles the serializers
-    build_type_tester([])  # loads number formats, for the results of queries
+            warm_up(names)
 
 
 class WarmStartPlugin(AirflowPlugin):

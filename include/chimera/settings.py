@@ -92,7 +92,7 @@ class Settings(BaseSettings):
 
     duckdb_memory_limit: str = Field("512MB", description="DuckDB's memory limit per process")
     duckdb_threads: int = Field(2, ge=1, description="DuckDB's threads per process")
-    warm_start: bool = Field(True, description="Preload heavy modules in the scheduler")
+    warm_start: bool = Field(True, description="Load what tasks need before they are forked")
     traces: Path | None = Field(
         None, description="Folder of real traces that the sample application replays"
     )

@@ -1,6 +1,8 @@
 """What a scheduler holds before it forks its first task."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -10,12 +12,8 @@ from include.chimera.paths import PROJECT
 
 pytestmark = pytest.mark.integration
 
-START = """
-import gc, json, logging, sys, threading
-sys.argv = ["airflow", "scheduler"]
-logging.basicConfig(level="WARNING", stream=sys.stderr)
-from plugins.warm_start import PARSING, WORKING, WarmStart
-WarmStart().on_starting(None)
+HELD = """
+from include.chimera.flow.warm import PARSING, WORKING
 from include.chimera.lake.engine import check_signatures
 from dbt_common.clients.jinja import template_cache
 print(json.dumps({
@@ -26,15 +24,55 @@ print(json.dumps({
     "frozen": gc.get_freeze_count() > 0,
 }))
 """
+BEGIN = """
+import gc, json, logging, os, sys, threading
+logging.basicConfig(level="WARNING", stream=sys.stderr)
+"""
+SCHEDULER = """
+sys.argv = ["airflow", "scheduler"]
+from plugins.warm_start import WarmStart
+WarmStart().on_starting(None)
+"""
+# What a worker does before it forks its pool.
+CELERY_WORKER = """
+from airflow.providers.celery.executors.celery_executor_utils import app
+app.loader.init_worker()
+"""
 
 
-def test_a_scheduler_holds_all_that_tasks_need_and_starts_no_thread():
+def held(start, **variables):
+    """Return what a process holds once it has started as a component does, and its complaints."""
     done = subprocess.run(  # noqa: S603 - our own code
-        [sys.executable, "-c", START], cwd=PROJECT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", BEGIN + start + HELD],
+        cwd=PROJECT,
+        env={**os.environ, **variables},  # noqa: TID251 - a child inherits
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    told = json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def image_variable(name):
+    """Return a variable of the Dockerfile's ENV."""
+    (value,) = re.findall(rf"\b{name}='(.*)'", (PROJECT / "Dockerfile").read_text())
+    return value
+
+
+@pytest.mark.parametrize("start", [SCHEDULER, CELERY_WORKER], ids=["scheduler", "celery worker"])
+def test_who_forks_tasks_holds_all_that_they_need_and_starts_no_thread(start):
+    name = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
+    told, complaints = held(start, **{name: image_variable(name)})
     assert told["missing"] == told["threads"] == []
     assert told["macros"] > 500
     assert told["signatures"] == 1
     assert told["frozen"]
-    assert "could not" not in done.stderr
+    assert "could not" not in complaints
+
+
+def test_the_setting_turns_it_off():
+    name = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
+    off = {name: image_variable(name), "CHIMERA_WARM_START": "false"}
+    told, _ = held(CELERY_WORKER, **off)
+    assert told["missing"]
+    assert told["macros"] == told["signatures"] == 0

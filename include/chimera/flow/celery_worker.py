@@ -1,0 +1,12 @@
+"""Warms up the Celery worker that imports this module before its pool forks.
+
+The Dockerfile names it: `AIRFLOW__CELERY__EXTRA_CELERY_CONFIG={"imports": [this module]}`.
+"""
+
+from __future__ import annotations
+
+from include.chimera.flow.warm import PARSING, WORKING, warm_up
+from include.chimera.settings import get_settings
+
+if get_settings().warm_start:
+    warm_up(PARSING + WORKING)
