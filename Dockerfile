@@ -7,6 +7,8 @@ ENV AIRFLOW__COSMOS__ENABLE_TELEMETRY=False \
     DBT_USE_COLORS=False \
     DO_NOT_TRACK=1 \
     GX_ANALYTICS_ENABLED=False \
+    MALLOC_ARENA_MAX=2 \
+    MALLOC_MMAP_THRESHOLD_=1048576 \
     SCARF_NO_ANALYTICS=1
 
 # A Celery worker loads no Airflow plugin: this warms it up before it forks.

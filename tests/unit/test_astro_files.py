@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from include.chimera.local.environment import MALLOC
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 from scripts.generate_docs import INTERNAL, PREFIX, shown_default
@@ -220,7 +221,7 @@ def test_env_example_holds_only_settings_airflow_options_and_switches():
     for name, (value, _) in env_example().items():
         assert not SECRET.search(f"{name}={value}")
         if not name.startswith((PREFIX, "AIRFLOW_CONN_")):
-            assert name in known | PROVIDER_OPTIONS | SWITCHES | BY_OTHERS, name
+            assert name in known | PROVIDER_OPTIONS | SWITCHES | BY_OTHERS | MALLOC.keys(), name
 
 
 def test_env_example_activates_nothing_that_only_standalone_mode_bears():
@@ -229,11 +230,13 @@ def test_env_example_activates_nothing_that_only_standalone_mode_bears():
     assert {"AIRFLOW__API__HOST", "AIRFLOW__CORE__PLUGINS_FOLDER"} <= env_example().keys()
 
 
-def test_image_and_env_example_switch_off_the_same_telemetry():
+def test_image_and_env_example_set_the_same_variables():
+    """Telemetry off, and the memory ceiling that the embedded default has."""
     env = next(rest for command, rest in instructions(text("Dockerfile")) if command == "ENV")
     image = dict(pair.split("=") for pair in env.split())
     example = {name: value for name, (value, _) in env_example().items()}
-    assert image.keys() == SWITCHES | PROVIDER_OPTIONS
+    assert image.keys() == SWITCHES | PROVIDER_OPTIONS | MALLOC.keys()
+    assert image.items() >= MALLOC.items()
     assert image.items() <= example.items()
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from include.chimera.errors import TerminalError
 from include.chimera.lake.engine import connect, identifier, quote
-from include.chimera.lake.lineage import consumed_mark
+from include.chimera.lake.lineage import consumed_parent
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import folder_of, open_table
 
@@ -159,10 +159,8 @@ def _commit_of(name: str, file: str) -> tuple[int | None, dict[str, Any], dict[s
     commit: dict[str, Any] = next(
         (entry["commitInfo"] for entry in entries if "commitInfo" in entry), {}
     )
-    mark = consumed_mark("")
+    marks = [entry["txn"] for entry in entries if "txn" in entry]
     parents = {
-        entry["txn"]["appId"].removeprefix(mark): entry["txn"]["version"]
-        for entry in entries
-        if "txn" in entry and entry["txn"]["appId"].startswith(mark)
+        parent: mark["version"] for mark in marks if (parent := consumed_parent(mark["appId"]))
     }
     return (int(found[1]) if found else None), commit, parents

@@ -73,7 +73,7 @@ def changes_since(table: DeltaTable, version: int) -> Footprint:
 
 
 def read_since(table: DeltaTable, version: int) -> dict[str, int]:
-    """Return, by parent, the newest version that the commits after `version` were built from.
+    """Return, by parent's identity, the newest version that later commits were built from.
 
     A commit that left hours out moves no mark, so its marks do not tell what it read.
     """
@@ -103,9 +103,24 @@ def _commits_since(table: DeltaTable, version: int) -> list[dict[str, Any]] | No
     return found[::-1][:wanted] if version + len(found) >= newest else None
 
 
-def consumed_mark(parent: str) -> str:
-    """Return the app id under which a table's commits note the parent's version they read."""
-    return f"{_CONSUMED}{parent}"
+def identity_of(name: str, table: DeltaTable) -> str:
+    """Return what tells a table from one of the same name that was dropped: `<name>#<id>`.
+
+    Versions of the two can't be compared: the new one starts again at 0.
+    """
+    return f"{name}#{table.metadata().id}"
+
+
+def consumed_mark(identity: str) -> str:
+    """Return the app id under which a table's commits note the version of a parent they read."""
+    return f"{_CONSUMED}{identity}"
+
+
+def consumed_parent(app_id: str) -> str | None:
+    """Return the name of the parent that a mark is about, None if it is another kind of mark."""
+    if not app_id.startswith(_CONSUMED):
+        return None
+    return app_id.removeprefix(_CONSUMED).partition("#")[0]
 
 
 @dataclass(frozen=True)
@@ -114,7 +129,7 @@ class Plan:
 
     Args:
         base_version: The model's own version at planning, None where it has no table yet.
-        consumed: Parent to the version that is read; -1 where the parent has no table yet.
+        consumed: Identity of each parent that has a table to the version that is read.
         touched: Event hours to recompute; None: all of them.
         arrived: Parent to the partitions that received rows since last time; None: all.
     """
@@ -133,7 +148,9 @@ def plan(own: DeltaTable | None, parents: dict[str, DeltaTable | None], run: Run
         parents: Each parent by name, loaded at the version that will be read.
         run: The DAG run, whose window is always recomputed; None: standalone.
     """
-    consumed = {name: -1 if table is None else table.version() for name, table in parents.items()}
+    consumed = {
+        identity_of(name, found): found.version() for name, found in parents.items() if found
+    }
     if own is None:
         return Plan(None, consumed, None, dict.fromkeys(parents))
     touched: frozenset[str] | None = frozenset(run.window.labels() if run else ())
@@ -141,7 +158,7 @@ def plan(own: DeltaTable | None, parents: dict[str, DeltaTable | None], run: Run
     for name, table in parents.items():
         if table is None or PARTITION not in table.metadata().partition_columns:
             continue
-        mark = own.transaction_version(consumed_mark(name))
+        mark = own.transaction_version(consumed_mark(identity_of(name, table)))
         change = Footprint(None, None) if mark is None else changes_since(table, mark)
         arrived[name] = change.arrived
         touched = _union(touched, change.touched)

@@ -1,9 +1,6 @@
 """The demo's metrics server and a real Prometheus give the same answers to the same files."""
 
-import shutil
-import subprocess
 import threading
-import time
 from datetime import UTC, datetime
 
 import httpx
@@ -13,18 +10,10 @@ from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.demo.metrics_server import MetricsServer
 from include.chimera.demo.openmetrics import write_families
 from include.chimera.demo.traces import ReplayedFeed
-from include.chimera.local.ports import choose_port
 from include.chimera.window import HOUR, Window, hour_label
+from tests.integration.prometheus import needs_prometheus, prometheus
 
-PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
-
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        PROMETHEUS is None or PROMTOOL is None,
-        reason="prometheus and promtool are not installed (Debian: apt-get install prometheus)",
-    ),
-]
+pytestmark = [pytest.mark.integration, needs_prometheus]
 
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
 HOURS = [Window.of_hour(START + offset * HOUR) for offset in range(2)]
@@ -48,42 +37,6 @@ def write_hours(feed, folder):
     return folder
 
 
-def start_prometheus(folder, workspace):
-    """Fill a Prometheus with the folder's files, start it, and wait until it is ready."""
-    for path in sorted(folder.glob("*.om")):
-        subprocess.run(  # noqa: S603 - fixed arguments
-            [PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", path, workspace / "data"],
-            check=True,
-            capture_output=True,
-        )
-    (workspace / "prometheus.yml").write_text("{}")
-    port = choose_port(0)
-    with (workspace / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - fixed arguments
-            [
-                PROMETHEUS,
-                f"--config.file={workspace / 'prometheus.yml'}",
-                f"--storage.tsdb.path={workspace / 'data'}",
-                "--storage.tsdb.retention.time=100y",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/-/ready").status_code == 200:
-                return process, url
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    process.kill()
-    process.wait()
-    pytest.fail(f"prometheus did not start:\n{(workspace / 'log').read_text()[-2000:]}")
-
-
 @pytest.fixture(scope="module", params=["generated", "replayed"])
 def urls(request, tmp_path_factory):
     """Yield the real server's address and ours."""
@@ -93,16 +46,14 @@ def urls(request, tmp_path_factory):
     else:
         feed = ReplayedFeed(request.getfixturevalue("traces_folder"), START)
     folder = write_hours(feed, workspace / "metrics")
-    process, real = start_prometheus(folder, workspace)
-    server = MetricsServer(folder, 0)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield real, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-    process.terminate()
-    process.wait(timeout=30)
+    with prometheus(folder, workspace) as real:
+        server = MetricsServer(folder, 0)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield real, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def matrix(url, **parameters):

@@ -1,4 +1,4 @@
-"""Provider metrics: a real Prometheus for its rules, a small server for its bad days."""
+"""Provider metrics: a real Prometheus for what it says, a small server for its bad days."""
 
 import json
 import math
@@ -27,6 +27,7 @@ from include.chimera.sources.provider_metrics import (
 )
 from include.chimera.window import Run
 from tests.integration.ingest.pipeline import START, hour, publish, rows, run_of
+from tests.integration.prometheus import needs_prometheus, prometheus
 
 pytestmark = pytest.mark.integration
 TABLE = "bronze.provider_metrics"
@@ -113,6 +114,63 @@ def test_values_are_kept_as_they_are():
     ]
     assert {le for m, _, le in found if m.endswith("_bucket")} == {0.5, math.inf}
     assert (again.rows_published, again.version) == (0, first.version)
+
+
+def exposition(samples):
+    """Return an hour's OpenMetrics text; `samples` maps type and series to a value each minute."""
+    begin, lines = int(START.timestamp()), []
+    for (kind, name), found in samples.items():
+        lines.append(f"# TYPE {name} {kind}")
+        for labels, values in found.items():
+            lines += [
+                f"{labels} {value} {begin + 60 * minute}" for minute, value in enumerate(values)
+            ]
+    return "\n".join([*lines, "# EOF", ""])
+
+
+@needs_prometheus
+def test_a_real_servers_resets_histograms_and_odd_values_arrive_as_they_are(tmp_path):
+    """The provider restarts in the middle: its counters begin again, none is smoothed."""
+    who = 'provider="dione",model="dione/m1"'
+    restarted = [*range(10, 40), *range(30)]
+    duration = "llm_request_duration_seconds"
+    samples = {
+        ("gauge", "llm_provider_up"): {
+            f"llm_provider_up{{{who}}}": ["1", "NaN", "+Inf", "-Inf"] * 15,
+        },
+        ("counter", "llm_requests"): {f"llm_requests_total{{{who}}}": restarted},
+        ("histogram", duration): {
+            f'{duration}_bucket{{{who},le="0.5"}}': [value // 2 for value in restarted],
+            f'{duration}_bucket{{{who},le="+Inf"}}': restarted,
+            f"{duration}_sum{{{who}}}": [value / 2 for value in restarted],
+            f"{duration}_count{{{who}}}": restarted,
+        },
+    }
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics" / "hour.om").write_text(exposition(samples))
+    with prometheus(tmp_path / "metrics", tmp_path) as url:
+        first, again = (ingest(url, run_of(0, name)) for name in ("first", "again"))
+    assert (first.rows_read, first.rows_published, first.rows_refused) == (360, 315, 45)
+    assert again.rows_published == 0
+    ups = [value for metric, value, _ in staged(run_of(0, "first")) if metric == "llm_provider_up"]
+    assert ups == pytest.approx([1, math.nan, math.inf, -math.inf] * 15, nan_ok=True)
+    found = {}
+    for metric, bound, moment, value in rows(TABLE, "metric, le, sampled_at, value"):
+        found.setdefault((metric, bound), []).append((moment, value))
+    assert set(found.pop(("llm_provider_up", None))) == {
+        (START + timedelta(minutes=minute), 1) for minute in range(0, 60, 4)
+    }
+    expected = {
+        ("llm_requests_total", None): restarted,
+        (f"{duration}_bucket", 0.5): [value // 2 for value in restarted],
+        (f"{duration}_bucket", math.inf): restarted,
+        (f"{duration}_sum", None): [value / 2 for value in restarted],
+        (f"{duration}_count", None): restarted,
+    }
+    moments = [START + timedelta(minutes=minute) for minute in range(60)]
+    assert found == {
+        key: list(zip(moments, values, strict=True)) for key, values in expected.items()
+    }
 
 
 def test_every_query_is_aligned_and_ends_before_the_hour_does():

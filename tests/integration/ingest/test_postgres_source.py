@@ -2,6 +2,8 @@
 
 import logging
 import shutil
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -13,6 +15,7 @@ from include.chimera.errors import (
 from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.tables import open_table
 from include.chimera.sources.database import snapshot
+from include.chimera.window import HOUR, Run, Window, floor_hour
 from tests.integration.ingest.pipeline import (
     GENERATION,
     at,
@@ -101,6 +104,39 @@ def test_a_prepared_transaction_holds_the_bound_back(server, uri):
             assert source.safe_bound < began
     finally:
         server.execute("commit prepared 'slow'")
+
+
+@contextmanager
+def another_clock(server):
+    """Give sessions a clock of their own; yield what sets how far it is from this machine's."""
+    clock = "create or replace function skewed.clock_timestamp() returns timestamptz language sql"
+
+    def turn(shift):
+        statement = f"{clock} as $$ select pg_catalog.clock_timestamp() + interval '{shift}' $$"
+        server.execute(statement)
+
+    server.execute("create schema skewed")
+    turn(timedelta(0))
+    server.execute("alter role postgres set search_path = skewed, pg_catalog, public")
+    yield turn
+    server.execute("alter role postgres reset search_path", "drop schema skewed cascade")
+
+
+@pytest.mark.parametrize("skew", [timedelta(hours=-2), timedelta(hours=2)])
+def test_the_databases_own_clock_bounds_what_is_read(server, uri, skew):
+    """Behind or ahead of the worker's: a row of that moment comes once, with the run that may."""
+    now = datetime.now(UTC) + skew
+    window = Window(floor_hour(now) - HOUR, floor_hour(now) + 2 * HOUR)
+    for number, minutes in ((1, -1), (2, 1)):
+        insert(server, number, f"timestamptz '{now + timedelta(minutes=minutes)}'")
+    with another_clock(server) as turn:
+        turn(skew)
+        ingest(uri, Run("first", window))
+        assert keys() == ["001"]
+        assert watermark() < now.timestamp() * 1_000_000
+        turn(skew + timedelta(minutes=5))
+        ingest(uri, Run("second", window))
+    assert keys() == ["001", "002"]
 
 
 def test_a_role_that_sees_no_other_sessions_reads_behind_a_fixed_lag(server, caplog):

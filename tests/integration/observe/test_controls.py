@@ -14,7 +14,7 @@ from include.chimera.contracts import GENERATIONS
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import ControlRefusedError, PublishingStoppedError
 from include.chimera.lake.commits import Change, commit
-from include.chimera.lake.lineage import consumed_mark, plan
+from include.chimera.lake.lineage import consumed_mark, identity_of, plan
 from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import create_table, open_table
@@ -108,13 +108,14 @@ def test_a_model_put_back_reads_its_parents_again(connection: DuckDBPyConnection
     """Else its hours since then would never be built again."""
     publish_hour(connection, 1)
     create_table("gold.reader", GENERATIONS.schema, [])
+    consumed = consumed_mark(identity_of(TABLE, open_table(TABLE)))
     for version in (0, 1):
-        change = Change(marks={consumed_mark(TABLE): version})
+        change = Change(marks={consumed: version})
         commit("gold.reader", lambda: open_table("gold.reader"), lambda _, c=change: c)
     stop_publishing("bad model")
     for version, mark in ((1, 0), (0, -1)):
         restore("gold.reader", version, "bad model")
-        assert open_table("gold.reader").transaction_version(consumed_mark(TABLE)) == mark
+        assert open_table("gold.reader").transaction_version(consumed) == mark
 
 
 def test_a_version_that_is_gone_is_refused_and_nothing_changes(

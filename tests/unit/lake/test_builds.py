@@ -13,7 +13,7 @@ from duckdb import DuckDBPyConnection
 from include.chimera.errors import CommitConflictError, ContractError
 from include.chimera.lake.builds import commit_build
 from include.chimera.lake.files import write_files
-from include.chimera.lake.lineage import Plan, consumed_mark, plan
+from include.chimera.lake.lineage import Plan, consumed_mark, identity_of, plan
 from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import Build
 from include.chimera.lake.tables import folder_of, open_table
@@ -21,6 +21,12 @@ from tests.builders import HOUR, LABEL, generations, publish, run_of
 
 MODEL, PARENT = "gold.fct", "bronze.generations"
 NEXT, THIRD = "20260101T06", "20260101T07"
+
+
+def parent_identity() -> str:
+    """Return what the parent's versions are noted under; most tests need no parent's table."""
+    parent = open_table(PARENT)
+    return identity_of(PARENT, parent) if parent else PARENT
 
 
 def build(
@@ -36,7 +42,7 @@ def build(
     columns = connection.execute(f"{query} limit 0").to_arrow_table().schema
     files = write_files(connection, query, folder_of(MODEL), columns, ["_window_hour"])
     schema = Schema.from_arrow(columns).to_json()
-    planned = Plan(base.version() if base else None, {PARENT: read}, None)
+    planned = Plan(base.version() if base else None, {parent_identity(): read}, None)
     return Build(MODEL, files, schema, ["_window_hour"], replaced, planned, "invocation")
 
 

@@ -11,6 +11,7 @@ from include.chimera.lake.lineage import (
     Footprint,
     changes_since,
     consumed_mark,
+    identity_of,
     metadata_of,
     plan,
 )
@@ -29,9 +30,9 @@ def touch(hours: list[str] | None, name: str = PARENT, **marks: int) -> DeltaTab
     return table
 
 
-def consume(parent: str, version: int) -> DeltaTable:
-    """Commit that the model has consumed a parent's version."""
-    return touch([], OWN, **{consumed_mark(parent): version})
+def consume(parent: DeltaTable, name: str = PARENT) -> DeltaTable:
+    """Commit that the model has consumed a parent as it is loaded."""
+    return touch([], OWN, **{consumed_mark(identity_of(name, parent)): parent.version()})
 
 
 def test_changes_are_those_after_a_version_up_to_the_loaded_one() -> None:
@@ -48,12 +49,12 @@ def test_a_build_recomputes_what_it_consumed_however_far_it_was_overtaken(
     overtaken_by: int,
 ) -> None:
     """The hours of the commits that it marks as consumed, neither fewer nor others."""
-    own = consume(PARENT, touch(["a"]).version())
+    own = consume(touch(["a"]))
     read = touch(["b"])
     for number in range(overtaken_by):
         touch([f"later{number}"])
     planned = plan(own, {PARENT: read}, None)
-    assert planned.consumed == {PARENT: read.version()}
+    assert planned.consumed == {identity_of(PARENT, read): read.version()}
     assert planned.touched == {"b"}
 
 
@@ -82,12 +83,12 @@ def test_a_new_model_recomputes_everything() -> None:
     parent = touch(["a"])
     planned = plan(None, {PARENT: parent, FLAT: None}, run_of())
     assert (planned.base_version, planned.touched) == (None, None)
-    assert planned.consumed == {PARENT: parent.version(), FLAT: -1}
+    assert planned.consumed == {identity_of(PARENT, parent): parent.version()}
 
 
 def test_a_model_recomputes_its_window_and_what_came_since() -> None:
     """A standalone build has no window."""
-    own = consume(PARENT, touch(["a"]).version())
+    own = consume(touch(["a"]))
     parent = touch(["b"])
     assert plan(own, {PARENT: parent}, None).touched == {"b"}
     assert plan(own, {PARENT: parent}, run_of(HOUR + timedelta(hours=2))).touched == {
@@ -98,37 +99,41 @@ def test_a_model_recomputes_its_window_and_what_came_since() -> None:
 
 def test_a_parent_that_was_never_consumed_could_have_changed_anything() -> None:
     """A join was added to the model."""
-    own = consume("bronze.other", 3)
+    own = consume(touch(None, FLAT), FLAT)
     assert plan(own, {PARENT: touch(["a"])}, None).touched is None
 
 
-def test_a_parent_consumed_before_it_existed_brings_all_its_commits() -> None:
-    """Its mark is -1: its version 0 and everything after count."""
-    own = consume(PARENT, -1)
-    assert plan(own, {PARENT: touch(["a"])}, None).touched == {"a"}
+def test_a_parent_that_had_no_table_could_have_changed_anything() -> None:
+    """It appeared after the model was built."""
+    own = touch([], OWN)
+    assert plan(own, {PARENT: None}, None).touched == frozenset()
+    assert plan(own, {PARENT: touch(["a"])}, None).touched is None
 
 
-def test_a_parent_made_anew_could_have_changed_anything() -> None:
-    """Somebody dropped it: the child's mark is a version that the new table never had."""
+@pytest.mark.parametrize("commits", [1, 5])
+def test_a_parent_made_anew_could_have_changed_anything(commits: int) -> None:
+    """Somebody dropped it: its versions are others, also where the numbers have come as far."""
     touch(["a"])
-    own = consume(PARENT, touch(["b"]).version())
+    own = consume(touch(["b"]))
     drop_table(PARENT)
-    planned = plan(own, {PARENT: touch(["c"])}, run_of())
+    fresh = [touch(["c"]) for _ in range(commits)][-1]
+    planned = plan(own, {PARENT: fresh}, run_of())
     assert (planned.touched, planned.arrived) == (None, {PARENT: None})
-    again = consume(PARENT, planned.consumed[PARENT])
+    again = consume(fresh)
     assert plan(again, {PARENT: touch(["d"])}, None).touched == {"d"}
 
 
 def test_parents_without_hours_touch_none() -> None:
     """A new price in the table of models does not rebuild history."""
-    own = consume(FLAT, touch(None, FLAT).version())
+    own = consume(touch(None, FLAT), FLAT)
     planned = plan(own, {FLAT: touch(None, FLAT)}, None)
     assert (planned.touched, planned.arrived) == (frozenset(), {})
 
 
 def test_marks_outlive_checkpoints() -> None:
     """Progress is in the log for good."""
-    own = consume(PARENT, 7)
+    parent = touch(["a"])
+    own = consume(parent)
     own.create_checkpoint()
     again = DeltaTable(own.table_uri)
-    assert again.transaction_version(consumed_mark(PARENT)) == 7
+    assert plan(again, {PARENT: parent}, None).touched == frozenset()

@@ -1,5 +1,6 @@
 """Bronze: the same batch twice changes nothing, and the law of the counts holds."""
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -180,3 +181,15 @@ def test_counts_that_do_not_add_up_are_an_error(connection: DuckDBPyConnection) 
     batch = replace(stage(connection, run_of(), GENERATIONS, generations(3)), rows_read=4)
     with pytest.raises(CountError, match="4 rows read"):
         Publisher(connection, batch, generations(3), run_of()).publish(0)
+
+
+def test_an_attempt_after_a_commit_outranks_it_whatever_the_clocks_say(
+    connection: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine that published first was an hour ahead of the one that reads again."""
+    ahead = time.time_ns() + 3_600_000_000_000
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: ahead)
+        publish(connection, run_of(), LOGS, api_logs(2), hours=[LABEL])
+    again = publish(connection, run_of(run_id="again"), LOGS, api_logs(3), hours=[LABEL])
+    assert again.rows_published == 3

@@ -76,7 +76,7 @@ def test_window_is_half_open(root: Path) -> None:
         (b'{"path": "/v1"}', "malformed_line"),
         (b'{"timestamp": "2026-01-01T05:00:00"}', "malformed_line"),
         (b'{"timestamp": "2026-01-01T05:00:00Z", "status_code": "200"}', "malformed_line"),
-        (b'{"timestamp": "0001-01-01T00:00:00+14:00"}', "malformed_line"),
+        (b'{"timestamp": "0001-01-01T00:00:00+14:00"}', "timestamp_outside_lookback"),
         (
             b'{"timestamp": "2026-01-01T05:00:00Z", "status_code": 9223372036854775808}',
             "malformed_line",
