@@ -29,6 +29,7 @@ from include.chimera.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
 SIZES = (10, 100, 1000)
@@ -72,8 +73,8 @@ def session(folder: Path) -> Iterator[DuckDBPyConnection]:
 
 def add_hour(
     connection: DuckDBPyConnection, table: str, query: str, hour: str, **marks: int
-) -> int:
-    """Commit an hour of rows as a publication does; return the table's version."""
+) -> DeltaTable:
+    """Commit an hour of rows as a publication does; return the table."""
     from include.chimera.lake.columns import arrow_schema  # noqa: PLC0415 - settings come first
     from include.chimera.lake.commits import Change, commit  # noqa: PLC0415 - settings come first
     from include.chimera.lake.files import write_files  # noqa: PLC0415 - settings come first
@@ -88,7 +89,7 @@ def add_hour(
     files = write_files(connection, query, folder_of(table), columns, by)
     change = Change(files, (by[0], [hour]), marks, metadata_of([hour], [hour]))
     done, _ = commit(table, lambda: create_table(table, columns, by), lambda _: change)
-    return done.version()
+    return done
 
 
 def requests_of(number: int) -> str:
@@ -122,6 +123,11 @@ def fill(folder: Path, hours: int) -> None:
         },
         "models/sources.yml": SOURCES,
     }
+    from include.chimera.lake.lineage import (  # noqa: PLC0415 - settings come first
+        consumed_mark,
+        identity_of,
+    )
+
     (folder / "models").mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_text(yaml.safe_dump(content))
@@ -129,14 +135,15 @@ def fill(folder: Path, hours: int) -> None:
     with session(folder) as connection:
         for number in range(hours):
             query = requests_of(number)
-            version = add_hour(connection, "bronze.requests", query, label(number))
+            parent = add_hour(connection, "bronze.requests", query, label(number))
+            mark = consumed_mark(identity_of("bronze.requests", parent))
             add_hour(
                 connection,
                 "dev.hourly",
                 "select _window_hour, model_id, count(*) as requests, "
                 f"sum(latency_ms) as latency_ms from ({query}) group by all",
                 label(number),
-                **{"consumed:bronze.requests": version},
+                **{mark: parent.version()},
             )
 
 
@@ -184,6 +191,9 @@ def invoke(folder: Path, *command: str) -> bool:
 
 def measure(root: Path, sizes: list[int]) -> dict[int, float]:
     """Return the least CPU seconds of one more hour, by hours of history."""
+    from include.chimera.lake.engine import check_signatures  # noqa: PLC0415 - as above
+
+    check_signatures()  # as the process does that forks tasks
     best: dict[int, float] = {}
     for hours in sizes:
         in_process(fill, root / str(hours), hours)

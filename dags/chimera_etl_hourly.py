@@ -34,11 +34,12 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.gate import gate_task
 from include.chimera.flow.notices import tell_run_failure
-from include.chimera.flow.policy import GATE, deadline, minutes_of
+from include.chimera.flow.policy import EXTRACT, GATE, deadline, minutes_of
 from include.chimera.flow.runs import run_json
 from include.chimera.flow.tasks import EXTRACTS, optimize_layer, record_quality, report_run
 from include.chimera.flow.transform import transform
 from include.chimera.settings import get_settings
+from plugins.source_sensor import SOURCES, SourceSensor
 
 settings = get_settings()
 
@@ -95,6 +96,11 @@ with DAG(
 ) as dag:
     with TaskGroup("extract"):
         extracts = {table: extract() for table, extract in EXTRACTS.items()}
+        if settings.source_wait_seconds:
+            for source, tables in SOURCES.items():
+                task_id = f"wait_for_{source}"
+                wait = SourceSensor(task_id=task_id, source=source, tables=tables, **EXTRACT)
+                wait >> [extracts[table] for table in tables]
     with TaskGroup("validate"):
         bronze_gates = {table: gate_task(table, **GATE) for table in EXTRACTS}
     for table, gate in bronze_gates.items():

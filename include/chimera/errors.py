@@ -111,5 +111,9 @@ class PublishingStoppedError(TerminalError):
     """A person has stopped publishing: nothing is committed until it is resumed."""
 
 
+class SourceLateError(TerminalError):
+    """A source's hour is not complete although it was waited for: the wait was the retries."""
+
+
 class GateFailedError(TerminalError):
     """A gate's verdict: the batch may not be published."""

@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     timeout_base_seconds: float = Field(
         60.0, gt=0, description="What counts as a minute in the timeouts of tasks and runs"
     )
+    source_wait_seconds: float = Field(
+        300.0,
+        ge=0,
+        description="How long an hour waits for a source that is not complete; 0: it does not wait",
+    )
     alert_emails: str = Field(
         "", description="Addresses that alerts go to by e-mail, separated by commas"
     )

@@ -15,6 +15,7 @@ from include.chimera.contracts import BRONZE
 from include.chimera.flow.tasks import EXTRACTS
 from include.chimera.paths import PROJECT
 from include.chimera.quality.rules import rule_books
+from plugins.source_sensor import SOURCES
 
 DAG_ID = "chimera_etl_hourly"
 
@@ -126,6 +127,16 @@ def test_every_bronze_table_is_extracted_then_gated(dag: DAG) -> None:
     for contract in BRONZE:
         gate = f"validate.gate_bronze_{contract.table}"
         assert upstream(dag, gate) == {f"extract.extract_{contract.table}"}
+
+
+def test_every_extract_waits_for_its_own_source_alone(dag: DAG) -> None:
+    """A source that is late, or down, stops nothing else."""
+    waits = {table: {f"extract.wait_for_{s}"} for s, tables in SOURCES.items() for table in tables}
+    assert {
+        table: upstream(dag, f"extract.extract_{table.partition('.')[2]}") for table in EXTRACTS
+    } == waits
+    for source in SOURCES:
+        assert upstream(dag, f"extract.wait_for_{source}") == set()
 
 
 def test_every_model_is_followed_by_its_gate(dag: DAG) -> None:

@@ -12,7 +12,7 @@ from include.chimera.flow.policy import ErrorClassPolicy
 PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
 
 
-def decide(error: Exception, try_number: int, max_tries: int = 3, retries: int = 3):
+def decide(error: BaseException, try_number: int, max_tries: int = 3, retries: int = 3):
     """Return what the policy says of a failed attempt."""
     context = {"ti": SimpleNamespace(task=SimpleNamespace(retries=retries))}
     return ErrorClassPolicy().evaluate(error, try_number, max_tries, context)
@@ -28,29 +28,33 @@ def test_errors_of_the_outside_world_wait_one_two_four_minutes(
     assert decision.retry_delay == timedelta(minutes=minutes)
 
 
+@pytest.mark.parametrize("retries", [3, 1])
 @pytest.mark.parametrize(
     ("error", "allowed"),
     [
         (CommitConflictError(**PARTS), 3),
-        (ConnectionError(), 3),
         (ContractError(**PARTS), 1),
         (GateFailedError(**PARTS), 0),
     ],
 )
-def test_the_class_of_the_error_bounds_the_retries(error: Exception, allowed: int) -> None:
-    """An unknown error may pass; a verdict does not change."""
-    actions = [decide(error, number).action for number in range(1, 5)]
+def test_the_class_of_the_error_bounds_the_retries(
+    error: Exception, allowed: int, retries: int
+) -> None:
+    """Whatever the kind of task has for deaths."""
+    actions = [decide(error, number, retries, retries).action for number in range(1, 5)]
     assert actions == [RetryAction.RETRY] * allowed + [RetryAction.FAIL] * (4 - allowed)
 
 
-def test_a_kind_of_task_allows_no_more_than_its_own_retries() -> None:
-    """A gate is tried twice at most, whatever the error."""
-    error = CommitConflictError(**PARTS)
-    assert decide(error, 1, max_tries=1, retries=1).action == RetryAction.RETRY
-    assert decide(error, 2, max_tries=1, retries=1).action == RetryAction.FAIL
+@pytest.mark.parametrize("retries", [3, 1])
+@pytest.mark.parametrize("error", [ConnectionError(), TimeoutError(), KeyboardInterrupt()])
+def test_what_has_no_class_is_retried_as_deaths_are(error: BaseException, retries: int) -> None:
+    """An unknown error may pass; a build that takes five minutes is not tried four times."""
+    actions = [decide(error, number, retries, retries).action for number in range(1, 5)]
+    assert actions == [RetryAction.RETRY] * retries + [RetryAction.FAIL] * (4 - retries)
 
 
-def test_clearing_a_task_starts_the_count_anew() -> None:
+@pytest.mark.parametrize("retries", [3, 1])
+def test_clearing_a_task_starts_the_count_anew(retries: int) -> None:
     """Airflow raises max_tries and lets try_number run on."""
-    decision = decide(CommitConflictError(**PARTS), try_number=5, max_tries=7)
+    decision = decide(CommitConflictError(**PARTS), 5, max_tries=4 + retries, retries=retries)
     assert decision.retry_delay == timedelta(minutes=1)

@@ -10,10 +10,16 @@ import duckdb
 from airflow.sdk import DAG, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from include.chimera.errors import ContractError, GateFailedError, SourceUnavailableError
+from include.chimera.errors import (
+    BuildOutageError,
+    ContractError,
+    GateFailedError,
+    SourceUnavailableError,
+)
 from include.chimera.flow.notices import tell_run_failure
-from include.chimera.flow.policy import EXTRACT, deadline, minutes_of, task_arguments
+from include.chimera.flow.policy import DBT, EXTRACT, deadline, minutes_of, task_arguments
 from include.chimera.settings import get_settings
+from plugins.source_sensor import SOURCES, SourceSensor
 
 PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
 QUICK = {**task_arguments(retries=1, minutes=4), "execution_timeout": timedelta(seconds=5)}
@@ -29,6 +35,10 @@ with DAG(
     @task(**EXTRACT)
     def outside():
         raise SourceUnavailableError(**PARTS)
+
+    @task(**DBT)
+    def outage():
+        raise BuildOutageError(**PARTS)
 
     @task(**EXTRACT)
     def data():
@@ -59,7 +69,13 @@ with DAG(
         time.sleep(0.1)
 
     outside() >> fine.override(task_id="behind")()
-    data(), verdict(), killed(), slow_query(), stuck_native(), fine()
+    outage(), data(), verdict(), killed(), slow_query(), stuck_native(), fine()
+
+
+with DAG("drill_wait", schedule=None, max_active_runs=2):
+    SourceSensor(
+        task_id="wait_for_api_logs", source="api_logs", tables=SOURCES["api_logs"], **EXTRACT
+    )
 
 
 with DAG(

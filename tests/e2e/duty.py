@@ -20,7 +20,7 @@ from include.chimera.settings import Settings
 from include.chimera.window import HOUR, Window, floor_hour
 from tests.e2e.peers import Inbox, mail_server, slack_server
 
-BASE, DEADLINE = 2.0, 6.0
+BASE, DEADLINE, WAIT = 2.0, 6.0, 12.0
 
 
 @dataclass
@@ -108,6 +108,7 @@ def on_duty(root, hours=None, scheduled=None, **more):
             "CHIMERA_RETRY_BASE_SECONDS": str(BASE),
             "CHIMERA_DEADLINE_SECONDS": str(DEADLINE),
             "CHIMERA_DEAD_LETTERS_ALERT": "0",
+            "CHIMERA_SOURCE_WAIT_SECONDS": str(WAIT),
             "CHIMERA_ALERT_EMAILS": "oncall@example.com",
             "AIRFLOW_CONN_SLACK_WEBHOOK": json.dumps(
                 {"conn_type": "slackwebhook", "password": url}

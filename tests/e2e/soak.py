@@ -23,6 +23,10 @@ from include.chimera.window import HOUR, Window
 START = datetime(2026, 3, 2, tzinfo=UTC)
 RUN_SECONDS = 900.0
 SEED = 20261124
+FAULTS = (
+    *("worker", "scheduler", "triggerer", "database", "outage", "deployment", "slack"),
+    *("bad_rows", "bad_batch", "worker"),
+)
 TASK = re.compile(r"airflow worker -- [0-9a-f-]{36}")  # Airflow's title of a task's own process
 
 
@@ -33,10 +37,11 @@ class Soak:
         duty: The stack.
         hours: How many hours are due.
         say: Shows a line.
+        kinds: Which faults, one an hour.
     """
 
-    def __init__(self, duty, hours, say):
-        self.duty, self.hours, self.say = duty, hours, say
+    def __init__(self, duty, hours, say, kinds=FAULTS):
+        self.duty, self.hours, self.say, self.kinds = duty, hours, say, kinds
         self.dice = random.Random(SEED)  # noqa: S311 - not a secret
         self.measured, self.mended, self.restarted = [], [], Counter()
 
@@ -129,9 +134,8 @@ class Soak:
     def day(self):
         """Let all hours run, with one fault in each of some; return the faults by hour."""
         free = list(range(2, self.hours - 2))
-        kinds = ["worker", "scheduler", "triggerer", "database", "outage", "deployment", "slack"]
-        kinds += ["bad_rows", "bad_batch", "worker"]
-        plan = dict(zip(self.dice.sample(free, min(len(kinds), len(free))), kinds, strict=False))
+        chosen = self.dice.sample(free, min(len(self.kinds), len(free)))
+        plan = dict(zip(chosen, self.kinds, strict=False))
         self.execute("alter table app.evaluations add column was int")
         self.execute("update app.evaluations set was = successes")
         for number, kind in plan.items():

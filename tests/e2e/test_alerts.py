@@ -12,14 +12,21 @@ from itertools import pairwise
 
 import psycopg
 import pytest
+from deltalake import DeltaTable
 
 from include.chimera.errors import TerminalError
+from include.chimera.lake.lineage import TOUCHED
 from include.chimera.local.postgres import AIRFLOW_DATABASE
 from include.chimera.local.stack import DAG_ID
+from include.chimera.sources.api_logs import parse_line
+from include.chimera.window import HOUR
 from tests.corpus import CORPUS
-from tests.e2e.duty import BASE, DEADLINE, on_duty
+from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty
 
 pytestmark = pytest.mark.e2e
+
+
+DRILLS = ("outside", "outage", "data", "verdict", "killed", "slow_query", "stuck_native")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +69,7 @@ def waits(tries):
     ("task_id", "factors"),
     [
         ("outside", [1, 2, 4]),
+        ("outage", [1, 2, 4]),
         ("data", [1]),
         ("verdict", []),
         ("killed", [1]),
@@ -95,9 +103,49 @@ def test_native_code_is_stopped_at_its_timeout(duty, drill) -> None:
         assert (datetime.fromisoformat(first["end_date"]) - told).total_seconds() < seconds
 
 
+@pytest.fixture(scope="module")
+def late(duty):
+    """Run the drill of the sensor for two hours whose logs still grow; only the first one ends."""
+    duty.stack.api.set_paused("drill_wait", is_paused=False)
+    runs = {}
+    for hour in (4, 8):
+        folder = duty.stack.layout.root / f"sources/api_logs/dt=2026-01-01/hour={hour:02}"
+        folder.mkdir(parents=True)
+        (folder / "api.jsonl").touch()
+        tomorrow = time.time() + 86_400
+        os.utime(folder / "api.jsonl", (tomorrow, tomorrow))
+        bounds = [f"2026-01-01T{bound:02}:00:00Z" for bound in (hour, hour + 1)]
+        conf = dict(zip(("window_start", "window_end"), bounds, strict=True))
+        runs[folder] = duty.trigger("drill_wait", **conf)
+    return runs
+
+
+def test_an_hour_that_is_not_complete_is_waited_for_in_the_triggerer(duty, late) -> None:
+    """The task is deferred, so it holds no worker; once the log's writer is done it succeeds."""
+    folder, run_id = next(iter(late.items()))
+    deadline = time.monotonic() + WAIT
+    while duty.states("drill_wait", run_id) != {"wait_for_api_logs": "deferred"}:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    (folder / "_SUCCESS").touch()
+    assert duty.wait("drill_wait", run_id).state == "success"
+    assert len(duty.tries("drill_wait", run_id, "wait_for_api_logs")) == 1
+
+
+def test_a_source_that_stays_late_is_named_and_not_waited_for_again(duty, late) -> None:
+    """Its wait is over: the hour fails at once and says for which source."""
+    *_, run_id = late.values()
+    assert duty.wait("drill_wait", run_id).state == "failed"
+    (only,) = duty.tries("drill_wait", run_id, "wait_for_api_logs")
+    assert only["operator"] == "SourceSensor"
+    text = duty.slack.wait_for("wait_for_api_logs failed", run_id)
+    for words in ("SourceLateError", "all of api_logs until 2026-01-01T09", "1 files, quiet for -"):
+        assert words in text
+
+
 def test_each_failure_is_told_once_on_both_channels(duty, drill) -> None:
     """The killed ones too, although their own process could not say a word."""
-    for task_id in ("outside", "data", "verdict", "killed", "slow_query", "stuck_native"):
+    for task_id in DRILLS:
         text = duty.slack.wait_for(f"{task_id} failed")
         duty.mail.wait_for(f"{task_id} failed")
         assert "What to do" in text
@@ -158,14 +206,13 @@ def sow_corpus(duty):
         file.write(f"{{not json {' '.join(CORPUS)}\n")
 
 
-def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) -> None:
-    """The alert names rule, table, counts and version; one clear publishes the mended rows."""
+def test_a_bad_batch_stops_its_own_branch(duty) -> None:
+    """The alert names rule, table, counts and version."""
     sow_corpus(duty)
     duty.slack.is_down = True  # what is told meanwhile waits in the outbox
-    uri = duty.stack.app_db_uri
-    with psycopg.connect(uri, autocommit=True) as database:
+    with psycopg.connect(duty.stack.app_db_uri, autocommit=True) as database:
         database.execute("alter table app.evaluations add column was int")
-        database.execute("update app.evaluations set was = successes, successes = -1")
+        database.execute("update app.evaluations set was = iterations, iterations = -1")
     duty.stack.api.set_paused(DAG_ID, is_paused=False)
     deadline = time.monotonic() + 60
     while not (runs := duty.stack.api.runs(DAG_ID)):
@@ -181,29 +228,64 @@ def test_a_bad_batch_stops_its_own_branch_and_is_published_after_the_mend(duty) 
     assert states["transform.gate_gold_fct_api_requests"] == "success"
     assert states["transform.gate_gold_fct_evaluations"] == "upstream_failed"
 
-    mail, told_at = duty.mail.wait_for("bronze.evaluations is refused"), time.monotonic()
+    mail = duty.mail.wait_for("bronze.evaluations is refused")
     for words in ("broken rules", "no version yet", "gold.fct_evaluations", "What to do"):
         assert words in mail
     assert not duty.slack.find("bronze.evaluations is refused")
-
     duty.slack.is_down = False
-    with psycopg.connect(uri, autocommit=True) as database:
-        database.execute("update app.evaluations set successes = was")
-    extract = "extract.extract_evaluations"
-    assert duty.clear(DAG_ID, run_id, extract, include_downstream=True).state == "success"
+
+
+def last_commit(duty, table):
+    """Return what the history says of a table's newest commit."""
+    return DeltaTable(duty.stack.layout.root / "lake" / table.replace(".", "/")).history(1)[0]
+
+
+def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty) -> None:
+    """The files that were refused are published; who and why stands in the commit."""
+    run_id, gate = duty.stack.api.runs(DAG_ID)[0].run_id, "validate.gate_bronze_evaluations"
+    words = ("accept", "bronze.evaluations", "--run", run_id, "--reason", "a bonus round")
+    assert duty.command(*words)[0] == 0
+    assert duty.clear(DAG_ID, run_id, gate, include_downstream=True).state == "success"
+    assert duty.states(DAG_ID, run_id)["transform.gate_gold_fct_evaluations"] == "success"
+    accepted = last_commit(duty, "bronze.evaluations")
+    assert (accepted["run_id"], accepted["accepted_reason"]) == (run_id, "a bonus round")
     duty.slack.wait_for("has recovered and is published", run_id)
     duty.slack.wait_for("dead letters")
     assert len(duty.slack.find("is late", run_id)) <= 1
 
+
+def test_an_hour_loses_rows_only_if_a_person_says_so(duty) -> None:
+    """And a full refresh by the same form builds each model anew, from the mended rows too."""
+    (run,) = duty.stack.api.runs(DAG_ID)
+    log = next((duty.stack.layout.root / "sources/api_logs").rglob("hour=*/api.jsonl"))
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[: len(lines) // 2]))
+    rest = sum(parse_line(line) is not None for line in lines[: len(lines) // 2])
+    tasks = ["extract.extract_api_logs", "validate.gate_bronze_api_logs"]
+    assert duty.clear(DAG_ID, run.run_id, tasks[0], task_ids=tasks).state == "failed"
+    assert "ShrinkError" in duty.slack.wait_for("gate_bronze_api_logs failed", run.run_id)
+
+    with psycopg.connect(duty.stack.app_db_uri, autocommit=True) as database:
+        database.execute("update app.evaluations set iterations = was")
     # The outbox leaves alone for half a minute what it has just tried; whatever is told then takes
     # it along.
-    time.sleep(max(0.0, told_at + 31 - time.monotonic()))
-    assert duty.clear(DAG_ID, run_id, "report_run").state == "success"
+    ((refused_at, _),) = duty.mail.find("bronze.evaluations is refused")
+    time.sleep(max(0.0, refused_at + 31 - time.time()))
+    bounds = {"window_start": run.window_start, "window_end": run.window_start + HOUR}
+    conf = {name: moment.isoformat() for name, moment in bounds.items()}
+    again = duty.trigger(DAG_ID, **conf, allow_shrink=True, full_refresh=True)
+    assert duty.wait(DAG_ID, again).state == "success"
+    lake = duty.stack.layout.root / "lake"
+    for name in ("bronze.api_logs", "gold.fct_api_requests"):
+        rows = DeltaTable(lake / name.replace(".", "/")).to_pyarrow_dataset().count_rows()
+        assert (name, rows) == (name, rest)
+    for name in ("gold.fct_generations", "gold.fct_evaluations", "gold.agg_usage_daily"):
+        commit = last_commit(duty, name)
+        assert (name, commit["run_id"], commit[TOUCHED]) == (name, again, "*")
     duty.slack.wait_for("bronze.evaluations is refused", "no version yet")
-    text = duty.slack.wait_for("is published", run_id, "duration")
+    text = duty.slack.wait_for("has recovered and is published", again, "duration")
     for words in ("read", "refused", "gates", "passed"):
         assert words in text
-    assert "recovered" not in text
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,10 @@ STEPS: dict[type[BaseException], tuple[str, ...]] = {
     errors.ModelError: (_LOG, "Mend the model, deploy it, then clear its task.", _CLEAR),
     errors.DataFaultError: ("Mend the data at its source.", _CLEAR),
     errors.ConfigurationError: ("Correct the setting or file that the message names.", _CLEAR),
+    errors.SourceLateError: (
+        "See what holds the source back; once it is complete, go on.",
+        _CLEAR,
+    ),
     errors.PublishingStoppedError: (
         "When its reason is gone: python -m include.chimera resume-publishing --reason '…'",
         _CLEAR,

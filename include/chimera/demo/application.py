@@ -174,6 +174,7 @@ def _seed_hour(database: Database, feed: Feed, hour: Window, settings: Settings)
         return False
     data = feed.hour(hour)
     _write(paths[0], b"".join(line + b"\n" for line in data.log_lines))
+    _write(paths[0].with_name("_SUCCESS"), b"")  # the hour's log is complete
     _write(paths[1], write_families(data.families))
     if before is None:
         _load_rows(database, feed, hour, data, set(seeded) | {hour.start})

@@ -1,4 +1,4 @@
-"""A small stand-in for Prometheus: serves range queries on loopback from the demo's own files.
+"""A small stand-in for Prometheus: serves queries on loopback from the demo's own files.
 
 Run it as `python -m include.chimera.demo.metrics_server --folder F --port P`.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HOST = "127.0.0.1"
-QUERY_RANGE = "/api/v1/query_range"
+QUERY, QUERY_RANGE = "/api/v1/query", "/api/v1/query_range"
 BUILD_INFO = {"version": "2.42.0", "revision": "chimera-demo", "branch": "", "goVersion": ""}
 _MAX_BODY_BYTES = 1_000_000
 
@@ -42,8 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a query, a readiness check or the build information."""
         url = urlsplit(self.path)
-        if url.path == QUERY_RANGE:
-            self._answer_query(url.query)
+        if url.path in (QUERY, QUERY_RANGE):
+            self._answer_query(url.path, url.query)
         elif url.path == "/-/ready":
             self._send(HTTPStatus.OK, b"Prometheus Server is Ready.\n", "text/plain; charset=utf-8")
         elif url.path == "/api/v1/status/buildinfo":
@@ -56,24 +56,27 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length", "0"))
         body = self.rfile.read(min(length, _MAX_BODY_BYTES)).decode("utf-8", "replace")
         url = urlsplit(self.path)
-        if url.path == QUERY_RANGE:
-            self._answer_query(f"{url.query}&{body}")
+        if url.path in (QUERY, QUERY_RANGE):
+            self._answer_query(url.path, f"{url.query}&{body}")
         else:
             self._send(HTTPStatus.NOT_FOUND, b"404 page not found\n", "text/plain; charset=utf-8")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- http.server's name
         """Log nothing: a request that went well is no news."""
 
-    def _answer_query(self, encoded: str) -> None:
+    def _answer_query(self, path: str, encoded: str) -> None:
+        parameters = dict(parse_qsl(encoded, keep_blank_values=True))
         try:
-            query = RangeQuery.from_parameters(dict(parse_qsl(encoded, keep_blank_values=True)))
-            result = self.server.metrics.answer(query)
+            if path == QUERY:
+                result = self.server.metrics.newest(RangeQuery.of_moment(parameters))
+            else:
+                result = self.server.metrics.answer(RangeQuery.from_parameters(parameters))
         except BadQueryError as error:
             self._refuse(HTTPStatus.BAD_REQUEST, "bad_data", error)
         except DataFaultError as error:
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", error)
         else:
-            data = {"resultType": "matrix", "result": result}
+            data = {"resultType": "vector" if path == QUERY else "matrix", "result": result}
             self._send_json(HTTPStatus.OK, {"status": "success", "data": data})
 
     def _refuse(self, status: HTTPStatus, kind: str, error: ChimeraError) -> None:

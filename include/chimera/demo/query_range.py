@@ -1,7 +1,7 @@
-"""Range queries over a folder of OpenMetrics files, one file per hour.
+"""Queries over a folder of OpenMetrics files, one file per hour.
 
 Answers what Prometheus answers to a plain selector: at each step the newest sample that is at
-most five minutes old.
+most five minutes old; and, at one moment, to `timestamp(selector)`: when that sample was taken.
 Source: https://prometheus.io/docs/prometheus/2.42/querying/basics/#staleness; release 3 leaves
 out a sample that is exactly five minutes old.
 """
@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Matrix = list[dict[str, object]]
+Vector = list[dict[str, object]]
 
 _API = "https://prometheus.io/docs/prometheus/2.42/querying/api/#range-queries"
 LOOKBACK_MS = 300_000
@@ -41,6 +43,7 @@ MAX_POINTS = 11_000
 _HOURS_IN_MEMORY = 64
 _HOUR_FILES = "????????T??.om"
 _SELECTOR = re.compile(r"^\s*([a-zA-Z_:][\w:]*)?\s*(?:\{(.*)\})?\s*$", re.ASCII | re.DOTALL)
+_TIMESTAMP = re.compile(r"^\s*timestamp\s*\((.*)\)\s*$", re.DOTALL)
 _MATCHER = re.compile(r'\s*(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.ASCII)
 _DURATION = re.compile(r"^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$", re.ASCII)
 _DURATION_UNITS_MS = (86_400_000, 3_600_000, 60_000, 1000, 1)
@@ -80,6 +83,19 @@ class RangeQuery:
     start: int
     end: int
     step: int
+
+    @classmethod
+    def of_moment(cls, parameters: Mapping[str, str]) -> RangeQuery:
+        """Read `query`, a selector inside `timestamp()`, and `time`, by default now.
+
+        Raises:
+            BadQueryError: One is unreadable.
+        """
+        asked = _TIMESTAMP.match(parameters.get("query", ""))
+        if asked is None:
+            raise _refusal(parameter="query", expected="timestamp(selector)", came="something else")
+        moment = _read_moment("time", parameters.get("time") or str(time.time()))
+        return cls(read_selector(asked[1]), moment, moment, 1)
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> RangeQuery:
@@ -179,17 +195,32 @@ class MetricsFolder:
     def answer(self, query: RangeQuery) -> Matrix:
         """Return the matrix of a range query, series in order of their labels."""
         steps = np.arange(query.start, query.end + 1, query.step, dtype=np.int64)
-        found: dict[Labels, list[Series]] = {}
-        for series in self._series_between(query.start - LOOKBACK_MS, query.end):
-            labels = tuple(sorted((("__name__", series.name), *series.labels)))
-            if all(matcher.matches(dict(labels)) for matcher in query.matchers):
-                found.setdefault(labels, []).append(series)
+        found = self._selected(query)
         matrix: Matrix = []
         for labels in sorted(found):
             values = _newest_at(steps, found[labels])
             if values:
                 matrix.append({"metric": dict(labels), "values": values})
         return matrix
+
+    def newest(self, query: RangeQuery) -> Vector:
+        """Return when each series' newest sample was taken, at the query's one moment."""
+        moment = np.array([query.start], dtype=np.int64)
+        vector: Vector = []
+        for labels, parts in sorted(self._selected(query).items()):
+            timed = [replace(part, values=part.times / 1000) for part in parts]
+            named = {name: value for name, value in labels if name != "__name__"}
+            vector += [{"metric": named, "value": value} for value in _newest_at(moment, timed)]
+        return vector
+
+    def _selected(self, query: RangeQuery) -> dict[Labels, list[Series]]:
+        """Return the series that meet the query's conditions, hour by hour, by their labels."""
+        found: dict[Labels, list[Series]] = {}
+        for series in self._series_between(query.start - LOOKBACK_MS, query.end):
+            labels = tuple(sorted((("__name__", series.name), *series.labels)))
+            if all(matcher.matches(dict(labels)) for matcher in query.matchers):
+                found.setdefault(labels, []).append(series)
+        return found
 
     def _series_between(self, start: int, end: int) -> Iterator[Series]:
         """Yield the series of the hours that overlap [start, end], hour by hour."""

@@ -1,8 +1,9 @@
 """Retries, timeouts and pools by kind of task.
 
 The error's class decides how often a task is tried again; delays are exactly 1, 2, 4 minutes, so
-that all three fit the ten-minute SLA. `retries`, `retry_delay` and the multiplier say the same to
-Airflow for deaths that no policy sees (SIGKILL, a lost heartbeat).
+that all three fit the ten-minute SLA. `retries`, by kind of task, with `retry_delay` and the
+multiplier are for what has no class: errors of others, timeouts, and deaths that no policy sees
+(SIGKILL, a lost heartbeat).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from include.chimera.alerts.faults import cause
-from include.chimera.errors import DataFaultError, TerminalError
+from include.chimera.errors import DataFaultError, RetryableError, TerminalError
 from include.chimera.flow.dbt_failures import explain
 from include.chimera.flow.notices import tell_failure, tell_late
 from include.chimera.flow.watchdog import arm, disarm
@@ -23,8 +24,6 @@ from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-_RETRYABLE, _DATA_FAULT, _TERMINAL = 3, 1, 0
 
 
 class ErrorClassPolicy(RetryPolicy):
@@ -38,23 +37,38 @@ class ErrorClassPolicy(RetryPolicy):
         context: Context | None = None,
     ) -> RetryDecision:
         """Decide on a failed attempt; clearing a task starts the count anew."""
-        configured = context["ti"].task.retries if context else None
-        retries = max_tries if configured is None else int(configured)
+        ti = context["ti"] if context else None
+        retries = max_tries if ti is None else int(ti.task.retries or 0)
         done = max(try_number - (max_tries - retries) - 1, 0)
-        allowed = min(allowed_retries(explain(exception)), retries)
-        if done >= allowed:
+        if done >= allowed_retries(explain(exception), retries):
             return RetryDecision.fail()
+        _admit_retry(ti)
         return RetryDecision.retry(delay=retry_delay(done))
 
 
-def allowed_retries(error: BaseException) -> int:
-    """Return how often a task may be tried again after this error; an unknown one may pass."""
+def allowed_retries(error: BaseException, unclassed: int) -> int:
+    """Return how often a task may be tried again after this error.
+
+    Args:
+        error: What the attempt failed with.
+        unclassed: What an error is allowed that is not ours, nor raised from one.
+    """
     error = cause(error)
-    if isinstance(error, TerminalError):
-        return _TERMINAL
-    if isinstance(error, DataFaultError):
-        return _DATA_FAULT
-    return _RETRYABLE
+    allowed = ((TerminalError, 0), (DataFaultError, 1), (RetryableError, 3))
+    return next((count for kind, count in allowed if isinstance(error, kind)), unclassed)
+
+
+def _admit_retry(ti: Any) -> None:  # noqa: ANN401 - Airflow's protocol lacks the attribute
+    """Let this retry be more than the task's own `retries`.
+
+    Airflow asks the policy, and its API server takes every retry that a task reports. But in
+    between a task's process compares the attempts with `retries`, as the server did when the
+    attempt began (3.3, task_runner._finalize_task_failure). The drills prove that this works; if
+    it ceases to, `retries` bounds the classes too.
+    """
+    told = getattr(ti, "_ti_context_from_server", None)
+    if told is not None:
+        told.should_retry = True
 
 
 def retry_delay(done: int) -> timedelta:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlencode
 
 from airflow.sdk import BaseHook, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.chimera.contracts import CONTRACTS
+from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
 from include.chimera.flow.metrics import emit
 from include.chimera.flow.notices import run_url, tell_success
 from include.chimera.flow.policy import EXTRACT, GATE, UPKEEP
@@ -17,28 +17,8 @@ from include.chimera.quality.rules import gated_tables
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
-
     from include.chimera.lake.stage import Batch
     from include.chimera.window import Run
-
-APP_DB, PROMETHEUS = "app_db", "prometheus"
-
-
-def libpq_uri(connection: Connection) -> str:
-    """Return the libpq URI of a PostgreSQL connection; a host that is a path is a socket folder."""
-    login = quote(connection.login or "postgres", safe="")
-    secret = f":{quote(connection.password, safe='')}" if connection.password else ""
-    host, database = connection.host or "localhost", connection.schema or "postgres"
-    options = {"host": host, **({"port": connection.port} if connection.port else {})}
-    return f"postgresql://{login}{secret}@/{database}?{urlencode(options)}"
-
-
-def http_url(connection: Connection) -> str:
-    """Return the base URL of an HTTP connection."""
-    host = connection.host or "localhost"
-    base = host if "://" in host else f"{connection.conn_type}://{host}"
-    return f"{base}:{connection.port}" if connection.port else base
 
 
 def _counts(batch: Batch) -> dict[str, Any]:

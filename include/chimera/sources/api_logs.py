@@ -24,7 +24,13 @@ from include.chimera.lake.fences import draw_token
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.settings import get_settings
-from include.chimera.sources.log_files import Line, log_files, plain_name, read_lines
+from include.chimera.sources.log_files import (
+    Line,
+    hour_folder,
+    log_files,
+    plain_name,
+    read_lines,
+)
 from include.chimera.sources.refused import RefusedRecords
 from include.chimera.window import HOUR, Window, hour_label
 
@@ -142,8 +148,7 @@ class _Reader:
         A file may grow until the last run has looked at its hour through the lookback.
         """
         is_finished = self.now >= hour.end + self.lookback * HOUR
-        folder = self.root / f"dt={hour.start:%Y-%m-%d}" / f"hour={hour.start:%H}"
-        for path in log_files(folder):
+        for path in log_files(hour_folder(self.root, hour.start)):
             name = str(plain_name(path).relative_to(self.root))
             for line in read_lines(path, is_finished=is_finished):
                 yield name, line

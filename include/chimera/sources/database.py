@@ -37,6 +37,8 @@ _STATEMENT_TIMEOUT_MS = 240_000
 # the peak of 4 M rows (2026-11-24).
 _BATCHES = {"adbc.postgresql.batch_size_hint_bytes": str(2 << 20)}
 
+_MARGIN = "5 seconds"
+
 # A transaction that began earlier may commit rows with an older updated_at than rows already seen:
 # reading stops before the oldest transaction that is still open. Measured on PostgreSQL 15 and 18.
 # Without pg_read_all_stats, on a standby, or where a session hides its activity, xact_start is null
@@ -51,7 +53,7 @@ _BOUND = f"""
         ),
         clock_timestamp(),
         least(
-            clock_timestamp() - interval '5 seconds',
+            clock_timestamp() - interval '{_MARGIN}',
             (
                 select min(xact_start) from pg_stat_activity
                 where pid <> pg_backend_pid() and datname = current_database()
@@ -124,6 +126,29 @@ class Snapshot:
 
 
 @contextmanager
+def _connected(uri: str) -> Iterator[dbapi.Cursor]:
+    name = urlencode({"application_name": APPLICATION})
+    place = f"{uri}{'&' if '?' in uri else '?'}{name}"
+    with _translated():
+        connection = dbapi.connect(place, autocommit=True)
+    with closing(connection), closing(connection.cursor()) as cursor:
+        yield cursor
+
+
+def clock(uri: str) -> datetime:
+    """Return the database's own time less the margin that its safe bound always keeps.
+
+    Raises:
+        SourceUnavailableError: The database can't be reached.
+        ConfigurationError: It does not let us in.
+    """
+    with _connected(uri) as cursor, _translated():
+        cursor.execute(f"select clock_timestamp() - interval '{_MARGIN}'")
+        now: datetime = cursor.fetchall()[0][0]
+    return now
+
+
+@contextmanager
 def snapshot(uri: str) -> Iterator[Snapshot]:
     """Open one read-only snapshot; its safe bound is read before it begins.
 
@@ -135,11 +160,7 @@ def snapshot(uri: str) -> Iterator[Snapshot]:
         ConfigurationError: It does not let us in.
         ContractError: It lacks a table or column.
     """
-    name = urlencode({"application_name": APPLICATION})
-    place = f"{uri}{'&' if '?' in uri else '?'}{name}"
-    with _translated():
-        connection = dbapi.connect(place, autocommit=True)
-    with closing(connection), closing(connection.cursor()) as cursor:
+    with _connected(uri) as cursor:
         with _translated():
             cursor.execute(_BOUND)
             can_see, clock, bound = cursor.fetchall()[0]

@@ -16,6 +16,7 @@ from include.chimera.errors import SourceUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
     from pathlib import Path
 
 MAX_LINE_BYTES = 1024 * 1024
@@ -38,6 +39,11 @@ class Line(NamedTuple):
     content: bytes
     length: int
     fault: str | None = None
+
+
+def hour_folder(root: Path, start: datetime) -> Path:
+    """Return the folder of the files that are written in the hour from `start` (UTC) on."""
+    return root / f"dt={start:%Y-%m-%d}" / f"hour={start:%H}"
 
 
 def log_files(folder: Path) -> list[Path]:

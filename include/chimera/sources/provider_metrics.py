@@ -51,6 +51,7 @@ _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # Source: prometheus/web/api/v1/api.go, query_range.
 _PASSING = (408, 425, 429)
 _SETTLING_SCRAPES = 2
+_TYPES = ("matrix", "vector")
 
 
 def extract_provider_metrics(url: str, run: Run) -> Batch:
@@ -100,6 +101,20 @@ def settling_seconds(end: datetime, now: datetime) -> float:
     return max((settled - now).total_seconds(), 0.0)
 
 
+def reach(url: str) -> datetime | None:
+    """Return up to when every live series of `llm_provider_up` has samples; None: none is live.
+
+    Live is what has a sample of the last five minutes and no staleness marker after it.
+
+    Raises:
+        ChimeraError: As `extract_provider_metrics` does.
+    """
+    with httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
+        found = _ask(client, "query", {"query": f"timestamp({METRICS[0]})"}, "now")
+    newest = [float(series["value"][1]) for series in found]
+    return datetime.fromtimestamp(min(newest), UTC) if newest else None
+
+
 def _batches(client: httpx.Client, hours: Window) -> Iterator[pa.RecordBatch]:
     for hour in hours.hours():
         for metric in METRICS:
@@ -118,14 +133,20 @@ def _query(client: httpx.Client, metric: str, hour: Window) -> list[dict[str, An
         "end": (hour.start + timedelta(seconds=steps * step)).timestamp(),
         "step": step,
     }
-    where = f"Prometheus, {metric}, hour {hour_label(hour.start)}"
+    return _ask(client, "query_range", parameters, f"hour {hour_label(hour.start)}")
+
+
+def _ask(
+    client: httpx.Client, endpoint: str, parameters: dict[str, str | float], what: str
+) -> list[dict[str, Any]]:
+    where = f"Prometheus, {parameters['query']}, {what}"
     try:
-        response = client.get("/api/v1/query_range", params=parameters)
+        response = client.get(f"/api/v1/{endpoint}", params=parameters)
         _check_status(response.status_code, where)
         answer = response.json()
     except (httpx.TransportError, httpx.DecodingError, ValueError) as error:
         raise SourceUnavailableError(
-            expected="an answer to query_range",
+            expected=f"an answer to {endpoint}",
             came=type(error).__name__,
             where=where,
             remedy="check that the server is up and the Airflow connection prometheus names it",
@@ -162,9 +183,9 @@ def _result(answer: Any, where: str) -> list[dict[str, Any]]:  # noqa: ANN401 - 
             remedy="ask the same query in Prometheus' own UI and mend what it names",
         )
     data = answer.get("data", {})
-    if data.get("resultType") != "matrix" or any("histograms" in item for item in data["result"]):
+    if data.get("resultType") not in _TYPES or any("histograms" in x for x in data["result"]):
         raise ContractError(
-            expected="a matrix of float samples",
+            expected="float samples",
             came="native histograms" if "result" in data else str(data.get("resultType")),
             where=where,
             remedy="expose classic buckets (_bucket, _sum, _count) of this metric as well",

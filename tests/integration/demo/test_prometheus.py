@@ -88,6 +88,19 @@ def test_answers_agree_before_between_and_after_the_samples(urls):
     assert_agreement(urls, query='{__name__=~"llm_.+_total",provider!="dione"}', **span, step=300)
 
 
+def test_times_of_the_newest_samples_agree(urls):
+    """Before, at and after the last ones, until they are five minutes old."""
+    for seconds in (-7200.5, -10, 0, 250, 299, 400):
+        moment = HOURS[1].end.timestamp() + seconds
+        asked = {"query": "timestamp(llm_provider_up)", "time": moment}
+        answers = [httpx.get(f"{url}/api/v1/query", params=asked).json()["data"] for url in urls]
+        for answer in answers:
+            answer["result"].sort(key=str)
+            for series in answer["result"]:
+                series["value"] = [float(each) for each in series["value"]]
+        assert answers[0] == answers[1]
+
+
 def test_refusals_agree(urls):
     good = {"query": "llm_provider_up", "start": 0, "end": 60, "step": 60}
     for change in ({"step": 0}, {"end": -1}, {"start": "soon"}, {"end": 11_001, "step": 1}):

@@ -1,0 +1,74 @@
+"""Whether a source has all that it will ever have of the hours before a moment.
+
+Each function returns what is still missing, in words, or "" where nothing is. What comes later
+than it looks here, a late line or a transaction that is still open, later hours take over.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from include.chimera.settings import get_settings
+from include.chimera.sources.database import clock
+from include.chimera.sources.log_files import hour_folder, log_files
+from include.chimera.sources.provider_metrics import reach, settling_seconds
+from include.chimera.window import HOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# A writer that marks an hour's folder says that it is done with it.
+# Source: Hadoop's FileOutputCommitter, which Spark follows.
+MARKER = "_SUCCESS"
+_QUIET = timedelta(seconds=30)  # shippers of logs flush within seconds
+
+
+def database_lacks(uri: str, end: datetime) -> str:
+    """Look at the database's own clock: rows of the window may come until it is past its end.
+
+    Raises:
+        ChimeraError: The database can't be reached, or does not let us in.
+    """
+    now = clock(uri)
+    return f"a clock at {now.isoformat(timespec='seconds')}" if now < end else ""
+
+
+def logs_lack(root: str, end: datetime) -> str:
+    """Look at the files of the window's last hour: marked as done, or none of them grows.
+
+    Raises:
+        OSError: The folder can't be read.
+    """
+    folder = hour_folder(Path(root), end - HOUR)
+    if (folder / MARKER).exists():
+        return ""
+    try:
+        written = [path.stat().st_mtime for path in log_files(folder)]
+    except FileNotFoundError:
+        return "files that are being rotated"
+    quiet = datetime.now(UTC) - datetime.fromtimestamp(max([*written, end.timestamp()]), UTC)
+    if quiet >= _QUIET:
+        return ""
+    return f"no {MARKER}, {len(written)} files, quiet for {quiet.total_seconds():.0f} s"
+
+
+def metrics_lack(url: str, end: datetime) -> str:
+    """Look for the scrape lag: every live series must have a sample of the last step.
+
+    Raises:
+        ChimeraError: The server does not answer, or the window has not ended.
+    """
+    seconds = settling_seconds(end, datetime.now(UTC))
+    if seconds:
+        return f"two scrapes after the hour only in {seconds:.0f} s"
+    seen, last = reach(url), end - timedelta(seconds=get_settings().scrape_step_seconds)
+    return f"a newest sample at {seen.isoformat()}" if seen and seen < last else ""
+
+
+LACKS: Mapping[str, Callable[[str, datetime], str]] = {
+    "app_db": database_lacks,
+    "api_logs": logs_lack,
+    "prometheus": metrics_lack,
+}

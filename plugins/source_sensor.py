@@ -1,0 +1,129 @@
+"""Waits for an hour's sources, in the triggerer and not in a worker (ADR 15)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook, BaseSensorOperator
+from airflow.sdk.exceptions import AirflowSkipException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from include.chimera.errors import ChimeraError, SourceLateError
+from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
+from include.chimera.settings import get_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+
+    from airflow.sdk import Context
+
+logger = logging.getLogger(__name__)
+
+API_LOGS = "api_logs"
+SOURCES = {
+    APP_DB: ("bronze.generations", "bronze.evaluations", "bronze.models"),
+    API_LOGS: ("bronze.api_logs",),
+    PROMETHEUS: ("bronze.provider_metrics",),
+}
+_ADDRESS = {APP_DB: libpq_uri, PROMETHEUS: http_url}
+_POKE_SECONDS = 5.0
+
+
+class SourceSensor(BaseSensorOperator):
+    """Waits until a source has all that it will have of the run's window.
+
+    It looks once in the worker: an hour that is complete costs no more than that. A source that is
+    late is waited for in the triggerer. One that does not answer is not late: its extract finds
+    out, and has the retries for it.
+
+    Args:
+        source: A key of `SOURCES`.
+        tables: What is read from it; a run that asks for none of these skips the sensor.
+    """
+
+    def __init__(self, *, source: str, tables: Collection[str], **arguments: Any) -> None:  # noqa: ANN401 - operator arguments
+        timeout = get_settings().source_wait_seconds
+        super().__init__(timeout=timeout, poke_interval=_POKE_SECONDS, **arguments)
+        self.source, self.tables = source, list(tables)
+
+    def execute(self, context: Context) -> None:
+        """Look once; defer if the source is late.
+
+        Raises:
+            AirflowSkipException: The run was asked for other sources.
+        """
+        from include.chimera.flow.runs import run_of  # noqa: PLC0415 - keeps other components light
+
+        end, asked = run_of(context).window.end, context["params"].get("sources")
+        if asked and not set(asked) & set(self.tables):
+            raise AirflowSkipException(f"asked for {', '.join(asked)} alone")  # noqa: EM102, TRY003 - no error
+        place = get_settings().api_logs
+        if address := _ADDRESS.get(self.source):
+            place = address(BaseHook.get_connection(self.source))
+        if missing := lacks(self.source, place, end):
+            logger.info("waiting for %s: %s", self.source, missing)
+            until = datetime.now(UTC) + timedelta(seconds=self.timeout)
+            trigger = SourceTrigger(self.source, end, until, self.poke_interval)
+            self.defer(trigger=trigger, method_name=self.arrive.__name__)
+
+    def arrive(self, context: Context, event: str) -> None:
+        """Go on, or fail if the time was up.
+
+        Raises:
+            SourceLateError: The source is still not complete; `event` says what it lacks.
+        """
+        from include.chimera.flow.runs import run_of  # noqa: PLC0415 - as above
+
+        end = run_of(context).window.end
+        if event:
+            raise SourceLateError(
+                expected=f"all of {self.source} until {end.isoformat()} within {self.timeout:g} s",
+                came=event,
+                where=self.source,
+                remedy="see what holds the source back; then clear this task with its descendants",
+            )
+
+
+class SourceTrigger(BaseTrigger):
+    """Looks again and again; its event is what the source lacks when the time is up, "" before.
+
+    Args:
+        source: A key of `SOURCES`.
+        end: The window's end, exclusive, UTC.
+        until: When to give up, UTC.
+        interval: Seconds from one look to the next.
+    """
+
+    def __init__(self, source: str, end: datetime, until: datetime, interval: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no types
+        self.source, self.end, self.until, self.interval = source, end, until, interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what another triggerer makes the same trigger of: no address, no secret."""
+        names = ("source", "end", "until", "interval")
+        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look, in a thread of its own, until the source is complete or the time is up."""
+        place = get_settings().api_logs
+        if address := _ADDRESS.get(self.source):
+            place = address(await BaseHook.aget_connection(self.source))
+        while missing := await asyncio.to_thread(lacks, self.source, place, self.end):
+            if datetime.now(UTC) >= self.until:
+                break
+            await asyncio.sleep(self.interval)
+        yield TriggerEvent(missing)  # type: ignore[no-untyped-call]  # Airflow's has no types
+
+
+def lacks(source: str, place: str, end: datetime) -> str:
+    """Return what a source lacks of the hours before `end`; "": nothing, or it does not answer."""
+    from include.chimera.sources.completeness import LACKS  # noqa: PLC0415 - heavy
+
+    try:
+        return LACKS[source](place, end)
+    except (ChimeraError, OSError) as error:
+        logger.warning("%s does not answer: %s", source, error)
+        return ""

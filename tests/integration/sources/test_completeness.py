@@ -1,0 +1,117 @@
+"""What each source's own server or folder says about an hour that is not complete."""
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from include.chimera.demo.metrics_server import MetricsServer
+from include.chimera.demo.openmetrics import Family, Series, write_families
+from include.chimera.errors import SourceUnavailableError
+from include.chimera.sources.completeness import database_lacks, logs_lack, metrics_lack
+from include.chimera.sources.log_files import hour_folder
+from include.chimera.window import HOUR, floor_hour, hour_label
+
+pytestmark = pytest.mark.integration
+
+
+def test_the_databases_own_clock_must_be_past_the_window(app_db) -> None:
+    """Five seconds past it: so far the safe bound stays behind the clock."""
+    now = datetime.now(UTC)
+    assert database_lacks(app_db, now - timedelta(seconds=6)) == ""
+    for end in (now, now + HOUR):
+        assert database_lacks(app_db, end).startswith(f"a clock at {now:%Y-%m-%dT%H:}")
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Return one file of the last full hour, last written at its end."""
+    end = floor_hour(datetime.now(UTC)) - HOUR
+    path = hour_folder(tmp_path, end - HOUR) / "api.jsonl"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.utime(path, (end.timestamp(), end.timestamp()))
+    return tmp_path, end, path
+
+
+def test_logs_are_complete_once_they_are_quiet(log) -> None:
+    """Files that grew half a minute ago or longer, or an hour that has none."""
+    root, end, path = log
+    assert logs_lack(str(root), end) == ""
+    os.utime(path)
+    assert "1 files, quiet for 0 s" in logs_lack(str(root), end)
+    path.unlink()
+    assert logs_lack(str(root), end) == ""
+    assert "0 files" in logs_lack(str(root), datetime.now(UTC))
+
+
+def test_logs_are_complete_once_their_writer_says_so(log) -> None:
+    """Whatever is written later is a late line, as any other."""
+    root, end, path = log
+    os.utime(path)
+    (path.parent / "_SUCCESS").touch()
+    assert logs_lack(str(root), end) == ""
+
+
+def test_a_file_that_rotation_takes_away_meanwhile_is_growth(log) -> None:
+    """Between the listing and the look, which a dangling link stands for."""
+    root, end, path = log
+    path.with_name("gone.jsonl").symlink_to(path.with_name("rotated"))
+    assert logs_lack(str(root), end) == "files that are being rotated"
+
+
+@contextmanager
+def serving(folder, **ages):
+    """Serve one series per provider, whose newest sample is so many seconds old."""
+    now = time.time()
+    series = [
+        [
+            Series(
+                "llm_provider_up",
+                (("provider", provider),),
+                np.array([(now - age) * 1000], np.int64),
+                np.array([1.0]),
+            )
+        ]
+        for provider, age in ages.items()
+    ]
+    name = hour_label(datetime.fromtimestamp(now, UTC) - timedelta(minutes=10))
+    content = write_families([Family("llm_provider_up", "gauge", "Up.", series)])
+    # The samples may stand on either side of a full hour: both files hold all of them.
+    for label in {name, hour_label(datetime.fromtimestamp(now, UTC))}:
+        (folder / f"{label}.om").write_bytes(content)
+    server = MetricsServer(folder, 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_every_live_series_must_have_a_sample_of_the_last_step(tmp_path) -> None:
+    """One that is five minutes behind is not live: nobody waits for it."""
+    end = datetime.now(UTC) - timedelta(seconds=130)
+    with serving(tmp_path, acme=20, boreas=180) as url:
+        assert metrics_lack(url, end) == ""
+    with serving(tmp_path, acme=20, boreas=250) as url:
+        assert metrics_lack(url, end).startswith("a newest sample at 20")
+    with serving(tmp_path, acme=20, boreas=310) as url:
+        assert metrics_lack(url, end) == ""
+    with serving(tmp_path) as url:
+        assert metrics_lack(url, end) == ""
+
+
+def test_metrics_are_not_complete_before_two_scrapes_are_over(tmp_path) -> None:
+    """Not even asked for; and before the window's end the machine's clock is wrong."""
+    with serving(tmp_path, acme=0) as url:
+        asked = metrics_lack(url, datetime.now(UTC) - timedelta(seconds=30))
+        assert asked == "two scrapes after the hour only in 90 s"
+        with pytest.raises(SourceUnavailableError):
+            metrics_lack(url, datetime.now(UTC) + HOUR)
