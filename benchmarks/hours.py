@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 4 << 30
 LIMIT_START_MEDIAN, LIMIT_START_WORST = 2.0, 30.0
 LIMIT_TRANSFORM = 2.0
+LIMIT_CPU = 0.8
 LIMIT_SECONDS = {10_000: 60, 100_000: 60, 1_000_000: 180, 10_000_000: 600}
 
 
@@ -119,6 +120,9 @@ def describe(rows: int, told: dict[str, Any], cpu: float, build: float) -> Itera
     wall = told["costs"]["wall_seconds"]
     share = cpu / wall / (os.cpu_count() or 1)
     yield Record(f"CPU of the command, {name}", "all cores", share, cpu, "s")
+    share = cpu / 3600 / (os.cpu_count() or 1)
+    peer = "limit 80 % over an hour"
+    yield Record(f"CPU, {name}, hourly", peer, share / LIMIT_CPU, share * 100, "%", 1)
     for stage in hour["stages"]:
         yield Record(
             f"{stage['name']}, {name}",
