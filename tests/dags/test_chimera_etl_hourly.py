@@ -2,19 +2,22 @@
 
 from copy import copy
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import DAG
+from airflow.sdk import DAG, timezone
 from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
 from airflow.sdk.execution_time.context import set_current_context
+from airflow.timetables.base import DataInterval, TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.contracts import BRONZE
 from include.chimera.flow.tasks import EXTRACTS
 from include.chimera.paths import PROJECT
 from include.chimera.quality.rules import rule_books
+from include.chimera.window import HOUR
 from plugins.source_sensor import SOURCES
 
 DAG_ID = "chimera_etl_hourly"
@@ -61,6 +64,20 @@ def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:
         "full_refresh",
         "allow_shrink",
     }
+
+
+@pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25"])
+def test_a_day_of_a_clock_change_has_24_runs(dag: DAG, day: str) -> None:
+    """Berlin skips an hour or repeats one: the runs tile the UTC day."""
+    start = timezone.parse(day)
+    hours = [start + number * HOUR for number in range(25)]
+    restriction = TimeRestriction(earliest=start, latest=hours[-2], catchup=True)
+    intervals: list[DataInterval] = []
+    while found := dag.timetable.next_dagrun_info(
+        last_automated_data_interval=intervals[-1] if intervals else None, restriction=restriction
+    ):
+        intervals.append(found.data_interval)
+    assert [(span.start, span.end) for span in intervals] == list(pairwise(hours))
 
 
 HOSTILE = ("'; drop table app.generations; --", "{{ 7 * 7 }}", "$(id)", "../../etc/passwd", "*")

@@ -4,10 +4,11 @@ One stack runs them all: a DAG of drills that fail in each way, then the hourly 
 batch, which is mended and cleared. Minutes are seconds here; the mechanisms are the pipeline's.
 """
 
+import ast
 import json
 import os
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 
 import psycopg
@@ -20,9 +21,10 @@ from include.chimera.local.postgres import AIRFLOW_DATABASE
 from include.chimera.local.stack import DAG_ID
 from include.chimera.sources.api_logs import parse_line
 from include.chimera.sources.log_files import hour_folder
-from include.chimera.window import HOUR
+from include.chimera.window import HOUR, Window
 from tests.corpus import CORPUS
 from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty
+from tests.e2e.letters import lake_of, published, refuse_generation, states_of
 
 pytestmark = pytest.mark.e2e
 
@@ -341,6 +343,28 @@ def test_maintenance_tells_what_it_would_remove_and_then_removes_it(duty) -> Non
     assert told[0] == told[1]
     assert "'count': 1" in str(told[0])
     assert not old.parents[1].exists()
+
+
+def test_waiting_letters_are_replayed_and_published_once(duty) -> None:
+    """One is good by today's rules; the other waits for its next attempt."""
+    window = Window.of_hour(datetime(2026, 1, 5, 8, tzinfo=UTC))
+    with lake_of(duty.settings.state_dir):
+        good, name = refuse_generation(window)
+        bad, other = refuse_generation(window, status="unknown")
+    duty.stack.api.set_paused("chimera_dead_letter_replay", is_paused=False)
+    told = []
+    for _ in range(2):
+        run_id = duty.trigger("chimera_dead_letter_replay", letter_ids=[good, bad])
+        assert duty.wait("chimera_dead_letter_replay", run_id).state == "success"
+        path = f"/dags/chimera_dead_letter_replay/dagRuns/{run_id}/taskInstances/replay_letters"
+        told.append(duty.request("GET", f"{path}/xcomEntries/return_value")["value"])
+    assert [ast.literal_eval(str(found)) for found in told] == [
+        {"letters": 2, "published": 1, "parked": 0},
+        {"letters": 1, "published": 0, "parked": 0},
+    ]
+    with lake_of(duty.settings.state_dir):
+        assert published([name, other]) == [name]
+        assert states_of([good, bad]) == [("published", 1, ""), ("waiting", 2, "in_set_status")]
 
 
 def test_secrets_and_personal_data_stay_in_rows_and_payloads(duty) -> None:

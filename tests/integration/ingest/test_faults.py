@@ -3,10 +3,12 @@
 import json
 import signal
 import time
+from decimal import Decimal
 from pathlib import Path
 from typing import get_args
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from include.chimera.contracts import GENERATIONS
@@ -65,6 +67,39 @@ def test_a_process_killed_at_any_step_loses_and_doubles_nothing(server, uri, lak
     assert {row[:1] for row in ledger} == {(GENERATION,)}
     assert sum(row[2] for row in ledger) == 20
     assert all(row[1] == row[2] + row[3] + row[4] for row in ledger)
+
+
+def change_a_value(table):
+    """Rewrite the data file: as many rows, another cost."""
+    (file,) = table.rglob("*.parquet")
+    found = pq.read_table(file, partitioning=None)
+    place = found.schema.get_field_index("cost_usd")
+    other = pa.array([Decimal(1)] * found.num_rows, found.schema.field(place).type)
+    pq.write_table(found.set_column(place, found.schema.field(place), other), file)
+
+
+def change_a_count(table):
+    """Rewrite the log's newest entry: it says of itself that it published another number."""
+    entry = max((table / "_delta_log").glob("*.json"))
+    entry.write_text(entry.read_text().replace('"rows_published":"3"', '"rows_published":"2"'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [(change_a_value, "rows or other values"), (change_a_count, "published': 2")],
+)
+def test_a_commit_that_is_not_what_was_published_is_noticed(server, uri, lake, damage, told):
+    """Before the task succeeds, by the table's own history and by reading its hours back."""
+    for number in range(3):
+        insert(server, number, at(0, number))
+    publisher = process.start(uri, 0, "damaged", "publish.committed=stop", state_dir=lake)
+    _wait_until_stopped(publisher)
+    damage(lake / "lake" / "bronze" / "generations")
+    publisher.send_signal(signal.SIGCONT)
+    code, error = process.finish(publisher)
+    assert code == 1
+    assert "VerificationError" in error
+    assert told in error
 
 
 def test_a_zombie_that_wakes_after_its_retry_changes_nothing(server, uri, lake):

@@ -15,6 +15,7 @@ from include.chimera.errors import (
 from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.tables import open_table
 from include.chimera.sources.database import snapshot
+from include.chimera.sources.postgres import extract_models
 from include.chimera.window import HOUR, Run, Window, floor_hour
 from tests.integration.ingest.pipeline import (
     GENERATION,
@@ -244,6 +245,13 @@ def test_a_changed_column_stops_the_table_and_is_named(server, uri, change, name
     with pytest.raises(ContractError, match=named):
         extract(uri, run_of(1))
     assert rows() == before
+
+
+def test_a_frozen_table_stops_at_any_change(server, uri):
+    """Prices are read whole and replaced whole: one new column is enough."""
+    server.execute("alter table app.models add column colour text")
+    with pytest.raises(ContractError, match="added: colour"):
+        extract_models(uri, run_of(0))
 
 
 def test_a_change_that_can_be_lived_with_is_a_warning(server, uri, caplog):
