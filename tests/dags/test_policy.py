@@ -5,9 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.sdk import RetryAction
+from airflow.serialization.decoders import decode_deadline_alert
+from airflow.serialization.encoders import encode_deadline_alert
 
 from include.chimera.errors import CommitConflictError, ContractError, GateFailedError
-from include.chimera.flow.policy import ErrorClassPolicy
+from include.chimera.flow.policy import ErrorClassPolicy, deadline
+from include.chimera.settings import get_settings
 
 PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
 
@@ -58,3 +61,11 @@ def test_clearing_a_task_starts_the_count_anew(retries: int) -> None:
     """Airflow raises max_tries and lets try_number run on."""
     decision = decide(CommitConflictError(**PARTS), 5, max_tries=4 + retries, retries=retries)
     assert decision.retry_delay == timedelta(minutes=1)
+
+
+def test_a_run_can_be_cleared_before_its_deadline() -> None:
+    """Airflow 3.3.0 then adds what it stored to the new queue time, as seconds."""
+    stored = encode_deadline_alert(deadline())
+    sla = timedelta(seconds=get_settings().deadline_seconds)
+    assert timedelta(seconds=stored["interval"]) == sla
+    assert decode_deadline_alert(stored).interval == sla
