@@ -69,6 +69,9 @@ def _admit_retry(ti: Any) -> None:  # noqa: ANN401 - Airflow's protocol lacks th
     told = getattr(ti, "_ti_context_from_server", None)
     if told is not None:
         told.should_retry = True
+        # Cosmos lets Airflow store the compiled SQL when an attempt is over. One that is retried
+        # has a new id by then: Airflow's answer is 404, and the task's log would end with that.
+        ti.task.overwrite_rtif_after_execution = False
 
 
 def retry_delay(done: int) -> timedelta:
