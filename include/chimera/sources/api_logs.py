@@ -186,6 +186,8 @@ def extract_api_logs(root: str, run: Run, *, allow_shrink: bool = False) -> Batc
         reader = _Reader(Path(root), run.window, lookback, datetime.now(UTC), refused)
         rows = pa.RecordBatchReader.from_batches(_READ, _batches(reader.rows()))
         batch = Batch(API_LOGS.name, token, hours=hours, allow_shrink=allow_shrink)
-        staged = stage_rows(run, batch, rows, query=_QUERY, refused=refused.batches)
+        staged = stage_rows(
+            run, batch, rows, query=_QUERY, refused=refused.batches, is_rowwise=True
+        )
     logger.info("staged %s lines, refused %s", staged.rows_read, staged.rows_unparsed)
     return staged

@@ -84,6 +84,7 @@ def _stage(run: Run, batch: Batch, contract: Contract, source: Snapshot, inside:
         query=typed(contract),
         refused=lambda: source.stream(refusals(contract, present, refused)),
         is_met_again=True,
+        is_rowwise=True,
     )
 
 

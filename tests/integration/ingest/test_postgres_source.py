@@ -12,6 +12,7 @@ from include.chimera.errors import (
     ContractError,
     SourceUnavailableError,
 )
+from include.chimera.lake import staging
 from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.tables import open_table
 from include.chimera.sources.database import snapshot
@@ -26,6 +27,7 @@ from tests.integration.ingest.pipeline import (
     insert,
     key,
     letters,
+    many,
     publish,
     rows,
     run_of,
@@ -52,6 +54,16 @@ def test_windows_are_half_open_at_the_microsecond(server, uri):
     assert keys() == ["002", "003"]
     ingest(uri, run_of(1))
     assert keys() == ["002", "003", "004"]
+
+
+def test_a_large_hour_is_staged_in_several_files_and_each_row_once(server, uri, monkeypatch):
+    """DuckDB's memory grows while it writes a file, so that one file bounds it."""
+    monkeypatch.setattr(staging, "_ROWS_A_FILE", 10_000)
+    server.execute(many(0, 40_000))
+    batch = extract(uri, run_of(0))
+    assert len(batch.files) > 1
+    assert publish(run_of(0)).rows_published == 40_000
+    assert rows(columns="count(*), count(distinct generation_id)") == [(40_000, 40_000)]
 
 
 def test_a_window_twice_changes_nothing(server, uri):
