@@ -38,8 +38,8 @@ _REFUSED = "refused"
 # How many rows a thread holds before it writes them: DuckDB's own 524,288 take 836 MB at the peak
 # for a million generations, these 384 MB (2026-11-24). A source's rows lie in few partitions.
 _ROWS_HELD = 20_480
-# What DuckDB holds besides grows while it writes, by 40 MB a million rows, and is given back at the
-# end: 778 MB at the peak for ten million in one file, 4xx MB in five (2026-11-25).
+# What DuckDB holds besides grows while it writes a file and is given back at its end: 778 MiB at
+# the peak for ten million rows in one file, 525 in ten (2026-11-25).
 _ROWS_A_FILE = 1_000_000
 
 
