@@ -36,7 +36,7 @@ REFUSED_SCHEMA = pa.schema(
 )
 _REFUSED = "refused"
 # How many rows a thread holds before it writes them: DuckDB's own 524,288 take 836 MB at the peak
-# for a million generations, these less than half (2026-11-24). A source's rows lie in few partitions.
+# for a million generations, these half of it (2026-11-24). A source's rows lie in few partitions.
 _ROWS_HELD = 10_240
 # What DuckDB holds besides grows while it writes a file and is given back at its end: 778 MiB at
 # the peak for ten million rows in one file, 467 in ten (2026-11-25).
