@@ -16,13 +16,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.models import dbt_build
 from benchmarks.records import Record, hand_on
-from include.chimera.paths import DBT_PROJECT, PROJECT
+from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,24 +55,8 @@ def run_hour(rows: int, **variables: str) -> tuple[dict[str, Any], float, float]
         told: dict[str, Any] = json.loads(report.read_text())
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return told, cpu, build_all(environment, folder)
-
-
-def build_all(environment: dict[str, str], folder: str) -> float:
-    """Build all models into schemas of their own; return the seconds."""
-    place, started = str(DBT_PROJECT), time.monotonic()
-    subprocess.run(  # noqa: S603 - our own command
-        [
-            *(sys.executable, "-m", "dbt.cli.main", "build", "--quiet", "--target", "dev"),
-            *("--project-dir", place, "--profiles-dir", place, "--target-path", folder),
-            *("--exclude", "resource_type:unit_test"),
-        ],
-        cwd=PROJECT,
-        env=environment,
-        stdout=sys.stderr,
-        check=True,
-    )
-    return time.monotonic() - started
+        _, build = dbt_build("dev", environment=environment)  # into schemas of its own
+        return told, cpu, build
 
 
 def start_delays(tasks: list[dict[str, Any]]) -> list[float]:

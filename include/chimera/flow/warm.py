@@ -29,6 +29,7 @@ PARSING = (
     "great_expectations_provider.operators.validate_checkpoint",
     "include.chimera.flow.tasks",
     "include.chimera.flow.transform",
+    "plugins.source_sensor",
 )
 WORKING = (
     "agate",
@@ -38,7 +39,6 @@ WORKING = (
     "dbt.adapters.duckdb.impl",
     "dbt.cli.main",
     "dbt.task.build",
-    "duckdb_extension_delta",
     "great_expectations",
     "include.chimera.inquiry.facts",
     "include.chimera.lake.ledger",
@@ -48,6 +48,7 @@ WORKING = (
     "include.chimera.quality.history",
     "include.chimera.quality.report",
     "include.chimera.sources.api_logs",
+    "include.chimera.sources.completeness",
     "include.chimera.sources.postgres",
     "include.chimera.sources.provider_metrics",
     "multiprocessing.dummy",

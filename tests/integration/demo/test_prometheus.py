@@ -1,6 +1,5 @@
 """The demo's metrics server and a real Prometheus give the same answers to the same files."""
 
-import threading
 from datetime import UTC, datetime
 
 import httpx
@@ -12,6 +11,7 @@ from include.chimera.demo.openmetrics import write_families
 from include.chimera.demo.traces import ReplayedFeed
 from include.chimera.window import HOUR, Window, hour_label
 from tests.integration.prometheus import needs_prometheus, prometheus
+from tests.serving import served
 
 pytestmark = [pytest.mark.integration, needs_prometheus]
 
@@ -46,14 +46,8 @@ def urls(request, tmp_path_factory):
     else:
         feed = ReplayedFeed(request.getfixturevalue("traces_folder"), START)
     folder = write_hours(feed, workspace / "metrics")
-    with prometheus(folder, workspace) as real:
-        server = MetricsServer(folder, 0)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield real, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with prometheus(folder, workspace) as real, served(MetricsServer(folder, 0)) as ours:
+        yield real, ours
 
 
 def matrix(url, **parameters):

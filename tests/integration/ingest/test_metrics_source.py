@@ -2,7 +2,6 @@
 
 import json
 import math
-import threading
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +27,7 @@ from include.chimera.sources.provider_metrics import (
 from include.chimera.window import Run
 from tests.integration.ingest.pipeline import START, hour, publish, rows, run_of
 from tests.integration.prometheus import needs_prometheus, prometheus
+from tests.serving import served
 
 pytestmark = pytest.mark.integration
 TABLE = "bronze.provider_metrics"
@@ -50,15 +50,8 @@ def answering(answer):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 def matrix(*series):

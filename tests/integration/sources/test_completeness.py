@@ -1,7 +1,6 @@
 """What each source's own server or folder says about an hour that is not complete."""
 
 import os
-import threading
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from include.chimera.errors import SourceUnavailableError
 from include.chimera.sources.completeness import database_lacks, logs_lack, metrics_lack
 from include.chimera.sources.log_files import hour_folder
 from include.chimera.window import HOUR, floor_hour, hour_label
+from tests.serving import served
 
 pytestmark = pytest.mark.integration
 
@@ -84,15 +84,8 @@ def serving(folder, **ages):
     # The samples may stand on either side of a full hour: both files hold all of them.
     for label in {name, hour_label(datetime.fromtimestamp(now, UTC))}:
         (folder / f"{label}.om").write_bytes(content)
-    server = MetricsServer(folder, 0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(MetricsServer(folder, 0)) as url:
+        yield url
 
 
 def test_every_live_series_must_have_a_sample_of_the_last_step(tmp_path) -> None:

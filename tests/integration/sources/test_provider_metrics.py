@@ -1,7 +1,6 @@
 """Prometheus' HTTP API on a real socket: what is complete is staged, anything else is refused."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +13,7 @@ from include.chimera.errors import ChimeraError, DataFaultError, SourceUnavailab
 from include.chimera.lake.stage import STAGE, read_record
 from include.chimera.sources.provider_metrics import METRICS, extract_provider_metrics
 from tests.builders import HOUR, LABEL, run_of, staged_rows
+from tests.serving import served
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 
@@ -42,15 +42,8 @@ def serving(answer: Answer) -> Iterator[tuple[str, list[Query]]]:
         def log_message(self, *_: object) -> None:
             """Keep the terminal clean."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url, asked
 
 
 def success(*series: dict, **more: object) -> tuple[int, dict]:

@@ -1,7 +1,6 @@
 """The demo's server answers range queries as Prometheus does, on a real socket."""
 
 import os
-import threading
 
 import httpx
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from include.chimera.demo.metrics_server import MetricsServer
 from include.chimera.demo.openmetrics import Family, Series, write_families
 from include.chimera.window import parse_hour
+from tests.serving import served
 
 HOUR = "20260105T08"
 START = int(parse_hour(HOUR).timestamp())
@@ -32,14 +32,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(folder):
-    server = MetricsServer(folder, 0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{server.server_port}") as client:
+    with served(MetricsServer(folder, 0)) as url, httpx.Client(base_url=url) as client:
         yield client
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def ask(client, **changes):
