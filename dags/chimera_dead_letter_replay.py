@@ -17,6 +17,7 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from include.chimera.contracts import BRONZE
+from include.chimera.flow.notices import tell_run_failure
 from include.chimera.flow.policy import minutes_of
 from include.chimera.flow.tasks import replay_letters
 from include.chimera.settings import get_settings
@@ -28,10 +29,12 @@ with DAG(
     doc_md=__doc__,
     description="Parse, judge and publish waiting dead letters again",
     schedule=None,
+    is_paused_upon_creation=False,  # it runs when it is asked, and only then
     start_date=get_settings().start_date,
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=minutes_of(30),
+    on_failure_callback=tell_run_failure,
     default_args={"owner": "data-platform"},
     params={
         "source": Param(None, type=["null", "string"], enum=[None, *REPLAYED]),

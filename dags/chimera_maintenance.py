@@ -22,6 +22,7 @@ from airflow.sdk import DAG, Param
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.maintenance import clean_logs, keep_outbox, maintain_lake
+from include.chimera.flow.notices import tell_run_failure
 from include.chimera.flow.policy import minutes_of
 from include.chimera.settings import get_settings
 
@@ -34,6 +35,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=minutes_of(30),
+    on_failure_callback=tell_run_failure,
     default_args={"owner": "data-platform"},
     params={
         "dry_run": Param(False, type="boolean", description="Only say what would be removed"),

@@ -20,6 +20,7 @@ from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.gate import gate_task
+from include.chimera.flow.notices import tell_run_failure
 from include.chimera.flow.policy import GATE, minutes_of
 from include.chimera.flow.tasks import extract_deletions
 from include.chimera.settings import get_settings
@@ -33,6 +34,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=minutes_of(30),
+    on_failure_callback=tell_run_failure,
     default_args={"owner": "data-platform"},
     tags=["chimera"],
 ) as dag:

@@ -76,6 +76,17 @@ def down() -> None:
     commands.down(get_settings())
 
 
+@app.command(
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def airflow(context: typer.Context) -> None:
+    """Airflow's own command line, on the servers that run here: `airflow dags list`."""
+    from include.chimera.local import commands
+
+    commands.airflow(get_settings(), context.args)
+
+
 @app.command()
 def status(
     max_age: Annotated[

@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         "<state_dir>/logs/tasks",
     )
     log_days: int = Field(
-        30, ge=1, description="Age at which local task logs and reports are removed, in days"
+        30, ge=1, description="Age at which local logs and told alerts are removed, in days"
     )
 
     schedule: str = Field("0 * * * *", description="Cron expression of the hourly DAG, UTC")

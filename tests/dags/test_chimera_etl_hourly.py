@@ -14,6 +14,7 @@ from airflow.timetables.base import DataInterval, TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.contracts import BRONZE
+from include.chimera.flow.notices import tell_run_failure
 from include.chimera.flow.tasks import EXTRACTS
 from include.chimera.paths import PROJECT
 from include.chimera.quality.rules import rule_books
@@ -51,12 +52,17 @@ def test_dags_folder_holds_the_known_dags(dags: DagBag) -> None:
     }
 
 
+def test_every_dag_ends_a_run_that_hangs_and_tells_what_no_task_can(dags: DagBag) -> None:
+    for dag in dags.dags.values():
+        assert dag.on_failure_callback is tell_run_failure
+        assert dag.dagrun_timeout == timedelta(minutes=30)
+
+
 def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:
     """A plain cron string would give intervals of length zero."""
     assert isinstance(dag.timetable, CronDataIntervalTimetable)
     assert dag.timetable.summary == "0 * * * *"
     assert (dag.catchup, dag.max_active_runs) == (True, 1)
-    assert dag.dagrun_timeout == timedelta(minutes=30)
     assert set(dag.params) == {
         "window_start",
         "window_end",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from include.chimera.flow.maintenance import remove_old_files
+from include.chimera.flow.maintenance import log_folders, remove_old_files
 
 
 def log(folder: Path, name: str, days: float) -> Path:
@@ -24,8 +24,20 @@ def test_old_logs_go_with_their_folders_and_young_ones_stay(tmp_path: Path, dry_
     young = log(tmp_path, "dag_id=a/run_id=2/task_id=x/attempt=1.log", 29)
     other = log(tmp_path, "dag_id=a/run_id=2/notes.txt", 99)
     done = remove_old_files(tmp_path, 30, dry_run=dry_run)
-    assert done == {"kind": "task_logs", "name": tmp_path.name, "count": 1, "size_bytes": 3}
+    assert done == {"kind": "logs", "name": tmp_path.name, "count": 1, "size_bytes": 3}
     assert young.exists()
     assert other.exists()
     assert old.exists() is dry_run
     assert old.parents[1].exists() is dry_run
+
+
+def test_logs_of_tasks_and_of_dag_files_are_looked_at_once(tmp_path, monkeypatch) -> None:
+    """By default the one folder is inside the other."""
+    monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path))
+    for inner, expected in (
+        (tmp_path / "dag_processor", [tmp_path]),
+        (tmp_path.parent / "dags", [tmp_path.parent / "dags", tmp_path]),
+    ):
+        option = "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY"
+        monkeypatch.setenv(option, str(inner))
+        assert log_folders() == sorted(expected)

@@ -72,6 +72,25 @@ with DAG(
     outage(), data(), verdict(), killed(), slow_query(), stuck_native(), fine()
 
 
+with DAG("drill_again", schedule=None, deadline=deadline()):
+
+    @task(**EXTRACT)
+    def at_once():
+        raise GateFailedError(**PARTS)
+
+    at_once()
+
+
+with DAG("drill_lost", schedule=None, on_failure_callback=tell_run_failure):
+
+    @task(**{**QUICK, "retries": 0})
+    def lost():
+        os.kill(os.getppid(), signal.SIGKILL)  # the supervisor, which beats the heart
+        time.sleep(600)
+
+    lost()
+
+
 with DAG("drill_wait", schedule=None, max_active_runs=2):
     SourceSensor(
         task_id="wait_for_api_logs", source="api_logs", tables=SOURCES["api_logs"], **EXTRACT

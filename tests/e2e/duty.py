@@ -21,6 +21,13 @@ from include.chimera.window import HOUR, Window, floor_hour
 from tests.e2e.peers import Inbox, mail_server, slack_server
 
 BASE, DEADLINE, WAIT = 2.0, 6.0, 12.0
+# A run in which a process was killed may need its heartbeat's timeout, five minutes by default.
+_QUICK_DEATHS = {
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+}
 
 
 @dataclass
@@ -105,6 +112,7 @@ def on_duty(root, hours=None, scheduled=None, **more):
     with slack_server() as (url, slack), mail_server() as (port, mail):
         variables = {
             **hour_variables(scheduled or hours[0]),
+            **_QUICK_DEATHS,
             "CHIMERA_RETRY_BASE_SECONDS": str(BASE),
             "CHIMERA_DEADLINE_SECONDS": str(DEADLINE),
             "CHIMERA_DEAD_LETTERS_ALERT": "0",

@@ -17,6 +17,8 @@ from deltalake import DeltaTable
 
 from include.chimera.errors import TerminalError
 from include.chimera.lake.lineage import TOUCHED
+from include.chimera.local.api import AirflowApi
+from include.chimera.local.environment import keep_passwords
 from include.chimera.local.postgres import AIRFLOW_DATABASE
 from include.chimera.local.stack import DAG_ID
 from include.chimera.sources.api_logs import parse_line
@@ -173,6 +175,28 @@ def test_clearing_a_task_starts_its_retries_anew(duty, drill) -> None:
     assert BASE <= after < BASE + 3
 
 
+def test_a_run_is_cleared_before_its_deadline(duty) -> None:
+    """Airflow moves the deadline along (it could not if its interval were a timedelta)."""
+    duty.stack.api.set_paused("drill_again", is_paused=False)
+    run_id = duty.trigger("drill_again")
+    assert duty.wait("drill_again", run_id).state == "failed"
+    assert duty.clear("drill_again", run_id, "at_once").state == "failed"
+    assert len(duty.tries("drill_again", run_id, "at_once")) == 2
+
+
+@pytest.mark.long
+def test_a_lost_heartbeat_is_told_once(duty) -> None:
+    """The supervisor was killed: the scheduler ends the task, and the DAG processor may tell it."""
+    for dag_id in ("drill_lost", "drill_again"):
+        duty.stack.api.set_paused(dag_id, is_paused=False)
+    run_id = duty.trigger("drill_lost")
+    assert duty.wait("drill_lost", run_id).state == "failed"
+    duty.slack.wait_for("lost failed", run_id)
+    time.sleep(10.0)  # another message would have come by then
+    assert len(duty.slack.find("lost failed", run_id)) == 1
+    assert duty.wait("drill_again", duty.trigger("drill_again")).state == "failed"  # work goes on
+
+
 def test_a_run_that_hangs_is_ended_and_told(duty, hung) -> None:
     """`dagrun_timeout` fails the run and ends its task; the message says so once."""
     for run_id, run in hung.items():
@@ -209,8 +233,9 @@ def sow_corpus(duty):
         file.write(f"{{not json {' '.join(CORPUS)}\n")
 
 
-def test_a_bad_batch_stops_its_own_branch(duty) -> None:
-    """The alert names rule, table, counts and version."""
+@pytest.fixture(scope="module")
+def refused(duty):
+    """Let the hour run with a bad batch, while Slack is down; return the run."""
     sow_corpus(duty)
     duty.slack.is_down = True  # what is told meanwhile waits in the outbox
     with psycopg.connect(duty.stack.app_db_uri, autocommit=True) as database:
@@ -221,9 +246,16 @@ def test_a_bad_batch_stops_its_own_branch(duty) -> None:
     while not (runs := duty.stack.api.runs(DAG_ID)):
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    run_id = runs[0].run_id
-    assert duty.wait(DAG_ID, run_id).state == "failed"
-    states = duty.states(DAG_ID, run_id)
+    run = duty.wait(DAG_ID, runs[0].run_id)
+    duty.mail.wait_for("bronze.evaluations is refused")
+    duty.slack.is_down = False
+    return run
+
+
+def test_a_bad_batch_stops_its_own_branch(duty, refused) -> None:
+    """The alert names rule, table, counts and version."""
+    assert refused.state == "failed"
+    states = duty.states(DAG_ID, refused.run_id)
     assert states["validate.gate_bronze_evaluations"] == "failed"
     failed = {name for name, state in states.items() if state == "failed"}
     assert failed == {"validate.gate_bronze_evaluations"}
@@ -235,7 +267,6 @@ def test_a_bad_batch_stops_its_own_branch(duty) -> None:
     for words in ("broken rules", "no version yet", "gold.fct_evaluations", "What to do"):
         assert words in mail
     assert not duty.slack.find("bronze.evaluations is refused")
-    duty.slack.is_down = False
 
 
 def last_commit(duty, table):
@@ -243,16 +274,20 @@ def last_commit(duty, table):
     return DeltaTable(duty.stack.layout.root / "lake" / table.replace(".", "/")).history(1)[0]
 
 
-def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty) -> None:
+def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty, refused) -> None:
     """The files that were refused are published; who and why stands in the commit."""
-    run_id, gate = duty.stack.api.runs(DAG_ID)[0].run_id, "validate.gate_bronze_evaluations"
+    run_id, gate = refused.run_id, "validate.gate_bronze_evaluations"
     words = ("accept", "bronze.evaluations", "--run", run_id, "--reason", "a bonus round")
     assert duty.command(*words)[0] == 0
     # The outbox leaves alone for half a minute what it has just tried; whatever is told then takes
     # it along.
     ((refused_at, _),) = duty.mail.find("bronze.evaluations is refused")
     time.sleep(max(0.0, refused_at + 31 - time.time()))
-    assert duty.clear(DAG_ID, run_id, gate, include_downstream=True).state == "success"
+    hour = refused.window_start.isoformat()
+    clear = ("airflow", "tasks", "clear", DAG_ID, "--task-regex", gate, "--downstream")
+    clear += ("--only-failed", "--yes", "--start-date", hour, "--end-date", hour)
+    assert duty.command(*clear)[0] == 0
+    assert duty.wait(DAG_ID, run_id).state == "success"
     duty.slack.wait_for("bronze.evaluations is refused", "no version yet")
     assert duty.states(DAG_ID, run_id)["transform.gate_gold_fct_evaluations"] == "success"
     accepted = last_commit(duty, "bronze.evaluations")
@@ -263,9 +298,9 @@ def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty) -> None:
 
 
 @pytest.mark.long
-def test_an_hour_loses_rows_only_if_a_person_says_so(duty) -> None:
+def test_an_hour_loses_rows_only_if_a_person_says_so(duty, refused) -> None:
     """And a full refresh by the same form builds each model anew, from the mended rows too."""
-    (run,) = duty.stack.api.runs(DAG_ID)
+    run = refused
     root = duty.stack.layout.root / "sources/api_logs"
     log = hour_folder(root, run.window_start) / "api.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
@@ -309,6 +344,18 @@ def test_hostile_params_are_refused_before_a_run_exists(duty, conf) -> None:
         duty.trigger(DAG_ID, **conf)
     assert next(iter(conf)) in error.value.came
     assert duty.stack.api.runs(DAG_ID) == before
+
+
+def test_a_viewer_sees_and_changes_nothing(duty) -> None:
+    """The second login that `make up` prints."""
+    layout = duty.stack.layout
+    viewer = AirflowApi(duty.stack.plan.url, "viewer", keep_passwords(layout)["viewer"])
+    assert viewer.runs(DAG_ID) == duty.stack.api.runs(DAG_ID)
+    with pytest.raises(TerminalError, match="403"):
+        viewer.set_paused(DAG_ID, is_paused=True)
+    with pytest.raises(TerminalError, match="403"):
+        viewer.clear(DAG_ID, duty.stack.api.runs(DAG_ID)[0].run_id)
+    viewer.close()
 
 
 def test_stopped_publishing_fails_a_gate_at_once_until_it_is_resumed(duty) -> None:

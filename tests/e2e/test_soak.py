@@ -25,14 +25,6 @@ from tests.e2e.soak import FAULTS, START, Soak
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
-# A run in which a process was killed may need its heartbeat's timeout, five minutes by default.
-QUICK_DEATHS = {
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
-}
-
 
 def differences(duty, monkeypatch):
     """Compare each table's current rows with the source's; return the names that differ."""
@@ -83,7 +75,7 @@ def check_growth(measured, say):
 def soak(root, hours, monkeypatch, say, kinds=FAULTS):
     """Run the day; check tables, messages and resources."""
     day = Window(START, START + hours * HOUR)
-    with on_duty(root, [day], day, **QUICK_DEATHS) as duty:
+    with on_duty(root, [day], day) as duty:
         began = time.monotonic()
         taken = Soak(duty, hours, say, kinds)
         plan = taken.day()

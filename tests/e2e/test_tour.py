@@ -10,8 +10,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 def outline(page: str) -> list[str]:
-    """Return the page's headings and commands."""
-    return re.findall(r"^(?:#+|\$) .*$", page, re.MULTILINE)
+    """Return the page's headings and commands, their exit codes, and how runs and tasks ended."""
+    return re.findall(r'^(?:#+ .*|\$ .*|\(exit.*|\{"(?:state|tasks)".*)$', page, re.MULTILINE)
 
 
 def test_the_tour_shows_what_the_page_says() -> None:

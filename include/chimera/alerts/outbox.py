@@ -68,15 +68,16 @@ def resend(channels: Mapping[str, Send]) -> int:
     return done
 
 
-def prune(days: int) -> int:
-    """Forget what was told longer ago; return how many messages."""
+def prune(days: int, *, dry_run: bool = False) -> int:
+    """Forget what was told longer ago, but in a dry run; return how many messages."""
     before = (datetime.now(UTC) - timedelta(days=days)).isoformat()
     old = [
         each
         for each in _ids("told")
         if (_read("told", each) or {"told_at": ""})["told_at"] < before
     ]
-    storage.delete_files(_place("told", each) for each in old)
+    if not dry_run:
+        storage.delete_files(_place("told", each) for each in old)
     return len(old)
 
 

@@ -23,6 +23,7 @@ from include.chimera.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_LOG_FOLDERS = ("base_log_folder", "dag_processor_child_process_log_directory")
 _DAY_SECONDS = 86_400
 
 
@@ -34,13 +35,12 @@ def _is_dry() -> bool:
 
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
 def clean_logs() -> list[dict[str, Any]]:
-    """Remove this machine's task logs older than the setting `log_days`.
+    """Remove this machine's logs of tasks and of DAG files older than the setting `log_days`.
 
     Logs in an object store are the bucket's own lifecycle rule's business.
     """
-    settings = get_settings()
-    folder = Path(conf.get("logging", "base_log_folder"))
-    return [remove_old_files(folder, settings.log_days, dry_run=_is_dry())]
+    days, is_dry = get_settings().log_days, _is_dry()
+    return [remove_old_files(folder, days, dry_run=is_dry) for folder in log_folders()]
 
 
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
@@ -56,10 +56,15 @@ def keep_outbox() -> dict[str, int]:
     """Send messages again that a channel did not take, and forget what was told long ago."""
     from include.chimera.alerts import outbox  # noqa: PLC0415 - heavy
 
-    if _is_dry():
-        return {"resent": 0, "forgotten": 0}
-    resent = outbox.resend(channels())
-    return {"resent": resent, "forgotten": outbox.prune(get_settings().log_days)}
+    is_dry = _is_dry()
+    resent = 0 if is_dry else outbox.resend(channels())
+    return {"resent": resent, "forgotten": outbox.prune(get_settings().log_days, dry_run=is_dry)}
+
+
+def log_folders() -> list[Path]:
+    """Return the folders of the logs of tasks and of DAG files; of nested ones the outer."""
+    folders = {Path(conf.get("logging", option)) for option in _LOG_FOLDERS}
+    return sorted(folder for folder in folders if not folders & {*folder.parents})
 
 
 def remove_old_files(folder: Path, days: int, *, dry_run: bool) -> dict[str, Any]:
@@ -75,7 +80,7 @@ def remove_old_files(folder: Path, days: int, *, dry_run: bool) -> dict[str, Any
             if not dry_run:
                 path.unlink(missing_ok=True)
                 _remove_empty(path.parent, folder)
-    return {"kind": "task_logs", "name": folder.name, "count": count, "size_bytes": size}
+    return {"kind": "logs", "name": folder.name, "count": count, "size_bytes": size}
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

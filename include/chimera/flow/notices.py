@@ -34,9 +34,12 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from include.chimera.alerts.messages import Message
+    from include.chimera.alerts.outbox import Send
     from include.chimera.window import Run
 
 WHOLE_RUN = "the whole run"
+HOURLY = "chimera_etl_hourly"  # the DAG whose runs publish hours
 _GATE = re.compile(r"(?:^|\.)gate_(bronze|silver|gold)_(\w+)$")
 
 
@@ -63,8 +66,7 @@ def tell_failure(context: Context) -> None:
     )
     with suppress(OSError):
         note(mark)
-    if announce(replace(message, link=link), told):
-        open_failure(run.window, message.title)
+    _announce_failure(replace(message, link=link), told, run, ti.dag_id)
 
 
 def tell_run_failure(context: Context) -> None:
@@ -82,8 +84,7 @@ def tell_run_failure(context: Context) -> None:
             Affected() if task_id == WHOLE_RUN else _affected(context["dag"].get_task(task_id))
         )
         message = messages.failure(run, _life(dag_run, task_id), task_id, fault, affected)
-        if announce(replace(message, link=link), told):
-            open_failure(run.window, message.title)
+        _announce_failure(replace(message, link=link), told, run, dag_run.dag_id)
 
 
 def tell_success(context: Context) -> None:
@@ -125,10 +126,16 @@ def tell_late(context: Mapping[str, Any]) -> None:
     announce(replace(message, link=run_url(run.run_id, dag_run["dag_id"])), channels())
 
 
-def run_url(run_id: str, dag_id: str = "chimera_etl_hourly") -> str:
+def run_url(run_id: str, dag_id: str = HOURLY) -> str:
     """Return the link to a run in Airflow's UI, "" where the UI has no address."""
     base = conf.get("api", "base_url", fallback="") or ""
     return f"{base.rstrip('/')}/dags/{dag_id}/runs/{run_id}" if base else ""
+
+
+def _announce_failure(message: Message, told: Mapping[str, Send], run: Run, dag_id: str) -> None:
+    """Tell a failure, and keep the hours of an hourly run in mind until they are published."""
+    if announce(message, told) and dag_id == HOURLY:
+        open_failure(run.window, message.title)
 
 
 def _life(dag_run: Any, task_id: str) -> str:  # noqa: ANN401 - Airflow's DagRun

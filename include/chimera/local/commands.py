@@ -1,14 +1,17 @@
-"""What `up`, `down` and `status` do."""
+"""What `up`, `down`, `status` and `airflow` do."""
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import psutil
 
+from include.chimera.errors import ConfigurationError
 from include.chimera.local.api import AirflowApi
 from include.chimera.local.environment import keep_passwords
 from include.chimera.local.keeping import StateLock
@@ -23,7 +26,7 @@ from include.chimera.local.processes import (
 )
 from include.chimera.local.progress import Progress, make_console
 from include.chimera.local.sample import demo_sample
-from include.chimera.local.stack import DAG_ID, Stack
+from include.chimera.local.stack import SCHEDULED, Stack
 from include.chimera.local.stackfile import read_stack
 from include.chimera.window import HOUR, Window, floor_hour
 
@@ -50,10 +53,12 @@ def up(settings: Settings) -> None:
     with Progress(make_console()) as progress, Stack(plan, lock, progress.say) as stack:
         hours = [Window(last, last + 2 * HOUR)]
         stack.start(demo_sample(settings, hours, plan, progress.say), "up")
-        progress.say("waiting for the DAG to be parsed")
-        stack.wait_for_dag(DAG_ID)
+        progress.say("waiting for the DAGs to be parsed")
+        for dag_id in SCHEDULED:
+            stack.wait_for_dag(dag_id)
         stack.start_feeder()
-        stack.api.set_paused(DAG_ID, is_paused=False)
+        for dag_id in SCHEDULED:
+            stack.api.set_paused(dag_id, is_paused=False)
         stack.detach("up")
     status(settings)
 
@@ -72,6 +77,26 @@ def down(settings: Settings) -> None:
     left = sweep(layout)
     layout.stack_file.unlink(missing_ok=True)
     console.print("stopped" if stopped or left else "nothing was running")
+
+
+def airflow(settings: Settings, words: list[str]) -> NoReturn:
+    """Become Airflow's command line, with the environment of the servers that run.
+
+    Raises:
+        ConfigurationError: No scheduler runs on the state folder.
+    """
+    layout = Layout.of(settings.state_dir)
+    running = read_stack(layout)
+    scheduler = running.pids["scheduler"] if running and running.is_alive else 0
+    if not scheduler or not psutil.pid_exists(scheduler):
+        raise ConfigurationError(
+            expected="Airflow running on this state folder",
+            came="no scheduler that runs",
+            where=str(layout.root),
+            remedy="`make up` starts it",
+        )
+    environment = psutil.Process(scheduler).environ()
+    os.execve(sys.executable, [sys.executable, "-m", "airflow", *words], environment)  # noqa: S606 - our own
 
 
 def status(settings: Settings) -> bool:

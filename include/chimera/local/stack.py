@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from include.chimera.local.stackfile import Mode
 
 DAG_ID = "chimera_etl_hourly"
+SCHEDULED = (DAG_ID, "chimera_maintenance", "chimera_reconcile_daily")
 _MIGRATE_SECONDS = 300.0
 _READY_SECONDS = 180.0
 _PARSE_SECONDS = 180.0

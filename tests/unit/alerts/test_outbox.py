@@ -65,7 +65,9 @@ def test_old_messages_are_forgotten_and_waiting_ones_kept() -> None:
     announce(MESSAGE, {"a": down})
     announce(Message("late", "k", "t", ()), {"b": Channel()})
     assert outbox.prune(days=1) == 0
+    assert outbox.prune(days=-1, dry_run=True) == 1
     assert outbox.prune(days=-1) == 1
+    assert outbox.prune(days=-1) == 0
     assert len(outbox._ids("waiting")) == 1
 
 
