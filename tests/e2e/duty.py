@@ -73,13 +73,18 @@ class Duty:
         self.request("POST", f"/dags/{dag_id}/clearTaskInstances", **body)
         return self.wait(dag_id, run_id)
 
-    def command(self, *words):
+    def command(self, *words, **variables):
         """Run `python -m include.chimera` on this stack's lake; return its exit code and output."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CHIMERA_")}  # noqa: TID251  # a child inherits
         done = subprocess.run(  # noqa: S603  # our own command
             [sys.executable, "-m", "include.chimera", *words],
             cwd=PROJECT,
-            env={**inherited, "CHIMERA_STATE_DIR": str(self.settings.state_dir), "COLUMNS": "160"},
+            env={
+                **inherited,
+                "CHIMERA_STATE_DIR": str(self.settings.state_dir),
+                "COLUMNS": "160",
+                **variables,
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

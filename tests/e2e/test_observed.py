@@ -16,6 +16,7 @@ from tenacity import retry, stop_after_delay, wait_fixed
 
 from include.chimera.local.ports import choose_port
 from include.chimera.paths import INCLUDE, PROJECT
+from tests.e2e.duty import on_duty
 from tests.e2e.statsd import Exporter, exposition, parse
 from tests.integration.object_store import store_server
 
@@ -120,6 +121,31 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
         found = chimera(generated_hour, "logs", *asked, "--root", "s3://logs/tasks", **variables)
     key = [(line["timestamp"], line["event"]) for line in lines]
     assert sorted((line["timestamp"], line["event"]) for line in found) == sorted(key)
+
+
+@pytest.mark.long
+def test_a_failed_tasks_log_goes_to_the_object_store_with_its_retries(tmp_path: Path) -> None:
+    """On a scheduler: each attempt's lines arrive, and the machine keeps none."""
+    with store_server("logs") as store:
+        remote = {
+            **store,
+            "AWS_DEFAULT_REGION": store["AWS_REGION"],
+            "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
+            "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": "s3://logs/tasks",
+            "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
+            "CHIMERA_TASK_LOGS_ROOT": "s3://logs/tasks",
+        }
+        with on_duty(tmp_path, **remote) as duty:
+            duty.stack.api.set_paused("drill_again", is_paused=False)
+            run_id = duty.trigger("drill_again")
+            assert duty.wait("drill_again", run_id).state == "failed"
+            duty.clear("drill_again", run_id, "at_once")
+            assert not list(duty.stack.layout.task_logs.rglob("*.log"))
+            asked = ("logs", "--run-id", run_id, "--level", "error", "--json")
+            code, output = duty.command(*asked, **remote)
+    assert code == 0, output
+    events = [json.loads(line)["event"] for line in output.splitlines()]
+    assert events.count("Task failed with exception") == 2
 
 
 def test_row_of_a_mart_is_traced_to_the_source_line(generated_hour: CommandResult) -> None:
