@@ -10,6 +10,7 @@ import os
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -295,6 +296,30 @@ def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty, refused) -> 
     duty.slack.wait_for("has recovered and is published", run_id)
     duty.slack.wait_for("dead letters")
     assert len(duty.slack.find("is late", run_id)) <= 1
+
+
+def test_a_model_is_retried_until_its_parents_files_are_there(duty, refused) -> None:
+    """Cosmos' one exception is told apart by what dbt caught; the attempts' logs hold no other."""
+    model, lake = "transform.build_dim_models", duty.stack.layout.root / "lake"
+    parent = DeltaTable(lake / "silver/stg_app__models")
+    (path, *_) = map(Path, parent.file_uris())
+    hidden = path.rename(lake / "hidden.parquet")
+    tries = len(duty.tries(DAG_ID, refused.run_id, model))
+    body = {"dry_run": False, "dag_run_id": refused.run_id, "task_ids": [model]}
+    body |= {"only_failed": False}
+    duty.request("POST", f"/dags/{DAG_ID}/clearTaskInstances", **body)
+    deadline = time.monotonic() + 60
+    while duty.states(DAG_ID, refused.run_id)[model] != "up_for_retry":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    hidden.rename(path)
+    duty.wait(DAG_ID, refused.run_id)
+    assert duty.states(DAG_ID, refused.run_id)[model] == "success"
+    assert tries + 2 <= len(duty.tries(DAG_ID, refused.run_id, model)) <= tries + 4
+    words = ("--run-id", refused.run_id, "--task", "build_dim_models$", "--level", "error")
+    told = duty.command("logs", *words)[1]
+    assert "BuildOutage" in told or "No files" in told
+    assert "RecursionError" not in told
 
 
 @pytest.mark.long
