@@ -1,10 +1,9 @@
-"""The day of `test_soak.py`: what runs, what breaks, what is started again and mended."""
+"""The day of `test_soak.py`: what runs, what breaks, what is mended."""
 
 import random
 import re
 import signal
 import time
-from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -14,10 +13,10 @@ import psycopg
 import pytest
 
 from include.chimera.errors import ChimeraError
-from include.chimera.local.components import airflow_programs
-from include.chimera.local.environment import build_environment, keep_secrets
+from include.chimera.local.commands import down
 from include.chimera.local.processes import memory_bytes
 from include.chimera.local.stack import DAG_ID
+from include.chimera.local.stackfile import read_stack
 from include.chimera.window import HOUR, Window
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -25,7 +24,7 @@ RUN_SECONDS = 900.0
 SEED = 20261124
 FAULTS = (
     *("worker", "scheduler", "triggerer", "database", "outage", "deployment", "slack"),
-    *("bad_rows", "bad_batch", "worker"),
+    *("bad_rows", "bad_batch", "supervisor", "api_server"),
 )
 TASK = re.compile(r"airflow worker -- [0-9a-f-]{36}")  # Airflow's title of a task's own process
 
@@ -43,40 +42,29 @@ class Soak:
     def __init__(self, duty, hours, say, kinds=FAULTS):
         self.duty, self.hours, self.say, self.kinds = duty, hours, say, kinds
         self.dice = random.Random(SEED)  # noqa: S311 - not a secret
-        self.measured, self.mended, self.restarted = [], [], Counter()
-
-    @property
-    def line(self):
-        return self.duty.stack.line
-
-    def tend(self):
-        """Start again what has ended, as a machine's supervisor does."""
-        self.line._take(0.0)
-        gone = set(self.line._codes) - {"metrics"}
-        if not gone:
-            return
-        if "postgres" in gone:
-            self.duty.stack._postgres.start(_Patient(self.line))
-        plan, layout = self.duty.stack.plan, self.duty.stack.layout
-        env = build_environment(plan, keep_secrets(layout), self.duty.stack._inherited)
-        for program in airflow_programs(env):
-            if program.name in gone:
-                self.line.start(program)
-        self.restarted.update(gone)
+        self.measured, self.mended = [], []
 
     def end(self, name, number=signal.SIGKILL):
-        psutil.Process(self.line.pids[name]).send_signal(number)
+        pids = read_stack(self.duty.stack.layout).pids
+        psutil.Process(pids[name]).send_signal(number)
+
+    def processes(self):
+        return self.duty.stack.line.processes()
+
+    def task(self):
+        """Return a process in which a task runs."""
+        deadline = time.monotonic() + 60
+        while not (running := [p for p in self.processes() if TASK.search(title(p))]):
+            assert time.monotonic() < deadline, "no task ran for a minute"
+            time.sleep(0.2)
+        return self.dice.choice(running)
 
     def worker(self):
-        """Kill a process in which a task runs."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            running = [p for p in self.line.processes() if TASK.search(title(p))]
-            if running:
-                self.dice.choice(running).kill()
-                return
-            time.sleep(0.2)
-        pytest.fail("no task ran for a minute")
+        self.task().kill()
+
+    def supervisor(self):
+        """Kill the executor's worker that looks after a task."""
+        self.task().parent().kill()
 
     def scheduler(self):
         self.end("scheduler")
@@ -84,13 +72,22 @@ class Soak:
     def triggerer(self):
         self.end("triggerer")
 
+    def api_server(self):
+        self.end("api-server")
+
     def database(self):
         """Stop PostgreSQL fast, under everybody's feet."""
         self.end("postgres", signal.SIGINT)
 
     def outage(self):
         """Stop everything; the hours go on being due meanwhile."""
+        down(self.duty.settings)
         self.duty.restart()
+        self.begin()
+
+    def begin(self):
+        """Let the keeper look after the servers, as `make up` does, and the hours run."""
+        self.duty.stack.detach("up")
         self.duty.stack.api.set_paused(DAG_ID, is_paused=False)
 
     def deployment(self):
@@ -128,7 +125,7 @@ class Soak:
 
     def measure(self, number):
         """Note memory, open files and processes of the stack between two runs."""
-        files, alive = 0, self.line.processes()
+        files, alive = 0, self.processes()
         for process in alive:
             with suppress(psutil.Error):
                 files += process.num_fds()
@@ -144,7 +141,7 @@ class Soak:
         for number, kind in plan.items():
             if kind.startswith("bad_"):
                 getattr(self, kind)(Window.of_hour(START + number * HOUR))
-        self.duty.stack.api.set_paused(DAG_ID, is_paused=False)
+        self.begin()
         for number in range(self.hours):
             run = self.started(number)
             kind = plan.get(number, "")
@@ -182,26 +179,15 @@ class Soak:
         return self.until(over)
 
     def until(self, found):
-        """Return the first true answer, tending the servers meanwhile."""
+        """Return the first true answer, whatever is down meanwhile."""
         deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
-            self.tend()
             with suppress(OSError, httpx.HTTPError, ChimeraError):
                 answer = found()
                 if answer:
                     return answer
             time.sleep(0.5)
         pytest.fail("no end within the run's time")
-
-
-class _Patient:
-    """The keeper's line for one server that is started again while others may be down."""
-
-    def __init__(self, line):
-        self.start, self.finish = line.start, line.finish
-
-    def check(self):
-        """Leave the others to whoever tends them."""
 
 
 def title(process):

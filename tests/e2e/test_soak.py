@@ -1,8 +1,8 @@
 """A day of hourly runs with faults: the tables end equal to the source, and nothing grows.
 
 All 24 hours are due when the stack starts, and the schedule works them off one by one, as it does
-after a long outage. While a run works, something breaks; what a machine's supervisor would start
-again (Airflow's components, PostgreSQL) is started again, and what a person would mend is mended.
+after a long outage. While a run works, something breaks. Servers that end are started again by the
+keeper, as with `make up`; what a person would mend is mended.
 """
 
 import statistics
@@ -16,6 +16,7 @@ import pytest
 from include.chimera.lake.engine import connect
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
+from include.chimera.local.commands import down
 from include.chimera.local.processes import find_marked
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs import parse_line
@@ -72,24 +73,31 @@ def check_growth(measured, say):
         assert last <= allowed * first, name
 
 
+def check_day(duty, hours, monkeypatch, say, kinds):
+    """Run the day on a stack; check tables, messages and resources."""
+    began = time.monotonic()
+    taken = Soak(duty, hours, say, kinds)
+    plan = taken.day()
+    say(f"{hours} hours in {time.monotonic() - began:.0f} s; faults {plan}")
+    say(f"mended: {taken.mended}")
+    say(f"hour, MiB, open files, processes: {taken.measured}")
+    assert differences(duty, monkeypatch) == {}
+    told = Counter(text.partition("\n")[0] for _, text in duty.slack.taken)
+    assert {line: count for line, count in told.items() if count > 1} == {}
+    assert sum("published" in line for line in told) == hours
+    refused = [line for line in told if "bronze.evaluations is refused" in line]
+    assert len(refused) == ("bad_batch" in plan.values())
+    check_growth(taken.measured, say)
+
+
 def soak(root, hours, monkeypatch, say, kinds=FAULTS):
-    """Run the day; check tables, messages and resources."""
+    """Start the stack, run the day, stop everything."""
     day = Window(START, START + hours * HOUR)
     with on_duty(root, [day], day) as duty:
-        began = time.monotonic()
-        taken = Soak(duty, hours, say, kinds)
-        plan = taken.day()
-        seconds = time.monotonic() - began
-        say(f"{hours} hours in {seconds:.0f} s; faults {plan}; restarted {taken.restarted}")
-        say(f"mended: {taken.mended}")
-        say(f"hour, MiB, open files, processes: {taken.measured}")
-        assert differences(duty, monkeypatch) == {}
-        told = Counter(text.partition("\n")[0] for _, text in duty.slack.taken)
-        assert {line: count for line, count in told.items() if count > 1} == {}
-        assert sum("published" in line for line in told) == hours
-        refused = [line for line in told if "bronze.evaluations is refused" in line]
-        assert len(refused) == ("bad_batch" in plan.values())
-        check_growth(taken.measured, say)
+        try:
+            check_day(duty, hours, monkeypatch, say, kinds)
+        finally:
+            down(duty.settings)
         layout = duty.stack.layout
     assert not find_marked(layout)
 

@@ -3,9 +3,9 @@
 `python -m include.chimera.local.keeper STATE` reads one request per line of JSON from standard
 input and writes one event per line to standard output. Its standard input is a pipe that only the
 supervisor holds: when the supervisor ends, however it ends, the pipe ends too, and the keeper stops
-all servers and leaves. After a `detach` it stays until it gets SIGTERM. On Linux it adopts orphans
-of its servers, so that the tree below it is always the whole stack, and servers get a signal if the
-keeper is killed.
+all servers and leaves. After a `detach` it stays until it gets SIGTERM, and starts again what ends.
+On Linux it adopts orphans of its servers, so that the tree below it is always the whole stack, and
+servers get a signal if the keeper is killed.
 
     {"do": "start", "name": …, "argv": […], "env": {…}, "cwd": …, "log": …, "prefix": […],
      "stop_signal": 15, "last": false}
@@ -35,12 +35,14 @@ import psutil
 
 from include.chimera.local.layout import Layout
 from include.chimera.local.processes import sweep
+from include.chimera.local.stackfile import note_pid
 
 _PR_SET_CHILD_SUBREAPER = 36  # Source: linux/prctl.h
 _TICK_SECONDS = 0.2
 # Airflow's components take a second signal as "now": the first lets a task or a trigger finish.
 _PATIENCE_SECONDS = (2.0, 3.0)
 _KILL_SECONDS = 5.0
+_REVIVE_SECONDS = 5.0  # between two starts of a server that ends at once
 
 
 @dataclass
@@ -48,15 +50,20 @@ class _Server:
     """A program that was started.
 
     Args:
-        stop_signal: What makes it end in good order.
-        last: Whether it is stopped after all others, as a database is.
+        request: What asked for it.
+        started: When, by the monotonic clock.
         code: How it ended, as subprocess counts; None: it runs.
     """
 
     popen: subprocess.Popen[bytes]
-    stop_signal: int
-    last: bool
+    request: dict[str, Any]
+    started: float
     code: int | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether it is stopped after all others, as a database is."""
+        return bool(self.request["last"])
 
 
 class Keeper:
@@ -82,6 +89,8 @@ class Keeper:
         try:
             while not self._is_asked_to_stop and self._serve_once():
                 self._reap()
+                if self._is_detached:
+                    self._revive()
         finally:
             self._stop()
             self._layout.remove_socket_dir()
@@ -110,6 +119,8 @@ class Keeper:
     def _answer(self, request: dict[str, Any]) -> None:
         if request["do"] == "detach":
             self._is_detached = True
+            # Whatever has done its work by now, as a migration has, is no server.
+            self._servers = {k: v for k, v in self._servers.items() if v.code != 0}
             self._tell(event="detached")
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 0)
@@ -131,7 +142,7 @@ class Keeper:
                 stderr=log,
                 start_new_session=True,
             )
-        self._servers[request["name"]] = _Server(popen, request["stop_signal"], request["last"])
+        self._servers[request["name"]] = _Server(popen, request, time.monotonic())
         self._tell(event="started", name=request["name"], pid=popen.pid)
 
     def _tell(self, **event: object) -> None:
@@ -152,6 +163,25 @@ class Keeper:
                     server.code = server.popen.returncode = os.waitstatus_to_exitcode(status)
                     self._tell(event="exited", name=name, code=server.code)
 
+    def _revive(self) -> None:
+        """Start again what has ended, once what it left is ended too."""
+        for name, server in [*self._servers.items()]:
+            if server.code is not None and time.monotonic() > server.started + _REVIVE_SECONDS:
+                self._end_orphans()
+                server.started = time.monotonic()
+                with contextlib.suppress(OSError):  # no memory, say: later, then
+                    self._start(server.request)
+                    note_pid(self._layout, name, self._servers[name].popen.pid)
+
+    def _end_orphans(self) -> None:
+        """Kill what servers have left that ended, as a scheduler its workers."""
+        known = self._spared | {server.popen.pid for server in self._servers.values()}
+        for orphan in psutil.Process().children():
+            if orphan.pid not in known:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    for process in (*orphan.children(recursive=True), orphan):
+                        process.kill()
+
     def _stop(self) -> None:
         """Stop all servers, then what they left, then those that must come last."""
         for last in (False, True):
@@ -165,7 +195,7 @@ class Keeper:
         for server in servers:
             if server.code is None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(server.popen.pid, server.stop_signal)
+                    os.kill(server.popen.pid, server.request["stop_signal"])
 
     def _wait(self, servers: list[_Server], seconds: float) -> None:
         deadline = time.monotonic() + seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -66,9 +66,14 @@ def note_stack(  # noqa: PLR0913  # one argument per field of the note
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         pids=pids,
     )
-    fresh = layout.stack_file.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(note), indent=2) + "\n")
-    fresh.replace(layout.stack_file)
+    _write(layout, note)
+
+
+def note_pid(layout: Layout, name: str, pid: int) -> None:
+    """Note that a server was started again."""
+    note = read_stack(layout)
+    if note:
+        _write(layout, replace(note, pids={**note.pids, name: pid}))
 
 
 def read_stack(layout: Layout) -> StackFile | None:
@@ -77,3 +82,9 @@ def read_stack(layout: Layout) -> StackFile | None:
         return StackFile(**json.loads(layout.stack_file.read_text()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def _write(layout: Layout, note: StackFile) -> None:
+    fresh = layout.stack_file.with_suffix(".new")
+    fresh.write_text(json.dumps(asdict(note), indent=2) + "\n")
+    fresh.replace(layout.stack_file)

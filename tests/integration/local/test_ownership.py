@@ -17,6 +17,7 @@ from include.chimera.local.keeping import KeeperLine, Program, ServerDiedError, 
 from include.chimera.local.layout import Layout
 from include.chimera.local.postgres import APP_DATABASE, Postgres
 from include.chimera.local.processes import find_marked, identity, sweep
+from include.chimera.local.stackfile import read_stack
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 
@@ -117,6 +118,13 @@ def database(layout):
         lock.release()
 
 
+def can_connect(layout):
+    with contextlib.suppress(psycopg.OperationalError):
+        psycopg.connect(Postgres(layout).uri(APP_DATABASE)).close()
+        return True
+    return False
+
+
 def test_the_stack_runs_under_one_keeper(layout):
     with supervised(layout) as (_, keeper):
         marked = {process.pid for process in find_marked(layout)}
@@ -169,6 +177,23 @@ def test_down_stops_a_detached_stack_and_may_be_repeated(layout):
     for _ in range(2):
         down(Settings(state_dir=layout.root))
     assert identity(keeper) is None
+    wait_until_gone(layout)
+
+
+def test_what_ends_in_a_detached_stack_is_started_again_without_its_orphans(layout):
+    """A database that was killed is back, and no process of the killed one is left."""
+    with supervised(layout, "detach") as (supervisor, _):
+        supervisor.wait(10)
+    before = psutil.Process(read_stack(layout).pids["postgres"])
+    family = before.children(recursive=True)
+    assert family
+    before.kill()
+    deadline = time.monotonic() + GONE_SECONDS
+    while not can_connect(layout) or read_stack(layout).pids["postgres"] == before.pid:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert not any(process.is_running() for process in family)
+    down(Settings(state_dir=layout.root))
     wait_until_gone(layout)
 
 
