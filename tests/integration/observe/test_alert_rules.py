@@ -27,7 +27,7 @@ def mapped() -> set[str]:
         found = {rule["name"]}
         for number, group in enumerate(groups, start=1):
             found = {
-                name.replace(f"${number}", word) for name in found for word in group.split("|")
+                name.replace(f"${{{number}}}", word) for name in found for word in group.split("|")
             }
         names |= found
     return names
@@ -78,6 +78,15 @@ def test_each_alert_has_a_test_that_sees_it_fire():
         if case["exp_alerts"]
     }
     assert fired == {rule["alert"] for rule in rules() if "alert" in rule}
+
+
+def test_the_mapping_is_written_as_go_reads_it():
+    """The exporter does not start on a duration in days, and `$1_total` is an empty group to it."""
+    text = (MONITORING / "statsd_mapping.yml").read_text()
+    mapping = yaml.safe_load(text)
+    for rule in (mapping["defaults"], *mapping["mappings"]):
+        assert re.fullmatch(r"(\d+(ms|s|m|h))+", rule.get("ttl", "1h")), rule
+        assert not re.search(r"\$(?!\{\d\})", rule.get("name", "")), rule
 
 
 def test_a_rule_that_asks_wrongly_fails_its_test(tmp_path):
