@@ -7,6 +7,7 @@ batch, which is mended and cleared. Minutes are seconds here; the mechanisms are
 import ast
 import json
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -25,6 +26,8 @@ from include.chimera.window import HOUR, Window
 from tests.corpus import CORPUS
 from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty
 from tests.e2e.letters import lake_of, published, refuse_generation, states_of
+from tests.e2e.statsd import StatsdSink
+from tests.e2e.watch import needs_prometheus, watching
 
 pytestmark = pytest.mark.e2e
 
@@ -33,9 +36,27 @@ DRILLS = ("outside", "outage", "data", "verdict", "killed", "slow_query", "stuck
 
 
 @pytest.fixture(scope="module")
-def duty(tmp_path_factory):
+def sink():
+    """Listen to the stack's metrics."""
+    with StatsdSink() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def watch(sink, tmp_path_factory):
+    """Let a Prometheus look on, where there is one: a quarter of an hour is as many seconds."""
+    if shutil.which("prometheus") is None:
+        yield None
+        return
+    replaced = {"15m": "15s", '"chimera_.*"': '"chimera_.*|drill.*"'}
+    with watching(tmp_path_factory.mktemp("watch"), lambda: sink.lines, replaced) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def duty(sink, watch, tmp_path_factory):  # noqa: ARG001 - Prometheus is there first, as it would be
     """Start the stack once for all tests."""
-    with on_duty(tmp_path_factory.mktemp("alerts")) as started:
+    with on_duty(tmp_path_factory.mktemp("alerts"), **sink.variables()) as started:
         yield started
 
 
@@ -236,6 +257,31 @@ def test_a_bad_batch_stops_its_own_branch(duty) -> None:
         assert words in mail
     assert not duty.slack.find("bronze.evaluations is refused")
     duty.slack.is_down = False
+
+
+@needs_prometheus
+def test_prometheus_has_seen_it_all(duty, hung, watch) -> None:  # noqa: ARG001 - all that went wrong
+    """Its alerts fire on what a real scheduler sends: on first failures and deaths too."""
+
+    def fired(alert, label, *awaited):
+        """Return what an alert has fired for, once it has for what is awaited."""
+        alerts = f'ALERTS{{alertname="{alert}", alertstate="firing"}}'
+        for value in awaited:
+            watch.ask(f'last_over_time({alerts.removesuffix("}")}, {label}="{value}"}}[1h])')
+        return {each["metric"][label] for each in watch.ask(f"last_over_time({alerts}[1h])")}
+
+    raised = ("outside", "outage", "data", "verdict", "validate.gate_bronze_evaluations")
+    tasks = fired("TaskFailed", "task_id", *raised)
+    assert not {"killed", "stuck_native", "hang"} & tasks  # who is killed says nothing
+    fired("RunFailed", "dag_id", "drill", "drill_hang", DAG_ID)
+    assert fired("GateFailed", "table", "bronze.evaluations") == {"bronze.evaluations"}
+    assert fired("RunLate", "severity") == {"page"}
+    assert fired("MessagesWaiting", "severity") == {"ticket"}  # Slack was down when the run ended
+    (late,) = watch.ask("chimera_runs_late_total")
+    assert int(late["value"][1]) == len(duty.mail.find("is late"))  # no backfill
+    seen = watch.ask('count by (alertname) (last_over_time(ALERTS{alertstate="firing"}[1h]))')
+    assert not {"WorkerLost", "CallbackFailed"} & {each["metric"]["alertname"] for each in seen}
+    assert not watch.unwell()
 
 
 def last_commit(duty, table):

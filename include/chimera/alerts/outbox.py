@@ -68,6 +68,11 @@ def resend(channels: Mapping[str, Send]) -> int:
     return done
 
 
+def waiting() -> int:
+    """Return how many messages a channel has not taken yet."""
+    return len(_ids("waiting"))
+
+
 def prune(days: int) -> int:
     """Forget what was told longer ago; return how many messages."""
     before = (datetime.now(UTC) - timedelta(days=days)).isoformat()

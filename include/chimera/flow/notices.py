@@ -26,7 +26,9 @@ from include.chimera.alerts.outbox import announce, close_failure, failed_hours,
 from include.chimera.errors import GateFailedError
 from include.chimera.flow.channels import channels
 from include.chimera.flow.dbt_failures import explain
+from include.chimera.flow.metrics import send
 from include.chimera.flow.runs import read_run
+from include.chimera.observe.metrics import Sample
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -119,6 +121,8 @@ def tell_late(context: Mapping[str, Any]) -> None:
     dag_run = context["dag_run"]
     if dag_run["run_type"] == "backfill" or dag_run["state"] == "failed":
         return
+    # Airflow counts missed deadlines too, but backfills among them, under the same labels.
+    send([Sample("chimera_runs_late_total", 1)])
     run = read_run(_plain_run(dag_run), dag_run.get("conf") or {})
     minutes = get_settings().deadline_seconds / 60
     message = messages.late(run, minutes, dag_run["state"])
