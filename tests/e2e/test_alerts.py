@@ -335,7 +335,7 @@ def test_an_hour_loses_rows_only_if_a_person_says_so(duty) -> None:
     for name in ("gold.fct_generations", "gold.fct_evaluations", "gold.agg_usage_daily"):
         commit = last_commit(duty, name)
         assert (name, commit["run_id"], commit[TOUCHED]) == (name, again, "*")
-    text = duty.slack.wait_for("has recovered and is published", again, "duration")
+    text = duty.slack.wait_for("has recovered and is published", again)
     for words in ("read", "refused", "gates", "passed"):
         assert words in text
 
