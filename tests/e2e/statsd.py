@@ -1,4 +1,7 @@
-"""Listens where a statsd-exporter would, and shows what it would show Prometheus."""
+"""Listens where a statsd-exporter would, and shows what it would show Prometheus.
+
+The exporter is a Go program that no package index has: what is written here follows its source.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +9,32 @@ import re
 import socket
 import threading
 from collections import defaultdict
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
 from include.chimera.paths import INCLUDE
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 MAPPING = INCLUDE / "monitoring" / "statsd_mapping.yml"
 
 
 def parse(line: str) -> tuple[str, dict[str, str], float, str] | None:
-    """Split a StatsD line with InfluxDB tags into name, tags, value and kind."""
-    body, _, kind = line.rpartition("|")
-    body, _, value = body.rpartition(":")  # tag values such as run ids have colons of their own
+    """Split a StatsD line with InfluxDB tags into name, tags, value and kind.
+
+    As the exporter does: the value begins at the first colon, wherever it stands, and a line whose
+    tags have one is dropped. None for those, and for kinds that Airflow does not send.
+    """
+    body, _, sample = line.partition(":")
+    value, _, kind = sample.partition("|")
     name, *tags = body.split(",")
     pairs = dict(tag.split("=", 1) for tag in tags if "=" in tag)
-    return (name, pairs, float(value), kind) if name and kind in {"c", "g", "ms"} else None
+    is_sample = name and kind in {"c", "g", "ms"} and ":" not in value
+    return (name, pairs, float(value), kind) if is_sample else None
 
 
 class StatsdSink:
@@ -64,41 +76,71 @@ class StatsdSink:
         }
 
 
-def exposition(lines: list[str]) -> str:
-    """Return the page that the mapping makes of StatsD lines, in Prometheus' text format.
+@cache
+def _rules() -> list[dict[str, Any]]:
+    return list(yaml.safe_load(MAPPING.read_text())["mappings"])
+
+
+@cache
+def renamed(name: str) -> str | None:
+    """Return the Prometheus name of a StatsD name by the first rule that matches, None: dropped."""
+    rule, match = next(
+        (rule, match) for rule in _rules() if (match := re.search(rule["match"], name))
+    )
+    if rule.get("action") == "drop":
+        return None
+    groups = {str(number): text for number, text in enumerate(match.groups(), start=1)}
+    # Go's templates: without braces a group's name is as long as it can be; unknown ones are empty.
+    return re.sub(r"\$(?:\{(\w+)\}|(\w+))", lambda it: groups.get(it[1] or it[2], ""), rule["name"])
+
+
+class Page:
+    """What the mapping makes of StatsD lines, in Prometheus' text format.
 
     Timers are shown by their sum (seconds) and count alone, buckets are left out.
     """
-    rules: list[dict[str, Any]] = yaml.safe_load(MAPPING.read_text())["mappings"]
-    shown: dict[str, float] = defaultdict(float)
-    for name, tags, value, kind in filter(None, map(parse, lines)):
-        rule, match = next(
-            (rule, match) for rule in rules if (match := re.search(rule["match"], name))
-        )
-        if rule.get("action") == "drop":
-            continue
-        target = re.sub(r"\$(\d)", lambda group, match=match: match[int(group[1])], rule["name"])
-        labels = ",".join(f'{key}="{text}"' for key, text in sorted(tags.items()))
-        if kind == "ms":
-            shown[f"{target}_sum{{{labels}}}"] += value / 1000
-            shown[f"{target}_count{{{labels}}}"] += 1
-        elif kind == "c":
-            shown[f"{target}{{{labels}}}"] += value
-        else:
-            shown[f"{target}{{{labels}}}"] = value
-    return "".join(f"{series} {value!r}\n" for series, value in shown.items())
+
+    def __init__(self) -> None:
+        self._shown: dict[str, float] = defaultdict(float)
+
+    def add(self, lines: Iterable[str]) -> None:
+        """Count more lines."""
+        for name, tags, value, kind in filter(None, map(parse, lines)):
+            target = renamed(name)
+            if target is None:
+                continue
+            labels = ",".join(f'{key}="{text}"' for key, text in sorted(tags.items()))
+            if kind == "ms":
+                self._shown[f"{target}_sum{{{labels}}}"] += value / 1000
+                self._shown[f"{target}_count{{{labels}}}"] += 1
+            elif kind == "c":
+                self._shown[f"{target}{{{labels}}}"] += value
+            else:
+                self._shown[f"{target}{{{labels}}}"] = value
+
+    def text(self) -> str:
+        """Return the page."""
+        return "".join(f"{series} {value!r}\n" for series, value in self._shown.items())
 
 
 class Exporter:
-    """Serves one page at /metrics; use it as a context manager."""
+    """Serves what a sink's lines make at /metrics, as of now; use it as a context manager."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, lines: Callable[[], list[str]]) -> None:
+        page, seen, lock = Page(), 0, threading.Lock()
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                nonlocal seen
+                with lock:
+                    fresh = lines()[seen:]
+                    page.add(fresh)
+                    seen += len(fresh)
+                    text = page.text()
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.end_headers()
-                self.wfile.write(page.encode())
+                self.wfile.write(text.encode())
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

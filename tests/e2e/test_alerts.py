@@ -7,6 +7,7 @@ batch, which is mended and cleared. Minutes are seconds here; the mechanisms are
 import ast
 import json
 import os
+import shutil
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -28,6 +29,8 @@ from include.chimera.window import HOUR, Window
 from tests.corpus import CORPUS
 from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty
 from tests.e2e.letters import lake_of, published, refuse_generation, states_of
+from tests.e2e.statsd import StatsdSink
+from tests.e2e.watch import needs_prometheus, watching
 
 pytestmark = pytest.mark.e2e
 
@@ -36,9 +39,27 @@ DRILLS = ("outside", "outage", "data", "verdict", "killed", "slow_query", "stuck
 
 
 @pytest.fixture(scope="module")
-def duty(tmp_path_factory):
+def sink():
+    """Listen to the stack's metrics."""
+    with StatsdSink() as listening:
+        yield listening
+
+
+@pytest.fixture(scope="module")
+def watch(sink, tmp_path_factory):
+    """Let a Prometheus look on, where there is one: a quarter of an hour is as many seconds."""
+    if shutil.which("prometheus") is None:
+        yield None
+        return
+    replaced = {"15m": "15s", '"chimera_.*"': '"chimera_.*|drill.*"'}
+    with watching(tmp_path_factory.mktemp("watch"), lambda: sink.lines, replaced) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def duty(sink, watch, tmp_path_factory):  # noqa: ARG001 - Prometheus is there first, as it would be
     """Start the stack once for all tests."""
-    with on_duty(tmp_path_factory.mktemp("alerts")) as started:
+    with on_duty(tmp_path_factory.mktemp("alerts"), **sink.variables()) as started:
         yield started
 
 
@@ -176,6 +197,15 @@ def test_clearing_a_task_starts_its_retries_anew(duty, drill) -> None:
     assert BASE <= after < BASE + 3
 
 
+def test_what_stays_failed_after_a_clearing_is_told_together(duty, drill) -> None:
+    """The others were told before; the cleared one has told of itself again."""
+    text = duty.slack.wait_for("the run failed again", drill[1])
+    for task_id in DRILLS:
+        is_cleared = task_id == "data"
+        assert (task_id in text) is not is_cleared
+        assert len(duty.slack.find(f"{task_id} failed", drill[1])) == 1 + is_cleared
+
+
 def test_a_run_is_cleared_before_its_deadline(duty) -> None:
     """Airflow moves the deadline along (it could not if its interval were a timedelta)."""
     duty.stack.api.set_paused("drill_again", is_paused=False)
@@ -270,6 +300,31 @@ def test_a_bad_batch_stops_its_own_branch(duty, refused) -> None:
     assert not duty.slack.find("bronze.evaluations is refused")
 
 
+@needs_prometheus
+def test_prometheus_has_seen_it_all(duty, hung, watch) -> None:  # noqa: ARG001 - all that went wrong
+    """Its alerts fire on what a real scheduler sends: on first failures and deaths too."""
+
+    def fired(alert, label, *awaited):
+        """Return what an alert has fired for, once it has for what is awaited."""
+        alerts = f'ALERTS{{alertname="{alert}", alertstate="firing"}}'
+        for value in awaited:
+            watch.ask(f'last_over_time({alerts.removesuffix("}")}, {label}="{value}"}}[1h])')
+        return {each["metric"][label] for each in watch.ask(f"last_over_time({alerts}[1h])")}
+
+    raised = ("outside", "outage", "data", "verdict", "validate.gate_bronze_evaluations")
+    tasks = fired("TaskFailed", "task_id", *raised)
+    assert not {"killed", "stuck_native", "hang"} & tasks  # who is killed says nothing
+    fired("RunFailed", "dag_id", "drill", "drill_hang", DAG_ID)
+    assert fired("GateFailed", "table", "bronze.evaluations") == {"bronze.evaluations"}
+    assert fired("RunLate", "severity") == {"page"}
+    assert fired("MessagesWaiting", "severity") == {"ticket"}  # Slack was down when the run ended
+    (late,) = watch.ask("chimera_runs_late_total")
+    assert int(late["value"][1]) == len(duty.mail.find("is late"))  # no backfill
+    seen = watch.ask('count by (alertname) (last_over_time(ALERTS{alertstate="firing"}[1h]))')
+    assert not {"WorkerLost", "CallbackFailed"} & {each["metric"]["alertname"] for each in seen}
+    assert not watch.unwell()
+
+
 def last_commit(duty, table):
     """Return what the history says of a table's newest commit."""
     return DeltaTable(duty.stack.layout.root / "lake" / table.replace(".", "/")).history(1)[0]
@@ -318,7 +373,7 @@ def test_a_model_is_retried_until_its_parents_files_are_there(duty, refused) -> 
     assert tries + 2 <= len(duty.tries(DAG_ID, refused.run_id, model)) <= tries + 4
     words = ("--run-id", refused.run_id, "--task", "build_dim_models$", "--level", "error")
     told = duty.command("logs", *words)[1]
-    assert "BuildOutage" in told or "No files" in told
+    assert "storage that takes and gives back files" in told
     assert "RecursionError" not in told
 
 
@@ -349,7 +404,7 @@ def test_an_hour_loses_rows_only_if_a_person_says_so(duty, refused) -> None:
     for name in ("gold.fct_generations", "gold.fct_evaluations", "gold.agg_usage_daily"):
         commit = last_commit(duty, name)
         assert (name, commit["run_id"], commit[TOUCHED]) == (name, again, "*")
-    text = duty.slack.wait_for("has recovered and is published", again, "duration")
+    text = duty.slack.wait_for("has recovered and is published", again)
     for words in ("read", "refused", "gates", "passed"):
         assert words in text
 

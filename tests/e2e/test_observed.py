@@ -10,14 +10,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import duckdb
-import httpx
 import pytest
-from tenacity import retry, stop_after_delay, wait_fixed
 
-from include.chimera.local.ports import choose_port
-from include.chimera.paths import INCLUDE, PROJECT
+from include.chimera.paths import PROJECT
 from tests.e2e.duty import on_duty
-from tests.e2e.statsd import Exporter, exposition, parse
+from tests.e2e.statsd import parse
+from tests.e2e.watch import needs_prometheus, watching
 from tests.integration.object_store import store_server
 
 if TYPE_CHECKING:
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import CommandResult
 
 pytestmark = pytest.mark.e2e
-MONITORING = INCLUDE / "monitoring"
 
 
 def chimera(result: CommandResult, *arguments: str, **variables: str) -> list[dict]:
@@ -198,54 +195,21 @@ def test_metrics_that_the_run_sent_are_its_facts(generated_hour: CommandResult) 
     assert seen["chimera_table_bytes", "gold.fct_generations"] == size
 
 
-@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Debian's prometheus")
+@needs_prometheus
 def test_prometheus_scrapes_them_and_its_rules_look_at_them(
     generated_hour: CommandResult, tmp_path: Path
 ) -> None:
     """A real Prometheus with our rules: the one fault of a day-old hour is what it sees."""
-    port = choose_port(0)
-    shutil.copy(MONITORING / "alerts.yml", tmp_path)
-    with Exporter(exposition(list(generated_hour.statsd))) as exporter:
-        config = (MONITORING / "prometheus.yml").read_text()
-        config = config.replace("statsd-exporter:9102", exporter.address)
-        config = config.replace("15s", "1s").replace("30s", "1s")
-        config = config.replace("alertmanager:9093", f"127.0.0.1:{choose_port(0)}")
-        (tmp_path / "prometheus.yml").write_text(
-            config.replace("localhost:9090", f"127.0.0.1:{port}")
-        )
-        server = subprocess.Popen(  # noqa: S603 - our own command line
-            [
-                str(shutil.which("prometheus")),
-                f"--config.file={tmp_path}/prometheus.yml",
-                f"--storage.tsdb.path={tmp_path}/data",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}/api/v1"
-
-            @retry(stop=stop_after_delay(30), wait=wait_fixed(0.5))
-            def ask(expression: str) -> list[dict]:
-                answer = httpx.get(f"{url}/query", params={"query": expression})
-                found = answer.raise_for_status().json()["data"]["result"]
-                assert found, expression
-                return found
-
-            (read,) = ask('chimera_rows_read_total{table="bronze.generations"}')
-            assert float(read["value"][1]) > 0
-            seconds = ask('airflow_task_duration_seconds_sum{dag_id="chimera_etl_hourly"}')
-            (hour,) = generated_hour.hours
-            assert {row["metric"]["task_id"] for row in seconds} <= {
-                task["task_id"] for task in hour["tasks"]
-            }
-            assert len(seconds) > 30
-            assert ask("airflow_scheduler_heartbeat_total")
-            (stale, *_) = ask('ALERTS{alertname="TableStale"}')
-            assert stale["metric"]["alertstate"] == "pending"
-            groups = httpx.get(f"{url}/rules").json()["data"]["groups"]
-            unwell = [r["name"] for g in groups for r in g["rules"] if r["health"] == "err"]
-            assert not unwell
-        finally:
-            server.terminate()
-            server.wait(10)
+    with watching(tmp_path, lambda: list(generated_hour.statsd)) as watch:
+        (read,) = watch.ask('chimera_rows_read_total{table="bronze.generations"}')
+        assert float(read["value"][1]) > 0
+        seconds = watch.ask('airflow_task_duration_seconds_sum{dag_id="chimera_etl_hourly"}')
+        (hour,) = generated_hour.hours
+        assert {row["metric"]["task_id"] for row in seconds} <= {
+            task["task_id"] for task in hour["tasks"]
+        }
+        assert len(seconds) > 30
+        assert watch.ask("airflow_scheduler_heartbeat_total")
+        (stale, *_) = watch.ask('ALERTS{alertname="TableStale"}')
+        assert stale["metric"]["alertstate"] == "pending"
+        assert not watch.unwell()

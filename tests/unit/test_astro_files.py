@@ -284,6 +284,17 @@ def test_compose_override_adds_services_that_astro_can_join():
     assert all(re.fullmatch(r"\$\{[A-Z_]+:-[^}]+\}", variable) for variable in variables)
 
 
+def test_page_names_where_each_service_of_the_override_listens():
+    page = text("docs/astro.md")
+    for name, service in document("docker-compose.override.yml")["services"].items():
+        if name not in AIRFLOW_SERVICES:
+            (row,) = re.findall(rf"^\| `{name}` \|.*", page, re.MULTILINE)
+            told = re.findall(r"127\.0\.0\.1:(\d+)\S* \| `(\w+)`", row)
+            assert [f"${{{variable}:-{port}}}" for port, variable in told] == [
+                port.split(":", 1)[1].rsplit(":", 1)[0] for port in service.get("ports", [])
+            ], name
+
+
 def test_compose_override_serves_the_connection_of_the_settings_file():
     services = document("docker-compose.override.yml")["services"]
     app_db = document("airflow_settings.yaml")["airflow"]["connections"][0]

@@ -108,6 +108,13 @@ def failure(run: Run, key: str, task_id: str, fault: Fault, affected: Affected) 
     return Message("failure", key, title, facts, fault.steps)
 
 
+def failed_again(run: Run, key: str, tasks: Sequence[str]) -> Message:
+    """Tell that a run that was cleared failed with tasks that were told before."""
+    facts = (("still failed, or killed again", shorten(tasks)), *_about(run))
+    steps = ("Mend what their own messages say, then clear them with their descendants.",)
+    return Message("failure", key, f"{_hours(run)}: the run failed again", facts, steps)
+
+
 def gate_failure(
     run: Run,
     key: str,

@@ -41,15 +41,20 @@ def announce(message: Message, channels: Mapping[str, Send]) -> bool:
     if not channels:
         return False
     try:
-        is_known = any(_read(folder, message.message_id) for folder in ("told", "waiting"))
-        if not is_known:
+        was_known = is_known(message)
+        if not was_known:
             _deliver(message, list(channels), channels)
         resend(channels)
     except OSError as error:
         logger.warning("the outbox can't be used (%s): sending without it", type(error).__name__)
         _try(message, list(channels), channels)
         return True
-    return not is_known
+    return not was_known
+
+
+def is_known(message: Message) -> bool:
+    """Whether a message was told, or waits."""
+    return any(_read(folder, message.message_id) for folder in ("told", "waiting"))
 
 
 def note(message: Message) -> None:
@@ -66,6 +71,11 @@ def resend(channels: Mapping[str, Send]) -> int:
         if entry and datetime.fromisoformat(entry["attempted_at"]) + _LEASE < datetime.now(UTC):
             done += _deliver(Message.of(entry["message"]), entry["pending"], channels)
     return done
+
+
+def waiting() -> int:
+    """Return how many messages a channel has not taken yet."""
+    return len(_ids("waiting"))
 
 
 def prune(days: int, *, dry_run: bool = False) -> int:

@@ -21,12 +21,22 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from include.chimera.alerts import messages
 from include.chimera.alerts.faults import Fault, cause
-from include.chimera.alerts.messages import Affected
-from include.chimera.alerts.outbox import announce, close_failure, failed_hours, note, open_failure
+from include.chimera.alerts.messages import Affected, Message
+from include.chimera.alerts.outbox import (
+    announce,
+    close_failure,
+    failed_hours,
+    is_known,
+    note,
+    open_failure,
+)
 from include.chimera.errors import GateFailedError
 from include.chimera.flow.channels import channels
 from include.chimera.flow.dbt_failures import explain
-from include.chimera.flow.runs import read_run
+from include.chimera.flow.metrics import send
+from include.chimera.flow.runs import read_run, run_of
+from include.chimera.observe.logs import bind_run
+from include.chimera.observe.metrics import Sample
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -34,7 +44,6 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
-    from include.chimera.alerts.messages import Message
     from include.chimera.alerts.outbox import Send
     from include.chimera.window import Run
 
@@ -48,7 +57,7 @@ def tell_failure(context: Context) -> None:
     told = channels()
     if not told:
         return
-    run, ti = read_run(context["dag_run"], context["params"]), context["ti"]
+    run, ti = run_of(context), context["ti"]
     key = f"{run.run_id}|{ti.task_id}|{ti.try_number}"
     exception = context.get("exception")
     error = explain(exception) if isinstance(exception, BaseException) else None
@@ -61,29 +70,40 @@ def tell_failure(context: Context) -> None:
     )
     link = getattr(ti, "log_url", None) or run_url(run.run_id, ti.dag_id)
     # Noted first: the DAG's callback may run while this message is still on its way.
-    mark = messages.failure(
-        run, _life(context["dag_run"], ti.task_id), "", Fault.of(None), affected
-    )
     with suppress(OSError):
-        note(mark)
+        for mark in _marks(context["dag_run"], ti.task_id):
+            note(mark)
     _announce_failure(replace(message, link=link), told, run, ti.dag_id)
 
 
 def tell_run_failure(context: Context) -> None:
-    """Tell what no task could: that it was killed, or that the run's time was up."""
+    """Tell what no task could: that it was killed, or that the run's time was up.
+
+    Of a run that was cleared and fails again Airflow does not say which tasks have run again. Those
+    that were told before, and not since, are told together.
+    """
     told = channels()
     if not told or "dag_run" not in context:
         return
     dag_run: Any = context["dag_run"]
     run, reason = read_run(dag_run, context["params"]), context.get("reason")
+    bind_run(run)
     failed = _failed_tasks(dag_run) if reason == "task_failure" else [WHOLE_RUN]
     fault = Fault.of(TimeoutError() if reason == "timed_out" else None)
-    link = run_url(run.run_id, dag_run.dag_id)
+    link, again = run_url(run.run_id, dag_run.dag_id), []
     for task_id in failed:
+        now, ever = _marks(dag_run, task_id)
+        if task_id != WHOLE_RUN and is_known(ever):
+            again += [] if is_known(now) else [task_id]
+            continue
         affected = (
             Affected() if task_id == WHOLE_RUN else _affected(context["dag"].get_task(task_id))
         )
-        message = messages.failure(run, _life(dag_run, task_id), task_id, fault, affected)
+        message = messages.failure(run, now.key, task_id, fault, affected)
+        _announce_failure(replace(message, link=link), told, run, dag_run.dag_id)
+        note(ever)
+    if again:
+        message = messages.failed_again(run, _marks(dag_run, "again")[0].key, again)
         _announce_failure(replace(message, link=link), told, run, dag_run.dag_id)
 
 
@@ -95,7 +115,7 @@ def tell_success(context: Context) -> None:
     if not told:
         return
     dag_run: Any = context["dag_run"]
-    run = read_run(dag_run, context["params"])
+    run = run_of(context)
     report = read_record(run, ".", REPORT)
     if report is None:
         return
@@ -120,6 +140,8 @@ def tell_late(context: Mapping[str, Any]) -> None:
     dag_run = context["dag_run"]
     if dag_run["run_type"] == "backfill" or dag_run["state"] == "failed":
         return
+    # Airflow counts missed deadlines too, but backfills among them, under the same labels.
+    send([Sample("chimera_runs_late_total", 1)])
     run = read_run(_plain_run(dag_run), dag_run.get("conf") or {})
     minutes = get_settings().deadline_seconds / 60
     message = messages.late(run, minutes, dag_run["state"])
@@ -138,9 +160,11 @@ def _announce_failure(message: Message, told: Mapping[str, Send], run: Run, dag_
         open_failure(run.window, message.title)
 
 
-def _life(dag_run: Any, task_id: str) -> str:  # noqa: ANN401 - Airflow's DagRun
-    """Return the key of a task's failure since the run was started or cleared."""
-    return f"{dag_run.run_id}|{dag_run.start_date.timestamp()}|{task_id}"
+def _marks(dag_run: Any, task_id: str) -> tuple[Message, Message]:  # noqa: ANN401 - Airflow's DagRun
+    """Return what stands for a task's failure since the run was started or cleared, and ever."""
+    now = f"{dag_run.run_id}|{dag_run.start_date.timestamp()}|{task_id}"
+    ever = f"{dag_run.run_id}|{task_id}"
+    return Message("failure", now, "", ()), Message("failure", ever, "", ())
 
 
 def _failed_tasks(dag_run: Any) -> list[str]:  # noqa: ANN401 - Airflow's DagRun

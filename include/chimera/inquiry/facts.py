@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from include.chimera.alerts.outbox import waiting
 from include.chimera.contracts import PARTITION
 from include.chimera.lake.engine import connect
 from include.chimera.lake.letters import letter_states
@@ -39,6 +40,7 @@ def run_facts(run: Run) -> list[Sample]:
         if table is not None:
             samples += _of_table(name, table)
     samples += _of_letters()
+    samples.append(Sample("chimera_messages_waiting", waiting()))
     disk = shutil.disk_usage(get_settings().state_dir)
     return [*samples, Sample("chimera_disk_free_ratio", disk.free / disk.total)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ OUTAGES = (
     duckdb.InterruptException,
     duckdb.HTTPException,
 )
+# Two lines about a default value for each expectation: a third of all lines of a run.
+logging.getLogger("great_expectations.expectations.expectation").setLevel(logging.WARNING)
 _OUTAGE_NAMES = {error.__name__ for error in OUTAGES}
 
 

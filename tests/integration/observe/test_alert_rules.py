@@ -16,6 +16,7 @@ from include.chimera.paths import INCLUDE, PROJECT
 MONITORING = INCLUDE / "monitoring"
 RULES = MONITORING / "alerts.yml"
 TESTS = ("alerts_test.yml", "durations_test.yml")
+LATE = "chimera_runs_late_total"
 METRIC = re.compile(r"\b(?:chimera|airflow)_\w+")
 
 
@@ -27,7 +28,7 @@ def mapped() -> set[str]:
         found = {rule["name"]}
         for number, group in enumerate(groups, start=1):
             found = {
-                name.replace(f"${number}", word) for name in found for word in group.split("|")
+                name.replace(f"${{{number}}}", word) for name in found for word in group.split("|")
             }
         names |= found
     return names
@@ -80,15 +81,31 @@ def test_each_alert_has_a_test_that_sees_it_fire():
     assert fired == {rule["alert"] for rule in rules() if "alert" in rule}
 
 
-def test_a_rule_that_asks_wrongly_fails_its_test(tmp_path):
-    """The rules' tests are tests: a threshold that is moved is noticed."""
+def test_the_mapping_is_written_as_go_reads_it():
+    """The exporter does not start on a duration in days, and `$1_total` is an empty group to it."""
+    text = (MONITORING / "statsd_mapping.yml").read_text()
+    mapping = yaml.safe_load(text)
+    for rule in (mapping["defaults"], *mapping["mappings"]):
+        assert re.fullmatch(r"(\d+(ms|s|m|h))+", rule.get("ttl", "1h")), rule
+        assert not re.search(r"\$(?!\{\d\})", rule.get("name", "")), rule
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "alert"),
+    [
+        ("chimera_disk_free_ratio < 0.1", "chimera_disk_free_ratio < 0.04", "DiskFilling"),
+        (" and on () up offset 15m", "", "RunLate"),
+        (f"{LATE} unless {LATE} offset 15m and on () up offset 15m\n", "vector(0)\n", "RunLate"),
+    ],
+    ids=["threshold", "without Prometheus", "first event"],
+)
+def test_a_rule_that_asks_wrongly_fails_its_test(tmp_path, old, new, alert):
+    """The rules' tests are tests: what is moved or left out is noticed."""
     for name in ("alerts.yml", "alerts_test.yml"):
         shutil.copy(MONITORING / name, tmp_path)
-    changed = RULES.read_text().replace(
-        "chimera_disk_free_ratio < 0.1", "chimera_disk_free_ratio < 0.04"
-    )
-    (tmp_path / "alerts.yml").write_text(changed)
-    with pytest.raises(AssertionError, match="DiskFilling"):
+    assert old in RULES.read_text()
+    (tmp_path / "alerts.yml").write_text(RULES.read_text().replace(old, new))
+    with pytest.raises(AssertionError, match=alert):
         promtool("test", "rules", str(tmp_path / "alerts_test.yml"))
 
 
@@ -120,8 +137,12 @@ def test_panels_do_not_cover_each_other():
     assert len({panel["id"] for panel in panels}) == len(panels)
 
 
-def test_each_alert_leads_to_a_heading_of_the_runbook():
+def test_each_alert_is_named_by_the_entry_of_the_runbook_that_it_leads_to():
     runbook = (PROJECT / "docs" / "runbook.md").read_text()
-    headings = set(re.findall(r"^#+ (.+)$", runbook, re.MULTILINE))
-    wanted = {rule["annotations"]["runbook"] for rule in rules() if "alert" in rule}
-    assert wanted <= headings, wanted - headings
+    entries = dict(re.findall(r"^### (.+)\n((?:(?!#).*\n)+)", runbook, re.MULTILINE))
+    lost = [
+        rule["alert"]
+        for rule in rules()
+        if "alert" in rule and f"`{rule['alert']}`" not in entries[rule["annotations"]["runbook"]]
+    ]
+    assert not lost

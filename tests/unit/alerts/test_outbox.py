@@ -68,7 +68,7 @@ def test_old_messages_are_forgotten_and_waiting_ones_kept() -> None:
     assert outbox.prune(days=-1, dry_run=True) == 1
     assert outbox.prune(days=-1) == 1
     assert outbox.prune(days=-1) == 0
-    assert len(outbox._ids("waiting")) == 1
+    assert outbox.waiting() == 1
 
 
 def test_a_failure_stays_open_until_its_hours_are_published() -> None:
