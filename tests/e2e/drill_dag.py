@@ -92,9 +92,15 @@ with DAG("drill_lost", schedule=None, on_failure_callback=tell_run_failure):
 
 
 with DAG("drill_wait", schedule=None, max_active_runs=2):
-    SourceSensor(
-        task_id="wait_for_api_logs", source="api_logs", tables=SOURCES["api_logs"], **EXTRACT
-    )
+    # It may wait for longer than its own process may take, as it does with the usual settings.
+    quick = {**EXTRACT, "execution_timeout": timedelta(seconds=5)}
+    tables = SOURCES["api_logs"]
+    SourceSensor(task_id="wait_for_api_logs", source="api_logs", tables=tables, **quick)
+
+
+def stumble(context):  # noqa: ARG001 - Airflow's signature
+    """Fail as a callback with a fault does."""
+    raise ValueError
 
 
 with DAG(
@@ -104,7 +110,7 @@ with DAG(
     end_date=datetime(2026, 1, 2, tzinfo=UTC),  # long over: nothing is scheduled, backfills are
     catchup=False,
     deadline=deadline(),
-    on_failure_callback=tell_run_failure,
+    on_failure_callback=[tell_run_failure, stumble],
     dagrun_timeout=timedelta(seconds=2 * get_settings().deadline_seconds),
 ):
 

@@ -70,9 +70,7 @@ def tell_failure(context: Context) -> None:
     )
     link = getattr(ti, "log_url", None) or run_url(run.run_id, ti.dag_id)
     # Noted first: the DAG's callback may run while this message is still on its way.
-    with suppress(OSError):
-        for mark in _marks(context["dag_run"], ti.task_id):
-            note(mark)
+    _note(*_marks(context["dag_run"], ti.task_id))
     _announce_failure(replace(message, link=link), told, run, ti.dag_id)
 
 
@@ -93,15 +91,15 @@ def tell_run_failure(context: Context) -> None:
     link, again = run_url(run.run_id, dag_run.dag_id), []
     for task_id in failed:
         now, ever = _marks(dag_run, task_id)
-        if task_id != WHOLE_RUN and is_known(ever):
-            again += [] if is_known(now) else [task_id]
+        if task_id != WHOLE_RUN and _is_noted(ever):
+            again += [] if _is_noted(now) else [task_id]
             continue
         affected = (
             Affected() if task_id == WHOLE_RUN else _affected(context["dag"].get_task(task_id))
         )
         message = messages.failure(run, now.key, task_id, fault, affected)
         _announce_failure(replace(message, link=link), told, run, dag_run.dag_id)
-        note(ever)
+        _note(ever)
     if again:
         message = messages.failed_again(run, _marks(dag_run, "again")[0].key, again)
         _announce_failure(replace(message, link=link), told, run, dag_run.dag_id)
@@ -165,6 +163,19 @@ def _marks(dag_run: Any, task_id: str) -> tuple[Message, Message]:  # noqa: ANN4
     now = f"{dag_run.run_id}|{dag_run.start_date.timestamp()}|{task_id}"
     ever = f"{dag_run.run_id}|{task_id}"
     return Message("failure", now, "", ()), Message("failure", ever, "", ())
+
+
+def _note(*marks: Message) -> None:
+    """Keep in mind that a failure was told; where the lake is away it is told twice, not never."""
+    with suppress(OSError):
+        for mark in marks:
+            note(mark)
+
+
+def _is_noted(mark: Message) -> bool:
+    with suppress(OSError):
+        return is_known(mark)
+    return False
 
 
 def _failed_tasks(dag_run: Any) -> list[str]:  # noqa: ANN401 - Airflow's DagRun
