@@ -86,23 +86,27 @@ def tell_run_failure(context: Context) -> None:
     dag_run: Any = context["dag_run"]
     run, reason = read_run(dag_run, context["params"]), context.get("reason")
     bind_run(run)
-    failed = _failed_tasks(dag_run) if reason == "task_failure" else [WHOLE_RUN]
-    fault = Fault.of(TimeoutError() if reason == "timed_out" else None)
-    link, again = run_url(run.run_id, dag_run.dag_id), []
-    for task_id in failed:
+
+    def tell(message: Message) -> None:
+        link = run_url(run.run_id, dag_run.dag_id)
+        _announce_failure(replace(message, link=link), told, run, dag_run.dag_id)
+
+    if reason != "task_failure":
+        fault = Fault.of(TimeoutError() if reason == "timed_out" else None)
+        key = _marks(dag_run, WHOLE_RUN)[0].key
+        tell(messages.failure(run, key, WHOLE_RUN, fault, Affected()))
+        return
+    again = []
+    for task_id in _failed_tasks(dag_run):
         now, ever = _marks(dag_run, task_id)
-        if task_id != WHOLE_RUN and _is_noted(ever):
-            again += [] if _is_noted(now) else [task_id]
-            continue
-        affected = (
-            Affected() if task_id == WHOLE_RUN else _affected(context["dag"].get_task(task_id))
-        )
-        message = messages.failure(run, now.key, task_id, fault, affected)
-        _announce_failure(replace(message, link=link), told, run, dag_run.dag_id)
-        _note(ever)
+        if not _is_noted(ever):
+            affected = _affected(context["dag"].get_task(task_id))
+            tell(messages.failure(run, now.key, task_id, Fault.of(None), affected))
+            _note(ever)
+        elif not _is_noted(now):
+            again.append(task_id)
     if again:
-        message = messages.failed_again(run, _marks(dag_run, "again")[0].key, again)
-        _announce_failure(replace(message, link=link), told, run, dag_run.dag_id)
+        tell(messages.failed_again(run, _marks(dag_run, "again")[0].key, again))
 
 
 def tell_success(context: Context) -> None:
@@ -141,6 +145,7 @@ def tell_late(context: Mapping[str, Any]) -> None:
     # Airflow counts missed deadlines too, but backfills among them, under the same labels.
     send([Sample("chimera_runs_late_total", 1)])
     run = read_run(_plain_run(dag_run), dag_run.get("conf") or {})
+    bind_run(run)
     minutes = get_settings().deadline_seconds / 60
     message = messages.late(run, minutes, dag_run["state"])
     announce(replace(message, link=run_url(run.run_id, dag_run["dag_id"])), channels())
