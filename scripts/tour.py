@@ -150,8 +150,8 @@ def take(tour: Tour) -> str:
     """Take the tour; return the page."""
     dag = f"/dags/{DAG_ID}"
     tour.step("Pause and unpause", "A paused DAG starts nothing. Unpaused, it catches up.")
-    tour.run("airflow", "dags", "pause", "--yes", DAG_ID)
-    tour.run("airflow", "dags", "unpause", "--yes", DAG_ID)
+    tour.ask("PATCH", dag, ("dag_id", "is_paused"), is_paused=True)
+    tour.ask("PATCH", dag, ("dag_id", "is_paused"), is_paused=False)
     scheduled = tour.first_run()
     tour.wait(scheduled)
     tour.told("is published", scheduled)

@@ -96,6 +96,7 @@ def airflow(settings: Settings, words: list[str]) -> NoReturn:
             remedy="`make up` starts it",
         )
     environment = psutil.Process(scheduler).environ()
+    environment |= {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
     os.execve(sys.executable, [sys.executable, "-m", "airflow", *words], environment)  # noqa: S606 - our own
 
 
