@@ -215,18 +215,29 @@ def test_a_run_is_cleared_before_its_deadline(duty) -> None:
     assert len(duty.tries("drill_again", run_id, "at_once")) == 2
 
 
-@pytest.mark.long
-def test_a_lost_heartbeat_is_told_once(duty, watch) -> None:
-    """The supervisor was killed: the scheduler ends the task, and the DAG processor may tell it."""
+@pytest.fixture(scope="module")
+def lost(duty):
+    """Run the task that kills its supervisor; return the run's id."""
     for dag_id in ("drill_lost", "drill_again"):
         duty.stack.api.set_paused(dag_id, is_paused=False)
     run_id = duty.trigger("drill_lost")
     assert duty.wait("drill_lost", run_id).state == "failed"
-    duty.slack.wait_for("lost failed", run_id)
+    return run_id
+
+
+@pytest.mark.long
+def test_a_lost_heartbeat_is_told_once(duty, lost) -> None:
+    """The supervisor was killed: the scheduler ends the task, and the DAG processor may tell it."""
+    duty.slack.wait_for("lost failed", lost)
     time.sleep(10.0)  # another message would have come by then
-    assert len(duty.slack.find("lost failed", run_id)) == 1
-    watch.ask('last_over_time(ALERTS{alertname="WorkerLost", alertstate="firing"}[1h])')
+    assert len(duty.slack.find("lost failed", lost)) == 1
     assert duty.wait("drill_again", duty.trigger("drill_again")).state == "failed"  # work goes on
+
+
+@pytest.mark.long
+@needs_prometheus
+def test_a_lost_worker_fires_its_alert(lost, watch) -> None:  # noqa: ARG001 - after it
+    watch.ask('last_over_time(ALERTS{alertname="WorkerLost", alertstate="firing"}[1h])')
 
 
 def test_a_run_that_hangs_is_ended_and_told(duty, hung) -> None:
