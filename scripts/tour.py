@@ -224,7 +224,7 @@ def take(tour: Tour) -> str:
     models = ["transform.build_agg_usage_daily", "transform.gate_gold_agg_usage_daily"]
     tour.clear(manual, models, include_downstream=False)
 
-    tour.step("Cancel a backfill", "What is queued is dropped.")
+    tour.step("Cancel a backfill", "A queued run is marked failed; its tasks' states are gone.")
     tour.ask("PATCH", dag, ("dag_id", "is_paused"), is_paused=True)
     number = tour.backfill(HOURS[0])
     tour.ask("PUT", f"/backfills/{number}/cancel", ("id", "is_paused"))

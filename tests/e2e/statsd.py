@@ -1,6 +1,6 @@
 """Listens where a statsd-exporter would, and shows what it would show Prometheus.
 
-The exporter is a Go program that no package index has: what is written here follows its source.
+The exporter is a Go program, for a container: what is written here follows its source.
 """
 
 from __future__ import annotations

@@ -206,13 +206,24 @@ def test_what_stays_failed_after_a_clearing_is_told_together(duty, drill) -> Non
         assert len(duty.slack.find(f"{task_id} failed", drill[1])) == 1 + is_cleared
 
 
+def deadline_of(duty, dag_id, run_id):
+    """Return what the UI knows of a run's deadline."""
+    path = f"/ui/dags/{dag_id}/dagRuns/{run_id}/deadlines"
+    (found,) = duty.stack.api._client.get(path).json()["deadlines"]
+    return found
+
+
 def test_a_run_is_cleared_before_its_deadline(duty) -> None:
     """Airflow moves the deadline along (it could not if its interval were a timedelta)."""
     duty.stack.api.set_paused("drill_again", is_paused=False)
     run_id = duty.trigger("drill_again")
     assert duty.wait("drill_again", run_id).state == "failed"
+    first = deadline_of(duty, "drill_again", run_id)
     assert duty.clear("drill_again", run_id, "at_once").state == "failed"
     assert len(duty.tries("drill_again", run_id, "at_once")) == 2
+    moved = deadline_of(duty, "drill_again", run_id)
+    assert not moved["missed"]
+    assert moved["deadline_time"] > first["deadline_time"]
 
 
 @pytest.fixture(scope="module")
@@ -254,9 +265,7 @@ def test_a_run_that_hangs_is_ended_and_told(duty, hung) -> None:
 def test_a_backfill_misses_its_deadline_in_silence(duty, hung) -> None:
     """It is queued with all its hours at once; a run by hand, at the same time, is told."""
     for run_id, run in hung.items():
-        path = f"/ui/dags/drill_hang/dagRuns/{run_id}/deadlines"
-        (found,) = duty.stack.api._client.get(path).json()["deadlines"]
-        assert found["missed"]
+        assert deadline_of(duty, "drill_hang", run_id)["missed"]
         assert len(duty.slack.find("is late", run_id)) == (run.run_type == "manual")
 
 
@@ -289,9 +298,11 @@ def refused(duty):
     while not (runs := duty.stack.api.runs(DAG_ID)):
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    run = duty.wait(DAG_ID, runs[0].run_id)
-    duty.mail.wait_for("bronze.evaluations is refused")
-    duty.slack.is_down = False
+    try:
+        run = duty.wait(DAG_ID, runs[0].run_id)
+        duty.mail.wait_for("bronze.evaluations is refused")
+    finally:
+        duty.slack.is_down = False
     return run
 
 
@@ -313,7 +324,7 @@ def test_a_bad_batch_stops_its_own_branch(duty, refused) -> None:
 
 
 @needs_prometheus
-def test_prometheus_has_seen_it_all(duty, hung, watch) -> None:  # noqa: ARG001 - all that went wrong
+def test_prometheus_has_seen_it_all(duty, hung, refused, watch) -> None:  # noqa: ARG001 - all that went wrong
     """Its alerts fire on what a real scheduler sends: on first failures and deaths too."""
 
     def fired(alert, label, *awaited):
@@ -375,10 +386,12 @@ def test_a_model_is_retried_until_its_parents_files_are_there(duty, refused) -> 
     body |= {"only_failed": False}
     duty.request("POST", f"/dags/{DAG_ID}/clearTaskInstances", **body)
     deadline = time.monotonic() + 60
-    while duty.states(DAG_ID, refused.run_id)[model] != "up_for_retry":
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    hidden.rename(path)
+    try:
+        while duty.states(DAG_ID, refused.run_id)[model] != "up_for_retry":
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        hidden.rename(path)
     duty.wait(DAG_ID, refused.run_id)
     assert duty.states(DAG_ID, refused.run_id)[model] == "success"
     assert tries + 2 <= len(duty.tries(DAG_ID, refused.run_id, model)) <= tries + 4
@@ -437,7 +450,7 @@ def test_hostile_params_are_refused_before_a_run_exists(duty, conf) -> None:
     assert duty.stack.api.runs(DAG_ID) == before
 
 
-def test_a_viewer_sees_and_changes_nothing(duty) -> None:
+def test_a_viewer_sees_and_changes_nothing(duty, refused) -> None:
     """The second login that `make up` prints."""
     layout = duty.stack.layout
     viewer = AirflowApi(duty.stack.plan.url, "viewer", keep_passwords(layout)["viewer"])
@@ -445,7 +458,7 @@ def test_a_viewer_sees_and_changes_nothing(duty) -> None:
     with pytest.raises(TerminalError, match="403"):
         viewer.set_paused(DAG_ID, is_paused=True)
     with pytest.raises(TerminalError, match="403"):
-        viewer.clear(DAG_ID, duty.stack.api.runs(DAG_ID)[0].run_id)
+        viewer.clear(DAG_ID, refused.run_id)
     viewer.close()
 
 

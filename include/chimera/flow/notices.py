@@ -164,8 +164,8 @@ def _announce_failure(message: Message, told: Mapping[str, Send], run: Run, dag_
 
 
 def _marks(dag_run: Any, task_id: str) -> tuple[Message, Message]:  # noqa: ANN401 - Airflow's DagRun
-    """Return what stands for a task's failure since the run was started or cleared, and ever."""
-    now = f"{dag_run.run_id}|{dag_run.start_date.timestamp()}|{task_id}"
+    """Return what stands for a task's failure since something of the run was cleared, and ever."""
+    now = f"{dag_run.run_id}|{dag_run.clear_number}|{task_id}"
     ever = f"{dag_run.run_id}|{task_id}"
     return Message("failure", now, "", ()), Message("failure", ever, "", ())
 

@@ -8,6 +8,7 @@ from airflow.sdk import BaseHook, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.chimera.contracts import CONTRACTS
+from include.chimera.flow.channels import channels
 from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
 from include.chimera.flow.metrics import emit
 from include.chimera.flow.notices import run_url, tell_success
@@ -99,13 +100,15 @@ def optimize_layer(layer: str) -> dict[str, int]:
 
 @task(trigger_rule="all_done", **UPKEEP)
 def record_quality() -> dict[str, Any]:
-    """Append what the gates found, whatever it was, and write the reports about it."""
+    """Append what the gates found, whatever it was, write the reports, and send the metrics."""
+    from include.chimera.alerts.outbox import resend  # noqa: PLC0415 - heavy
     from include.chimera.quality.docs import build_docs  # noqa: PLC0415 - heavy
     from include.chimera.quality.history import record_quality as record  # noqa: PLC0415 - heavy
     from include.chimera.quality.report import write_report  # noqa: PLC0415 - heavy
 
     run = run_of(get_current_context())
     rows = record(run)
+    resend(channels())  # one metric is how many messages wait even so
     emit(run)
     build_docs()
     write_report(run, run_url("{run_id}"))

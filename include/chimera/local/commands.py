@@ -87,15 +87,18 @@ def airflow(settings: Settings, words: list[str]) -> NoReturn:
     """
     layout = Layout.of(settings.state_dir)
     running = read_stack(layout)
-    scheduler = running.pids["scheduler"] if running and running.is_alive else 0
-    if not scheduler or not psutil.pid_exists(scheduler):
+    try:
+        pid = running.pids["scheduler"] if running and running.is_alive else None
+        environment = psutil.Process(pid).environ() if pid else {}
+    except (KeyError, psutil.Error):
+        environment = {}
+    if not environment:
         raise ConfigurationError(
             expected="Airflow running on this state folder",
             came="no scheduler that runs",
             where=str(layout.root),
             remedy="`make up` starts it",
         )
-    environment = psutil.Process(scheduler).environ()
     environment |= {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
     os.execve(sys.executable, [sys.executable, "-m", "airflow", *words], environment)  # noqa: S606 - our own
 

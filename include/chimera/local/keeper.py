@@ -89,7 +89,7 @@ class Keeper:
         try:
             while not self._is_asked_to_stop and self._serve_once():
                 self._reap()
-                if self._is_detached:
+                if self._is_detached and not self._is_asked_to_stop:
                     self._revive()
         finally:
             self._stop()
@@ -167,20 +167,11 @@ class Keeper:
         """Start again what has ended, once what it left is ended too."""
         for name, server in [*self._servers.items()]:
             if server.code is not None and time.monotonic() > server.started + _REVIVE_SECONDS:
-                self._end_orphans()
+                self._kill({s.popen.pid for s in self._servers.values() if s.code is None})
                 server.started = time.monotonic()
                 with contextlib.suppress(OSError):  # no memory, say: later, then
                     self._start(server.request)
                     note_pid(self._layout, name, self._servers[name].popen.pid)
-
-    def _end_orphans(self) -> None:
-        """Kill what servers have left that ended, as a scheduler its workers."""
-        known = self._spared | {server.popen.pid for server in self._servers.values()}
-        for orphan in psutil.Process().children():
-            if orphan.pid not in known:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    for process in (*orphan.children(recursive=True), orphan):
-                        process.kill()
 
     def _stop(self) -> None:
         """Stop all servers, then what they left, then those that must come last."""
@@ -189,7 +180,8 @@ class Keeper:
             for seconds in _PATIENCE_SECONDS:
                 self._signal(group)
                 self._wait(group, seconds)
-            self._kill(self._spared if last else self._spared | self._tree_of_the_last())
+            spared = [s for s in self._servers.values() if s.last and s.code is None]
+            self._kill({s.popen.pid for s in spared if not last})
 
     def _signal(self, servers: list[_Server]) -> None:
         for server in servers:
@@ -203,27 +195,23 @@ class Keeper:
             time.sleep(_TICK_SECONDS / 4)
             self._reap()
 
-    def _tree_of_the_last(self) -> set[int]:
-        """Return the pids of those that are stopped last, and of their children."""
-        pids: set[int] = set()
-        for server in self._servers.values():
-            if server.last and server.code is None:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process = psutil.Process(server.popen.pid)
-                    pids |= {process.pid, *(p.pid for p in process.children(recursive=True))}
-        return pids
-
     def _kill(self, spared: set[int]) -> None:
-        """Kill what is left below the keeper, until nothing is."""
+        """Kill what is left below the keeper, but these children and theirs, until nothing is.
+
+        What an ended server has left, as a scheduler its workers, is the keeper's own child now.
+        """
         deadline = time.monotonic() + _KILL_SECONDS
         while time.monotonic() < deadline:
             self._reap()
-            left = [p for p in psutil.Process().children(recursive=True) if p.pid not in spared]
+            left = [p for p in psutil.Process().children() if p.pid not in self._spared | spared]
             if not left:
                 return
-            for process in left:
+            for child in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+                    for process in child.children(recursive=True):
+                        with contextlib.suppress(psutil.NoSuchProcess):
+                            process.kill()
+                    child.kill()
             time.sleep(_TICK_SECONDS / 4)
 
 

@@ -17,6 +17,7 @@ MONITORING = INCLUDE / "monitoring"
 RULES = MONITORING / "alerts.yml"
 TESTS = ("alerts_test.yml", "durations_test.yml")
 LATE = "chimera_runs_late_total"
+WATCHED = ' and on () up{job="airflow"} offset 15m == 1'
 METRIC = re.compile(r"\b(?:chimera|airflow)_\w+")
 
 
@@ -94,10 +95,11 @@ def test_the_mapping_is_written_as_go_reads_it():
     ("old", "new", "alert"),
     [
         ("chimera_disk_free_ratio < 0.1", "chimera_disk_free_ratio < 0.04", "DiskFilling"),
-        (" and on () up offset 15m", "", "RunLate"),
-        (f"{LATE} unless {LATE} offset 15m and on () up offset 15m\n", "vector(0)\n", "RunLate"),
+        (WATCHED, "", "RunLate"),
+        (" == 1\n", "\n", "RunLate"),
+        (f"{LATE} unless {LATE} offset 15m{WATCHED}\n", "vector(0)\n", "RunLate"),
     ],
-    ids=["threshold", "without Prometheus", "first event"],
+    ids=["threshold", "without Prometheus", "without the exporter", "first event"],
 )
 def test_a_rule_that_asks_wrongly_fails_its_test(tmp_path, old, new, alert):
     """The rules' tests are tests: what is moved or left out is noticed."""
