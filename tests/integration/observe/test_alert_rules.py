@@ -17,7 +17,7 @@ MONITORING = INCLUDE / "monitoring"
 RULES = MONITORING / "alerts.yml"
 TESTS = ("alerts_test.yml", "durations_test.yml")
 LATE = "chimera_runs_late_total"
-WATCHED = ' and on () up{job="airflow"} offset 15m == 1'
+WATCHED = " and on () chimera:watched"
 METRIC = re.compile(r"\b(?:chimera|airflow)_\w+")
 
 
@@ -96,7 +96,7 @@ def test_the_mapping_is_written_as_go_reads_it():
     [
         ("chimera_disk_free_ratio < 0.1", "chimera_disk_free_ratio < 0.04", "DiskFilling"),
         (WATCHED, "", "RunLate"),
-        (" == 1\n", "\n", "RunLate"),
+        ("offset 15m == 1\n", "offset 15m\n", "RunLate"),
         (f"{LATE} unless {LATE} offset 15m{WATCHED}\n", "vector(0)\n", "RunLate"),
     ],
     ids=["threshold", "without Prometheus", "without the exporter", "first event"],
