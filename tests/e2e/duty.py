@@ -66,11 +66,15 @@ class Duty:
         found = self.request("GET", path)["task_instances"]
         return sorted(found, key=lambda each: each["try_number"])
 
-    def clear(self, dag_id, run_id, task_id, **more):
-        """Clear a task and wait for the run's end."""
+    def reset(self, dag_id, run_id, task_id, **more):
+        """Clear a task."""
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id]}
         body |= {"only_failed": False, **more}
         self.request("POST", f"/dags/{dag_id}/clearTaskInstances", **body)
+
+    def clear(self, dag_id, run_id, task_id, **more):
+        """Clear a task and wait for the run's end."""
+        self.reset(dag_id, run_id, task_id, **more)
         return self.wait(dag_id, run_id)
 
     def command(self, *words, **variables):

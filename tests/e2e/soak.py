@@ -118,10 +118,8 @@ class Soak:
         failed = [t for t, s in self.duty.states(DAG_ID, run.run_id).items() if s == "failed"]
         self.mended.append((run.run_id, failed))
         self.execute("update app.evaluations set successes = was where successes = -1")
-        tasks = ["extract.extract_evaluations"]
-        body = {"dry_run": False, "dag_run_id": run.run_id, "task_ids": tasks}
-        body |= {"include_downstream": True, "only_failed": False}
-        self.duty.request("POST", f"/dags/{DAG_ID}/clearTaskInstances", **body)
+        task = "extract.extract_evaluations"
+        self.duty.reset(DAG_ID, run.run_id, task, include_downstream=True)
 
     def measure(self, number):
         """Note memory, open files and processes of the stack between two runs."""

@@ -7,7 +7,6 @@ batch, which is mended and cleared. Minutes are seconds here; the mechanisms are
 import ast
 import json
 import os
-import shutil
 import time
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -30,7 +29,8 @@ from tests.corpus import CORPUS
 from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty
 from tests.e2e.letters import lake_of, published, refuse_generation, states_of
 from tests.e2e.statsd import StatsdSink
-from tests.e2e.watch import needs_prometheus, watching
+from tests.e2e.watch import watching
+from tests.integration.prometheus import PROMETHEUS, needs_prometheus
 
 pytestmark = pytest.mark.e2e
 
@@ -48,7 +48,7 @@ def sink():
 @pytest.fixture(scope="module")
 def watch(sink, tmp_path_factory):
     """Let a Prometheus look on, where there is one: a quarter of an hour is as many seconds."""
-    if shutil.which("prometheus") is None:
+    if PROMETHEUS is None:
         yield None
         return
     replaced = {"15m": "15s", '"chimera_.*"': '"chimera_.*|drill.*"'}
@@ -382,9 +382,7 @@ def test_a_model_is_retried_until_its_parents_files_are_there(duty, refused) -> 
     (path, *_) = map(Path, parent.file_uris())
     hidden = path.rename(lake / "hidden.parquet")
     tries = len(duty.tries(DAG_ID, refused.run_id, model))
-    body = {"dry_run": False, "dag_run_id": refused.run_id, "task_ids": [model]}
-    body |= {"only_failed": False}
-    duty.request("POST", f"/dags/{DAG_ID}/clearTaskInstances", **body)
+    duty.reset(DAG_ID, refused.run_id, model)
     deadline = time.monotonic() + 60
     try:
         while duty.states(DAG_ID, refused.run_id)[model] != "up_for_retry":

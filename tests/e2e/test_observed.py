@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -15,8 +16,9 @@ import pytest
 from include.chimera.paths import PROJECT
 from tests.e2e.duty import on_duty
 from tests.e2e.statsd import parse
-from tests.e2e.watch import needs_prometheus, watching
+from tests.e2e.watch import watching
 from tests.integration.object_store import store_server
+from tests.integration.prometheus import needs_prometheus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from tests.e2e.conftest import CommandResult
 
 pytestmark = pytest.mark.e2e
+REMOTE_LOGS = "s3://logs/tasks"
 
 
 def chimera(result: CommandResult, *arguments: str, **variables: str) -> list[dict]:
@@ -82,6 +85,17 @@ def test_search_narrows_by_task_and_level(generated_hour: CommandResult, lines: 
     assert not chimera(generated_hour, "logs", "--correlation-id", "no-such-run")
 
 
+def logs_in(store):
+    """Return the variables that make Airflow put task logs into the bucket, and only there."""
+    return {
+        **store,
+        "AWS_DEFAULT_REGION": store["AWS_REGION"],
+        "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
+        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": REMOTE_LOGS,
+        "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
+    }
+
+
 def test_logs_in_an_object_store_are_searched_the_same_way(
     generated_hour: CommandResult, lines: list[dict], tmp_path: Path
 ) -> None:
@@ -97,13 +111,9 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
     )
     with store_server("logs") as store:
         variables = {
-            **store,
-            "AWS_DEFAULT_REGION": store["AWS_REGION"],
+            **logs_in(store),
             "AIRFLOW_HOME": str(tmp_path / "airflow"),
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "tasks"),
-            "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
-            "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": "s3://logs/tasks",
-            "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
         }
         sent = subprocess.run(  # noqa: S603 - our own script
             [sys.executable, "-c", upload],
@@ -115,7 +125,7 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
         assert sent.returncode == 0, sent.stderr
         assert not list((tmp_path / "tasks").rglob("*.log"))
         asked = ("--correlation-id", hour["correlation_id"], "--limit", "100000")
-        found = chimera(generated_hour, "logs", *asked, "--root", "s3://logs/tasks", **variables)
+        found = chimera(generated_hour, "logs", *asked, "--root", REMOTE_LOGS, **variables)
     key = [(line["timestamp"], line["event"]) for line in lines]
     assert sorted((line["timestamp"], line["event"]) for line in found) == sorted(key)
 
@@ -124,20 +134,17 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
 def test_a_failed_tasks_log_goes_to_the_object_store_with_its_retries(tmp_path: Path) -> None:
     """On a scheduler: each attempt's lines arrive, and the machine keeps none."""
     with store_server("logs") as store:
-        remote = {
-            **store,
-            "AWS_DEFAULT_REGION": store["AWS_REGION"],
-            "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
-            "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": "s3://logs/tasks",
-            "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
-            "CHIMERA_TASK_LOGS_ROOT": "s3://logs/tasks",
-        }
+        remote = {**logs_in(store), "CHIMERA_TASK_LOGS_ROOT": REMOTE_LOGS}
         with on_duty(tmp_path, **remote) as duty:
             duty.stack.api.set_paused("drill_again", is_paused=False)
             run_id = duty.trigger("drill_again")
             assert duty.wait("drill_again", run_id).state == "failed"
             duty.clear("drill_again", run_id, "at_once")
-            assert not list(duty.stack.layout.task_logs.rglob("*.log"))
+            # A task's supervisor sends its log when the run may be over already.
+            deadline = time.monotonic() + 60
+            while kept := list(duty.stack.layout.task_logs.rglob("*.log")):
+                assert time.monotonic() < deadline, kept
+                time.sleep(0.2)
             asked = ("logs", "--run-id", run_id, "--level", "error", "--json")
             code, output = duty.command(*asked, **remote)
     assert code == 0, output

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
-import pytest
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from include.chimera.local.ports import choose_port
 from include.chimera.paths import INCLUDE
 from tests.e2e.statsd import Exporter
+from tests.integration.prometheus import serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 MONITORING = INCLUDE / "monitoring"
-needs_prometheus = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="needs Debian's prometheus"
-)
 
 
 class Watch:
@@ -78,17 +73,5 @@ def watching(
             assert old in config, old
             config = config.replace(old, new)
         (folder / "prometheus.yml").write_text(config)
-        server = subprocess.Popen(  # noqa: S603 - our own command line
-            [
-                str(shutil.which("prometheus")),
-                f"--config.file={folder}/prometheus.yml",
-                f"--storage.tsdb.path={folder}/data",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            yield Watch(f"http://127.0.0.1:{port}")
-        finally:
-            server.terminate()
-            server.wait(10)
+        with serve(folder, port) as url:
+            yield Watch(url)

@@ -28,7 +28,13 @@ def prometheus(folder, workspace):
             capture_output=True,
         )
     (workspace / "prometheus.yml").write_text("{}")
-    port = choose_port(0)
+    with serve(workspace, choose_port(0)) as url:
+        yield url
+
+
+@contextmanager
+def serve(workspace, port):
+    """Start a server on a folder that holds its prometheus.yml, yield its URL, and stop it."""
     with (workspace / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - fixed arguments
             [
