@@ -17,6 +17,7 @@ import typer
 from include.chimera import ops_commands
 from include.chimera.errors import ChimeraError
 from include.chimera.inquiry import commands as inquiry
+from include.chimera.observe.terminal import echo
 from include.chimera.quality.commands import add_commands
 from include.chimera.settings import get_settings
 
@@ -157,7 +158,7 @@ def main() -> None:
             ("where", error.where),
             ("next", error.remedy),
         ):
-            typer.echo(f"{name:<9} {text}", err=True)
+            echo(f"{name:<9} {text}", err=True)
         raise SystemExit(1) from None
     except StoppedError as stopped:
         typer.echo(str(stopped), err=True)

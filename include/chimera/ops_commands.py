@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
+from include.chimera.observe.terminal import echo, make_console, printable
 from include.chimera.settings import get_settings
 
 dead_letters = typer.Typer(help="Records that could not be published.", no_args_is_help=True)
+_ID_WIDTH = 32  # an id that is cut names nothing
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 SourceOption = Annotated[
     str | None, typer.Option(help="Bronze table they were meant for; all by default.")
@@ -43,13 +44,19 @@ def list_letters(
     shown = "letter_id, source, stage, last_reason, attempts, recorded_at"
     with connect() as connection:
         rows = connection.execute(
-            f"select {shown} from ({letter_states()}) where {where} "
+            f"select {shown}, count(*) over () from ({letter_states()}) where {where} "
             f"order by recorded_at desc, letter_id limit {limit}"
         ).fetchall()
-    table = Table(*shown.split(", "))
-    for row in rows:
-        table.add_row(*map(str, row))
-    Console().print(table)
+    id_column, *others = shown.split(", ")
+    table = Table(Column(id_column, min_width=_ID_WIDTH))
+    for name in others:
+        table.add_column(name, overflow="fold")
+    for *cells, _ in rows:
+        table.add_row(*map(printable, cells))
+    console = make_console()
+    console.print(table)
+    if rows and rows[0][-1] > len(rows):
+        console.print(f"{rows[0][-1] - len(rows):,} older ones: --limit {rows[0][-1]}, or --source")
 
 
 @dead_letters.command()
@@ -66,7 +73,7 @@ def show(letter_id: str) -> None:
     for letter in letters:
         for name, value in letter.items():
             text = value.decode(errors="replace") if isinstance(value, bytes) else value
-            typer.echo(f"{name:<15} {text}")
+            echo(f"{name:<15} {text}")
     raise typer.Exit(0 if letters else 1)
 
 
@@ -102,11 +109,19 @@ def park(
 def erase(
     subject: Annotated[str, typer.Argument(help="A name that stands in payloads, e.g. a user id.")],
     reason: Annotated[str, typer.Option(help="Why; it is recorded, so don't name the subject.")],
+    is_sure: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,
 ) -> None:
     """Erase the payloads that name a subject; the vacuum removes the last copies a week later."""
     from include.chimera.lake import erasure
+    from include.chimera.quality.acceptance import current_user, require_reason
 
-    typer.echo(f"{erasure.erase(erasure.about(subject), reason)} payloads erased")
+    words, condition = require_reason(reason), erasure.about(subject)
+    count, size = erasure.payloads(condition)
+    typer.echo(f"{count:,} payloads of dead letters name it, {size:,} bytes")
+    if count and not is_sure:
+        typer.confirm("Erase them for good? Those that still wait are parked", abort=True)
+    if count:
+        typer.echo(f"{erasure.erase(condition, words, current_user()):,} payloads erased")
 
 
 def gaps(

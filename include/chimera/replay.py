@@ -31,6 +31,7 @@ from include.chimera.lake.letters import (
 )
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
+from include.chimera.quality.acceptance import current_user, require_reason
 from include.chimera.quality.batches import window_and_keys
 from include.chimera.quality.controls import require_publishing
 from include.chimera.quality.gates import open_gate
@@ -96,14 +97,16 @@ def replay(source: str | None = None, letter_ids: Sequence[str] = ()) -> list[Re
 
 
 def park(letter_id: str, reason: str) -> None:
-    """Take a letter out of replay, for good, for a reason that is recorded.
+    """Take a letter out of replay, for good; who did it and why is recorded.
 
     Raises:
         ConfigurationError: No letter of that id is waiting.
+        ControlRefusedError: The reason is empty.
     """
+    words = require_reason(reason)
     run = Run(f"park__{letter_id}", Window.of_hour(datetime.now().astimezone()), False)
     with connect() as connection:
-        if not _record(connection, run, "parked", {letter_id: reason}):
+        if not _record(connection, run, "parked", {letter_id: words}, parked_by=current_user()):
             raise ConfigurationError(
                 expected="a waiting letter",
                 came=f"{letter_id!r}",
@@ -177,8 +180,18 @@ def _record(
     reasons: dict[str, str],
     *,
     attempt: int = 0,
+    **notes: str,
 ) -> int:
-    """Append one event for each of the letters that wait; return how many."""
+    """Append one event for each of the letters that wait; return how many.
+
+    Args:
+        connection: DuckDB session.
+        run: The run that it happened in.
+        event: What became of them.
+        reasons: Letter to reason.
+        attempt: By how much the letters' attempts grow.
+        notes: Extra commit metadata.
+    """
     if not reasons:
         return 0
     values = ", ".join(f"({quote(name)}, {quote(text)})" for name, text in reasons.items())
@@ -187,7 +200,7 @@ def _record(
         f"from ({letter_states()}) as states join (values {values}) as told (letter_id, why) "
         "using (letter_id) where state = 'waiting'"
     )
-    return append_letters(connection, event_query(letters, event, run, reason="why"), run)
+    return append_letters(connection, event_query(letters, event, run, reason="why"), run, notes)
 
 
 def _rebuild(letter: _Row) -> _Row | None:

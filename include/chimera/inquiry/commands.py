@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.chimera.observe.terminal import echo
+
 if TYPE_CHECKING:
     from include.chimera.inquiry.origin import Origin
 
@@ -46,7 +48,7 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
     query = LogQuery(correlation_id, run_id, task, logger, level, text, first, limit)
     found = search_logs(query, root)
     for line in found:
-        typer.echo(
+        echo(
             line["json"]
             if as_json
             else f"{line['logged_at']:%Y-%m-%d %H:%M:%S} {line['level'] or '':<8} "
@@ -69,7 +71,7 @@ def trace(
 
     found = find(table, where, limit)
     if as_json:
-        typer.echo(json.dumps([origin.to_dict() for origin in found], indent=2))
+        echo(json.dumps([origin.to_dict() for origin in found], indent=2))
     else:
         for origin in found:
             _show_origin(origin, lines)
@@ -80,11 +82,11 @@ def _show_origin(origin: Origin, lines: int, depth: int = 0) -> None:
     from include.chimera.inquiry.logs import LogQuery, search_logs
 
     indent = "    " * depth
-    typer.echo(f"{indent}{origin.table} version {origin.version}, {origin.file}")
+    echo(f"{indent}{origin.table} version {origin.version}, {origin.file}")
     shown = {**origin.key, **origin.commit}
     shown |= {f"read {name}": f"version {read}" for name, read in origin.parents.items()}
     for name, value in shown.items():
-        typer.echo(f"{indent}  {name:<16} {value}")
+        echo(f"{indent}  {name:<16} {value}")
     run_id = origin.commit.get("run_id")
     if run_id and lines:
         layer, _, name = origin.table.partition(".")
@@ -95,6 +97,6 @@ def _show_origin(origin: Origin, lines: int, depth: int = 0) -> None:
             limit=lines,
         )
         for line in search_logs(asked):
-            typer.echo(f"{indent}  log {line['logged_at']:%H:%M:%S} {line['event'][:100]}")
+            echo(f"{indent}  log {line['logged_at']:%H:%M:%S} {line['event'][:100]}")
     for parent in origin.made_from:
         _show_origin(parent, lines, depth + 1)

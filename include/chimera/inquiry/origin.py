@@ -31,6 +31,7 @@ _IDENTITIES = (
 _TOLD = (
     "operation", "run_id", "correlation_id", "window", "invocation_id", "model", "attempt_token",
     "rows_read", "rows_published", "rows_refused", "rows_duplicate", "accepted_by",
+    "parked_by", "erased_by", "restored_by",
 )  # fmt: skip
 _VERSION = re.compile(r"(\d{20})\.json$")
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import DEAD_LETTERS, PARTITION
-from include.chimera.errors import CountError
+from include.chimera.errors import ConfigurationError, CountError
 from include.chimera.lake.commits import Change, commit, run_metadata
 from include.chimera.lake.engine import among, connect, quote
 from include.chimera.lake.files import write_files
@@ -25,10 +25,13 @@ from include.chimera.settings import get_settings
 from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
 EXPIRED = "payload_expired"
+SUBJECT_LENGTH = 4
 
 
 def expired() -> str:
@@ -42,7 +45,18 @@ def about(subject: str) -> str:
 
     The name has to stand alone: `user-1` is not in `user-10`. It is found as JSON writes it as well
     as as it is, in bytes of any encoding.
+
+    Raises:
+        ConfigurationError: The name is so short that it would stand in strangers' payloads.
     """
+    subject = subject.strip()
+    if sum(char.isalnum() for char in subject) < SUBJECT_LENGTH:
+        raise ConfigurationError(
+            expected=f"a subject with at least {SUBJECT_LENGTH} letters or digits",
+            came=f"one with {sum(char.isalnum() for char in subject)}",
+            where="the subject of an erasure; nothing was erased",
+            remedy="write the whole name as the payloads have it; an unset shell variable is empty",
+        )
     forms = sorted({subject, json.dumps(subject)[1:-1]})
     wanted = " || '|' || ".join(
         f"regexp_escape(cast(encode({quote(form)}) as varchar))" for form in forms
@@ -66,12 +80,13 @@ def payloads(condition: str) -> tuple[int, int]:
     return count, int(size)
 
 
-def erase(condition: str, reason: str) -> int:
+def erase(condition: str, reason: str, erased_by: str) -> int:
     """Erase the payloads that meet a condition; return how many. Doing it twice is harmless.
 
     Args:
         condition: SQL over the letters' rows, see `expired` and `about`.
         reason: Why, for the record.
+        erased_by: Who wants it, for the record: a person, or the task that does it by itself.
 
     Raises:
         CommitConflictError: Other writers won again and again.
@@ -86,11 +101,13 @@ def erase(condition: str, reason: str) -> int:
             f"select * from ({letter_states()}) where state = 'waiting' "
             f"and payload is not null and {condition}"
         )
-        append_letters(connection, event_query(waiting, "parked", run, reason=quote(reason)), run)
+        parked = event_query(waiting, "parked", run, reason=quote(reason))
+        append_letters(connection, parked, run, {"parked_by": erased_by})
+        notes = {"reason": reason, "erased_by": erased_by}
         _, change = commit(
             DEAD_LETTERS.name,
             lambda: contract_table(DEAD_LETTERS.name),
-            lambda table: _without_payloads(connection, table, condition, reason, run),
+            lambda table: _without_payloads(connection, table, condition, notes, run),
         )
     return int(change.metadata["payloads_erased"]) if change else 0
 
@@ -100,7 +117,11 @@ def _held(table: DeltaTable) -> str:
 
 
 def _without_payloads(
-    connection: DuckDBPyConnection, table: DeltaTable, condition: str, reason: str, run: Run
+    connection: DuckDBPyConnection,
+    table: DeltaTable,
+    condition: str,
+    notes: Mapping[str, str],
+    run: Run,
 ) -> Change | None:
     name = DEAD_LETTERS.name
     found = connection.execute(
@@ -128,5 +149,5 @@ def _without_payloads(
             remedy="run it again; nothing was changed",
         )
     erased = str(sum(count for _, count in found))
-    metadata = {**run_metadata(run), **metadata_of((), ()), "reason": reason}
+    metadata = {**run_metadata(run), **metadata_of((), ()), **notes}
     return Change(files, (PARTITION, hours), metadata={**metadata, "payloads_erased": erased})

@@ -18,6 +18,8 @@ from include.chimera.lake.relations import empty, scan
 from include.chimera.lake.tables import contract_table, folder_of, open_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
@@ -74,8 +76,16 @@ def unknown_records(records: str, source: str) -> str:
     return f"select * from ({records}) where {letter_id(source)} not in ({known})"
 
 
-def append_letters(connection: DuckDBPyConnection, letters: str, run: Run) -> int:
+def append_letters(
+    connection: DuckDBPyConnection, letters: str, run: Run, notes: Mapping[str, str] | None = None
+) -> int:
     """Append the events (rows of the contract) that are not known yet; return how many.
+
+    Args:
+        connection: DuckDB session that sees the query's relations.
+        letters: Query of the events.
+        run: The run that they happened in.
+        notes: Extra commit metadata: who decided, where a person did.
 
     Raises:
         CommitConflictError: Other writers won again and again.
@@ -95,7 +105,8 @@ def append_letters(connection: DuckDBPyConnection, letters: str, run: Run) -> in
         )
         if not files:
             return None
-        return Change(files, metadata={**run_metadata(run), **metadata_of(hours, hours)})
+        told = {**run_metadata(run), **metadata_of(hours, hours), **(notes or {})}
+        return Change(files, metadata=told)
 
     _, change = commit(name, lambda: contract_table(name), decide)
     return sum(file.rows for file in change.files) if change else 0

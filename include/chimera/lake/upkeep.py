@@ -57,7 +57,7 @@ def maintain(*, dry_run: bool) -> list[Removal]:
     if count:
         done.append(Removal("letter_payloads", "ops.dead_letters", count, size))
         if not dry_run:
-            erase(expired(), EXPIRED)
+            erase(expired(), EXPIRED, "maintenance")
     done.extend(remove_leftovers(dry_run=dry_run))
     for removal in done:
         logger.info("%s %s", "would remove" if dry_run else "removed", removal)

@@ -24,10 +24,11 @@ from include.chimera.local.processes import (
     send,
     sweep,
 )
-from include.chimera.local.progress import Progress, make_console
+from include.chimera.local.progress import Progress
 from include.chimera.local.sample import demo_sample
 from include.chimera.local.stack import SCHEDULED, Stack
 from include.chimera.local.stackfile import read_stack
+from include.chimera.observe.terminal import make_console
 from include.chimera.window import HOUR, Window, floor_hour
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def status(settings: Settings) -> bool:
     running = read_stack(layout)
     if not running or not running.is_alive:
         left = find_marked(layout)
-        console.print(f"nothing is running on {layout.root}", markup=False, soft_wrap=True)
+        console.print(f"nothing is running on {layout.root}", soft_wrap=True)
         if left:
             console.print(f"{len(left)} processes of a killed stack remain: `make down` ends them")
         return False
@@ -119,10 +120,10 @@ def status(settings: Settings) -> bool:
     _show_servers(console, running, layout)
     memory = f"{memory_bytes(processes) / _MIB:,.0f} MiB in {len(processes)} processes"
     console.print(f"{'memory':<16} {memory} ({memory_kind()})")
-    console.print(f"{'UI':<16} {running.url}", markup=False)
+    console.print(f"{'UI':<16} {running.url}")
     for user, password in keep_passwords(layout).items():
-        console.print(f"{'user ' + user:<16} password {password}", markup=False)
-    console.print(f"{'application':<16} psql '{running.app_db_uri}'", markup=False, soft_wrap=True)
+        console.print(f"{'user ' + user:<16} password {password}")
+    console.print(f"{'application':<16} psql '{running.app_db_uri}'", soft_wrap=True)
     console.print(f"{'metrics':<16} http://127.0.0.1:{running.metrics_port}")
     console.print(f"{'stop it':<16} make down")
     return True
@@ -137,4 +138,4 @@ def _show_servers(console: Console, running: StackFile, layout: Layout) -> None:
         told = health.get(name.replace("-", "_"), {}).get("status")
         state = "runs" if name in alive else f"HAS ENDED: see {layout.server_log(name)}"
         console.print(f"{name:<16} {state}{f', {told}' if told else ''}", soft_wrap=True)
-    console.print(f"{'logs':<16} {layout.logs}", markup=False, soft_wrap=True)
+    console.print(f"{'logs':<16} {layout.logs}", soft_wrap=True)

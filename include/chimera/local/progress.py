@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.status import Status
 
 from include.chimera.local.follow import count_tasks
@@ -13,17 +12,12 @@ from include.chimera.local.follow import count_tasks
 if TYPE_CHECKING:
     from typing import Self
 
+    from rich.console import Console
+
     from include.chimera.local.api import TaskState
     from include.chimera.window import Window
 
-_PLAIN_WIDTH = 120
 _PLAIN_EVERY_SECONDS = 10.0
-
-
-def make_console() -> Console:
-    """Return a console; one that is no terminal has a fixed width and writes no control codes."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
 class Progress:
@@ -49,7 +43,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Show a line that stays."""
-        self.console.print(f"{self._clock()} {text}", soft_wrap=True, markup=False)
+        self.console.print(f"{self._clock()} {text}", soft_wrap=True)
         if self._status:
             self._status.update(text)
 

@@ -91,8 +91,8 @@ def show_hour(console: Console, hour: dict[str, Any]) -> None:
     """Show one hour's part of the report."""
     start, end = (moment[:16].replace("T", " ") for moment in hour["window"])
     console.rule(f"{start} to {end[-5:]} UTC: {hour['state']}", align="left")
-    console.print(f"run id          {hour['run_id']}", markup=False)
-    console.print(f"correlation id  {hour['correlation_id']}", markup=False)
+    console.print(f"run id          {hour['run_id']}")
+    console.print(f"correlation id  {hour['correlation_id']}")
     pipeline = hour["pipeline"]
     if pipeline:
         console.print(_tables(pipeline["tables"]))
@@ -106,9 +106,9 @@ def show_hour(console: Console, hour: dict[str, Any]) -> None:
 
 def show_fault(console: Console, fault: dict[str, Any]) -> None:
     """Name what failed."""
-    console.print(f"FAILED TASK  {fault['task_id']}", style="bold red", markup=False)
-    console.print(f"  error      {fault['error'] or 'see the log'}", markup=False, soft_wrap=True)
-    console.print(f"  log        {fault['log']}", markup=False, soft_wrap=True)
+    console.print(f"FAILED TASK  {fault['task_id']}", style="bold red")
+    console.print(f"  error      {fault['error'] or 'see the log'}", soft_wrap=True)
+    console.print(f"  log        {fault['log']}", soft_wrap=True)
 
 
 def _number(value: int | None) -> str:
@@ -192,4 +192,4 @@ def show_places(console: Console, layout: Layout, lake: str) -> None:
         "start over": "make clean",
     }
     for name, text in lines.items():
-        console.print(f"{name:<20} {text}", markup=False, soft_wrap=True)
+        console.print(f"{name:<20} {text}", soft_wrap=True)

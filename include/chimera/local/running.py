@@ -13,10 +13,11 @@ from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
 from include.chimera.local.planning import choose_hours, hour_variables, plan_start
 from include.chimera.local.processes import memory_kind, sweep
-from include.chimera.local.progress import Progress, make_console
+from include.chimera.local.progress import Progress
 from include.chimera.local.sample import demo_sample
 from include.chimera.local.sampler import MemorySampler
 from include.chimera.local.stack import DAG_ID, Stack
+from include.chimera.observe.terminal import make_console
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from include.chimera.demo.metrics_server import MetricsServer
 from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
 from include.chimera.local.planning import choose_hours, hour_variables, plan_start
-from include.chimera.local.progress import Progress, make_console
+from include.chimera.local.progress import Progress
 from include.chimera.local.stack import Stack
+from include.chimera.observe.terminal import make_console
 from include.chimera.quality.gates import open_gate
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.sources.postgres import extract_models, extract_versions

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from include.chimera.errors import NothingToAcceptError
+from include.chimera.errors import ControlRefusedError, NothingToAcceptError
 from include.chimera.lake import storage
 from include.chimera.lake.stage import (
     ACCEPTANCE,
@@ -142,6 +142,23 @@ def current_user() -> str:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         return f"uid {os.getuid()}"
+
+
+def require_reason(text: str) -> str:
+    """Return a person's reason on one line, cut to 500 characters.
+
+    Raises:
+        ControlRefusedError: It is empty.
+    """
+    words = " ".join(text.split())[:REASON_LENGTH]
+    if not words:
+        raise ControlRefusedError(
+            expected="a reason",
+            came="an empty one",
+            where="--reason",
+            remedy="say why: it is recorded",
+        )
+    return words
 
 
 def _stage_digest(run: Run, table: str) -> str:

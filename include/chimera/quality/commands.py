@@ -10,8 +10,9 @@ from pathlib import Path  # noqa: TC003  # typer reads the annotations at run ti
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from include.chimera.observe.terminal import make_console
 
 if TYPE_CHECKING:
     from include.chimera.quality.verdict import Verdict
@@ -92,7 +93,7 @@ def show_verdict(verdict: Verdict, title: str) -> None:
         word = result.error or ("passed" if result.is_passed else "failed")
         numbers = (result.unexpected_count, result.checked_count, result.observed_value)
         grid.add_row(result.rule_id, result.severity, word, *(_number(value) for value in numbers))
-    console = Console()
+    console = make_console()
     console.print(grid)
     console.print(
         f"{verdict.outcome}: {verdict.rows_refused:,} of {verdict.rows:,} rows bad, "

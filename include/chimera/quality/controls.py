@@ -14,7 +14,7 @@ from include.chimera.errors import ControlRefusedError, PublishingStoppedError
 from include.chimera.lake import storage
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.restore import restore_table
-from include.chimera.quality.acceptance import REASON_LENGTH, current_user
+from include.chimera.quality.acceptance import current_user, require_reason
 from include.chimera.settings import get_settings
 
 
@@ -86,7 +86,7 @@ def restore(table: str, version: int, reason: str) -> int:
         CommitConflictError: Another writer committed meanwhile.
     """
     decision = _newest()
-    words = _reason(reason)
+    words = require_reason(reason)
     if not (decision and decision.is_stopped):
         raise ControlRefusedError(
             expected="stopped publishing, so that no run commits meanwhile",
@@ -99,7 +99,7 @@ def restore(table: str, version: int, reason: str) -> int:
 
 
 def _switch(*, is_stopped: bool, reason: str) -> Decision:
-    decisions, words = _decisions(), _reason(reason)
+    decisions, words = _decisions(), require_reason(reason)
     if is_stopped == bool(decisions and decisions[-1].is_stopped):
         raise ControlRefusedError(
             expected=f"publishing that is {'not ' if is_stopped else ''}stopped",
@@ -113,18 +113,6 @@ def _switch(*, is_stopped: bool, reason: str) -> Decision:
     with storage_errors("recording a decision"):
         storage.write_text(_place(), text)
     return decision
-
-
-def _reason(text: str) -> str:
-    words = " ".join(text.split())[:REASON_LENGTH]
-    if not words:
-        raise ControlRefusedError(
-            expected="a reason",
-            came="an empty one",
-            where="--reason",
-            remedy="say why: it is recorded",
-        )
-    return words
 
 
 def _newest() -> Decision | None:

@@ -175,7 +175,7 @@ def test_an_erased_record_is_nowhere_once_the_files_that_held_it_have_aged(serve
     insert(server, 3, at(0, 3), status="unknown")
     server.execute(f"update app.generations set user_id = '{SUBJECT}' where status = 'unknown'")
     ingest(uri, run_of(0))
-    assert erase(about(SUBJECT), "request 7") == 1
+    assert erase(about(SUBJECT), "request 7", "tester") == 1
     maintain(dry_run=False)
     assert {place.parts[0] for place in holding(lake, SUBJECT)} == {"_runs", "ops"}
     age(lake, days=8)

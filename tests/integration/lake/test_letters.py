@@ -89,14 +89,14 @@ def test_a_subject_is_erased_wherever_it_stands_and_nobody_else(
     )
     run = run_of()
     append_letters(connection, letters_query(records, "bronze.api_logs", "extract", run), run)
-    assert erase(about("Zoë-1"), "request 7") == 3
+    assert erase(about("Zoë-1"), "request 7", "tester") == 3
     left = {(event, place): payload for event, place, payload in held(connection)}
     assert {place for (event, place) in left if event == "parked"} == {"plain", "escaped", "broken"}
     assert {place: left["refused", place] for place in payloads} == {
         **dict.fromkeys(payloads),
         "other": payloads["other"],
     }
-    assert erase(about("Zoë-1"), "request 7") == 0
+    assert erase(about("Zoë-1"), "request 7", "tester") == 0
     # The very record met again by a later window does not bring its payload back.
     append_letters(connection, letters_query(records, "bronze.api_logs", "extract", run), run)
     assert len(held(connection)) == 7

@@ -1,0 +1,34 @@
+"""What the commands print: a console that takes nothing in the data as markup or as a command."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+
+_PLAIN_WIDTH = 120
+_LINES = "\n\t"
+
+
+def printable(text: object) -> str:
+    r"""Return a text without control and formatting characters: `\u001b` stands where ESC was.
+
+    Data may hold what a terminal obeys (colours, titles, a cursor that moves up) or what turns the
+    order of letters around; line ends and tabs stay.
+    """
+    return "".join(
+        char if char in _LINES or char.isprintable() else f"\\u{ord(char):04x}"
+        for char in str(text)
+    )
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print a text that may come from data."""
+    typer.echo(printable(text), err=err)
+
+
+def make_console() -> Console:
+    """Return a console; one that is no terminal has a fixed width and writes no control codes."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PLAIN_WIDTH
+    return console
