@@ -9,7 +9,8 @@ from rich.console import Console
 
 from include.chimera.local import report
 from include.chimera.local.layout import Layout
-from include.chimera.local.progress import Progress, make_console
+from include.chimera.local.progress import Progress
+from include.chimera.observe.terminal import make_console
 from include.chimera.window import HOUR, Run, Window, parse_hour
 
 PIPELINE = {
