@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import IO
+
 import typer
 from rich.console import Console
 
@@ -26,9 +28,12 @@ def echo(text: object, *, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-def make_console() -> Console:
-    """Return a console; one that is no terminal has a fixed width and writes no control codes."""
-    console = Console(highlight=False, markup=False, emoji=False)
+def make_console(file: IO[str] | None = None) -> Console:
+    """Return a console on a file (None: standard output).
+
+    One that is no terminal has a fixed width and writes no control codes.
+    """
+    console = Console(file=file, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
     return console

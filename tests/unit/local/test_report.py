@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from include.chimera.local import report
 from include.chimera.local.layout import Layout
@@ -67,7 +66,9 @@ HOUR_TOLD = {
 
 @pytest.fixture
 def console():
-    return Console(file=io.StringIO(), width=100, highlight=False)
+    console = make_console(io.StringIO())
+    console.width = 100
+    return console
 
 
 def shown(console):
@@ -131,7 +132,7 @@ def test_places_name_commands_that_exist(console):
 
 
 def test_progress_without_a_terminal_writes_plain_lines():
-    console = Console(file=io.StringIO(), width=100)
+    console = make_console(io.StringIO())
     with Progress(console) as progress:
         progress.say("one [bold]line[/bold]")
     assert shown(console) == "[00:00] one [bold]line[/bold]\n"
