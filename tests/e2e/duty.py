@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
@@ -17,7 +17,7 @@ from include.chimera.local.sample import demo_sample
 from include.chimera.local.stack import DAG_ID, Sample, Stack
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
-from include.chimera.window import HOUR, Window, floor_hour
+from include.chimera.window import HOUR, Window
 from tests.e2e.peers import Inbox, mail_server, slack_server
 
 BASE, DEADLINE, WAIT = 2.0, 6.0, 12.0
@@ -101,13 +101,23 @@ class Duty:
         return {task.task_id: task.state for task in self.stack.api.tasks(dag_id, run_id)}
 
 
+def newest_busy_hour(now):
+    """Return the newest hour of the sample's peak that ended two hours ago or earlier.
+
+    The sample has two and a half times as many rows at 15 h UTC as at 3 h: with an hour that the
+    clock chooses, a drill would meet other counts at other times of the day.
+    """
+    peak = now.replace(hour=15, minute=0, second=0, microsecond=0)
+    return Window.of_hour(peak if peak + 3 * HOUR <= now else peak - timedelta(days=1))
+
+
 @contextmanager
 def on_duty(root, hours=None, scheduled=None, **more):
     """Start the stack in a folder, with the drills beside the hourly DAG.
 
     Args:
         root: An empty folder.
-        hours: The sample's hours; default: one of today.
+        hours: The sample's hours; default: the newest one of its busiest.
         scheduled: What the schedule covers; default: the first of these hours.
         more: CHIMERA_ variables beside the usual ones.
     """
@@ -117,7 +127,7 @@ def on_duty(root, hours=None, scheduled=None, **more):
     layout = Layout.of(root / "state")
     layout.make_folders()
     settings = Settings(state_dir=layout.root, rows_per_hour=1000)
-    hours = hours or [Window.of_hour(floor_hour(datetime.now(UTC)) - 2 * HOUR)]
+    hours = hours or [newest_busy_hour(datetime.now(UTC))]
     with slack_server() as (url, slack), mail_server() as (port, mail):
         variables = {
             **hour_variables(scheduled or hours[0]),
