@@ -126,22 +126,58 @@ def erase(
 
 def gaps(
     start: Annotated[
-        datetime | None, typer.Option(help="First hour; default: the schedule's start date.")
+        datetime | None,
+        typer.Option(
+            help="First hour, UTC; default: CHIMERA_START_DATE if it is set here, else the first "
+            "hour that a run worked on."
+        ),
     ] = None,
-    end: Annotated[datetime | None, typer.Option(help="Default: the last full hour.")] = None,
+    end: Annotated[
+        datetime | None, typer.Option(help="Default: the last full hour, or CHIMERA_END_DATE.")
+    ] = None,
 ) -> None:
     """List the hours that tables lack, and what backfills them; exit code 1 if any."""
-    from include.chimera.lake.gaps import find_gaps
-    from include.chimera.window import Window, floor_hour
+    from include.chimera.lake.gaps import backfills, find_gaps
+    from include.chimera.window import Window
 
-    first = start.replace(tzinfo=start.tzinfo or UTC) if start else get_settings().start_date
-    last = end.replace(tzinfo=end.tzinfo or UTC) if end else floor_hour(datetime.now(UTC))
+    first = start.replace(tzinfo=start.tzinfo or UTC) if start else _first_due()
+    last = end.replace(tzinfo=end.tzinfo or UTC) if end else _last_due()
+    if first >= last and not (start or end):
+        return  # nothing has been due yet
     found = find_gaps(Window(first, last))
     for gap in found:
-        typer.echo(f"{gap.table}: {gap.window.start:%Y-%m-%d %H:%M} to {gap.window.end:%H:%M}")
-    for command in dict.fromkeys(gap.command for gap in found):
+        typer.echo(f"{gap.table}: {gap.window}")
+    for command in backfills(found):
         typer.echo(command)
     raise typer.Exit(1 if found else 0)
+
+
+def _first_due() -> datetime:
+    """Return the first hour that the schedule covered.
+
+    Raises:
+        TerminalError: Nothing says which one that was.
+    """
+    from include.chimera.errors import TerminalError
+    from include.chimera.lake.gaps import first_hour
+
+    settings = get_settings()
+    first = settings.start_date if "start_date" in settings.model_fields_set else first_hour()
+    if first is None:
+        raise TerminalError(
+            expected="an hour from which on tables should have rows",
+            came="a lake in which no run has worked on any",
+            where=settings.lake,
+            remedy="name the first one: --start, or CHIMERA_START_DATE",
+        )
+    return first
+
+
+def _last_due() -> datetime:
+    from include.chimera.window import HOUR, floor_hour
+
+    now, last = floor_hour(datetime.now(UTC)), get_settings().end_date
+    return min(now, last + HOUR) if last else now
 
 
 def stop_publishing(reason: ReasonOption) -> None:

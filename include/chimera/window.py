@@ -63,6 +63,11 @@ class Window:
                 remedy="swap the bounds, or make the end at least one hour later",
             )
 
+    def __str__(self) -> str:
+        """Return both bounds as people read them, the end's day where it is another one."""
+        end = "%H:%M" if self.start.date() == self.end.date() else "%Y-%m-%d %H:%M"
+        return f"{self.start:%Y-%m-%d %H:%M} to {self.end:{end}} UTC"
+
     @classmethod
     def parse(cls, start: str, end: str) -> Window:
         """Return the window between two moments in ISO 8601.

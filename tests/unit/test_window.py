@@ -87,3 +87,11 @@ def test_what_is_no_moment_is_a_terminal_error(text: str) -> None:
         Window.parse(text, "2026-01-01T01:00:00+00:00")
     assert caught.value.remedy
     assert "drop" not in str(caught.value)
+
+
+def test_a_window_over_midnight_names_the_day_of_its_end() -> None:
+    """Once `18:00 to 17:00` stood for twenty-three hours."""
+    start = datetime(2026, 1, 5, 18, tzinfo=UTC)
+    assert str(Window(start, start + HOUR)) == "2026-01-05 18:00 to 19:00 UTC"
+    assert str(Window(start, start + 23 * HOUR)) == "2026-01-05 18:00 to 2026-01-06 17:00 UTC"
+    assert str(Window(start, start + 6 * HOUR)) == "2026-01-05 18:00 to 2026-01-06 00:00 UTC"

@@ -92,19 +92,19 @@ def success(
     facts = [*_summary(report), ("duration", f"{seconds:.0f} s")]
     if failed_hours:
         facts.append(("still failed", shorten(failed_hours)))
-    return Message("success", key, f"{_hours(run)} is published", (*facts, *_about(run)))
+    return Message("success", key, f"{run.window} is published", (*facts, *_about(run)))
 
 
 def recovery(run: Run, key: str, report: Mapping[str, Any], failed: str) -> Message:
     """Tell that hours whose failure was told are published now."""
     facts = (("failed before", failed), *_summary(report), *_about(run))
-    return Message("recovery", key, f"{_hours(run)} has recovered and is published", facts)
+    return Message("recovery", key, f"{run.window} has recovered and is published", facts)
 
 
 def failure(run: Run, key: str, task_id: str, fault: Fault, affected: Affected) -> Message:
     """Tell that a task failed for good."""
     facts = (("task", task_id), *fault.facts(), *affected.facts(), *_about(run))
-    title = f"{_hours(run)}: {task_id} failed"
+    title = f"{run.window}: {task_id} failed"
     return Message("failure", key, title, facts, fault.steps)
 
 
@@ -112,7 +112,7 @@ def failed_again(run: Run, key: str, tasks: Sequence[str]) -> Message:
     """Tell that a run that was cleared failed with tasks that were told before."""
     facts = (("still failed, or killed again", shorten(tasks)), *_about(run))
     steps = ("Mend what their own messages say, then clear them with their descendants.",)
-    return Message("failure", key, f"{_hours(run)}: the run failed again", facts, steps)
+    return Message("failure", key, f"{run.window}: the run failed again", facts, steps)
 
 
 def gate_failure(
@@ -148,7 +148,7 @@ def gate_failure(
         "Right as they are: accept the files, then clear the gate.",
         f"python -m include.chimera accept {table} --run {run.run_id} --reason '…'",
     )
-    return Message("gate_failure", key, f"{_hours(run)}: {table} is refused", facts, steps)
+    return Message("gate_failure", key, f"{run.window}: {table} is refused", facts, steps)
 
 
 def late(run: Run, minutes: float, state: str) -> Message:
@@ -158,7 +158,7 @@ def late(run: Run, minutes: float, state: str) -> Message:
         "Open the run and look at what is running or waits for a retry.",
         "Nothing is lost: tables keep their last good version until their gates pass.",
     )
-    title = f"{_hours(run)} is late"
+    title = f"{run.window} is late"
     return Message("late", run.run_id, title, (*facts, *_about(run)), steps)
 
 
@@ -174,7 +174,7 @@ def dead_letters(run: Run, refusals: Sequence[Mapping[str, Any]], threshold: int
         "Look at them: python -m include.chimera dead-letters list",
         "Mend the source or the rule, then trigger the DAG chimera_dead_letter_replay.",
     )
-    title = f"{_hours(run)}: {total:,} dead letters"
+    title = f"{run.window}: {total:,} dead letters"
     return Message("dead_letters", run.run_id, title, (*facts, *_about(run)), steps)
 
 
@@ -201,11 +201,6 @@ def _summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("tables", f"{len(report['tables'])} published"),
         ("gates", f"{gates}, with warnings: {shorten(warned)}" if warned else gates),
     ]
-
-
-def _hours(run: Run) -> str:
-    start, end = run.window.start, run.window.end
-    return f"{start:%Y-%m-%d %H:%M} to {end:%H:%M} UTC"
 
 
 def _about(run: Run) -> tuple[tuple[str, str], ...]:

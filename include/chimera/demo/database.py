@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 SCHEMA = Path(__file__).with_name("schema.sql")
 _STAGE = "demo_stage"
 _LOCK = 7_201_447  # any number will do, as long as each seeding takes the same
+# Whoever waits for a table's lock makes all who come later wait too: better to try again later.
+_LOCK_TIMEOUT = "2s"
+_CREATES = re.compile(r"^create (\w+) if not exists (\w+)(\.\w+)?(?: on (\w+)\.)?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,34 @@ class Database:
         self._connection = connection
 
     def lock(self) -> None:
-        """Wait until no other session seeds, and keep others waiting until `commit`."""
+        """Wait until no other session seeds, and keep others waiting until `commit`.
+
+        For locks that the application's own sessions want, too, it is not waited.
+        """
         with self._connection.cursor() as cursor:
             cursor.execute(f"select pg_advisory_xact_lock({_LOCK})")
+            cursor.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
 
     def create_schema(self) -> None:
-        """Create what is missing of the schema."""
+        """Create what is missing of the schema, and touch nothing of what is there.
+
+        `create index if not exists` locks its table even where the index exists: it would wait
+        for any transaction that has written, and all who write would wait behind it.
+        """
         self.lock()
-        with self._connection.cursor() as cursor:
-            for statement in SCHEMA.read_text(encoding="utf-8").split(";\n"):
-                if statement.strip():
+        for statement in SCHEMA.read_text(encoding="utf-8").split(";\n"):
+            found = _CREATES.search(statement)
+            if found and not self._exists(*found.groups()):
+                with self._connection.cursor() as cursor:
                     cursor.execute(statement)
+
+    def _exists(self, kind: str, first: str, second: str | None, on: str | None) -> bool:
+        """Tell whether the object is there; an index stands in its table's schema."""
+        name = f"{on}.{first}" if kind == "index" else f"{first}{second or ''}"
+        catalog = "to_regnamespace" if kind == "schema" else "to_regclass"
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"select {catalog}('{name}') is not null")
+            return bool(cursor.fetchall()[0][0])
 
     def seeded_hours(self) -> dict[datetime, SeededHour]:
         """Return the hours that exist, by their start."""
@@ -72,6 +93,8 @@ class Database:
     def upsert(self, table: str, rows: pa.Table) -> None:
         """Load rows whose first column is the key; of two versions the newer one stays.
 
+        Rows that are there already are not touched: `on conflict` alone would lock them.
+
         Args:
             table: Name within the schema `app`.
             rows: Rows with `updated_at`, in the columns of the table.
@@ -86,7 +109,9 @@ class Database:
             cursor.adbc_ingest(_STAGE, rows, mode="create", temporary=True)
             cursor.execute(
                 f"insert into app.{table} ({columns}) "
-                f"select {selected}, {', '.join(others)} from pg_temp.{_STAGE} "
+                f"select {selected}, {', '.join(others)} from pg_temp.{_STAGE} as staged "
+                f"where not exists (select from app.{table} as held where held.{key} = "
+                f"staged.{selected} and held.updated_at >= staged.updated_at) "
                 f"on conflict ({key}) do update set {changes} "
                 f"where excluded.updated_at > {table}.updated_at"
             )
@@ -112,7 +137,8 @@ def connect(uri: str) -> Iterator[Database]:
         uri: A libpq URI, unix sockets included (`postgresql://user:@/name?host=/folder`).
 
     Raises:
-        SourceUnavailableError: The server does not let us in; may be retried.
+        SourceUnavailableError: The server does not let us in, broke off, or another session holds
+            what we would have to wait for; may be retried.
     """
     try:
         connection = dbapi.connect(uri)
@@ -124,4 +150,12 @@ def connect(uri: str) -> Iterator[Database]:
             remedy="start the server, create the database, then seed again",
         ) from error
     with connection:
-        yield Database(connection)
+        try:
+            yield Database(connection)
+        except adbc.Error as error:
+            raise SourceUnavailableError(
+                expected=f"an answer, and each lock within {_LOCK_TIMEOUT}",
+                came=f"{type(error).__name__} ({error.sqlstate or 'no SQLSTATE'})",
+                where=f"the sample application's PostgreSQL, {uri.rpartition('@')[2]}",
+                remedy="seed again; 55P03: look for long transactions in pg_stat_activity",
+            ) from None  # its text may hold a row

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import BRONZE, QUALITY_RESULTS, WINDOW_LEDGER
 from include.chimera.lake.engine import connect
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
-from include.chimera.window import Window
+from include.chimera.window import HOUR, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -22,15 +24,33 @@ class Gap:
     table: str
     window: Window
 
-    @property
-    def command(self) -> str:
-        """The command that fills the gap; Airflow's dates are inclusive."""
-        *_, last = self.window.hours()
-        return (
-            "airflow backfill create --dag-id chimera_etl_hourly "
-            f"--from-date {self.window.start.isoformat()} --to-date {last.start.isoformat()} "
-            "--reprocess-behavior completed --max-active-runs 2"
-        )
+
+def first_hour() -> datetime | None:
+    """Return the first hour that was ever due: of the schedule's runs, else of any; None: no run.
+
+    An hour long ago that a person asked for does not make due what lies between.
+    """
+    asked = (
+        "select min(window_start) filter (where starts_with(run_id, 'scheduled__')), "
+        "min(window_start) from ({})"
+    )
+    rows = [row for name in (WINDOW_LEDGER.name, QUALITY_RESULTS.name) for row in _ask(name, asked)]
+    for hours in zip(*rows, strict=True):
+        known: list[datetime] = [hour for hour in hours if hour is not None]
+        if known:
+            return min(known).astimezone(UTC)
+    return None
+
+
+def backfills(gaps: Iterable[Gap]) -> list[str]:
+    """Return the commands that fill the gaps, each hour once; Airflow's dates are inclusive."""
+    spans = _merged(sorted(gap.window for gap in gaps))
+    return [
+        "airflow backfill create --dag-id chimera_etl_hourly "
+        f"--from-date {span.start.isoformat()} --to-date {(span.end - HOUR).isoformat()} "
+        "--reprocess-behavior completed --max-active-runs 2"
+        for span in spans
+    ]
 
 
 def find_gaps(expected: Window) -> list[Gap]:
@@ -89,11 +109,12 @@ def _ask(name: str, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query.format(scan(table, name))).fetchall()
 
 
-def _merged(hours: Iterable[Window]) -> list[Window]:
+def _merged(windows: Iterable[Window]) -> list[Window]:
+    """Join windows, in order, that touch or overlap."""
     merged: list[Window] = []
-    for hour in hours:
-        if merged and merged[-1].end == hour.start:
-            merged[-1] = Window(merged[-1].start, hour.end)
+    for window in windows:
+        if merged and window.start <= merged[-1].end:
+            merged[-1] = Window(merged[-1].start, max(merged[-1].end, window.end))
         else:
-            merged.append(hour)
+            merged.append(window)
     return merged

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from include.chimera.local.timing import most_at_once, stages
-from include.chimera.window import Run
+from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,8 +89,7 @@ def read_pipeline_report(lake: str, run: Run) -> dict[str, Any] | None:
 
 def show_hour(console: Console, hour: dict[str, Any]) -> None:
     """Show one hour's part of the report."""
-    start, end = (moment[:16].replace("T", " ") for moment in hour["window"])
-    console.rule(f"{start} to {end[-5:]} UTC: {hour['state']}", align="left")
+    console.rule(f"{Window.parse(*hour['window'])}: {hour['state']}", align="left")
     console.print(f"run id          {hour['run_id']}")
     console.print(f"correlation id  {hour['correlation_id']}")
     pipeline = hour["pipeline"]

@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime
 
+import psycopg
 import pytest
 from adbc_driver_postgresql import dbapi
 
+from include.chimera.demo import database
 from include.chimera.demo.application import api_log_path, metrics_path, seed
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.settings import Settings
@@ -112,3 +114,33 @@ def test_logs_in_an_object_store_are_refused(settings):
     remote = settings.model_copy(update={"api_logs_root": "s3://bucket/logs"})
     with pytest.raises(ConfigurationError, match="CHIMERA_API_LOGS_ROOT"):
         seed("postgresql://", [FIRST], remote)
+
+
+def test_feeding_beside_an_open_transaction_waits_for_nobody_and_blocks_nobody(app_db, settings):
+    """Once a lock was awaited each minute, and whoever wrote waited behind it: for 836 seconds."""
+    seed(app_db, [FIRST], settings)
+    impatient = f"{app_db}&options=-c%20lock_timeout%3D1000"
+    with psycopg.connect(app_db) as writer, psycopg.connect(impatient) as other:
+        for table in ("evaluations", "models"):
+            writer.execute(f"update app.{table} set updated_at = updated_at")  # left open
+        writer.execute(
+            "insert into app.generations (generation_id, created_at, updated_at, status) "
+            "values (gen_random_uuid(), now(), now(), 'ok')"
+        )
+        assert seed(impatient, [FIRST], settings).hours_made == []
+        assert seed(impatient, [SECOND], settings).hours_made == ["20260105T09"]
+        other.execute("insert into app.models (model_id, updated_at) values ('new', now())")
+
+
+def test_what_is_locked_is_not_waited_for(app_db, settings, monkeypatch):
+    """A part of the schema that is still to be made is left for the next look."""
+    monkeypatch.setattr(database, "_LOCK_TIMEOUT", "50ms")
+    seed(app_db, [FIRST], settings)
+    with psycopg.connect(app_db, autocommit=True) as admin:
+        admin.execute("drop index app.models_updated_at")
+    with psycopg.connect(app_db) as writer:
+        writer.execute("update app.models set updated_at = updated_at")
+        with pytest.raises(SourceUnavailableError, match="55P03"):
+            seed(app_db, [FIRST], settings)
+    seed(app_db, [FIRST], settings)
+    assert query(app_db, "select to_regclass('app.models_updated_at') is not null") == [(True,)]

@@ -6,16 +6,19 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from include.chimera import replay as replays
+from include.chimera.cli import app
 from include.chimera.contracts import GENERATIONS
-from include.chimera.errors import ConfigurationError, ShrinkError
+from include.chimera.errors import ConfigurationError, ShrinkError, TerminalError
 from include.chimera.lake.engine import connect
 from include.chimera.lake.erasure import about, erase
-from include.chimera.lake.gaps import find_gaps
+from include.chimera.lake.gaps import Gap, backfills, find_gaps
 from include.chimera.lake.ledger import close_run
 from include.chimera.lake.letters import append_letters, letter_states, letters_query
 from include.chimera.lake.upkeep import maintain
+from include.chimera.settings import get_settings
 from include.chimera.sources.deletions import extract_deletions
 from include.chimera.window import Window
 from tests.integration.ingest import process
@@ -164,7 +167,37 @@ def test_gaps_are_named_with_the_command_that_fills_them(server, uri):
         (hour(1).start, hour(2).end),
         (hour(4).start, hour(4).end),
     ]
-    assert "--from-date 2026-01-05T09:00:00+00:00 --to-date 2026-01-05T10:00:00" in found[0].command
+    commands = backfills(found)
+    assert len(commands) == 2
+    assert "--from-date 2026-01-05T09:00:00+00:00 --to-date 2026-01-05T10:00:00" in commands[0]
+    wider = backfills([*found, Gap("another", found[0].window.widened(1))])
+    assert len(wider) == 2
+    assert "--from-date 2026-01-05T08:00:00+00:00 --to-date 2026-01-05T10:00:00" in wider[0]
+
+
+def test_gaps_begin_with_the_first_hour_that_was_due(server, uri, monkeypatch):
+    """A first run must not be told to backfill the months before it, nor an end without its day."""
+
+    def ask(*words):
+        done = CliRunner().invoke(app, ["gaps", *words])
+        return done.exit_code, done.output.splitlines()
+
+    assert isinstance(CliRunner().invoke(app, ["gaps"]).exception, TerminalError)
+    insert(server, 1, at(0))
+    process.whole_hour(uri, -5000, "manual__long_ago")
+    process.whole_hour(uri, 0, "scheduled__first")
+    end = hour(23).end.isoformat()
+    code, lines = ask("--end", end)
+    assert code == 1
+    shown = [line for line in lines if line.startswith(f"{GENERATION}:")]
+    assert shown == [f"{GENERATION}: 2026-01-05 09:00 to 2026-01-06 08:00 UTC"]
+    assert sum(line.startswith("airflow backfill create") for line in lines) == 1
+    before = hour(-1).start
+    asked = ask("--start", before.isoformat(), "--end", end)[1]
+    assert f"{GENERATION}: 2026-01-05 07:00 to 08:00 UTC" in asked
+    monkeypatch.setenv("CHIMERA_START_DATE", before.isoformat())
+    get_settings.cache_clear()
+    assert ask("--end", end)[1] == asked
 
 
 def test_an_erased_record_is_nowhere_once_the_files_that_held_it_have_aged(server, uri, lake):
