@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BROKEN = "_broken_rules"
+_SHOWN = 60  # characters of an example: a value is whatever somebody sent
 
 
 def suite_expectations(table: str) -> list[dict[str, Any]]:
@@ -88,14 +89,16 @@ def row_predicates(table: str, severity: str = "critical") -> dict[str, str]:
 def examples(table: str, rule_id: str, rows: str, limit: int = 5) -> str | None:
     """Return the query of the commonest values that break a public rule: value, count.
 
-    None where the rule is not marked public, or is not about single rows.
+    A value is cut to 60 characters. None where the rule is not marked public, or is not about
+    single rows.
     """
     for item in suite_expectations(table):
         predicate = broken_predicate(item)
         if item["meta"]["rule_id"] == rule_id and item["meta"]["is_public"] and predicate:
-            column = identifier(item["kwargs"]["column"])
+            value = f"cast({identifier(item['kwargs']['column'])} as varchar)"
+            cut = f"case when length({value}) > {_SHOWN} then left({value}, {_SHOWN}) || '…' "
             return (
-                f"select cast({column} as varchar), count(*) from ({rows}) where {predicate} "
+                f"select {cut} else {value} end, count(*) from ({rows}) where {predicate} "
                 f"group by 1 order by 2 desc, 1 limit {limit}"
             )
     return None

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.quality.split import bad_rows, good_rows
+from include.chimera.quality.split import bad_rows, examples, good_rows
 from tests.builders import HOUR, LABEL, generations
 
 TABLE = "bronze.generations"
@@ -83,3 +83,11 @@ def test_not_a_number_is_refused(session: duckdb.DuckDBPyConnection) -> None:
     assert [reason for reason, *_ in refused(session, generations(1, latency_ms="'nan'"))] == [
         "between_latency_ms"
     ]
+
+
+def test_an_example_shows_no_more_than_the_head_of_a_value() -> None:
+    """A public column holds whatever somebody sent: one method of 100,000 letters is shown cut."""
+    rows = "select unnest(['PUT', 'X', repeat('y', 100000)]) as method"
+    query = examples("bronze.api_logs", "in_set_method", rows)
+    found = duckdb.sql(query).fetchall()
+    assert sorted(found) == [("X", 1), ("y" * 60 + "…", 1)]
