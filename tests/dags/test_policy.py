@@ -9,6 +9,7 @@ from airflow.serialization.decoders import decode_deadline_alert
 from airflow.serialization.encoders import encode_deadline_alert
 
 from include.chimera.errors import CommitConflictError, ContractError, GateFailedError
+from include.chimera.flow import policy
 from include.chimera.flow.policy import ErrorClassPolicy, deadline
 from include.chimera.settings import get_settings
 
@@ -61,6 +62,13 @@ def test_clearing_a_task_starts_the_count_anew(retries: int) -> None:
     """Airflow raises max_tries and lets try_number run on."""
     decision = decide(CommitConflictError(**PARTS), 5, max_tries=4 + retries, retries=retries)
     assert decision.retry_delay == timedelta(minutes=1)
+
+
+def test_what_made_dbt_fail_is_logged_in_our_own_words(caplog, monkeypatch) -> None:
+    """Airflow's own line has the runner's error, which says nothing of what to do."""
+    monkeypatch.setattr(policy, "explain", lambda _: ContractError(**PARTS))
+    decide(RuntimeError("row 4711"), 1)
+    assert caplog.messages == ["ContractError: Expected a; came b. Where: c. Next: d"]
 
 
 def test_a_run_can_be_cleared_before_its_deadline() -> None:

@@ -8,6 +8,7 @@ multiplier are for what has no class: errors of others, timeouts, and deaths tha
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from include.chimera.alerts.faults import cause
-from include.chimera.errors import DataFaultError, RetryableError, TerminalError
+from include.chimera.errors import ChimeraError, DataFaultError, RetryableError, TerminalError
 from include.chimera.flow.dbt_failures import explain
 from include.chimera.flow.notices import tell_failure, tell_late
 from include.chimera.flow.watchdog import arm, disarm
@@ -24,6 +25,8 @@ from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+logger = logging.getLogger(__name__)
 
 
 class ErrorClassPolicy(RetryPolicy):
@@ -37,10 +40,13 @@ class ErrorClassPolicy(RetryPolicy):
         context: Context | None = None,
     ) -> RetryDecision:
         """Decide on a failed attempt; clearing a task starts the count anew."""
-        ti = context["ti"] if context else None
+        ti, error = context["ti"] if context else None, explain(exception)
+        if error is not exception and isinstance(error, ChimeraError):
+            # Airflow's log has what dbt's runner raised, which does not say what to do.
+            logger.error("%s: %s", type(error).__name__, error)
         retries = max_tries if ti is None else int(ti.task.retries or 0)
         done = max(try_number - (max_tries - retries) - 1, 0)
-        if done >= allowed_retries(explain(exception), retries):
+        if done >= allowed_retries(error, retries):
             return RetryDecision.fail()
         _admit_retry(ti)
         return RetryDecision.retry(delay=retry_delay(done))

@@ -40,7 +40,11 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
     as_json: Annotated[bool, typer.Option("--json", help="The whole lines, as JSON.")] = False,
 ) -> None:
     """Search the task logs of all runs; exit code 1 if nothing was found."""
+    import json
+    from textwrap import indent
+
     from include.chimera.inquiry.logs import LEVELS, LogQuery, search_logs
+    from include.chimera.observe.logs import describe_error
 
     if level is not None and level not in LEVELS:
         raise typer.BadParameter(", ".join(LEVELS), param_hint="--level")
@@ -48,12 +52,17 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
     query = LogQuery(correlation_id, run_id, task, logger, level, text, first, limit)
     found = search_logs(query, root)
     for line in found:
+        if as_json:
+            echo(line["json"])
+            continue
+        head, *rest = str(line["event"]).split("\n")
         echo(
-            line["json"]
-            if as_json
-            else f"{line['logged_at']:%Y-%m-%d %H:%M:%S} {line['level'] or '':<8} "
-            f"{line['correlation_id'] or '-':<12} {line['task_id'] or '-'}  {line['event']}"
+            f"{line['logged_at']:%Y-%m-%d %H:%M:%S} {line['level'] or '':<8} "
+            f"{line['correlation_id'] or '-':<12} {line['task_id'] or '-'}  {head}"
         )
+        said = describe_error(json.loads(line["json"]), line["filename"])
+        for below in filter(str.strip, [*rest, said]):
+            echo(indent(below, "    "))
     raise typer.Exit(0 if found else 1)
 
 

@@ -52,7 +52,7 @@ def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]
     """Return the lines that match, in order of time, as dictionaries of what they hold.
 
     A run's lines from before its window was known (Airflow's own, at the start of a task) carry no
-    correlation id: they are found by the run id that other lines name beside it.
+    correlation id: they get the one that belongs to their run id.
 
     Args:
         query: The conditions.
@@ -79,11 +79,15 @@ def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]
 
 
 def _text(name: str) -> str:
-    # The folders name DAG, run and task of lines that do not say it themselves.
-    by_folder = f"nullif(regexp_extract(filename, '{name}=([^/]+)', 1), '')"
     own = f"json_extract_string(json, '$.{name}')"
-    is_folder = name in {"dag_id", "run_id", "task_id"}
-    return f"coalesce({own}, {by_folder}) as {name}" if is_folder else f"{own} as {name}"
+    if name in {"dag_id", "run_id", "task_id"}:
+        # The folders name DAG, run and task of lines that do not say it themselves.
+        own = f"coalesce({own}, nullif(regexp_extract(filename, '{name}=([^/]+)', 1), ''))"
+    if name == "correlation_id":
+        # As `Run.correlation_id`, for lines from before the run was known. It leans on the column
+        # `run_id` of the same select.
+        own = f"coalesce({own}, left(sha256(run_id), 12))"
+    return f"{own} as {name}"
 
 
 def _conditions(query: LogQuery) -> Iterator[str]:

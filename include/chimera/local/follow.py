@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from include.chimera.errors import TerminalError
-from include.chimera.local.timing import stage_of
+from include.chimera.local.timing import NEVER_RAN, stage_of
+from include.chimera.observe.logs import errors_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 1.5
 _STAGES = ("extract", "validate", "transform", "optimize")
-_DONE = {"success", "failed", "skipped", "upstream_failed", "removed"}
+_DONE = {"success", "failed"}
 
 
 @dataclass(frozen=True)
@@ -157,15 +158,27 @@ def _turn(run: DagRunState, previous: HourResult | None) -> datetime | None:
     return max((moment for moment in moments if moment), default=run.start_at)
 
 
-def count_tasks(tasks: list[TaskState]) -> dict[str, tuple[int, int, int]]:
-    """Return per stage how many tasks are done, running, and there at all, in DAG order."""
-    counts = dict.fromkeys(_STAGES, (0, 0, 0))
+class Counts(NamedTuple):
+    """How far the tasks of a stage are: what never runs is not done."""
+
+    done: int = 0
+    running: int = 0
+    not_run: int = 0
+    total: int = 0
+
+
+def count_tasks(tasks: list[TaskState]) -> dict[str, Counts]:
+    """Return per stage how far its tasks are, in DAG order."""
+    counts = dict.fromkeys(_STAGES, Counts())
     for task in tasks:
-        done, running, total = counts.get(stage_of(task.task_id), (0, 0, 0))
-        done += task.state in _DONE
-        running += task.state == "running"
-        counts[stage_of(task.task_id)] = (done, running, total + 1)
-    return {name: count for name, count in counts.items() if count[2]}
+        done, running, not_run, total = counts.get(stage_of(task.task_id), Counts())
+        counts[stage_of(task.task_id)] = Counts(
+            done + (task.state in _DONE),
+            running + (task.state == "running"),
+            not_run + (task.state in NEVER_RAN),
+            total + 1,
+        )
+    return {name: count for name, count in counts.items() if count.total}
 
 
 def find_fault(result: HourResult, task_logs: Path, dag_id: str) -> TaskFault | None:
@@ -183,22 +196,23 @@ def find_fault(result: HourResult, task_logs: Path, dag_id: str) -> TaskFault | 
 
 
 def _last_error(log: Path) -> str:
-    """Return the last error of a task log, which is one JSON object per line."""
+    """Return the last exception of a task log, which is one JSON object per line.
+
+    With the errors that were logged after it: what it means in our own words. Where there is no
+    exception, the last error alone.
+    """
     if not log.exists():
         return ""
-    found = ""
+    found: list[str] = []
+    is_raised = False
     for line in log.read_text(errors="replace").splitlines():
         try:
             entry: Any = json.loads(line)
         except ValueError:
             continue
         if isinstance(entry, dict) and entry.get("level") in {"error", "critical"}:
-            found = _describe(entry)
-    return found
-
-
-def _describe(entry: dict[str, Any]) -> str:
-    details = entry.get("error_detail") or entry.get("exception") or []
-    if isinstance(details, list) and details and isinstance(details[0], dict):
-        return f"{details[0].get('exc_type')}: {details[0].get('exc_value')}"
-    return str(entry.get("event", ""))
+            raised = errors_of(entry)
+            text = ": ".join(raised[0]) if raised else str(entry.get("event", ""))
+            found = [*found, text] if is_raised and not raised else [text]
+            is_raised = is_raised or bool(raised)
+    return "\n".join(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.status import Status
 
-from include.chimera.local.follow import count_tasks
+from include.chimera.local.follow import Counts, count_tasks
 
 if TYPE_CHECKING:
     from typing import Self
@@ -50,8 +50,8 @@ class Progress:
     def show_tasks(self, hour: Window, tasks: list[TaskState]) -> None:
         """Show how far a run is."""
         parts = [
-            f"{stage} {done}/{total}" + (f" ({running} running)" if running else "")
-            for stage, (done, running, total) in count_tasks(tasks).items()
+            f"{stage} {counts.done}/{counts.total}" + _aside(counts)
+            for stage, counts in count_tasks(tasks).items()
         ]
         text = f"{hour.start:%Y-%m-%d %H:%M} UTC: {', '.join(parts) or 'waiting'}"
         if self._status:
@@ -63,3 +63,9 @@ class Progress:
     def _clock(self) -> str:
         seconds = int(time.monotonic() - self._begun)
         return f"[{seconds // 60:02d}:{seconds % 60:02d}]"
+
+
+def _aside(counts: Counts) -> str:
+    told = {"running": counts.running, "not run": counts.not_run}
+    text = ", ".join(f"{count} {word}" for word, count in told.items() if count)
+    return f" ({text})" if text else ""

@@ -60,7 +60,12 @@ def describe_hour(result: HourResult, lake: str, fault: TaskFault | None) -> dic
         "seconds": round(result.seconds, 1),
         "most_at_once": most_at_once(result.tasks),
         "stages": [
-            {"name": stage.name, "task_count": stage.task_count, "seconds": round(stage.seconds, 1)}
+            {
+                "name": stage.name,
+                "task_count": stage.task_count,
+                "not_run_count": stage.not_run_count,
+                "seconds": round(stage.seconds, 1),
+            }
             for stage in stages(result.tasks)
         ],
         "fault": _plain({**asdict(fault), "log": str(fault.log)}) if fault else None,
@@ -157,13 +162,18 @@ def _refusals(refusals: Sequence[dict[str, Any]]) -> Table:
 
 
 def _stages(hour: dict[str, Any]) -> Table:
-    table = _table("Time", "stage", "tasks", "seconds")
+    table = _table("Time", "stage", "tasks", "not run", "seconds")
     for stage in hour["stages"]:
-        table.add_row(stage["name"], _number(stage["task_count"]), f"{stage['seconds']:.1f}")
+        counts = _number(stage["task_count"]), _number(stage["not_run_count"] or None)
+        table.add_row(stage["name"], *counts, f"{stage['seconds']:.1f}")
     table.add_section()
-    tasks = sum(stage["task_count"] for stage in hour["stages"])
-    table.add_row("queued to end", _number(tasks), f"{hour['seconds']:.1f}")
-    table.add_row("tasks at once, at most", _number(hour["most_at_once"]), "")
+    tasks, not_run = (
+        sum(stage[count] for stage in hour["stages"]) for count in ("task_count", "not_run_count")
+    )
+    table.add_row(
+        "queued to end", _number(tasks), _number(not_run or None), f"{hour['seconds']:.1f}"
+    )
+    table.add_row("tasks at once, at most", _number(hour["most_at_once"]), "", "")
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from include.chimera.local.api import TaskState
 
 
-_NEVER_RAN = {"upstream_failed", "removed"}  # Airflow gives them times nevertheless
+NEVER_RAN = {"skipped", "upstream_failed", "removed"}  # Airflow gives them times nevertheless
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,17 @@ class Stage:
 
     Args:
         name: The outermost task group; for a task outside all groups its own id.
-        task_count: Tasks of the group, skipped ones included.
-        seconds: From the first start to the last end.
-        start_at: The first start.
+        task_count: Tasks of the group that ran.
+        not_run_count: Tasks that were skipped, or lacked what they wait for.
+        seconds: From the first start to the last end; 0 where none ran.
+        start_at: The first start; None where none ran.
     """
 
     name: str
     task_count: int
+    not_run_count: int
     seconds: float
-    start_at: datetime
+    start_at: datetime | None
 
 
 def stage_of(task_id: str) -> str:
@@ -38,21 +41,24 @@ def stage_of(task_id: str) -> str:
 
 
 def stages(tasks: Iterable[TaskState]) -> list[Stage]:
-    """Return each group that ran, in the order of their first starts."""
+    """Return each group that is over, in the order of their first starts; what never ran last."""
     groups: dict[str, list[TaskState]] = {}
     for task in tasks:
         groups.setdefault(stage_of(task.task_id), []).append(task)
     found = [_stage(name, members) for name, members in groups.items()]
-    return sorted((stage for stage in found if stage), key=lambda stage: stage.start_at)
+    ran = [stage for stage in found if stage and stage.start_at]
+    never = [stage for stage in found if stage and not stage.start_at]
+    return sorted(ran, key=attrgetter("start_at")) + never
 
 
 def _stage(name: str, members: list[TaskState]) -> Stage | None:
-    ran = [task for task in members if task.state not in _NEVER_RAN]
+    ran = [task for task in members if task.state not in NEVER_RAN]
+    not_run = len(members) - len(ran)
     starts = [task.start_at for task in ran if task.start_at]
     ends = [task.end_at for task in ran if task.end_at]
     if not starts or not ends:
-        return None
-    return Stage(name, len(members), (max(ends) - min(starts)).total_seconds(), min(starts))
+        return Stage(name, 0, not_run, 0.0, None) if not_run else None
+    return Stage(name, len(ran), not_run, (max(ends) - min(starts)).total_seconds(), min(starts))
 
 
 def most_at_once(tasks: Iterable[TaskState]) -> int:
@@ -63,6 +69,8 @@ def most_at_once(tasks: Iterable[TaskState]) -> int:
     """
     changes: list[tuple[datetime, int]] = []
     for task in tasks:
+        if task.state in NEVER_RAN:
+            continue
         if task.start_at and task.end_at and task.end_at > task.start_at:
             changes += [(task.start_at, 1), (task.end_at, -1)]
     running = most = 0

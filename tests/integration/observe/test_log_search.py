@@ -7,8 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from typer.testing import CliRunner
 
+from include.chimera.cli import app
+from include.chimera.errors import SourceUnavailableError
 from include.chimera.inquiry.logs import LogQuery, search_logs
+from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +27,7 @@ def write(root: Path, task: str, *lines: dict | str, run: str = "run one") -> No
     path.write_text("".join(f"{text}\n" for text in texts))
 
 
-def line(second: int, event: str, level: str = "info", **more: str) -> dict:
+def line(second: int, event: str, level: str = "info", **more: object) -> dict:
     return {"timestamp": f"2026-01-05T10:00:{second:02}Z", "level": level, "event": event, **more}
 
 
@@ -61,3 +65,60 @@ def test_no_logs_and_hostile_values_find_nothing(root: str, tmp_path: Path) -> N
     assert not events(str(tmp_path / "nowhere"))
     assert not events(root, correlation_id="' or true --")
     assert not events(root, text="'; drop table lines; --")
+
+
+def raised(*chain: tuple[str, str]) -> list[dict]:
+    """Return exceptions as Airflow's structlog writes them, the outermost first."""
+    return [
+        {"exc_type": name, "exc_value": text, "exc_notes": [], "is_cause": place > 0, "frames": []}
+        for place, (name, text) in enumerate(chain)
+    ]
+
+
+def ask(root: str, *words: str) -> str:
+    done = CliRunner().invoke(app, ["logs", "--root", root, *words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_an_error_is_told_with_what_to_do_next(tmp_path: Path) -> None:
+    """The runbook's first command once said "Task failed with exception", and of no run."""
+    run = Run("scheduled__x", Window.of_hour(datetime(2026, 1, 5, 8, tzinfo=UTC)))
+    own = str(SourceUnavailableError("an answer", "none", "app_db", "look at\nthe server"))
+    broken = line(1, "Task failed with exception", "error", error_detail=raised(("X", own)))
+    write(tmp_path, "a", broken, run=run.run_id)
+    wrapped = raised(("AirflowException", "row 4711"), ("SourceUnavailableError", own))
+    write(tmp_path, "b", broken | {"error_detail": wrapped}, run=run.run_id)
+    text = ask(str(tmp_path), "--correlation-id", run.correlation_id, "--level", "error")
+    assert text.count(f"{run.correlation_id} ") == 2
+    assert text.count("SourceUnavailableError: Expected an answer; came none.\n") == 1
+    assert text.count("    Where: app_db.\n    Next: look at\n    the server\n") == 2
+    assert "4711" not in text
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"error_detail": raised(("ValueError", "row 4711"))},
+        {"exception": "Traceback (most recent call last):\n  File\nValueError: row 4711"},
+    ],
+)
+def test_of_an_error_of_others_the_place_is_told_and_not_the_text(
+    tmp_path: Path, detail: dict
+) -> None:
+    """It may hold a row or a password."""
+    write(tmp_path, "a", line(1, "failed", "error", **detail))
+    text = ask(str(tmp_path), "--level", "error")
+    assert "ValueError" in text
+    assert "Next: read it in" in text
+    assert "attempt=1.log" in text
+    assert "4711" not in text
+
+
+def test_a_long_error_stays_readable(tmp_path: Path) -> None:
+    own = str(SourceUnavailableError("an answer", "none", "x" * 90_000, "wait"))
+    write(tmp_path, "a", line(1, "failed", "error", error_detail=raised(("Ours", own))))
+    text = ask(str(tmp_path), "--level", "error")
+    assert len(text) < 2_000
+    assert "characters more" in text
+    assert "Next: wait" in text

@@ -91,10 +91,17 @@ def test_count_tasks_tells_stages_in_the_order_of_the_flow():
         ]
     )
     assert list(counts.items()) == [
-        ("extract", (2, 0, 2)),
-        ("transform", (0, 1, 1)),
-        ("report", (0, 0, 1)),
+        ("extract", (2, 0, 0, 2)),
+        ("transform", (0, 1, 0, 1)),
+        ("report", (0, 0, 0, 1)),
     ]
+
+
+@pytest.mark.parametrize("state", ["skipped", "upstream_failed", "removed"])
+def test_a_task_that_never_ran_is_not_done(state):
+    """A failed run once looked as if its last stages had worked."""
+    tasks = [task("transform.a", "failed"), task("transform.b", state), task("report", state)]
+    assert count_tasks(tasks) == {"transform": (1, 0, 1, 2), "report": (0, 0, 1, 1)}
 
 
 def test_fault_is_the_first_failed_task_with_the_last_error_of_its_log(tmp_path):
@@ -114,6 +121,9 @@ def test_fault_is_the_first_failed_task_with_the_last_error_of_its_log(tmp_path)
     fault = find_fault(HourResult(HOURS, run_of(0, "failed"), tasks, None), tmp_path, "d")
     assert (fault.task_id, fault.log) == ("g.a", log)
     assert fault.error == "GateFailedError: Expected …"
+    log.write_text("\n".join(map(json.dumps, [*lines, {"level": "error", "event": "Next: …"}])))
+    fault = find_fault(HourResult(HOURS, run_of(0, "failed"), tasks, None), tmp_path, "d")
+    assert fault.error == "GateFailedError: Expected …\nNext: …", "and what it means, in our words"
 
 
 def test_no_fault_without_a_failed_task(tmp_path):

@@ -57,7 +57,7 @@ HOUR_TOLD = {
     "state": "success",
     "seconds": 83.4,
     "most_at_once": 6,
-    "stages": [{"name": "extract", "task_count": 5, "seconds": 12.3}],
+    "stages": [{"name": "extract", "task_count": 5, "not_run_count": 9, "seconds": 12.3}],
     "fault": None,
     "tasks": [],
     "pipeline": PIPELINE,
@@ -90,6 +90,8 @@ def test_show_hour_tells_rows_gates_refusals_stages_and_ids(console):
         "83.4",
     ):
         assert part in text
+    extract = next(line for line in text.splitlines() if "extract" in line)
+    assert [word for word in extract.split() if word[0].isalnum()] == ["extract", "5", "9", "12.3"]
     row = next(line for line in text.splitlines() if "bronze.api_logs" in line)
     assert row.split()[-2] == "0", "version 0 is shown, not dropped"
 

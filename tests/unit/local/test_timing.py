@@ -26,20 +26,20 @@ def test_stage_lasts_from_first_start_to_last_end():
             task("report", 12, 13),
         ]
     )
-    assert [(stage.name, stage.task_count, stage.seconds) for stage in found] == [
-        ("extract", 2, 9),
-        ("transform", 2, 7),
-        ("report", 1, 1),
-    ]
+    counts = [(stage.name, stage.task_count, stage.not_run_count, stage.seconds) for stage in found]
+    assert counts == [("extract", 2, 0, 9), ("transform", 1, 1, 7), ("report", 1, 0, 1)]
 
 
-def test_stage_that_never_ran_is_left_out():
+def test_stage_that_never_ran_says_so_and_one_that_is_still_to_come_is_left_out():
     assert stages([task("optimize.a", None, None, None)]) == []
+    (stage,) = stages([task("report", 9, 9, "upstream_failed")])
+    assert (stage.task_count, stage.not_run_count, stage.seconds) == (0, 1, 0)
 
 
 def test_most_at_once_counts_overlaps_not_neighbours():
     assert most_at_once([task("a", 0, 1), task("b", 1, 2)]) == 1
     assert most_at_once([task("a", 0, 3), task("b", 1, 2), task("c", 2, 4)]) == 2
+    assert most_at_once([task("a", 0, 2), task("b", 1, 2, "upstream_failed")]) == 1
     assert most_at_once([]) == 0
 
 
