@@ -47,6 +47,10 @@ class SourceUnavailableError(RetryableError):
     """A source did not answer, or answered that it can't right now."""
 
 
+class SourceChangedError(SourceUnavailableError):
+    """A source changed while it was read; reading it anew may do at once."""
+
+
 class StorageError(RetryableError):
     """The lake's disk or object store did not take or give back files: full, read-only, gone."""
 

@@ -1,15 +1,16 @@
 """The sensor's look and its trigger, without a scheduler."""
 
 import asyncio
-import os
+import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR, TriggerFailureReason
 from airflow.sdk.exceptions import AirflowSkipException, TaskDeferred
 from airflow.sdk.module_loading import import_string
 
-from include.chimera.errors import SourceLateError
+from include.chimera.errors import SourceLateError, SourceUnavailableError
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR
 from plugins.source_sensor import SOURCES, SourceSensor, SourceTrigger, lacks
@@ -112,6 +113,28 @@ def test_a_source_that_does_not_answer_is_left_to_its_extract(tmp_path, caplog) 
     assert "app_db does not answer" in caplog.text
     assert "hunter2" not in caplog.text
     assert lacks("prometheus", "http://127.0.0.1:9", END) == ""
-    folder = tmp_path / "dt=2026-03-01"
-    folder.write_text("no folder")
-    assert lacks("api_logs", os.fspath(tmp_path), END) == ""
+
+
+def test_logs_that_can_not_be_seen_are_no_empty_hour(log) -> None:
+    """The sensor fails with the path, in its worker or, if they vanish later, in the triggerer."""
+    trigger = SourceTrigger("api_logs", END, datetime.now(UTC) + HOUR, 0.01)
+    folder = log.parents[1]
+    folder.rename(folder.with_name("away"))
+    folder.symlink_to("nowhere")
+    with pytest.raises(SourceUnavailableError, match="dt=2026-03-01"):
+        sensor().execute(context())
+    event = json.loads(json.dumps(outcome(trigger)))
+    with pytest.raises(SourceUnavailableError, match=r"dt=2026-03-01.*triggerer"):
+        sensor().arrive(context(), event)
+
+
+@pytest.mark.usefixtures("log")
+def test_a_look_that_never_returns_ends_with_the_deferral() -> None:
+    """Airflow ends it; the task says which source hangs and is not tried again."""
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor().execute(context())
+    assert timedelta(seconds=300) < deferred.value.timeout <= timedelta(seconds=600)
+    with pytest.raises(SourceLateError, match="did not return"):
+        sensor().resume_execution(
+            TRIGGER_FAIL_REPR, {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context()
+        )

@@ -82,7 +82,7 @@ class Batch:
         files: Staged Parquet files with rows of the contract's columns, relative to the attempt's
             folder.
         letters: Parquet files of records that could not be parsed (see `letters`), likewise.
-        rows_unparsed: Rows in `letters`.
+        rows_unparsed: Records that could not be parsed, also those without a letter of their own.
         digests: SHA-256 of each of these files, by path.
         bounds: Smallest and largest event time of the rows in `files`, None where there are none.
         hours: Event hours that this batch holds completely, for tables that replace whole hours.

@@ -76,6 +76,7 @@ def stage_rows(  # noqa: PLR0913 - each has its own meaning
     *,
     query: str = "from source",
     refused: Callable[[], Iterable[pa.RecordBatch]] = tuple,
+    omitted: Callable[[], int] = int,
     is_met_again: bool = False,
     is_rowwise: bool = False,
 ) -> Batch:
@@ -87,6 +88,7 @@ def stage_rows(  # noqa: PLR0913 - each has its own meaning
         rows: The source's rows; they stream through, never whole in memory.
         query: DuckDB query over `source` that gives the contract's columns.
         refused: Gives batches of `REFUSED_SCHEMA`; called once `rows` is used up.
+        omitted: Gives how many refused records have no letter of their own; called after `refused`.
         is_met_again: Whether each run meets the same refused records; known ones then don't count.
         is_rowwise: Whether the query makes each row of one row: it then sees them in portions.
 
@@ -97,6 +99,12 @@ def stage_rows(  # noqa: PLR0913 - each has its own meaning
     with storage_errors(f"staging {batch.table}"):
         portions = _portions(rows) if is_rowwise else [rows]
         staged = _write(run, batch, rows.schema, portions, query, refused, is_met_again)
+        if count := omitted():
+            staged = replace(
+                staged,
+                rows_read=staged.rows_read + count,
+                rows_unparsed=staged.rows_unparsed + count,
+            )
         save(run, staged)
     fault_point("extract.staged")
     return staged

@@ -7,41 +7,50 @@ again from all files that may hold lines of it.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import pyarrow as pa
+from tenacity import (
+    Retrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    stop_after_attempt,
+)
 
 from include.chimera.contracts import API_LOGS, PARTITION
+from include.chimera.errors import SourceChangedError
 from include.chimera.faults import fault_point
 from include.chimera.lake.fences import draw_token
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.settings import get_settings
-from include.chimera.sources.log_files import (
-    Line,
-    hour_folder,
-    log_files,
-    plain_name,
-    read_lines,
-)
+from include.chimera.sources.log_files import BOM, Line, read_lines, without_copies
+from include.chimera.sources.log_folders import changed, hour_folder, log_files, log_root
+from include.chimera.sources.overlaps import warn_of_overlaps
 from include.chimera.sources.refused import RefusedRecords
 from include.chimera.window import HOUR, Window, hour_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
 _BATCH_ROWS = 2_000  # ten times as many take twice as long to turn into columns
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+# A rotation in the middle of a reading; where one comes into each, the task's retries have it.
+_ANEW = Retrying(
+    retry=retry_if_exception_type(SourceChangedError),
+    stop=stop_after_attempt(3),
+    before_sleep=before_sleep_log(logger, logging.WARNING),
+    reraise=True,
+)
 MALFORMED, OUT_OF_REACH = "malformed_line", "timestamp_outside_lookback"
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -87,10 +96,11 @@ def parse_line(content: bytes) -> LogLine | None:
     """Return a line's fields, None where it is not the API's.
 
     Any bytes may come: no JSON, no UTF-8, no time zone, nested deeper than the parser goes, numbers
-    or times that no column can hold.
+    or times that no column can hold. A byte order mark, as some editors and shippers write, is no
+    part of the line.
     """
     try:
-        parsed = _DECODER.decode(content)
+        parsed = _DECODER.decode(content.removeprefix(BOM))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return parsed if parsed.timestamp.tzinfo else None
@@ -123,6 +133,7 @@ class _Reader:
     lookback: int
     now: datetime
     refused: RefusedRecords = field(default_factory=RefusedRecords)
+    names: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Yield `_READ`'s values of each line in the event hours [start - lookback, end)."""
@@ -145,17 +156,23 @@ class _Reader:
     def _lines(self, hour: Window) -> Iterator[tuple[str, Line]]:
         """Yield each line of the hour's files with its file's plain name below the root.
 
-        A file may grow until the last run has looked at its hour through the lookback.
+        A file may grow until the last run has looked at its hour through the lookback; a later run
+        reads what comes after this one's listing. Nobody reads a finished hour again, so it must
+        stand still.
         """
         is_finished = self.now >= hour.end + self.lookback * HOUR
-        for path in log_files(hour_folder(self.root, hour.start)):
-            name = str(plain_name(path).relative_to(self.root))
-            for line in read_lines(path, is_finished=is_finished):
+        files = log_files(self.root, hour.start)
+        for file in without_copies(files):
+            # A hard link in another hour's folder is the same file.
+            name = self.names.setdefault(file.identity, file.name) if file.links > 1 else file.name
+            for line in read_lines(file, is_finished=is_finished):
                 yield name, line
+        if is_finished and log_files(self.root, hour.start) != files:
+            raise changed(hour_folder(self.root, hour.start), "added, removed or renamed")
 
     def _refuse(self, reason: str, name: str, line: Line, label: str) -> None:
         where = {"file": name, "offset": line.offset, "bytes": line.length}
-        self.refused.add(reason, json.dumps(where), line.content, label)
+        self.refused.add(reason, where, line.content, label)
 
 
 def _batches(rows: Iterator[tuple[object, ...]]) -> Iterator[pa.RecordBatch]:
@@ -176,18 +193,31 @@ def extract_api_logs(root: str, run: Run, *, allow_shrink: bool = False) -> Batc
         allow_shrink: Whether an hour may lose rows, because its files were rotated away.
 
     Raises:
-        SourceUnavailableError: A file changed while it was read.
+        ConfigurationError: The root is no folder of this machine.
+        SourceUnavailableError: A folder can't be listed, a file can't be read, or files change
+            faster than they are read.
     """
+    fault_point("extract.start")
+    staged = _ANEW(_stage, log_root(root), run, allow_shrink=allow_shrink)
+    warn_of_overlaps(run, staged)
+    logger.info("staged %s lines, refused %s", staged.rows_read, staged.rows_unparsed)
+    return staged
+
+
+def _stage(root: Path, run: Run, *, allow_shrink: bool) -> Batch:
     lookback = get_settings().lookback_hours
     hours = run.window.widened(hours_before=lookback).labels()
     token = draw_token(API_LOGS.name, hours)
-    fault_point("extract.start")
     with RefusedRecords() as refused:
-        reader = _Reader(Path(root), run.window, lookback, datetime.now(UTC), refused)
+        reader = _Reader(root, run.window, lookback, datetime.now(UTC), refused)
         rows = pa.RecordBatchReader.from_batches(_READ, _batches(reader.rows()))
         batch = Batch(API_LOGS.name, token, hours=hours, allow_shrink=allow_shrink)
-        staged = stage_rows(
-            run, batch, rows, query=_QUERY, refused=refused.batches, is_rowwise=True
+        return stage_rows(
+            run,
+            batch,
+            rows,
+            query=_QUERY,
+            refused=refused.batches,
+            omitted=refused.omitted,
+            is_rowwise=True,
         )
-    logger.info("staged %s lines, refused %s", staged.rows_read, staged.rows_unparsed)
-    return staged

@@ -7,21 +7,24 @@ than it looks here, a late line or a transaction that is still open, later hours
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.chimera.errors import SourceChangedError
 from include.chimera.settings import get_settings
 from include.chimera.sources.database import clock
-from include.chimera.sources.log_files import hour_folder, log_files
+from include.chimera.sources.log_folders import (
+    MARKER,
+    log_files,
+    log_root,
+    names_in,
+    written_at,
+)
 from include.chimera.sources.provider_metrics import reach, settling_seconds
 from include.chimera.window import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-# A writer that marks an hour's folder says that it is done with it.
-# Source: Hadoop's FileOutputCommitter, which Spark follows.
-MARKER = "_SUCCESS"
 _QUIET = timedelta(seconds=30)  # shippers of logs flush within seconds
 
 
@@ -39,15 +42,17 @@ def logs_lack(root: str, end: datetime) -> str:
     """Look at the files of the window's last hour: marked as done, or none of them grows.
 
     Raises:
-        OSError: The folder can't be read.
+        ConfigurationError: The root is no folder of this machine.
+        SourceUnavailableError: The hour's folder can't be listed, or one of its files not be read.
     """
-    folder = hour_folder(Path(root), end - HOUR)
-    if (folder / MARKER).exists():
-        return ""
+    folder, start = log_root(root), end - HOUR
+    names = names_in(folder, start)
     try:
-        written = [path.stat().st_mtime for path in log_files(folder)]
-    except FileNotFoundError:
+        written = [written_at(file) for file in log_files(folder, start) if not file.fault]
+    except SourceChangedError:
         return "files that are being rotated"
+    if MARKER in names:
+        return ""
     quiet = datetime.now(UTC) - datetime.fromtimestamp(max([*written, end.timestamp()]), UTC)
     if quiet >= _QUIET:
         return ""

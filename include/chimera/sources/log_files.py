@@ -1,4 +1,4 @@
-"""Files of JSON lines as they are found: rotated, packed, half written, damaged.
+"""Files of JSON lines as they are found: packed, half written, damaged, in another encoding.
 
 A writer ends a line with a newline. The last line of a file that may still grow counts only once it
 has one, and a packed file that may still grow ends where its bytes end.
@@ -6,23 +6,32 @@ has one, and a packed file that may still grow ends where its bytes end.
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import logging
 import os
 import re
 import zlib
+from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from include.chimera.errors import SourceUnavailableError
+from include.chimera.sources.log_folders import PACKED, LogFile, changed, opened, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
+logger = logging.getLogger(__name__)
 MAX_LINE_BYTES = 1024 * 1024
-TOO_LONG, DAMAGED = "line_too_long", "damaged_gzip"
-_NAME = re.compile(r"\.jsonl(\.\d+)?(\.gz)?$")
-_PACKED = ".gz"
+BOM = codecs.BOM_UTF8
+TOO_LONG, DAMAGED, OTHER_ENCODING = "line_too_long", "damaged_gzip", "file_not_utf8"
+ENDLESS, BOMB = "line_without_end", "gzip_bomb"
+# JSON begins with a character of ASCII: between zeros it is UTF-16 or UTF-32 (RFC 4627, section 3).
+_WIDE = re.compile(rb"(\xff\xfe(\0\0)?)?[{\s]\0|((\0\0)?\xfe\xff)?(\0|\0\0\0)[{\s]")
+# What costs its writer nothing must not cost us hours. A line of its own has a time of its own, so
+# a packed file has fewer lines than bytes; gzip packs 1,000 bytes into one at most.
+_ENDLESS_BYTES = 1024**3
+_MORE_LINES, _MORE_BYTES, _DENSEST = 1_000_000, 1024**3, 200
+_CHUNK_BYTES = 1024 * 1024
 
 
 class Line(NamedTuple):
@@ -41,90 +50,119 @@ class Line(NamedTuple):
     fault: str | None = None
 
 
-def hour_folder(root: Path, start: datetime) -> Path:
-    """Return the folder of the files that are written in the hour from `start` (UTC) on."""
-    return root / f"dt={start:%Y-%m-%d}" / f"hour={start:%H}"
+def without_copies(files: Sequence[LogFile]) -> list[LogFile]:
+    """Leave out a packed file whose content stands unpacked beside it: it is being packed.
 
+    One that holds anything else is kept under its own name, with a warning.
 
-def log_files(folder: Path) -> list[Path]:
-    """Return the log files of one hour's folder, sorted: `*.jsonl`, rotated (`.1`), packed (`.gz`).
-
-    While a file is being packed, both are there: the unpacked one counts.
+    Raises:
+        SourceUnavailableError: As `read_lines`.
     """
-    found = {path for path in folder.glob("*.jsonl*") if _NAME.search(path.name)}
-    twins = {path for path in found if plain_name(path) != path and plain_name(path) in found}
-    return sorted(found - twins)
+    plain = {file.name: file for file in files if not file.is_packed}
+    kept = []
+    for file in files:
+        twin = plain.get(file.name) if file.is_packed else None
+        if twin is None or file.fault or twin.fault:
+            kept.append(file)
+        elif not _is_copy(file, twin):
+            logger.warning(
+                "%s%s holds other lines than the file of that name beside it: both are read",
+                file.name,
+                PACKED,
+            )
+            kept.append(file._replace(name=file.name + PACKED))
+    return kept
 
 
-def plain_name(path: Path) -> Path:
-    """Return the file's name before it was packed: packing changes no row."""
-    return path.with_suffix("") if path.suffix == _PACKED else path
+def _is_copy(packed: LogFile, plain: LogFile) -> bool:
+    """Tell whether all of a packed file, as far as it is written, is the beginning of the other."""
+    with opened(packed) as raw, opened(plain) as other, closing(_unpacked(raw)) as file:
+        try:
+            while chunk := file.read(_CHUNK_BYTES):
+                if other.read(len(chunk)) != chunk:
+                    return False
+        except EOFError:
+            return True
+        except (zlib.error, gzip.BadGzipFile):
+            return False
+    return True
 
 
-def read_lines(path: Path, *, is_finished: bool) -> Iterator[Line]:
+def _unpacked(raw: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", gzip.GzipFile(fileobj=raw))
+
+
+def read_lines(log: LogFile, *, is_finished: bool) -> Iterator[Line]:
     """Yield the file's lines.
 
     Args:
-        path: A log file.
+        log: A file of an hour.
         is_finished: Whether nobody writes to it any more; a last line without a newline then
             counts, and packed bytes that break off are a fault.
 
     Raises:
-        SourceUnavailableError: The file was removed, replaced or truncated meanwhile, or its disk
-            does not give it.
+        SourceChangedError: The file was removed or truncated meanwhile.
+        SourceUnavailableError: Its disk does not give it, or does not let us.
     """
-    is_packed = path.suffix == _PACKED
-    try:
-        with path.open("rb") as raw:
-            file = cast("BinaryIO", gzip.GzipFile(fileobj=raw)) if is_packed else raw
-            yield from _lines(file, is_finished=is_finished)
-            _check_unchanged(path, raw)
-    except FileNotFoundError as error:
-        raise _changed(path, "removed") from error
-    except OSError as error:
-        raise SourceUnavailableError(
-            expected="a log file that can be read",
-            came=type(error).__name__,
-            where=str(path),
-            remedy="check the file's permissions and its disk",
-        ) from error
+    if log.fault:
+        logger.warning("%s is left out: %s", shown(log.path), log.fault)
+        yield Line(0, b"", 0, log.fault)
+        return
+    with opened(log) as raw:
+        if log.is_packed:
+            packed_bytes = os.fstat(raw.fileno()).st_size
+            yield from _lines(_unpacked(raw), packed_bytes, is_finished=is_finished)
+        else:
+            yield from _lines(raw, None, is_finished=is_finished)
+        if os.fstat(raw.fileno()).st_size < raw.tell():
+            raise changed(log.path, "truncated")
 
 
-def _lines(file: BinaryIO, *, is_finished: bool) -> Iterator[Line]:
-    offset = 0
+def _lines(file: BinaryIO, packed_bytes: int | None, *, is_finished: bool) -> Iterator[Line]:
+    offset = count = 0
     try:
         while chunk := file.readline(MAX_LINE_BYTES + 1):
-            content, length, fault = chunk.rstrip(b"\r\n"), len(chunk), None
-            body = len(content)
+            count += 1
+            length, end = len(chunk), chunk
             if not chunk.endswith(b"\n"):  # a longer line, or the file's end
-                end = chunk
-                while not end.endswith(b"\n") and (more := file.readline(MAX_LINE_BYTES)):
-                    length, end = length + len(more), more
-                if not end.endswith(b"\n") and not is_finished:
-                    return
-                body = length - (len(end) - len(end.rstrip(b"\r\n")))
-                content, fault = content[:MAX_LINE_BYTES], TOO_LONG
-            if content and not content.isspace():
-                yield Line(offset, content, body, fault if body > MAX_LINE_BYTES else None)
+                length, end = _skip(file, chunk)
+            if fault := _hopeless(chunk, length, offset, count, packed_bytes):
+                yield Line(offset, b"", 0, fault)
+                return
+            if not end.endswith(b"\n") and not is_finished:
+                return
+            content = chunk.rstrip(b"\r\n")[:MAX_LINE_BYTES]
+            body = length - (len(end) - len(end.rstrip(b"\r\n")))
+            if content and content != BOM and not content.removeprefix(BOM).isspace():
+                yield Line(offset, content, body, TOO_LONG if body > MAX_LINE_BYTES else None)
             offset += length
     except (EOFError, zlib.error, gzip.BadGzipFile):
         if is_finished:
             yield Line(offset, b"", 0, DAMAGED)
 
 
-def _check_unchanged(path: Path, raw: BinaryIO) -> None:
-    """Look whether the path still names the file that was read, whole."""
-    opened, named = os.fstat(raw.fileno()), path.stat()
-    if (opened.st_dev, opened.st_ino) != (named.st_dev, named.st_ino):
-        raise _changed(path, "replaced")
-    if opened.st_size < raw.tell():
-        raise _changed(path, "truncated")
+def _hopeless(
+    chunk: bytes, length: int, offset: int, count: int, packed_bytes: int | None
+) -> str | None:
+    """Return why the file is not read from this line on, None where it is."""
+    if count == 1 and _WIDE.match(chunk):
+        return OTHER_ENCODING
+    if length >= _ENDLESS_BYTES:
+        return ENDLESS
+    if packed_bytes is None:
+        return None
+    too_many = count > packed_bytes + _MORE_LINES
+    too_much = offset > max(_MORE_BYTES, _DENSEST * packed_bytes)
+    return BOMB if too_many or too_much else None
 
 
-def _changed(path: Path, what: str) -> SourceUnavailableError:
-    return SourceUnavailableError(
-        expected="a log file that stays while it is read",
-        came=f"a file that was {what}",
-        where=str(path),
-        remedy="nothing: the task reads it again by itself; if it persists, rotate by renaming",
-    )
+def _skip(file: BinaryIO, chunk: bytes) -> tuple[int, bytes]:
+    """Read on to the end of a line; return its length and its last part."""
+    length, end = len(chunk), chunk
+    while (
+        not end.endswith(b"\n")
+        and length < _ENDLESS_BYTES
+        and (more := file.readline(MAX_LINE_BYTES))
+    ):
+        length, end = length + len(more), more
+    return length, end

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
@@ -11,19 +12,28 @@ from include.chimera.lake.letters import PAYLOAD_BYTES
 from include.chimera.lake.staging import REFUSED_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-_BATCH_BYTES = 4 * 1024 * 1024
+# Enough to see what is wrong and to replay what was rare. Beyond it the place is wrong as a whole:
+# mend the cause and read the hour again.
+LETTERS_A_PLACE = 1_000
+MORE = "more_refused"
+_BATCH_BYTES, _BATCH_ROWS = 4 * 1024 * 1024, 10_000
 
 
 class RefusedRecords:
-    """Collects records while a source is read, and gives them back once it is read."""
+    """Collects records while a source is read, and gives them back once it is read.
+
+    Of each place (a file, an answer) `LETTERS_A_PLACE` records are kept, and one more that counts
+    the rest.
+    """
 
     def __init__(self) -> None:
         self._file = TemporaryFile()  # noqa: SIM115 - closed by __exit__
         self._writer = pa.ipc.new_stream(self._file, REFUSED_SCHEMA)
         self._waiting: list[tuple[str, str, bytes, str]] = []
         self._bytes = 0
+        self._found: dict[tuple[str, str], int] = {}
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -34,24 +44,43 @@ class RefusedRecords:
         self._writer.close()
         self._file.close()
 
-    def add(self, reason: str, coordinates: str, payload: bytes, label: str) -> None:
+    def add(self, reason: str, where: Mapping[str, Any], payload: bytes, label: str) -> None:
         """Keep a record; of a longer payload, one byte more than a letter holds.
 
         So a letter tells that its payload was cut, and a gigantic one is never held whole.
+
+        Args:
+            reason: Why it is refused.
+            where: Its coordinates; the first is its place.
+            payload: What came.
+            label: The hour that it belongs to.
         """
-        kept = payload[: PAYLOAD_BYTES + 1]
-        self._waiting.append((reason, coordinates, kept, label))
-        self._bytes += len(kept)
-        if self._bytes >= _BATCH_BYTES:
-            self._flush()
+        place = str(next(iter(where.values()))), label
+        self._found[place] = found = self._found.get(place, 0) + 1
+        if found <= LETTERS_A_PLACE:
+            self._keep(reason, json.dumps(where), payload[: PAYLOAD_BYTES + 1], label)
+
+    def omitted(self) -> int:
+        """Return how many records have no letter of their own, those that count them aside."""
+        return sum(max(found - LETTERS_A_PLACE - 1, 0) for found in self._found.values())
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all records, as batches of `REFUSED_SCHEMA`; nothing may be added afterwards."""
+        for (place, label), found in self._found.items():
+            if found > LETTERS_A_PLACE:
+                where = {"file": place, "offset": 0, "records": found - LETTERS_A_PLACE}
+                self._keep(MORE, json.dumps(where), b"", label)
         self._flush()
         self._writer.close()
         self._file.seek(0)
         with pa.ipc.open_stream(self._file) as reader:
             yield from reader
+
+    def _keep(self, reason: str, coordinates: str, payload: bytes, label: str) -> None:
+        self._waiting.append((reason, coordinates, payload, label))
+        self._bytes += len(payload)
+        if self._bytes >= _BATCH_BYTES or len(self._waiting) >= _BATCH_ROWS:
+            self._flush()
 
     def _flush(self) -> None:
         columns = list(zip(*self._waiting, strict=True)) or [()] * len(REFUSED_SCHEMA)

@@ -10,9 +10,9 @@ import pytest
 
 from include.chimera.demo.metrics_server import MetricsServer
 from include.chimera.demo.openmetrics import Family, Series, write_families
-from include.chimera.errors import SourceUnavailableError
+from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.sources.completeness import database_lacks, logs_lack, metrics_lack
-from include.chimera.sources.log_files import hour_folder
+from include.chimera.sources.log_folders import hour_folder
 from include.chimera.window import HOUR, floor_hour, hour_label
 from tests.serving import served
 
@@ -57,11 +57,16 @@ def test_logs_are_complete_once_their_writer_says_so(log) -> None:
     assert logs_lack(str(root), end) == ""
 
 
-def test_a_file_that_rotation_takes_away_meanwhile_is_growth(log) -> None:
-    """Between the listing and the look, which a dangling link stands for."""
+def test_an_hour_that_can_not_be_seen_is_not_complete(log) -> None:
+    """A link to nowhere may be a disk that is not mounted; nobody takes it for an empty hour."""
     root, end, path = log
-    path.with_name("gone.jsonl").symlink_to(path.with_name("rotated"))
-    assert logs_lack(str(root), end) == "files that are being rotated"
+    path.with_name("gone.jsonl").symlink_to(path.with_name("nowhere"))
+    with pytest.raises(SourceUnavailableError, match=r"gone\.jsonl"):
+        logs_lack(str(root), end)
+    with pytest.raises(SourceUnavailableError, match="no-such-root"):
+        logs_lack(str(root / "no-such-root"), end)
+    with pytest.raises(ConfigurationError, match="CHIMERA_API_LOGS_ROOT"):
+        logs_lack("s3://bucket/logs", end)
 
 
 @contextmanager

@@ -43,6 +43,7 @@ def refusals(run, columns: str = "reason, payload") -> list[tuple]:
 def root(lake: Path, tmp_path: Path) -> Path:
     """Return the root of the logs."""
     del lake
+    (tmp_path / "logs").mkdir()
     return tmp_path / "logs"
 
 
