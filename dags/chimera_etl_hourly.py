@@ -65,7 +65,6 @@ with DAG(
     max_active_runs=1,
     max_active_tasks=8,
     dagrun_timeout=minutes_of(30),
-    deadline=deadline(),
     on_failure_callback=tell_run_failure,
     default_args={"owner": "data-platform"},
     user_defined_macros={"run_json": run_json},
@@ -94,6 +93,7 @@ with DAG(
     },
     tags=["chimera", "hourly"],
 ) as dag:
+    dag.deadline = deadline(dag)
     with TaskGroup("extract"):
         extracts = {table: extract() for table, extract in EXTRACTS.items()}
         if settings.source_wait_seconds:

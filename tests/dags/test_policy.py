@@ -4,7 +4,7 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk import RetryAction
+from airflow.sdk import DAG, RetryAction
 from airflow.serialization.decoders import decode_deadline_alert
 from airflow.serialization.encoders import encode_deadline_alert
 
@@ -73,7 +73,7 @@ def test_what_made_dbt_fail_is_logged_in_our_own_words(caplog, monkeypatch) -> N
 
 def test_a_run_can_be_cleared_before_its_deadline() -> None:
     """Airflow 3.3.0 then adds what it stored to the new queue time, as seconds."""
-    stored = encode_deadline_alert(deadline())
+    stored = encode_deadline_alert(deadline(DAG("any", schedule=None)))
     sla = timedelta(seconds=get_settings().deadline_seconds)
     assert timedelta(seconds=stored["interval"]) == sla
     assert decode_deadline_alert(stored).interval == sla

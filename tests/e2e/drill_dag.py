@@ -27,10 +27,10 @@ QUICK = {**task_arguments(retries=1, minutes=4), "execution_timeout": timedelta(
 with DAG(
     "drill",
     schedule=None,
-    deadline=deadline(),
     on_failure_callback=tell_run_failure,
     dagrun_timeout=minutes_of(60),
-):
+) as drill:
+    drill.deadline = deadline(drill)
 
     @task(**EXTRACT)
     def outside():
@@ -72,10 +72,10 @@ with DAG(
     outage(), data(), verdict(), killed(), slow_query(), stuck_native(), fine()
 
 
-AFTERWARDS = deadline()
-AFTERWARDS.interval *= 100
-
-with DAG("drill_again", schedule=None, deadline=AFTERWARDS):
+with DAG("drill_again", schedule=None) as again:
+    afterwards = deadline(again)
+    afterwards.interval *= 100
+    again.deadline = afterwards
 
     @task(**EXTRACT)
     def at_once():
@@ -112,10 +112,10 @@ with DAG(
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     end_date=datetime(2026, 1, 2, tzinfo=UTC),  # long over: nothing is scheduled, backfills are
     catchup=False,
-    deadline=deadline(),
     on_failure_callback=[tell_run_failure, stumble],
     dagrun_timeout=timedelta(seconds=2 * get_settings().deadline_seconds),
-):
+) as hangs:
+    hangs.deadline = deadline(hangs)
 
     @task(**EXTRACT)
     def hang():

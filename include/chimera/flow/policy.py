@@ -9,6 +9,7 @@ multiplier are for what has no class: errors of others, timeouts, and deaths tha
 from __future__ import annotations
 
 import logging
+from copy import copy
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from include.chimera.flow.watchdog import arm, disarm
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +91,36 @@ def minutes_of(count: float) -> timedelta:
     return timedelta(seconds=get_settings().timeout_base_seconds * count)
 
 
-def deadline() -> DeadlineAlert:
+def deadline(dag: DAG) -> DeadlineAlert:
     """Return the SLA: a run that is not over ten minutes after it was queued is told."""
-    return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+    return _Deadline(dag)
+
+
+class _Deadline(DeadlineAlert):
+    """A deadline whose definition changes whenever anything of its DAG does (ADR 16).
+
+    Of one that stays as it was Airflow 3.3.0 keeps the id and makes no record for the DAG's new
+    version: none of that version's runs would have a deadline.
+    """
+
+    def __init__(self, dag: DAG) -> None:
+        # Not super's: it sets the callback.
+        self.dag, self.name, self.reference = dag, None, DeadlineReference.DAGRUN_QUEUED_AT
         # Seconds, as Airflow stored it once and still reads: of a timedelta, 3.3.0 can't move the
         # deadline when a run is cleared before it, and answers 500.
-        interval=get_settings().deadline_seconds,  # type: ignore[arg-type]
-        callback=SyncCallback(tell_late),
-    )
+        self.interval = get_settings().deadline_seconds  # type: ignore[assignment]
+
+    @property
+    def callback(self) -> SyncCallback:  # type: ignore[override]
+        """The callback, with Airflow's own hash of the rest of the DAG.
+
+        Taken when Airflow serializes the DAG: policies and the file's place belong to it.
+        """
+        from airflow.serialization.serialized_objects import LazyDeserializedDAG  # noqa: PLC0415 - heavy, and loaded where DAGs are serialized
+
+        rest = copy(self.dag)
+        rest.deadline = None
+        return SyncCallback(tell_late, {"dag_hash": LazyDeserializedDAG.from_dag(rest).hash})
 
 
 def task_arguments(retries: int, minutes: int, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - operator arguments

@@ -1,0 +1,67 @@
+"""The deadline in Airflow's own database, while the DAG is edited."""
+
+import json
+import os
+import subprocess
+import sys
+
+import psycopg
+import pytest
+
+from include.chimera.local.postgres import AIRFLOW_DATABASE
+from include.chimera.paths import PROJECT
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def edited(postgres, tmp_path_factory):
+    """Edit the DAG in each way, with a run after each edit; return what the runs have."""
+    home = tmp_path_factory.mktemp("airflow")
+    variables = {
+        **os.environ,  # noqa: TID251 - a child inherits
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.uri(AIRFLOW_DATABASE, "psycopg2"),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        "CHIMERA_STATE_DIR": str(home / "state"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.integration.flow.editor"],
+        cwd=PROJECT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    yield json.loads(done.stdout.splitlines()[-1])
+    with psycopg.connect(postgres.uri(AIRFLOW_DATABASE), autocommit=True) as connection:
+        connection.execute("drop schema public cascade; create schema public")
+
+
+def test_a_run_has_its_deadline_whatever_was_edited_before_it(edited) -> None:
+    """Airflow 3.3.0 makes none for a version whose deadline's definition is as before."""
+    assert {name for name, run in edited.items() if run["seconds"] != [600.0]} == set()
+
+
+def test_a_version_names_only_deadlines_that_are_there(edited) -> None:
+    """Else a run's success ends in an error of the scheduler."""
+    assert {name for name, run in edited.items() if not run["is_whole"]} == set()
+
+
+def test_a_dag_that_is_as_before_makes_no_version(edited) -> None:
+    """The deadline changes with the DAG, and only with it."""
+    versions = {name: run["version"] for name, run in edited.items()}
+    assert versions == {
+        "first": 1,
+        "nothing": 1,
+        "description": 2,
+        "model added": 3,
+        "schedule": 4,
+        "two edits, no run between": 5,
+        "back to an earlier text": 6,
+        "file renamed": 7,
+        "backfill": 7,
+    }
