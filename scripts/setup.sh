@@ -39,7 +39,6 @@ finish() {
 
 take_turn() {
     told=
-    mkdir -p .chimera 2>/dev/null || fail "this folder can't be written to" "$root"
     until mkdir "$hold" 2>/dev/null; do
         holder=$(cat "$hold/pid" 2>/dev/null || :)
         if [ -n "$holder" ] && ! kill -0 "$holder" 2>/dev/null; then
@@ -169,6 +168,8 @@ write_pth() { # include.chimera is importable from any folder, as with PYTHONPAT
 
 # --- main -----------------------------------------------------------------------------------------
 
+# Lake, payloads and task logs will stand there: nobody else's business.
+{ mkdir -p .chimera && chmod 700 .chimera; } 2>/dev/null || fail "this folder can't be written to" "$root"
 ! is_ready || exit 0
 take_turn
 ! is_ready || exit 0

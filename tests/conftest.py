@@ -1,5 +1,6 @@
 """Fixtures that more than one ring shares."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,11 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from include.chimera.lake.engine import connect
+from include.chimera.paths import STATE
 from include.chimera.settings import get_settings
+
+# Before Cosmos is imported: its default is one folder in /tmp for all users of the machine.
+os.environ.setdefault("AIRFLOW__COSMOS__CACHE_DIR", str(STATE / "cosmos"))  # noqa: TID251  # ours
 
 TRACES = Path(__file__).resolve().parents[2] / "shared" / "data"
 

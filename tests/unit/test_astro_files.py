@@ -31,7 +31,7 @@ SWITCHES = {
 }  # fmt: skip
 BY_OTHERS = {"AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP", "AWS_REGION", "OTEL_EXPORTER_OTLP_ENDPOINT"}
 # Sections of Airflow's configuration that a provider reads by itself.
-PROVIDER_OPTIONS = {"AIRFLOW__COSMOS__ENABLE_TELEMETRY"}
+PROVIDER_OPTIONS = {"AIRFLOW__COSMOS__CACHE_DIR", "AIRFLOW__COSMOS__ENABLE_TELEMETRY"}
 SECRET = re.compile(r"pass(word|wd)?|secret|token|api_?key|://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
 REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?(==(\S+)|[<>~!][^#]*)?$")
 
@@ -226,8 +226,9 @@ def test_env_example_holds_only_settings_airflow_options_and_switches():
 
 def test_env_example_activates_nothing_that_only_standalone_mode_bears():
     active = {name for name, (_, is_active) in env_example().items() if is_active}
-    assert not {"AIRFLOW__API__HOST", "AIRFLOW__CORE__PLUGINS_FOLDER"} & active
-    assert {"AIRFLOW__API__HOST", "AIRFLOW__CORE__PLUGINS_FOLDER"} <= env_example().keys()
+    harmful = {"AIRFLOW__API__HOST", "AIRFLOW__CORE__PLUGINS_FOLDER", "AIRFLOW__COSMOS__CACHE_DIR"}
+    assert not harmful & active
+    assert harmful <= env_example().keys()
 
 
 def test_image_and_env_example_set_the_same_variables():
@@ -235,7 +236,8 @@ def test_image_and_env_example_set_the_same_variables():
     env = next(rest for command, rest in instructions(text("Dockerfile")) if command == "ENV")
     image = dict(pair.split("=") for pair in env.split())
     example = {name: value for name, (value, _) in env_example().items()}
-    assert image.keys() == SWITCHES | PROVIDER_OPTIONS | MALLOC.keys()
+    telemetry = {"AIRFLOW__COSMOS__ENABLE_TELEMETRY"}
+    assert image.keys() == SWITCHES | telemetry | MALLOC.keys()
     assert image.items() >= MALLOC.items()
     assert image.items() <= example.items()
 

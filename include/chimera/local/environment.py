@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets as random_source
 import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from include.chimera.local.postgres import AIRFLOW_DATABASE, APP_DATABASE, SUPERUSER, Postgres
+from include.chimera.local.private import write_private
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
@@ -47,16 +47,6 @@ class Secrets:
         """Make new keys."""
         fernet_key = base64.urlsafe_b64encode(random_source.token_bytes(32)).decode()
         return cls(fernet_key, random_source.token_hex(32), random_source.token_hex(32))
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, whole or not at all."""
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    fresh.replace(path)
 
 
 def keep_secrets(layout: Layout) -> Secrets:
@@ -212,6 +202,7 @@ def _components(plan: Plan) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",  # the default second adds up along a chain
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
+        "COSMOS__CACHE_DIR": str(plan.layout.cosmos),  # the default is /tmp/cosmos, for all users
         "COSMOS__ENABLE_TELEMETRY": "False",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }

@@ -93,7 +93,7 @@ class Keeper:
                     self._revive()
         finally:
             self._stop()
-            self._layout.remove_socket_dir()
+            self._layout.remove_outside()
             guard.dismiss()
             self._tell(event="stopped")
 

@@ -19,6 +19,7 @@ import psutil
 
 from include.chimera.errors import RetryableError, TerminalError
 from include.chimera.local import keeper, launch
+from include.chimera.local.private import make_private
 from include.chimera.local.processes import MARK
 from include.chimera.paths import PROJECT
 
@@ -43,7 +44,7 @@ class StateLock:
     """
 
     def __init__(self, layout: Layout) -> None:
-        layout.root.mkdir(parents=True, exist_ok=True)
+        make_private(layout.root)
         self.descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
         # A stack that was killed a moment ago may hold it until its last process is gone.
         deadline = time.monotonic() + _LOCK_SECONDS

@@ -4,9 +4,9 @@ The keeper starts each server through this file, so that what has to be done bet
 is done in a small process of its own, without threads and without the project on its path. Options:
 
     --die-with-parent N  on Linux, get signal N when the parent ends, however it ends
-    --user UID:GID       give up root first; PostgreSQL refuses to run as root
-    --traverse           keep, as that user, the right to pass through other people's folders, so
-                         that a project below a closed /root works without a chmod (Linux)
+    --user UID           give up root first; PostgreSQL refuses to run as root
+    --shielded           keep one harmless capability, so that other processes of that user, who
+                         have none, can neither trace the program nor enter its folder by /proc
 
 Only the standard library is imported: it runs with `-I -S`.
 """
@@ -24,8 +24,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
-_CAP_DAC_OVERRIDE = 1
-_CAP_DAC_READ_SEARCH = 2
+_CAP_NET_BIND_SERVICE = 10
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -59,38 +58,39 @@ def die_with_parent(number: int) -> None:
         sys.exit(128 + number)
 
 
-def _keep_passage() -> None:
-    """Hand on the weakest capability that passes through closed folders, if root has one."""
+def _keep_one_capability() -> None:
+    """Keep the right to listen on ports below 1024, which containers have, and no other.
+
+    The kernel lets a process look into another one of the same user only if it has all of the
+    other's capabilities. Source: cap_ptrace_access_check in security/commoncap.c.
+    """
     libc, header, sets = _libc(), _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
     libc.capget(ctypes.byref(header), sets)
-    for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
-        bit = 1 << capability
-        if not sets[0].permitted & bit:
-            continue
-        wanted = (_Sets * 2)(_Sets(bit, bit, bit), _Sets(0, 0, 0))
-        libc.capset(ctypes.byref(header), wanted)
-        libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)
-        return
+    bit = 1 << _CAP_NET_BIND_SERVICE
+    if not sets[0].permitted & bit:
+        sys.exit("root lacks CAP_NET_BIND_SERVICE: run as another user than root")
+    wanted = (_Sets * 2)(_Sets(bit, bit, bit), _Sets(0, 0, 0))
+    libc.capset(ctypes.byref(header), wanted)
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _CAP_NET_BIND_SERVICE, 0, 0)
 
 
-def become(uid: int, gid: int, *, traverse: bool) -> None:
-    """Give up root for `uid`, with `traverse` keeping the passage through closed folders."""
-    passage = traverse and sys.platform == "linux"
-    if passage:
+def become(uid: int, *, shielded: bool) -> None:
+    """Give up root for `uid` and the group of the same number."""
+    if shielded:
         _libc().prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
     os.setgroups([])
-    os.setgid(gid)
+    os.setgid(uid)
     os.setuid(uid)
-    if passage:
-        _keep_passage()
+    if shielded:
+        _keep_one_capability()
 
 
 def main() -> None:
     """Do what the options say, then exec."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--die-with-parent", type=int)
-    parser.add_argument("--user")
-    parser.add_argument("--traverse", action="store_true")
+    parser.add_argument("--user", type=int)
+    parser.add_argument("--shielded", action="store_true")
     parser.add_argument("program", nargs="+")
     options = parser.parse_args()
     # A shell's background job starts with SIGINT ignored, and Python ignores SIGPIPE: both would
@@ -98,8 +98,7 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGQUIT"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     if options.user:
-        uid, gid = options.user.split(":")
-        become(int(uid), int(gid), traverse=options.traverse)
+        become(options.user, shielded=options.shielded)
     if options.die_with_parent:
         die_with_parent(options.die_with_parent)
     os.execvp(options.program[0], options.program)  # noqa: S606  # a program, not a shell line

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from include.chimera.errors import ConfigurationError
+from include.chimera.local.private import make_outside, make_private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 # A UNIX socket's address holds 104 bytes on macOS and 108 on Linux, with the final zero.
 # Source: sys/un.h of both; PostgreSQL adds "/.s.PGSQL.5432.lock" beside it.
@@ -104,33 +108,60 @@ class Layout:
         return self.root / "reports"
 
     @property
+    def cosmos(self) -> Path:
+        """What Cosmos keeps between tasks."""
+        return self.root / "cosmos"
+
+    @property
+    def _outside_link(self) -> Path:
+        return self.postgres / "outside"
+
+    @property
+    def outside(self) -> Path | None:
+        """The folder of what can't stand below the root while servers run; None: there is none."""
+        return self._outside_link.readlink() if self._outside_link.is_symlink() else None
+
+    @property
+    def has_short_name(self) -> bool:
+        """Whether PostgreSQL's UNIX socket can stand in its data folder."""
+        return _is_short(self.postgres_data)
+
+    @property
     def socket_dir(self) -> Path:
         """The folder of PostgreSQL's UNIX socket: short enough, and free of special characters.
 
         Raises:
-            ConfigurationError: Not even the temporary folders have a short, plain name.
+            ConfigurationError: It stands outside, and no server runs.
         """
-        name = f"chimera-{hashlib.sha256(str(self.root).encode()).hexdigest()[:12]}"
-        candidates = [
-            self.postgres / "socket",
-            Path(tempfile.gettempdir()) / name,
-            Path("/tmp") / name,  # noqa: S108  # last resort; created with mode 700, owner checked
-        ]
-        for folder in candidates:
-            text = str(folder)
-            if len(text.encode()) <= _LONGEST_SOCKET_DIR and _PLAIN.fullmatch(text):
-                return folder
-        raise ConfigurationError(
-            expected=f"a socket folder of at most {_LONGEST_SOCKET_DIR} plain characters",
-            came="only longer ones, or ones with special characters",
-            where=", ".join(str(folder) for folder in candidates),
-            remedy="set TMPDIR to a short folder, such as /tmp",
-        )
+        if self.has_short_name:
+            return self.postgres_data
+        if self.outside is None:
+            raise ConfigurationError(
+                expected="PostgreSQL running on this state folder",
+                came="no socket of it",
+                where=str(self.root),
+                remedy="`make up` starts it",
+            )
+        return self.outside / "socket"
 
-    def remove_socket_dir(self) -> None:
-        """Remove the socket's folder if it stands outside the state folder; no server must run."""
-        if not self.socket_dir.is_relative_to(self.root):
-            shutil.rmtree(self.socket_dir, ignore_errors=True)
+    def make_outside(self, is_good: Callable[[Path], bool]) -> Path:
+        """Make a new folder outside in a place that is good and short, and remember it."""
+        self.remove_outside()
+        folder = make_outside(
+            lambda place: _is_short(place / "chimera-12345678" / "socket") and is_good(place)
+        )
+        self._outside_link.symlink_to(folder)
+        return folder
+
+    def remove_outside(self) -> None:
+        """Remove the folder outside; no server must run."""
+        folder = self.outside
+        if folder is None:
+            return
+        # After a restart of the machine the name may be somebody else's.
+        if folder.is_dir() and folder.lstat().st_uid == os.geteuid():
+            shutil.rmtree(folder, ignore_errors=True)
+        self._outside_link.unlink(missing_ok=True)
 
     def server_log(self, name: str) -> Path:
         """Return the log file of the server called `name`."""
@@ -139,5 +170,9 @@ class Layout:
     def make_folders(self) -> None:
         """Create what has to exist before the first server starts."""
         for folder in (self.root, self.logs, self.task_logs, self.airflow, self.postgres):
-            folder.mkdir(parents=True, exist_ok=True)
-        self.airflow.chmod(0o700)
+            make_private(folder)
+
+
+def _is_short(folder: Path) -> bool:
+    text = str(folder)
+    return len(text.encode()) <= _LONGEST_SOCKET_DIR and _PLAIN.fullmatch(text) is not None

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import socket
-import tempfile
-from pathlib import Path
+
+from include.chimera.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
+_ATTEMPTS = 50
+_claims: list[socket.socket] = []
 
 
 def choose_port(preferred: int) -> int:
     """Return `preferred` if nobody listens there or is about to, else any free port.
 
     A server takes seconds to bind its port: until this process ends, no other start on this
-    machine chooses the same one.
+    machine chooses the same one, whoever's it is.
+
+    Raises:
+        ConfigurationError: No port is free.
     """
-    for port in (preferred, 0):
+    for port in (preferred, *[0] * _ATTEMPTS):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -27,19 +30,26 @@ def choose_port(preferred: int) -> int:
             except OSError:
                 continue
             return found
-    return preferred
+    raise ConfigurationError(
+        expected="a free port",
+        came=f"none in {_ATTEMPTS} attempts",
+        where=LOOPBACK,
+        remedy="stop what listens on so many ports",
+    )
 
 
 def _claim(port: int) -> None:
-    """Hold the port's lock file until this process ends and the system closes it.
+    """Hold the UDP port of the same number until this process ends, however it ends.
+
+    Our servers use TCP alone. No file is needed for that, so none is left over or planted.
 
     Raises:
         OSError: Another process holds it.
     """
-    path = Path(tempfile.gettempdir()) / f"chimera-port-{port}.lock"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        claim.bind((LOOPBACK, port))
     except OSError:
-        os.close(descriptor)
+        claim.close()
         raise
+    _claims.append(claim)

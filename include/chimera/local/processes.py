@@ -74,7 +74,7 @@ def sweep(layout: Layout, grace_seconds: float = 6.0) -> list[str]:
     """
     found = find_marked(layout)
     if not found:
-        layout.remove_socket_dir()
+        layout.remove_outside()
         return []
     names = sorted({_name(process) for process in found})
     database = [process for process in found if is_database(process, layout)]
@@ -87,7 +87,7 @@ def sweep(layout: Layout, grace_seconds: float = 6.0) -> list[str]:
     while (left := find_marked(layout)) and time.monotonic() < deadline:
         send(left, signal.SIGKILL)  # what was forked meanwhile
         time.sleep(0.1)
-    layout.remove_socket_dir()
+    layout.remove_outside()
     return names
 
 

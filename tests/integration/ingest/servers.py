@@ -11,8 +11,8 @@ from pathlib import Path
 from adbc_driver_postgresql import dbapi
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from include.chimera.local.account import binaries
 from include.chimera.local.ports import choose_port
-from include.chimera.local.postgres import binaries
 
 _OPTIONS = {
     "fsync": "off",

@@ -238,16 +238,3 @@ def test_postgres_speaks_utf8_and_utc_and_listens_on_no_port(layout):
         "listen_addresses": "",
         "fsync": "on",
     }
-
-
-def test_postgres_as_root_is_another_user_and_opens_no_folder(layout):
-    if os.geteuid() != 0:
-        pytest.skip("only root gives up root")
-    layout.root.mkdir(parents=True)
-    layout.root.parent.chmod(0o700)
-    with database(layout):
-        owners = {
-            process.username() for process in find_marked(layout) if "postgres" in process.name()
-        }
-        assert owners == {"nobody"}
-    assert layout.root.parent.stat().st_mode & 0o777 == 0o700

@@ -52,6 +52,11 @@ def test_environment_runs_airflow_as_in_production(plan):
     assert names == ["api-server", "scheduler", "dag-processor", "triggerer"]
 
 
+def test_environment_keeps_what_cosmos_remembers_in_the_state(plan):
+    """Its own default is one folder in /tmp for all users of the machine."""
+    assert build(plan)["AIRFLOW__COSMOS__CACHE_DIR"] == str(plan.layout.root / "cosmos")
+
+
 def test_environment_turns_telemetry_off(plan):
     environment = build(plan, DO_NOT_TRACK="0")
     assert environment["AIRFLOW__COSMOS__ENABLE_TELEMETRY"] == "False"

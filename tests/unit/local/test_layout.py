@@ -1,33 +1,100 @@
 """A UNIX socket needs a short, plain folder, wherever the project stands."""
 
-import tempfile
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from include.chimera.errors import ConfigurationError
+from include.chimera.local import private
 from include.chimera.local.layout import Layout
 
 
-def test_socket_stays_in_a_short_plain_state_folder():
+def odd_state(tmp_path: Path) -> Layout:
+    """Return a state in whose folder no socket can stand."""
+    layout = Layout.of(tmp_path / "with space")
+    layout.make_folders()
+    return layout
+
+
+def test_socket_stays_in_a_short_plain_state_folder() -> None:
+    """The data folder is its owner's alone: no better place."""
     layout = Layout(Path("/srv/chimera/.chimera"))
-    assert layout.socket_dir == layout.postgres / "socket"
+    assert layout.socket_dir == layout.postgres_data
 
 
 @pytest.mark.parametrize("root", ["/srv/" + "deep/" * 20, "/srv/with space", "/srv/$HOME", "/ü"])
-def test_socket_moves_out_of_a_long_or_odd_folder(root, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", "/short")
-    folder = Layout(Path(root)).socket_dir
-    assert folder.parent == Path("/short")
-    assert folder != Layout(Path(root + "2")).socket_dir
+def test_socket_of_a_long_or_odd_folder_is_outside_while_servers_run(root: str) -> None:
+    """Without servers there is none, and that is said."""
+    with pytest.raises(ConfigurationError, match="make up"):
+        _ = Layout(Path(root)).socket_dir
 
 
-def test_socket_survives_a_long_temporary_folder(monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", "/var/" + "x" * 90)
-    assert Layout(Path("/with space")).socket_dir.parent == Path("/tmp")  # noqa: S108  # what the code falls back to
+def test_the_folder_outside_has_another_name_each_time_and_is_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be guessed can't be planted; what is over is removed."""
+    place = tmp_path / "t"
+    place.mkdir()
+    monkeypatch.setattr(private, "_PLACES", (str(tmp_path / "absent"), str(place)))
+    layout = odd_state(tmp_path)
+    first = layout.make_outside(lambda _: True)
+    assert first.parent == place
+    assert stat.S_IMODE(first.stat().st_mode) == 0o700
+    assert Layout.of(layout.root).socket_dir == first / "socket"
+    second = layout.make_outside(lambda _: True)
+    assert second != first
+    assert list(place.iterdir()) == [second]
+    layout.remove_outside()
+    layout.remove_outside()
+    assert list(place.iterdir()) == []
+    assert layout.outside is None
 
 
-def test_no_candidate_lists_every_place_looked_at(monkeypatch):
-    monkeypatch.setattr("include.chimera.local.layout._LONGEST_SOCKET_DIR", 3)
-    with pytest.raises(ConfigurationError, match="/srv/x/postgres/socket, "):
-        _ = Layout(Path("/srv/x")).socket_dir
+def test_a_folder_that_is_a_link_now_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restart of the machine the name in /tmp may be somebody else's."""
+    monkeypatch.setattr(private, "_PLACES", (str(tmp_path),))
+    layout = odd_state(tmp_path)
+    outside = layout.make_outside(lambda _: True)
+    outside.rmdir()
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").touch()
+    outside.symlink_to(precious)
+    layout.remove_outside()
+    assert (precious / "file").exists()
+    assert layout.outside is None
+
+
+def test_no_place_lists_every_one_looked_at(tmp_path: Path) -> None:
+    """The remedy needs to know where."""
+    layout = odd_state(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"/var/lib, .*/var/tmp"):
+        layout.make_outside(lambda _: False)
+    assert layout.outside is None
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o777, 0o700])
+def test_the_state_is_its_owners_alone_even_an_older_one(tmp_path: Path, mode: int) -> None:
+    """Lake, payloads and task logs stand in it."""
+    layout = Layout.of(tmp_path / "state")
+    layout.root.mkdir()
+    layout.root.chmod(mode)
+    layout.make_folders()
+    for folder in (layout.root, layout.logs, layout.airflow, layout.postgres):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700, "pytest's own"
+
+
+def test_a_state_of_another_user_is_refused(tmp_path: Path) -> None:
+    """Files of two owners in one state would stop both."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives folders away")
+    layout = Layout.of(tmp_path / "state")
+    layout.root.mkdir()
+    os.chown(layout.root, 60000, 60000)
+    with pytest.raises(ConfigurationError, match="one of user 60000"):
+        layout.make_folders()

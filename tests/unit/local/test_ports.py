@@ -3,7 +3,14 @@
 import socket
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
+from unittest.mock import Mock
 
+import pytest
+
+from include.chimera.errors import ConfigurationError
+from include.chimera.local import ports
 from include.chimera.local.ports import LOOPBACK, choose_port
 from include.chimera.paths import PROJECT
 
@@ -33,3 +40,25 @@ def test_a_chosen_port_is_not_chosen_by_another_start() -> None:
         [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True
     )
     assert int(other.stdout) not in {0, port}
+
+
+def test_claims_leave_nothing_that_others_meet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file with a name that others can guess could be planted, or be somebody else's already."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    port = free_port()
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / f"chimera-port-{port}.lock").symlink_to(precious)
+    precious.chmod(0o400)
+    assert choose_port(port) == port
+    assert precious.read_text() == "kept"
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_no_free_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that another start has claimed is never given out for want of a better one."""
+    monkeypatch.setattr(ports, "_claim", Mock(side_effect=OSError))
+    with pytest.raises(ConfigurationError, match="a free port"):
+        choose_port(free_port())
