@@ -7,6 +7,20 @@ retry helps). Each message has four parts: what was expected, what came, where, 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+
+def visible(text: str, kept: str = "") -> str:
+    r"""Return a text whose control and formatting characters are spelled out, `\u001b` for ESC.
+
+    Args:
+        text: It may come from data.
+        kept: Characters that stay as they are.
+    """
+    return "".join(
+        char if char in kept or char.isprintable() else f"\\u{ord(char):04x}" for char in text
+    )
+
 
 class ChimeraError(Exception):
     """The root: carries the four parts as attributes and survives pickling.
@@ -19,6 +33,8 @@ class ChimeraError(Exception):
     """
 
     def __init__(self, expected: str, came: str, where: str, remedy: str) -> None:
+        parts = [visible(part.replace("\n", " ")) for part in (expected, came, where, remedy)]
+        expected, came, where, remedy = parts
         self.expected, self.came, self.where, self.remedy = expected, came, where, remedy
         super().__init__(f"Expected {expected}; came {came}. Where: {where}. Next: {remedy}")
 
@@ -51,8 +67,75 @@ class SourceChangedError(SourceUnavailableError):
     """A source changed while it was read; reading it anew may do at once."""
 
 
-class StorageError(RetryableError):
-    """The lake's disk or object store did not take or give back files: full, read-only, gone."""
+class LakeError(Exception):
+    """The lake can't be read or written: a class for each remedy, of which one is retried."""
+
+    expects: ClassVar[str]
+    helps: ClassVar[str]
+
+
+class StorageAwayError(RetryableError, LakeError):
+    """The lake's disk or object store does not answer, or a file is not where it should be."""
+
+    expects = "storage that gives back the lake's files"
+    helps = (
+        "see that the lake's disk is mounted, or its object store answers (CHIMERA_LAKE_ROOT, "
+        "AWS_ENDPOINT_URL); the table's last version is as it was, the task can run again"
+    )
+
+
+class StorageRefusedError(TerminalError, LakeError):
+    """The lake's disk or object store is full, read-only, or does not let us in."""
+
+    expects = "storage that takes the lake's files and lets us read them"
+    helps = (
+        "make space, or give back the permission or the key (docs/security.md lists what is "
+        "needed); the table's last version is as it was, clear the task then"
+    )
+
+
+class LogDamagedError(TerminalError, LakeError):
+    """A table's log, or a file that it names, is not what a writer wrote."""
+
+    expects = "a table whose log and files are whole"
+    helps = (
+        "bring the damaged files back from a copy, or move the table's folder away and make the "
+        'table anew: docs/runbook.md, "A table is damaged"'
+    )
+
+
+class NotDeltaError(TerminalError, LakeError):
+    """Where a table should be is something else."""
+
+    expects = "a Delta table, or nothing yet"
+    helps = (
+        "move away what stands there, or correct the name or CHIMERA_LAKE_ROOT; nothing was "
+        "written over it"
+    )
+
+
+class ProtocolUnsupportedError(TerminalError, LakeError):
+    """A table asks for more of Delta's protocol than the lake's readers or writers know."""
+
+    expects = "a table that needs no more of Delta's protocol than deltalake and DuckDB know"
+    helps = (
+        "drop the table feature with the engine that set it (alter table … drop feature), or "
+        "write the table anew; do not raise the pinned versions for it"
+    )
+
+
+class PathUndecodableError(TerminalError, LakeError):
+    """A path of the lake that its readers decode differently, or not at all."""
+
+    expects = "a path that each reader of the lake decodes to the same file"
+    helps = (
+        "take plain letters, digits, - and _ for the lake's root and names; rename the folder or "
+        "the file, and let the log name it as it is"
+    )
+
+
+class MemoryExhaustedError(RetryableError):
+    """DuckDB reached its memory limit; what runs beside it holds memory too, so it may pass."""
 
 
 class CommitConflictError(RetryableError):
@@ -79,6 +162,10 @@ class ContractError(DataFaultError):
     """A source's or a model's columns are not the contract's."""
 
 
+class ConversionError(DataFaultError):
+    """A value does not fit the type, function or constraint that it meets."""
+
+
 class ShrinkError(DataFaultError):
     """An hour would be replaced by fewer rows than it holds."""
 
@@ -89,6 +176,10 @@ class CountError(DataFaultError):
 
 class VerificationError(TerminalError):
     """What a commit left behind is not what was to be committed."""
+
+
+class DeltaRefusedError(TerminalError):
+    """delta-rs refuses what was asked of it, for no reason that has a class of its own."""
 
 
 class StageDamagedError(DataFaultError):

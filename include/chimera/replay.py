@@ -74,7 +74,7 @@ def replay(source: str | None = None, letter_ids: Sequence[str] = ()) -> list[Re
     Raises:
         PublishingStoppedError: A person has stopped publishing; no attempt is counted.
         CommitConflictError: Other writers won again and again.
-        SourceUnavailableError, StorageError: The lake can't be read or written; try again.
+        SourceUnavailableError, LakeError: The lake can't be read or written; try again.
     """
     require_publishing("ops.dead_letters")
     kinds = [name for name, found in CONTRACTS.items() if found.kind in ("versions", "events")]

@@ -19,7 +19,8 @@ STEPS: dict[type[BaseException], tuple[str, ...]] = {
         "Check that the source answers, and the connection of its name in Airflow.",
         _CLEAR,
     ),
-    errors.StorageError: ("Check space, memory and permissions of the lake's storage.", _CLEAR),
+    **{kind: (kind.helps, _CLEAR) for kind in errors.LakeError.__subclasses__()},
+    errors.MemoryExhaustedError: ("Give DuckDB more memory, or the machine less to do.", _CLEAR),
     errors.CommitConflictError: ("Look for two runs that write the same table.", _CLEAR),
     errors.ShrinkError: (
         "If rows were removed on purpose, trigger the hour with allow_shrink.",

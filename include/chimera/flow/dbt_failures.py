@@ -15,9 +15,10 @@ from cosmos.exceptions import CosmosDbtRunError
 from include.chimera.errors import (
     BuildOutageError,
     ChimeraError,
+    LakeError,
+    MemoryExhaustedError,
     ModelError,
     ModelRowsError,
-    StorageError,
 )
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _translate(raised: BaseException, where: str) -> BaseException:
 
 def _model_error(own: ChimeraError | None, came: str, where: str) -> ChimeraError:
     """Return the terminal error of a model's SQL or contract, with our own words where we know."""
-    if isinstance(own, StorageError):
+    if isinstance(own, (LakeError, MemoryExhaustedError)):
         return own
     if own is not None:
         return ModelError(own.expected, own.came, own.where, own.remedy)

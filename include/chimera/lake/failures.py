@@ -1,17 +1,128 @@
-"""What goes wrong below the lake, in our own terms: the engines' messages may hold rows."""
+"""What goes wrong below the lake, in our own terms: the engines' messages may hold rows.
+
+Nothing of an engine's text is repeated. Its class and attributes tell what happened where they can;
+else its text is looked up in a table of phrases, each of which has words of ours.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import duckdb
 from deltalake.exceptions import DeltaError
 
-from include.chimera.errors import DataFaultError, StorageError
+from include.chimera.errors import (
+    ChimeraError,
+    DeltaRefusedError,
+    LakeError,
+    LogDamagedError,
+    MemoryExhaustedError,
+    NotDeltaError,
+    PathUndecodableError,
+    ProtocolUnsupportedError,
+    StorageAwayError,
+    StorageRefusedError,
+)
+from include.chimera.lake import storage
+from include.chimera.lake.casts import is_about_rows, rows_error
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    Found = tuple[type[LakeError], str]
+
+STORAGE = (duckdb.IOException, duckdb.OutOfMemoryException, DeltaError, OSError)
+
+_CODES: dict[type[LakeError], tuple[str, ...]] = {
+    StorageRefusedError: ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM"),
+    PathUndecodableError: ("EILSEQ", "ENAMETOOLONG", "EINVAL"),
+    NotDeltaError: ("ENOTDIR", "EISDIR"),
+}
+_CLASSES: dict[int, type[LakeError]] = {
+    getattr(errno, name): kind for kind, names in _CODES.items() for name in names
+}
+_STRERRORS = {os.strerror(code): code for code in _CLASSES}
+_REFUSED = {401, 402, 403, 407, 507}
+
+_PLACE = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*")  # a name in it could be one of the phrases
+_BROKEN_ESCAPE = re.compile(r'"path":"[^"]*%(?![0-9A-Fa-f]{2})')
+_ERRNO = re.compile(r"(?:os error|errno|code:) (\d+)", re.IGNORECASE)
+_HTTP = re.compile(r"(?:HTTP|status code:?)(?: (?:status|code|error))? (\d{3})\b", re.IGNORECASE)
+_KEY = re.compile(
+    "ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY|InvalidAccessKeyId|InvalidToken|"
+    "ExpiredToken|EXPIRED_TOKEN|QuotaExceeded|InsufficientStorage"
+)
+_BROKEN_FILE = (
+    r"\A(Invalid Input Error: )?(No magic bytes found at end of file|File '.*' too small to be a|"
+    r"Failed to read file |Invalid string encoding found in Parquet|TProtocolException|"
+    r"Out of buffer)"
+)
+# Measured with deltalake 1.6.3 and DuckDB 1.5.5 (tests/integration/lake/test_failures.py); the
+# first phrase that is found counts.
+_PHRASES: tuple[tuple[str, type[LakeError], str], ...] = (
+    (r"Unsupported|[Nn]ot supported|[Tt]able features must be|(reader|writer) version",
+     ProtocolUnsupportedError, "a version, feature or type that they don't know"),
+    (r"No files in log segment", NotDeltaError, "a folder without a Delta log"),
+    (r"[Ii]nvalid table location|InvalidTableLocation|Path does not exist",
+     NotDeltaError, "no folder of a table"),
+    (r"can't decode byte|Utf8|utf-8|InvalidUrl|Error parsing Path|ObjectStorePath",
+     PathUndecodableError, "one that is no text in UTF-8"),
+    (r"contiguous commit files|end version \d+ not the same",
+     LogDamagedError, "a damaged log: versions are missing"),
+    (r"[Cc]heckpoint|Parquet error|less than footer",
+     LogDamagedError, "a damaged log: its checkpoint is missing or can't be read"),
+    (r"No (table metadata|protocol)", LogDamagedError, "a damaged log: its beginning is missing"),
+    (r"Json error|MalformedJson|serializ|expected value|EOF while|invalid type|missing field",
+     LogDamagedError, "a damaged log: an entry is no JSON of Delta's"),
+    (r"No such file|NotFound|not found|FileNotFound",
+     StorageAwayError, "a file that is not there"),
+    (r"error sending request|[Cc]onnect|[Tt]ime[d]? ?out|NETWORK|SLOW_DOWN|HTTP error|dns|Generic",
+     StorageAwayError, "no answer"),
+    (r"DeltaKernel|Kernel error", LogDamagedError, "a damaged log: it can't be followed"),
+)  # fmt: skip
+_KNOWN = re.compile("|".join(phrase for phrase, *_ in _PHRASES) + "|os error")
+
+
+def translate(error: BaseException, where: str) -> ChimeraError | None:
+    """Return an error of DuckDB, delta-rs, pyarrow or the file system as one of ours, else None.
+
+    Args:
+        error: What was raised.
+        where: The table and what is done to it.
+    """
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return MemoryExhaustedError(
+            expected="a query that fits into DuckDB's memory",
+            came="its limit reached",
+            where=where,
+            remedy="raise CHIMERA_DUCKDB_MEMORY_LIMIT or lower CHIMERA_DUCKDB_THREADS; rows spill "
+            "to CHIMERA_STATE_DIR/spill, which needs space",
+        )
+    if isinstance(error, DeltaError) and not _KNOWN.search(_said(error)):
+        return DeltaRefusedError(
+            expected="a table that takes what was asked of it",
+            came=type(error).__name__,
+            where=where,
+            remedy="compare the table's columns, properties and history with what is to be done",
+        )
+    is_broken_file = isinstance(error, duckdb.Error) and re.match(_BROKEN_FILE, str(error))
+    if is_about_rows(error) and not is_broken_file:
+        return rows_error(error, where)
+    if is_broken_file or isinstance(error, (*STORAGE, UnicodeDecodeError)):
+        return lake_error(*classify(error), where)
+    return None
+
+
+def lake_error(kind: type[LakeError], came: str, where: str) -> ChimeraError:
+    """Return an error of one of the six classes, with what it expects and what helps."""
+    return kind(kind.expects, came, where, kind.helps)  # type: ignore[return-value]
 
 
 @contextmanager
@@ -22,25 +133,70 @@ def storage_errors(where: str) -> Iterator[None]:
         where: The table and what is done to it.
 
     Raises:
-        StorageError: A disk or store is full, away or broken; may pass.
-        DataFaultError: A value does not fit its column.
+        LakeError: One of its six classes, by what storage or log did.
+        MemoryExhaustedError: DuckDB reached its memory limit.
+        ConversionError: A value does not fit its column.
     """
     try:
         yield
-    except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
-        raise DataFaultError(
-            expected="values that fit the columns of the contract",
-            came=type(error).__name__,
-            where=where,
-            remedy="compare the source's column types with docs/data-dictionary.md",
-        ) from None
-    except (duckdb.IOException, duckdb.OutOfMemoryException, DeltaError, OSError) as error:
-        # delta-rs prints rows into some of its messages; the others name files and requests.
-        reason = "" if isinstance(error, DeltaError) else f": {str(error).splitlines()[0]}"
-        raise StorageError(
-            expected="storage that takes and gives back files",
-            came=type(error).__name__ + reason,
-            where=where,
-            remedy="check space, memory and permissions of the lake's disk, or the store's state "
-            "and credentials; the table's last version is as it was, the task can run again",
-        ) from None
+    except (*STORAGE, duckdb.Error, UnicodeDecodeError) as error:
+        found = translate(error, where)
+        if found is None:
+            raise
+        raise found from None
+
+
+def classify(error: BaseException) -> Found:
+    """Return which of the six it is, and what came, without a word of the engine's."""
+    text = _said(error)
+    return _by_number(error, text) or _by_words(error, text)
+
+
+def _by_number(error: BaseException, text: str) -> Found | None:
+    code = getattr(error, "errno", None) or _number(_ERRNO, text) or _strerror(text)
+    if code is not None and code in _CLASSES:
+        return _CLASSES[code], os.strerror(code)
+    status = getattr(error, "status_code", None) or _number(_HTTP, text)
+    if status in _REFUSED or _KEY.search(text):
+        return StorageRefusedError, f"HTTP {status}" if status else "a refusal"
+    return (StorageAwayError, f"HTTP {status}") if status else None
+
+
+def _by_words(error: BaseException, text: str) -> Found:
+    file = str(error).partition('Cannot open file "')[2].partition('"')[0]
+    if file and _is_decoded_wrongly(file):
+        return PathUndecodableError, "one that a reader decodes to other characters"
+    if re.match(_BROKEN_FILE, text):
+        return LogDamagedError, "a damaged data file: it is no whole Parquet file"
+    plain = _PLACE.sub(" ", text)
+    found = ((kind, words) for phrase, kind, words in _PHRASES if re.search(phrase, plain))
+    return next(found, (StorageAwayError, type(error).__name__))
+
+
+def _said(error: BaseException) -> str:
+    """Return what an engine says in one line, without its stack and the statement."""
+    text = re.split(r"\n+ +0: |\n+LINE \d+: ", str(error))[0]
+    return re.sub(r"(\x1b\[\d+m|\s|↳)+", " ", text).strip()
+
+
+def _is_decoded_wrongly(file: str) -> bool:
+    """Tell whether a file is missing because DuckDB made another name of what the log says."""
+    root = get_settings().lake
+    if not file.isprintable() or (unquote(root) != root and file.startswith(unquote(root))):
+        return True
+    folders = [str(folder) for folder in PurePath(file).parents if file.startswith(root)]
+    entries = (entry for folder in folders[:3] for entry in storage.walk(f"{folder}/_delta_log"))
+    return any(
+        _BROKEN_ESCAPE.search(storage.read_text(entry.place) or "")
+        for entry in entries
+        if entry.place.endswith(".json")
+    )
+
+
+def _number(pattern: re.Pattern[str], text: str) -> int | None:
+    found = pattern.findall(text)
+    return int(found[-1]) if found else None
+
+
+def _strerror(text: str) -> int | None:
+    return next((code for words, code in _STRERRORS.items() if text.endswith(words)), None)

@@ -34,7 +34,7 @@ def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
     Raises:
         ControlRefusedError: There is no such table or version, or its files are vacuumed.
         CommitConflictError: Another writer committed meanwhile.
-        StorageError: The lake can't be read or written.
+        LakeError: The lake can't be read or written.
     """
     table = open_table(name)
     newest = -1 if table is None else table.version()

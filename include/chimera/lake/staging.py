@@ -94,7 +94,7 @@ def stage_rows(  # noqa: PLR0913 - each has its own meaning
 
     Raises:
         ChimeraError: What reading the source raised, as it was raised.
-        StorageError: The staged files can't be written.
+        LakeError: The staged files can't be written.
     """
     with storage_errors(f"staging {batch.table}"):
         portions = _portions(rows) if is_rowwise else [rows]
@@ -179,7 +179,7 @@ def check_files(run: Run, batch: Batch) -> None:
 
     Raises:
         StageDamagedError: A file is missing or not the one that was staged.
-        StorageError: The disk or store does not give them.
+        LakeError: The disk or store does not give them.
     """
     folder = attempt_folder(run, batch)
     for path, digest in batch.digests.items():

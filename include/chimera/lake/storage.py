@@ -106,13 +106,13 @@ def walk(place: str) -> list[StoredFile]:
 
 
 def existing(places: Sequence[str]) -> list[bool]:
-    """Tell of each file whether it exists; an object store is asked for many at once."""
+    """Tell of each file or folder whether it exists; an object store is asked for many at once."""
     if not places:
         return []
     filesystem, _ = _locate(places[0])
     with ThreadPoolExecutor(_REQUESTS) as pool:  # pyarrow asks for a list one by one
         found = pool.map(filesystem.get_file_info, [_locate(place)[1] for place in places])
-        return [entry.type == fs.FileType.File for entry in found]
+        return [entry.type != fs.FileType.NotFound for entry in found]
 
 
 def open_file(place: str) -> NativeFile:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from include.chimera.contracts import CONTRACTS
+from include.chimera.errors import LogDamagedError, NotDeltaError, StorageRefusedError
 from include.chimera.lake import storage
-from include.chimera.lake.failures import storage_errors
+from include.chimera.lake.failures import classify, lake_error, storage_errors
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
 # lives; watermarks and consumed versions have none.
 _PROPERTIES: dict[str, str | None] = {"delta.setTransactionRetentionDuration": "interval 7 days"}
 
-_FIRSTS = (f"{0:020d}.json", "_last_checkpoint")
+_LOG = "_delta_log"
+# What a build leaves that died before its table's first commit.
+_STAGED = re.compile(r"(^|/)part-[0-9a-f-]{36}\.parquet$|#\d+$|\.tmp$")
 
 
 def folder_of(name: str) -> str:
@@ -42,13 +46,55 @@ def open_table(
             history, but has no files or partitions to list and can't be written.
 
     Raises:
-        StorageError: The lake's disk or store does not answer, or no longer lets us in.
+        LakeError: What stands there can't be read; the class says why.
     """
-    with storage_errors(f"opening {name}"):
+    where = f"opening {name}"
+    with storage_errors(where):
+        _require_whole_log(name, where)
         try:
             return DeltaTable(folder_of(name), version=version, without_files=not has_files)
-        except TableNotFoundError:
+        except TableNotFoundError as error:
+            _require_absence(name, error, where)
             return None
+        except DeltaError:
+            newest = None if version is None else open_table(name, has_files=False)
+            if version is None or newest is None or newest.version() >= version:
+                raise
+            return None
+
+
+def _require_absence(name: str, error: TableNotFoundError, where: str) -> None:
+    """Refuse to take a table for one that is not there yet, unless nothing else is either.
+
+    Raises:
+        LakeError: Its folder can't be entered, or holds what no unfinished first build leaves.
+    """
+    if classify(error)[0] is StorageRefusedError:
+        raise error
+    folder = folder_of(name)
+    places = [file.place[len(folder) + 1 :] for file in storage.walk(folder)]
+    others = [place for place in places if not _STAGED.search(place)]
+    if any(place.startswith(f"{_LOG}/") for place in others):
+        raise lake_error(LogDamagedError, "a damaged log: no version is left of it", where)
+    if others:
+        raise lake_error(NotDeltaError, f"{len(others)} files without a Delta log", where)
+
+
+def _require_whole_log(name: str, where: str) -> None:
+    """Refuse a log with an empty entry: a power cut leaves one, and readers take it for no commit.
+
+    Raises:
+        LogDamagedError: There is one.
+    """
+    entries = storage.walk(f"{folder_of(name)}/{_LOG}")
+    empty = [entry.place for entry in entries if not entry.size_bytes and _is_entry(entry.place)]
+    if empty:
+        came = f"a damaged log: {min(empty).rpartition('/')[2]} is empty"
+        raise lake_error(LogDamagedError, came, where)
+
+
+def _is_entry(place: str) -> bool:
+    return place.endswith((".json", ".parquet"))
 
 
 def create_table(
@@ -91,7 +137,7 @@ def schema_names() -> list[str]:
 
 
 def table_names() -> list[str]:
-    """Return the lake's tables, sorted: the folders whose log has a first version or a checkpoint.
+    """Return the lake's tables, sorted: the folders that have a log, whole or damaged.
 
     No log is read, so that a lake of many tables is listed fast.
     """
@@ -101,13 +147,8 @@ def table_names() -> list[str]:
         for table in storage.folders(f"{get_settings().lake}/{schema}")
         if not table.startswith("_")
     ]
-    known: set[str] = set()
-    for first in _FIRSTS:
-        asked = [name for name in found if name not in known]
-        places = [f"{folder_of(name)}/_delta_log/{first}" for name in asked]
-        answers = zip(asked, storage.existing(places), strict=True)
-        known |= {name for name, is_there in answers if is_there}
-    return [name for name in found if name in known]
+    has_log = storage.existing([f"{folder_of(name)}/{_LOG}" for name in found])
+    return [name for name, is_there in zip(found, has_log, strict=True) if is_there]
 
 
 def drop_table(name: str) -> None:

@@ -7,6 +7,8 @@ from typing import IO
 import typer
 from rich.console import Console
 
+from include.chimera.errors import visible
+
 _PLAIN_WIDTH = 120
 _LINES = "\n\t"
 
@@ -17,10 +19,7 @@ def printable(text: object) -> str:
     Data may hold what a terminal obeys (colours, titles, a cursor that moves up) or what turns the
     order of letters around; line ends and tabs stay.
     """
-    return "".join(
-        char if char in _LINES or char.isprintable() else f"\\u{ord(char):04x}"
-        for char in str(text)
-    )
+    return visible(str(text), _LINES)
 
 
 def echo(text: object, *, err: bool = False) -> None:

@@ -66,7 +66,7 @@ def require_publishing(where: str) -> None:
 
     Raises:
         PublishingStoppedError: A person has stopped it.
-        StorageError: The lake can't be read: nothing is published unasked.
+        LakeError: The lake can't be read: nothing is published unasked.
     """
     decision = _newest()
     if decision and decision.is_stopped:

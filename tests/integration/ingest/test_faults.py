@@ -252,7 +252,7 @@ def _judge_and_publish(uri):
 
 
 @pytest.mark.parametrize("limit", [2_000, 20_000])
-def test_a_full_disk_is_an_outage_and_leaves_the_table_as_it_was(server, uri, lake, limit):
+def test_a_full_disk_is_told_and_leaves_the_table_as_it_was(server, uri, lake, limit):
     """The kernel refuses to let files grow; a smaller limit fails earlier."""
     insert(server, 1, at(0))
     process.whole_hour(uri, 0, "before")
@@ -261,7 +261,7 @@ def test_a_full_disk_is_an_outage_and_leaves_the_table_as_it_was(server, uri, la
     limited = process.start(uri, 1, "full", state_dir=lake, file_bytes=limit)
     code, error = process.finish(limited)
     assert code == 1
-    assert "StorageError" in error
+    assert "StorageRefusedError" in error
     assert rows() == before
     process.whole_hour(uri, 1, "full")
     assert len(rows()) == 5001

@@ -12,7 +12,7 @@ import traceback
 
 import pytest
 
-from include.chimera.errors import CommitConflictError, StorageError
+from include.chimera.errors import CommitConflictError, StorageRefusedError
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.tables import open_table
 from include.chimera.settings import get_settings
@@ -55,8 +55,8 @@ def fill_the_disk():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MEGABYTE, MEGABYTE))
     query = "select i as id, md5(i::varchar) as text from range(500000) r(i)"
-    message = r"Expected .* came .*: .* Where: .* Next: check space"
-    with pytest.raises(StorageError, match=message), storage_errors("dev.model"):
+    message = r"Expected .* came File too large. Where: .* Next: make space"
+    with pytest.raises(StorageRefusedError, match=message), storage_errors("dev.model"):
         Process().build(query)
 
 
@@ -66,8 +66,8 @@ def write_without_permission():
     one.rows()
     if os.geteuid() == 0:
         os.setuid(65534)
-    message = r"Expected .* came .*[Pp]ermission.* Where: .* Next: check space"
-    with pytest.raises(StorageError, match=message), storage_errors("dev.model"):
+    message = r"Expected .* came Permission denied. Where: .* Next: make space"
+    with pytest.raises(StorageRefusedError, match=message), storage_errors("dev.model"):
         one.build("select 2 as id")
 
 

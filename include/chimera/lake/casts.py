@@ -1,0 +1,109 @@
+"""Values that don't fit: DuckDB's message, without the value that it quotes.
+
+It names the types, often the column, and where the statement has the cast; a text that stands
+between them is the row's. Only what is known to be a type or a column's name is taken out of it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from include.chimera.errors import ConversionError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+_ABOUT_ROWS = (
+    *(duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException),
+    duckdb.NotImplementedException,  # of a time zone, say, that a row names
+)
+# DuckDB's messages name the types that hold a value inside.
+_TYPES = {
+    "INT8": "TINYINT", "INT16": "SMALLINT", "INT32": "INTEGER", "INT64": "BIGINT",
+    "INT128": "HUGEINT or UUID", "UINT8": "UTINYINT or ENUM", "UINT16": "USMALLINT",
+    "UINT32": "UINTEGER", "UINT64": "UBIGINT", "UINT128": "UHUGEINT", "BOOL": "BOOLEAN",
+    **{name: name for name in (
+        "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER",
+        "UBIGINT", "UHUGEINT", "FLOAT", "DOUBLE", "DECIMAL", "BOOLEAN", "VARCHAR", "BLOB", "BIT",
+        "DATE", "TIME", "TIMESTAMP", "INTERVAL", "UUID", "JSON", "ENUM", "STRUCT", "MAP", "UNION",
+    )},
+}  # fmt: skip
+_NAMED = re.compile(r"\b(?:to|type|of|to the destination type) '?([A-Z]+\d*)(\(\d+,\d+\))?(\[\])?")
+_SPOKEN = re.compile(r"(?:invalid |^Conversion Error: )(date|timestamp|time|interval)\b")
+_COLUMN = re.compile(r" when casting from source column ([^\"'\n]+)\Z")
+_CSV_COLUMN = re.compile(r"Column ([^\"'\n]+) is being converted as type ([A-Z]+)")
+_LINE = re.compile(r"\n+LINE (\d+): ")
+_CONSTRAINT = re.compile(
+    r"\AConstraint Error: (PRIMARY KEY or UNIQUE|UNIQUE|CHECK|NOT NULL|FOREIGN)"
+)
+_NULL = re.compile(r"NOT NULL constraint failed: [^\"'\n]+\.([^\"'.\n]+)\Z")
+
+
+def is_about_rows(error: BaseException) -> bool:
+    """Tell whether DuckDB could do it, were it not for a value in a row."""
+    return isinstance(error, _ABOUT_ROWS)
+
+
+def rows_error(error: BaseException, where: str) -> ConversionError:
+    """Return what a value did not fit: types, column and line, never the value."""
+    return ConversionError(
+        expected="values that fit the types of their columns and expressions",
+        came=_told(error),
+        where=where,
+        remedy="mend the rows at their source, or the expression: try_cast gives null instead",
+    )
+
+
+def failing_column(connection: DuckDBPyConnection, query: str) -> str | None:
+    """Return the first column of a query that can't be computed, None where each alone can."""
+    for name in connection.sql(query).columns:
+        column = '"' + name.replace('"', '""') + '"'
+        try:
+            connection.execute(f"select count({column}) from ({query})").fetchall()
+        except duckdb.Error as error:
+            if is_about_rows(error):
+                return name
+            raise
+    return None
+
+
+def _told(error: BaseException) -> str:
+    text, kind = str(error), type(error).__name__
+    lines = list(_LINE.finditer(text))
+    body = text[: lines[-1].start()] if lines else text
+    place = f", line {lines[-1][1]} of its statement" if lines else ""
+    if isinstance(error, duckdb.ConstraintException):
+        named, null = _CONSTRAINT.search(body), _NULL.search(body)
+        column = f" of column {null[1]}" if null else ""
+        return f"a row that breaks a {named[1]} constraint{column}" if named else kind
+    if not isinstance(error, (duckdb.ConversionException, duckdb.OutOfRangeException)):
+        return f"{kind}: a function refused a value{place}"
+    csv = list(_CSV_COLUMN.finditer(text))
+    found = (csv[-1] if csv else None) or _COLUMN.search(body)
+    target = _target(csv[-1][0] if csv else body[: found.start()] if found else body)
+    place = f" in column {found[1]}" if found else place
+    if isinstance(error, duckdb.OutOfRangeException):
+        return f"a value beyond {target or 'its type'}{place}"
+    return f"a value{_source(body)} that is no {target or 'value of the wanted type'}{place}"
+
+
+def _source(body: str) -> str:
+    typed = re.match(r"Conversion Error: Type ([A-Z]+\d*) with value", body)
+    if typed:
+        return f" of {_TYPES[typed[1]]}" if typed[1] in _TYPES else ""
+    is_text = re.match(r"Conversion Error: (Could not convert string|.* field |Malformed)", body)
+    return " of VARCHAR" if is_text or "CSV Error" in body else ""
+
+
+def _target(body: str) -> str | None:
+    """Return the type that a value was to become: the last one that the message names."""
+    for found in reversed(list(_NAMED.finditer(body))):
+        if known := _TYPES.get(found[1]):
+            return known + (found[2] or "") + (found[3] or "")
+    spoken = _SPOKEN.search(body)
+    if spoken:
+        return spoken[1].upper()
+    return "JSON" if "Malformed JSON at byte" in body else None

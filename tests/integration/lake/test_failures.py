@@ -1,0 +1,245 @@
+"""What is wrong with a table or its storage is told as what it is; only what passes is retried.
+
+Each fault is really produced: the libraries' messages are theirs, and change with them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+
+from include.chimera.errors import (
+    ChimeraError,
+    ConversionError,
+    LakeError,
+    LogDamagedError,
+    MemoryExhaustedError,
+    RetryableError,
+    StorageAwayError,
+    StorageRefusedError,
+)
+from include.chimera.lake.casts import failing_column
+from include.chimera.lake.failures import classify, storage_errors, translate
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import open_table, table_names
+from tests.integration.lake.damages import CHECKPOINT_DAMAGES, DAMAGES
+
+pytestmark = pytest.mark.integration
+CANARY = "canary-4711@example.org"
+
+
+def make(lake: Path, name: str = "orders", *, has_checkpoint: bool = False) -> Path:
+    """Write a table of three versions, as another writer does."""
+    table = lake / "dev" / name
+    for number in range(3):
+        rows = pa.table({"id": pa.array([number]), "text": [CANARY]})
+        write_deltalake(str(table), rows, mode="append")
+    if has_checkpoint:
+        DeltaTable(str(table)).create_checkpoint()
+    return table
+
+
+def read(connection: duckdb.DuckDBPyConnection, name: str = "dev.orders") -> list[tuple]:
+    """Read a table as everything here does: its log by delta-rs, its rows by DuckDB."""
+    with storage_errors(f"reading {name}"):
+        table = open_table(name, has_files=False)
+        assert table is not None
+        return connection.execute(scan(table, name)).fetchall()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_bad_table_is_told_as_what_it_is(lake, connection, damage):
+    """The class decides what is done about it; the text names what came, and no row."""
+    harm, kind, words = DAMAGES[damage]
+    table = make(lake)
+    assert len(read(connection)) == 3
+    harm(table)
+    with pytest.raises(kind, match=words) as told:
+        read(connection)
+    assert kind.helps in str(told.value)
+    assert CANARY not in str(told.value)
+    assert isinstance(told.value, RetryableError) is (kind is StorageAwayError)
+
+
+@pytest.mark.parametrize("damage", CHECKPOINT_DAMAGES)
+def test_a_bad_checkpoint_is_a_damaged_log(lake, connection, damage):
+    CHECKPOINT_DAMAGES[damage](make(lake, has_checkpoint=True))
+    with pytest.raises(LogDamagedError, match="a damaged log"):
+        read(connection)
+    assert table_names() == ["dev.orders"]
+
+
+@pytest.mark.parametrize("damage", set(DAMAGES) - {"another folder", "a file"})
+def test_a_bad_table_stays_in_the_list_of_tables(lake, damage):
+    """What is not listed is not there: a table would be made anew over it."""
+    DAMAGES[damage][0](make(lake))
+    assert table_names() == ["dev.orders"]
+
+
+def test_what_a_killed_first_build_left_is_no_table_yet(lake):
+    """Its staged files stand there without a log, and so may an empty log: it is built again."""
+    folder = lake / "dev" / "orders"
+    (folder / "_delta_log").mkdir(parents=True)
+    (folder / "part-0a3d9a2b-6a51-4f7d-9d0a-0123456789ab.parquet").write_bytes(b"rows")
+    (folder / "_delta_log" / "_commit_1.json.tmp").write_bytes(b"")
+    assert open_table("dev.orders") is None
+
+
+def test_a_version_that_a_table_never_had_is_not_there(lake):
+    make(lake)
+    assert open_table("dev.orders", 7) is None
+    assert open_table("dev.orders", 1).version() == 1
+
+
+def as_another_user(work) -> str:
+    """Run work as a user without rights, in a process of its own; return what it wrote."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            work()
+        except BaseException as error:  # noqa: BLE001 - told to the parent
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as said:
+        return said.read()
+
+
+@pytest.fixture
+def private(lake, tmp_path):
+    """Return a table whose parents may be entered by anyone."""
+    table = make(lake)
+    for folder in tmp_path.parents:
+        if os.access(folder, os.W_OK) and folder.owner() == Path.home().owner():
+            folder.chmod(folder.stat().st_mode | 0o011) if folder != Path("/") else None
+    return table
+
+
+@pytest.mark.parametrize("locked", ["orders/_delta_log", "orders", ""])
+def test_a_folder_that_may_not_be_entered_is_no_missing_table(private, tmp_path, locked):
+    """delta-rs says of it that there is no table; a build would begin it anew."""
+    tmp_path.chmod(0o755)
+    folder = private.parent / locked
+    folder.chmod(0o700)
+    said = as_another_user(lambda: open_table("dev.orders"))
+    assert said.startswith("StorageRefusedError")
+    assert "Permission denied" in said
+
+
+CODES = {
+    errno.ENOSPC: StorageRefusedError,
+    errno.EDQUOT: StorageRefusedError,
+    errno.EFBIG: StorageRefusedError,
+    errno.EROFS: StorageRefusedError,
+    errno.EACCES: StorageRefusedError,
+    errno.ENOENT: StorageAwayError,
+    errno.EIO: StorageAwayError,
+    errno.ESTALE: StorageAwayError,
+    errno.ENOTCONN: StorageAwayError,
+    errno.ETIMEDOUT: StorageAwayError,
+}
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_systems_error_numbers_decide(code):
+    """Also where a library keeps the number in its text alone, as delta-rs and DuckDB do."""
+    text = os.strerror(code)
+    for error in (
+        OSError(code, text),
+        OSError(f"Kernel error -> Generic LocalFileSystem error ↳ {text} (os error {code})\n"),
+        duckdb.IOException(f'IO Error: Could not write file "/connect/{CANARY}": {text}'),
+    ):
+        kind, came = classify(error)
+        assert kind is CODES[code]
+        assert CANARY not in came
+
+
+def test_a_table_named_like_an_engines_phrase_is_told_as_what_it_is(lake, connection):
+    """A path in a message is no part of what the engine says."""
+    name = "checkpoint connection Unsupported"
+    (make(lake, name) / "_delta_log" / f"{1:020d}.json").unlink()
+    with pytest.raises(LogDamagedError, match="versions are missing"):
+        read(connection, f"dev.{name}")
+
+
+def test_memory_that_is_used_up_is_told_with_its_settings():
+    """Not the disk's fault; what runs beside it holds memory too, so it is tried again."""
+    small = {"memory_limit": "20MB", "temp_directory": ""}
+    told = pytest.raises(MemoryExhaustedError, match="CHIMERA_DUCKDB_MEMORY_LIMIT")
+    with duckdb.connect(config=small) as connection, told, storage_errors("dev.model"):
+        connection.execute("select distinct md5(i::text) from range(3000000) t(i)")
+
+
+CASTS = {
+    "select cast(a as int) from t": "a value of VARCHAR that is no INTEGER in column a",
+    "select a::date from t": "VARCHAR that is no DATE in column a",
+    "select a::int[] from t": r"VARCHAR that is no INTEGER\[\] in column a",
+    "select a::decimal(5, 2) from t": r"VARCHAR that is no DECIMAL\(5,2\) in column a",
+    "select a::uuid from t": "no HUGEINT or UUID in column a",
+    "select a::json from t": "no JSON in column a",
+    "select\n(a || 'x')::boolean from t": "no BOOLEAN, line 2 of its statement",
+    "select (i + 4711)::tinyint from t": "a value of BIGINT that is no TINYINT",
+    "select 9223372036854775807 + i from t": "a value beyond BIGINT",
+    "select strptime(a, '%Y') from t": "a function refused a value",
+    "select error(a || ' when casting from source column ' || a) from t": "refused a value",
+    "select now() at time zone a from t": "a function refused a value",
+    "insert into keyed select a, 1 from t": "breaks a PRIMARY KEY or UNIQUE constraint",
+    "insert into keyed select 'x', null from t": "breaks a NOT NULL constraint of column n",
+    "insert into keyed select a || i, -4711 from t": "breaks a CHECK constraint",
+    "select * from read_csv(getvariable('file'), columns = {'id': 'int', 'total': 'int'})":
+        "a value of VARCHAR that is no INTEGER in column total",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [
+    CANARY, f"\x1b[2J{CANARY}", f"' to {CANARY} when casting from source column {CANARY}",
+    f"{CANARY}\n\nLINE 1: {CANARY}", f"Column {CANARY} is being converted as type {CANARY}",
+])  # fmt: skip
+@pytest.mark.parametrize("statement", CASTS)
+def test_a_value_that_does_not_fit_is_told_by_column_and_types(tmp_path, statement, value):
+    """Whatever the value holds, even DuckDB's own phrases, no part of it is told."""
+    (tmp_path / "rows.csv").write_text(f'id,total\n1,"{value}"\n')
+    with duckdb.connect() as connection:
+        connection.execute("create table t as select ? as a, i from range(1, 3) as r(i)", [value])
+        connection.execute("create table keyed (a text primary key, n int not null check (n > 0))")
+        connection.execute("set variable file = ?", [str(tmp_path / "rows.csv")])
+        expected = pytest.raises(ConversionError, match=CASTS[statement])
+        with expected as told, storage_errors("dev.model"):
+            connection.execute(statement).fetchall()
+    assert "canary" not in str(told.value)
+    assert "4711" not in str(told.value)
+    assert str(told.value).isprintable()
+
+
+def test_the_column_that_can_not_be_computed_is_found(connection):
+    """Where DuckDB does not name it, the columns are tried one by one."""
+    query = "select 1 as one, (md5('a') || 'b')::date as born, 2 as two from range(3)"
+    assert failing_column(connection, query) == "born"
+    assert failing_column(connection, "select 1 as one") is None
+
+
+def test_mistakes_in_sql_stay_duckdbs(connection):
+    """They name tables, columns and places in the SQL, which whoever wrote it needs."""
+    for statement in ("selec 1", "select nope from range(3)", "from nowhere"):
+        with pytest.raises(duckdb.Error) as error:
+            connection.execute(statement)
+        assert translate(error.value, "dev.model") is None
+
+
+def test_the_six_classes_have_six_remedies_and_one_is_retried():
+    kinds = LakeError.__subclasses__()
+    assert len(kinds) == len({kind.helps for kind in kinds}) == 6
+    assert [kind for kind in kinds if issubclass(kind, RetryableError)] == [StorageAwayError]
+    assert all(issubclass(kind, ChimeraError) for kind in kinds)
