@@ -4,9 +4,13 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from include.chimera.errors import ConfigurationError, TerminalError
+from include.chimera.errors import ConfigurationError, StageMissingError, TerminalError
+from include.chimera.flow.gate import gate_task
+from include.chimera.flow.notices import judged_tables
 from include.chimera.flow.runs import run_json, run_of
+from include.chimera.lake.stage import PUBLICATION, VERDICT, read_record, write_record
 from include.chimera.settings import Settings
 
 HOUR = datetime(2026, 1, 1, 5, tzinfo=UTC)
@@ -88,3 +92,32 @@ def test_dbt_gets_the_same_run_by_its_environment(monkeypatch: pytest.MonkeyPatc
         "CHIMERA_RUN", run_json(found["dag_run"], found["params"], "transform.build_x")
     )
     assert Settings().run == run_of(found)
+
+
+def test_only_gates_that_ended_in_this_attempt_have_judged(monkeypatch) -> None:
+    """Of a gate that could not start since the clearing, a former attempt's verdict may be left."""
+    states = {
+        "validate.gate_bronze_models": "success",
+        "transform.gate_silver_stg_app__models": "failed",
+        "transform.gate_gold_dim_models": "upstream_failed",
+        "validate.gate_bronze_api_logs": "skipped",
+        "transform.gate_gold_left_the_pipeline": "removed",
+        "transform.build_dim_models": "success",
+    }
+    monkeypatch.setattr(
+        RuntimeTaskInstance, "get_task_states", lambda _, run_ids: {run_ids[0]: states}
+    )
+    dag_run = SimpleNamespace(dag_id="etl", run_id="one")
+    assert judged_tables(dag_run) == {"bronze.models", "silver.stg_app__models"}
+
+
+@pytest.mark.usefixtures("lake")
+def test_a_gate_takes_back_what_it_said_before_it_judges_again() -> None:
+    """Whatever becomes of it then, its table is not told as judged or published."""
+    table = "bronze.models"
+    run = run_of(context())
+    for kind in (VERDICT, PUBLICATION):
+        write_record(run, table, kind, {"table": table})
+    with pytest.raises(StageMissingError):
+        gate_task(table).execute(context())
+    assert [read_record(run, table, kind) for kind in (VERDICT, PUBLICATION)] == [None, None]

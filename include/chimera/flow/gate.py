@@ -40,9 +40,12 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
         Raises:
             AirflowFailException: The verdict is negative: the task fails without retry.
         """
+        from include.chimera.lake.stage import forget  # noqa: PLC0415 - heavy
         from include.chimera.quality.gates import open_gate  # noqa: PLC0415 - GX is heavy
 
-        with open_gate(self.table, run_of(context)) as gate:
+        run = run_of(context)
+        forget(run, self.table)
+        with open_gate(self.table, run) as gate:
             # Set here and not at construction: Airflow copies the operator before it runs it.
             self.configure_file_data_context = gate.context
             self.configure_checkpoint = gate.checkpoint

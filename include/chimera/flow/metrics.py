@@ -23,10 +23,11 @@ def emit(run: Run) -> None:
     Called by a task that runs whatever became of the others. Metrics that can't be had are
     logged and fail no run.
     """
-    from include.chimera.inquiry.facts import run_facts  # noqa: PLC0415 - heavy
+    from include.chimera.inquiry.facts import note_counted, run_facts  # noqa: PLC0415 - heavy
 
     try:
         send(run_facts(run))
+        note_counted(run)
     except Exception:
         logger.warning("could not gather the run's metrics", exc_info=True)
 

@@ -97,7 +97,7 @@ def tell_run_failure(context: Context) -> None:
         tell(messages.failure(run, key, WHOLE_RUN, fault, Affected()))
         return
     again = []
-    for task_id in _failed_tasks(dag_run):
+    for task_id in _tasks_in(dag_run, "failed"):
         now, ever = _marks(dag_run, task_id)
         if not _is_noted(ever):
             affected = _affected(context["dag"].get_task(task_id))
@@ -187,10 +187,20 @@ def _is_noted(mark: Message) -> bool:
     return False
 
 
-def _failed_tasks(dag_run: Any) -> list[str]:  # noqa: ANN401 - Airflow's DagRun
+def judged_tables(dag_run: Any) -> set[str]:  # noqa: ANN401 - Airflow's DagRun
+    """Return the tables whose gates have come to an end in the run as it is now.
+
+    Not those whose gates could not start since the run was cleared, nor those of tables that have
+    left the pipeline since.
+    """
+    ended = _tasks_in(dag_run, "success", "failed")
+    return {table for name in ended if (table := _table_of(name))}
+
+
+def _tasks_in(dag_run: Any, *wanted: str) -> list[str]:  # noqa: ANN401 - Airflow's DagRun
     states = RuntimeTaskInstance.get_task_states(dag_run.dag_id, run_ids=[dag_run.run_id])
     tasks = states.get(dag_run.run_id, {})
-    return sorted(name for name, state in tasks.items() if state == "failed")
+    return sorted(name for name, state in tasks.items() if state in wanted)
 
 
 def _verdict(run: Run, affected: Affected, error: BaseException | None) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.flow.channels import channels
 from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
 from include.chimera.flow.metrics import emit
-from include.chimera.flow.notices import run_url, tell_success
+from include.chimera.flow.notices import judged_tables, run_url, tell_success
 from include.chimera.flow.policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.runs import run_of
 from include.chimera.quality.rules import gated_tables
@@ -103,11 +103,14 @@ def optimize_layer(layer: str) -> dict[str, int]:
 def record_quality() -> dict[str, Any]:
     """Append what the gates found, whatever it was, write the reports, and send the metrics."""
     from include.chimera.alerts.outbox import resend  # noqa: PLC0415 - heavy
+    from include.chimera.lake.stage import keep_only  # noqa: PLC0415 - heavy
     from include.chimera.quality.docs import build_docs  # noqa: PLC0415 - heavy
     from include.chimera.quality.history import record_quality as record  # noqa: PLC0415 - heavy
     from include.chimera.quality.report import write_report  # noqa: PLC0415 - heavy
 
-    run = run_of(get_current_context())
+    context = get_current_context()
+    run = run_of(context)
+    keep_only(run, judged_tables(context["dag_run"]))
     rows = record(run)
     with suppress(OSError):  # a message fails no run; one metric is how many wait even so
         resend(channels())

@@ -13,7 +13,7 @@ from include.chimera.contracts import PARTITION
 from include.chimera.lake.engine import connect
 from include.chimera.lake.letters import letter_states
 from include.chimera.lake.publish import WATERMARK
-from include.chimera.lake.stage import PUBLICATION, STAGE, VERDICT, read_records
+from include.chimera.lake.stage import PUBLICATION, STAGE, VERDICT, read_records, write_record
 from include.chimera.lake.tables import open_table, table_names
 from include.chimera.lake.verify import COUNTS
 from include.chimera.observe.metrics import Sample
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _NO_DATA = ("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END")
 _COMMITS = 20
+_COUNTED = "is_counted"
 
 
 def run_facts(run: Run) -> list[Sample]:
@@ -45,15 +46,24 @@ def run_facts(run: Run) -> list[Sample]:
     return [*samples, Sample("chimera_disk_free_ratio", disk.free / disk.total)]
 
 
+def note_counted(run: Run) -> None:
+    """Remember that the counters were sent: what is judged again counts again, nothing else."""
+    for table, verdict in read_records(run, VERDICT).items():
+        write_record(run, table, VERDICT, {**verdict, _COUNTED: True})
+
+
 def _of_records(run: Run) -> Iterator[Sample]:
+    verdicts = read_records(run, VERDICT)
+    fresh = {table for table, verdict in verdicts.items() if not verdict.get(_COUNTED)}
     for table, record in read_records(run, PUBLICATION).items():
-        for count in COUNTS:
+        for count in COUNTS if table in fresh else ():
             if record[count] is not None:
                 yield Sample(f"chimera_{count}_total", record[count], table)
     for table, stage in read_records(run, STAGE).items():
-        size = sum(int(file["size_bytes"]) for file in stage["files"])
-        yield Sample("chimera_staged_bytes_total", size, table)
-    for table, verdict in read_records(run, VERDICT).items():
+        if table in fresh:
+            size = sum(int(file["size_bytes"]) for file in stage["files"])
+            yield Sample("chimera_staged_bytes_total", size, table)
+    for table, verdict in verdicts.items():
         yield Sample("chimera_gate_pass_ratio", verdict["pass_ratio"], table)
         yield Sample("chimera_gate_is_failed", verdict["outcome"] == "failed", table)
         yield Sample("chimera_gate_seconds", verdict["seconds"], table)

@@ -6,6 +6,10 @@ each attempt of an extract task has a folder of its own, named by its fencing to
 and its manifest (`batch.json`, written last): the attempts of one task can overlap, and what a
 late one writes is never mixed with a newer one's. The gate takes the newest complete attempt. The
 folder also keeps what became of the rows, for the report.
+
+A run that is cleared keeps its folder. What was said of rows is forgotten as soon as there are
+others to judge, and at the run's end of each table that was not judged again: a report never tells
+a former attempt's figures.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from include.chimera.lake.lineage import Plan
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from include.chimera.window import Run
 
 STAGE, PUBLICATION, VERDICT, REPORT = "stage", "publication", "verdict", "report"
@@ -61,6 +67,24 @@ def read_records(run: Run, kind: str) -> dict[str, dict[str, Any]]:
     """Read the records of one kind of all the run's tables, by table."""
     found = {table: read_record(run, table, kind) for table in storage.folders(run_folder(run))}
     return {table: record for table, record in found.items() if record is not None}
+
+
+def forget(run: Run, table: str) -> None:
+    """Take back what was said of a table's rows, and with it the run's report."""
+    said = (f"{table_folder(run, table)}/{kind}.json" for kind in (VERDICT, PUBLICATION))
+    storage.delete_files([*said, f"{run_folder(run)}/{REPORT}.json"])
+
+
+def keep_only(run: Run, judged: Collection[str]) -> None:
+    """Forget what former attempts said of tables that this one has not judged.
+
+    Args:
+        run: The DAG run.
+        judged: The tables whose gates came to an end since the run was cleared last.
+    """
+    for table in storage.folders(run_folder(run)):
+        if table not in judged:
+            forget(run, table)
 
 
 def manifest_place(run: Run, table: str) -> str:
@@ -143,16 +167,19 @@ def attempt_folder(run: Run, batch: Batch) -> str:
 
 
 def save(run: Run, staged: Batch | Build) -> None:
-    """Write the manifest: from now on the gate finds the staged files."""
+    """Write the manifest: from now on the gate finds the staged files, and none was judged yet."""
     document = asdict(staged)
     if isinstance(staged, Build):
         document["plan"] = {
             "base_version": staged.plan.base_version,
             "consumed": staged.plan.consumed,
         }
-        write_record(run, staged.table, STAGE, document)
+        place = f"{table_folder(run, staged.table)}/{STAGE}.json"
     else:
-        _write_whole(f"{attempt_folder(run, staged)}/{_BATCH}", document)
+        place = f"{attempt_folder(run, staged)}/{_BATCH}"
+    _write_whole(place, document)
+    if manifest_place(run, staged.table) == place:  # a late attempt's files are nobody's
+        forget(run, staged.table)
 
 
 def load_batch(run: Run, table: str) -> Batch:

@@ -70,8 +70,13 @@ def describe_hour(result: HourResult, lake: str, fault: TaskFault | None) -> dic
         ],
         "fault": _plain({**asdict(fault), "log": str(fault.log)}) if fault else None,
         "tasks": [_plain(asdict(task)) for task in result.tasks],
-        "pipeline": read_pipeline_report(lake, run),
+        # A run that was cleared keeps its folder: what lies there may be a former attempt's.
+        "pipeline": read_pipeline_report(lake, run) if _is_reported(result) else None,
     }
+
+
+def _is_reported(result: HourResult) -> bool:
+    return any(task.task_id == "report_run" and task.state == "success" for task in result.tasks)
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

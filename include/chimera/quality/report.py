@@ -37,11 +37,12 @@ LAYERS = ("bronze", "silver", "gold")
 
 @dataclass
 class TableReport:
-    """One table: its newest verdict, and its rules with their trends.
+    """One table: its verdict in the run, and its rules with their trends.
 
     Args:
         name: `<layer>.<table>`.
         newest: Newest row of the gate as a whole (`min_pass_ratio`).
+        is_judged: Whether that is the run's own; else its gate did not judge in this run.
         ratios: Pass ratios of the last runs, oldest first.
         rules: One record per rule.
         anomalies: Rule ids of what was unusual in the newest run.
@@ -49,6 +50,7 @@ class TableReport:
 
     name: str
     newest: Record
+    is_judged: bool
     ratios: list[float] = field(default_factory=list)
     rules: list[Record] = field(default_factory=list)
     anomalies: list[str] = field(default_factory=list)
@@ -71,6 +73,8 @@ def write_report(run: Run, run_url: str = "") -> Path:
         run,
         "select * exclude (_window_hour) from rows order by window_start, recorded_at",
     )
+    verdicts = read_records(run, VERDICT)
+    rows = [row for row in rows if _is_told(row, run, verdicts)]
     letters = _rows(
         DEAD_LETTERS.name,
         run,
@@ -85,7 +89,7 @@ def write_report(run: Run, run_url: str = "") -> Path:
         .render(
             run=run,
             made_at=datetime.now(UTC),
-            layers=_layers(rows, _examples(run)),
+            layers=_layers(rows, run, _examples(verdicts)),
             letters=letters,
             runs=_runs(rows, run_url),
             days=DAYS,
@@ -109,18 +113,30 @@ def _rows(name: str, run: Run, query: str, since: str = "") -> list[Record]:
         return list(found.to_pylist())
 
 
-def _examples(run: Run) -> dict[tuple[str, str], list[Any]]:
-    """Return the values of public columns that broke rules in this run."""
+def _is_told(row: Record, run: Run, verdicts: dict[str, Record]) -> bool:
+    """Tell whether a row is of an hour before, or of what the run's gates said last.
+
+    Not of the run's former attempts, of other runs of its hour, or of hours after it.
+    """
+    if row["window_start"] < run.window.start:
+        return True
+    verdict = verdicts.get(row["table_name"])
+    said_at = datetime.fromisoformat(verdict["validated_at"]) if verdict else None
+    return bool(row["run_id"] == run.run_id and row["recorded_at"] == said_at)
+
+
+def _examples(verdicts: dict[str, Record]) -> dict[tuple[str, str], list[Any]]:
+    """Return the values of public columns that broke rules in the run."""
     return {
         (table, rule["rule_id"]): rule["examples"]
-        for table, verdict in read_records(run, VERDICT).items()
+        for table, verdict in verdicts.items()
         for rule in verdict["results"]
         if rule["examples"]
     }
 
 
 def _layers(
-    rows: list[Record], examples: dict[tuple[str, str], list[Any]]
+    rows: list[Record], run: Run, examples: dict[tuple[str, str], list[Any]]
 ) -> dict[str, list[TableReport]]:
     by_table: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -129,7 +145,7 @@ def _layers(
     for book in rule_books():
         history = by_table.get(book.table)
         if history:
-            report = _table(book.table, history, book.rules, examples)
+            report = _table(book.table, history, run, book.rules, examples)
             layers[book.table.partition(".")[0]].append(report)
     return layers
 
@@ -137,12 +153,16 @@ def _layers(
 def _table(
     name: str,
     history: dict[str, list[Record]],
+    run: Run,
     rules: Iterable[Rule],
     examples: dict[tuple[str, str], list[Any]],
 ) -> TableReport:
     gates = history[RATIO_RULE]
     newest = gates[-1]
-    report = TableReport(name, newest, [row["pass_ratio"] for row in gates[-TREND:]])
+    is_judged = newest["run_id"] == run.run_id
+    report = TableReport(name, newest, is_judged, [row["pass_ratio"] for row in gates[-TREND:]])
+    if not is_judged:
+        return report
     for rule in rules:
         trend = history.get(rule.rule_id, [])[-TREND:]
         if trend:

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from include.chimera.local import report
+from include.chimera.local.api import DagRunState, TaskState
+from include.chimera.local.follow import HourResult
 from include.chimera.local.layout import Layout
 from include.chimera.local.progress import Progress
 from include.chimera.observe.terminal import make_console
@@ -117,6 +119,20 @@ def test_pipeline_report_is_found_by_the_runs_folder(tmp_path):
     (folder / "report.json").write_text(json.dumps(PIPELINE))
     assert report.read_pipeline_report(str(tmp_path), run) == PIPELINE
     assert report.read_pipeline_report("s3://bucket/lake", run) is None
+
+
+@pytest.mark.parametrize("state", ["success", "failed", "upstream_failed", None])
+def test_a_runs_report_is_shown_only_where_this_attempt_wrote_it(tmp_path, state):
+    """A run that is cleared and fails keeps the folder in which a former attempt's report lies."""
+    hour = Window.of_hour(parse_hour("20260101T08"))
+    folder = tmp_path / "_runs" / Run("r", hour).folder
+    folder.mkdir(parents=True)
+    (folder / "report.json").write_text(json.dumps(PIPELINE))
+    moment = hour.end
+    run = DagRunState("r", "scheduled", "failed", moment, moment, moment, moment, moment)
+    task = TaskState("report_run", -1, state, 1, moment, moment, moment)
+    told = report.describe_hour(HourResult(hour, run, [task], moment), str(tmp_path), None)
+    assert told["pipeline"] == (PIPELINE if state == "success" else None)
 
 
 def test_costs_name_how_memory_was_counted(console):
