@@ -11,27 +11,25 @@ import json
 import logging
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-import httpx
+import msgspec
 import pyarrow as pa
 
 from include.chimera.contracts import PARTITION, PROVIDER_METRICS
-from include.chimera.errors import (
-    ConfigurationError,
-    ContractError,
-    DataFaultError,
-    SourceUnavailableError,
-)
+from include.chimera.errors import DataFaultError, SourceUnavailableError
 from include.chimera.faults import fault_point
 from include.chimera.lake.fences import draw_token
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.settings import get_settings
+from include.chimera.sources.prometheus_api import ask
+from include.chimera.sources.refused import RefusedRecords
 from include.chimera.window import Window, hour_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from include.chimera.window import Run
 
@@ -46,12 +44,23 @@ METRICS = (
     "llm_request_duration_seconds_sum",
     "llm_request_duration_seconds_count",
 )
-_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # Prometheus answers at most 11,000 points a series; an hour has at most 3,600 (a step is >= 1 s).
 # Source: prometheus/web/api/v1/api.go, query_range.
-_PASSING = (408, 425, 429)
 _SETTLING_SCRAPES = 2
-_TYPES = ("matrix", "vector")
+_BATCH_ROWS = 10_000
+_LONGEST_LABEL = 1024  # characters; Prometheus' own limits (label_value_length_limit) are lower
+_NOT_A_NUMBER = (ValueError, TypeError, OverflowError, OSError)  # of float and fromtimestamp
+NO_SERIES, NO_SAMPLE, LONG_LABEL = "malformed_series", "sample_not_a_number", "label_too_long"
+
+
+class _Series(msgspec.Struct):
+    """One series of an answer; its samples are looked at one by one."""
+
+    metric: dict[str, str]
+    values: list[Any]
+
+
+_SERIES = msgspec.json.Decoder(_Series)
 
 
 def extract_provider_metrics(url: str, run: Run) -> Batch:
@@ -59,7 +68,8 @@ def extract_provider_metrics(url: str, run: Run) -> Batch:
 
     Each hour is asked for on its own, at steps aligned to its start; `query_range` includes both
     ends, so the last step asked for is one before the hour's end. Waits until two scrapes after
-    the window's end have come in.
+    the window's end have come in. A sample whose value, bound or time is no number is refused, and
+    so is a series that is none.
 
     Args:
         url: Base URL of the Prometheus server.
@@ -75,12 +85,18 @@ def extract_provider_metrics(url: str, run: Run) -> Batch:
     time.sleep(settling_seconds(run.window.end, datetime.now(UTC)))
     token = draw_token(PROVIDER_METRICS.name, hours.labels())
     fault_point("extract.start")
-    with httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
-        batches = _batches(client, hours)
-        reader = pa.RecordBatchReader.from_batches(PROVIDER_METRICS.schema, batches)
+    with RefusedRecords() as refused:
+        reader = pa.RecordBatchReader.from_batches(
+            PROVIDER_METRICS.schema, _batches(url, hours, refused)
+        )
         batch = Batch(PROVIDER_METRICS.name, token, hours=hours.labels())
-        staged = stage_rows(run, batch, reader)
-    logger.info("staged %s samples of %s metrics", staged.rows_read, len(METRICS))
+        staged = stage_rows(run, batch, reader, refused=refused.batches, omitted=refused.omitted)
+    logger.info(
+        "staged %s samples of %s metrics, refused %s",
+        staged.rows_read - staged.rows_unparsed,
+        len(METRICS),
+        staged.rows_unparsed,
+    )
     return staged
 
 
@@ -108,23 +124,31 @@ def reach(url: str) -> datetime | None:
 
     Raises:
         ChimeraError: As `extract_provider_metrics` does.
+        DataFaultError: A time is no number.
     """
-    with httpx.Client(base_url=url, timeout=_TIMEOUT) as client:
-        found = _ask(client, "query", {"query": f"timestamp({METRICS[0]})"}, "now")
-    newest = [float(series["value"][1]) for series in found]
-    return datetime.fromtimestamp(min(newest), UTC) if newest else None
+    where = f"Prometheus, {METRICS[0]}, now"
+    found = ask(url, "query", {"query": f"timestamp({METRICS[0]})"}, where)
+    try:
+        newest = [_moment(msgspec.json.decode(series)["value"][1]) for series in found]
+    except (msgspec.MsgspecError, LookupError, *_NOT_A_NUMBER):
+        raise DataFaultError(
+            expected="the times of the newest samples",
+            came=f"one of {len(found)} series has none that is a number",
+            where=where,
+            remedy="ask the same query in Prometheus' own UI and mend what it names",
+        ) from None  # the error's text holds the value
+    return min(newest, default=None)
 
 
-def _batches(client: httpx.Client, hours: Window) -> Iterator[pa.RecordBatch]:
+def _batches(url: str, hours: Window, refused: RefusedRecords) -> Iterator[pa.RecordBatch]:
     for hour in hours.hours():
         for metric in METRICS:
-            found = _query(client, metric, hour)
-            rows = [row for series in found for row in _rows(metric, series, hour)]
-            if rows:
-                yield pa.RecordBatch.from_pylist(rows, schema=PROVIDER_METRICS.schema)
+            rows = _rows(metric, _query(url, metric, hour), hour, refused)
+            while chunk := list(islice(rows, _BATCH_ROWS)):
+                yield pa.RecordBatch.from_pylist(chunk, schema=PROVIDER_METRICS.schema)
 
 
-def _query(client: httpx.Client, metric: str, hour: Window) -> list[dict[str, Any]]:
+def _query(url: str, metric: str, hour: Window) -> list[msgspec.Raw]:
     step = get_settings().scrape_step_seconds
     steps = (int((hour.end - hour.start).total_seconds()) - 1) // step
     parameters: dict[str, str | float] = {
@@ -133,82 +157,62 @@ def _query(client: httpx.Client, metric: str, hour: Window) -> list[dict[str, An
         "end": (hour.start + timedelta(seconds=steps * step)).timestamp(),
         "step": step,
     }
-    return _ask(client, "query_range", parameters, f"hour {hour_label(hour.start)}")
+    where = f"Prometheus, {metric}, hour {hour_label(hour.start)}"
+    return ask(url, "query_range", parameters, where)
 
 
-def _ask(
-    client: httpx.Client, endpoint: str, parameters: dict[str, str | float], what: str
-) -> list[dict[str, Any]]:
-    where = f"Prometheus, {parameters['query']}, {what}"
-    try:
-        response = client.get(f"/api/v1/{endpoint}", params=parameters)
-        _check_status(response.status_code, where)
-        answer = response.json()
-    except (httpx.TransportError, httpx.DecodingError, ValueError) as error:
-        raise SourceUnavailableError(
-            expected=f"an answer to {endpoint}",
-            came=type(error).__name__,
-            where=where,
-            remedy="check that the server is up and the Airflow connection prometheus names it",
-        ) from error
-    return _result(answer, where)
+def _rows(
+    metric: str, found: list[msgspec.Raw], hour: Window, refused: RefusedRecords
+) -> Iterator[dict[str, object]]:
+    label = hour_label(hour.start)
+    for place, raw in enumerate(found):
+
+        def refuse(reason: str, payload: bytes, sample: int = 0, place: int = place) -> None:
+            where = {"query": f"{metric}, hour {label}", "series": place, "sample": sample}
+            refused.add(reason, where, payload, label)
+
+        try:
+            series = _SERIES.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            refuse(NO_SERIES, b'{"series": %b}' % bytes(raw))
+            continue
+        stored = (series.metric.get("provider", ""), series.metric.get("model", ""))
+        if max(map(len, stored)) > _LONGEST_LABEL:
+            refuse(LONG_LABEL, b'{"series": %b}' % bytes(raw))
+            continue
+        yield from _samples(metric, series, hour, refuse)
 
 
-def _check_status(status: int, where: str) -> None:
-    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in _PASSING:
-        raise SourceUnavailableError(
-            expected="status 200",
-            came=f"status {status}",
-            where=where,
-            remedy="wait for the server to recover; the task retries by itself",
-        )
-    if status in (401, 403, 404):
-        raise ConfigurationError(
-            expected="a Prometheus server that lets us read",
-            came=f"status {status}",
-            where=where,
-            remedy="correct host, port, path and login of the Airflow connection prometheus",
-        )
-
-
-def _result(answer: Any, where: str) -> list[dict[str, Any]]:  # noqa: ANN401 - parsed JSON
-    is_object = isinstance(answer, dict)
-    warnings = answer.get("warnings", []) if is_object else []
-    if not is_object or answer.get("status") != "success" or warnings:
-        came = str(answer.get("errorType", "warnings")) if is_object else type(answer).__name__
-        raise DataFaultError(
-            expected="a complete answer",
-            came=f"{came}, {len(warnings)} warnings",
-            where=where,
-            remedy="ask the same query in Prometheus' own UI and mend what it names",
-        )
-    data = answer.get("data", {})
-    if data.get("resultType") not in _TYPES or any("histograms" in x for x in data["result"]):
-        raise ContractError(
-            expected="float samples",
-            came="native histograms" if "result" in data else str(data.get("resultType")),
-            where=where,
-            remedy="expose classic buckets (_bucket, _sum, _count) of this metric as well",
-        )
-    result: list[dict[str, Any]] = data["result"]
-    return result
-
-
-def _rows(metric: str, series: dict[str, Any], hour: Window) -> Iterator[dict[str, object]]:
-    labels = series["metric"]
-    bound = labels.get("le")
+def _samples(
+    metric: str, series: _Series, hour: Window, refuse: Callable[[str, bytes, int], None]
+) -> Iterator[dict[str, object]]:
+    labels = series.metric
     identity = json.dumps({**labels, "__name__": metric}, sort_keys=True)
-    series_id = hashlib.md5(identity.encode(), usedforsecurity=False).hexdigest()
-    for seconds, value in series["values"]:
-        sampled_at = datetime.fromtimestamp(float(seconds), UTC)
+    row = {
+        "series_id": hashlib.md5(identity.encode(), usedforsecurity=False).hexdigest(),
+        "metric": metric,
+        "provider_id": labels.get("provider"),
+        "model_id": labels.get("model"),
+    }
+    for number, sample in enumerate(series.values):
+        try:
+            seconds, value = sample
+            sampled_at, value = _moment(seconds), _number(value)
+            bound = _number(labels["le"]) if "le" in labels else None
+        except _NOT_A_NUMBER:
+            document = {"labels": labels, "sample": sample}
+            refuse(NO_SAMPLE, msgspec.json.encode(document), number)
+            continue
         if hour.start <= sampled_at < hour.end:
-            yield {
-                "series_id": series_id,
-                "sampled_at": sampled_at,
-                "metric": metric,
-                "provider_id": labels.get("provider"),
-                "model_id": labels.get("model"),
-                "le": None if bound is None else float(bound),
-                "value": float(value),
-                PARTITION: hour_label(sampled_at),
-            }
+            label = hour_label(sampled_at)
+            yield {**row, "sampled_at": sampled_at, "le": bound, "value": value, PARTITION: label}
+
+
+def _number(value: Any) -> float:  # noqa: ANN401 - parsed JSON
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)
+
+
+def _moment(seconds: Any) -> datetime:  # noqa: ANN401 - parsed JSON
+    return datetime.fromtimestamp(_number(seconds), UTC)

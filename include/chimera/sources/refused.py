@@ -33,7 +33,7 @@ class RefusedRecords:
         self._writer = pa.ipc.new_stream(self._file, REFUSED_SCHEMA)
         self._waiting: list[tuple[str, str, bytes, str]] = []
         self._bytes = 0
-        self._found: dict[tuple[str, str], int] = {}
+        self._found: dict[tuple[str, object, str], int] = {}
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -52,10 +52,13 @@ class RefusedRecords:
         Args:
             reason: Why it is refused.
             where: Its coordinates; the first is its place.
-            payload: What came.
+            payload: What came; empty: it tells of the place itself, and is always kept.
             label: The hour that it belongs to.
         """
-        place = str(next(iter(where.values()))), label
+        if not payload:
+            self._keep(reason, json.dumps(where), payload, label)
+            return
+        place = *next(iter(where.items())), label
         self._found[place] = found = self._found.get(place, 0) + 1
         if found <= LETTERS_A_PLACE:
             self._keep(reason, json.dumps(where), payload[: PAYLOAD_BYTES + 1], label)
@@ -66,9 +69,9 @@ class RefusedRecords:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield all records, as batches of `REFUSED_SCHEMA`; nothing may be added afterwards."""
-        for (place, label), found in self._found.items():
+        for (key, place, label), found in self._found.items():
             if found > LETTERS_A_PLACE:
-                where = {"file": place, "offset": 0, "records": found - LETTERS_A_PLACE}
+                where = {key: place, "offset": 0, "records": found - LETTERS_A_PLACE}
                 self._keep(MORE, json.dumps(where), b"", label)
         self._flush()
         self._writer.close()

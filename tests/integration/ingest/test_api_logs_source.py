@@ -1,7 +1,9 @@
 """API logs: any bytes may come, no line is lost and none is taken twice."""
 
+import collections
 import gzip
 import json
+import os
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.chimera.errors import ShrinkError, SourceChangedError
+from include.chimera.sources import log_files as log_reading
 from include.chimera.sources.api_logs import extract_api_logs, parse_line
 from include.chimera.sources.log_files import MAX_LINE_BYTES, read_lines
 from include.chimera.sources.log_folders import log_files
@@ -227,6 +230,45 @@ def test_gigantic_lines_are_read_in_bounded_memory(root):
     tracemalloc.stop()
     assert [fault for _, fault in found] == [None, "line_too_long", None]
     assert peak < 8 * MAX_LINE_BYTES
+
+
+def test_a_file_of_refused_lines_is_counted_and_not_all_kept(root):
+    """A few bytes of gzip hold thousands of lines; the gate still knows how many were refused."""
+    write(root, 0, *[b"x"] * 30_000, line(0, 1), name="api.jsonl.gz")
+    write(root, 0, b"x", name="other.jsonl")
+    found = ingest(root, run_of(0))
+    assert (found.rows_read, found.rows_published, found.rows_refused) == (30_002, 1, 30_001)
+    counts = collections.Counter(row[2] for row in letters())
+    assert counts == {"malformed_line": 1_001, "more_refused": 1}
+    (where,) = (json.loads(row[0]) for row in letters("coordinates") if "records" in row[0])
+    assert where == {"file": "dt=2026-01-05/hour=08/api.jsonl", "offset": 0, "records": 29_000}
+    again = ingest(root, run_of(0, "again"))
+    assert (again.rows_published, len(letters())) == (0, 1_002)
+
+
+@pytest.mark.parametrize("filling", [b"\n", b"x\n", b"0" * 99 + b"\n"])
+def test_a_gzip_bomb_is_left_unread_and_told(root, filling, monkeypatch):
+    """More lines than bytes, or too many bytes for its size; what came before counts."""
+    monkeypatch.setattr(log_reading, "_MORE_LINES", 1_000)
+    monkeypatch.setattr(log_reading, "_MORE_BYTES", 1_000_000)
+    lines = [line(0, second) for second in range(900)]
+    path = write(root, 0, *lines, name="api.jsonl.gz")
+    path.write_bytes(path.read_bytes() + gzip.compress(filling * 100_000))
+    found = ingest(root, run_of(0))
+    assert found.rows_published == 900
+    assert "gzip_bomb" in {row[2] for row in letters()}
+    assert found.rows_read < 50_000
+
+
+def test_a_line_without_end_is_not_read_to_its_end(root, monkeypatch):
+    """A sparse file costs its writer nothing."""
+    monkeypatch.setattr(log_reading, "_ENDLESS_BYTES", 8 * MAX_LINE_BYTES)
+    path = write(root, 0, line(0, 1))
+    os.truncate(path, 1 << 40)
+    found = [
+        (found.offset > 0, found.fault) for found in read_lines(listed(path), is_finished=True)
+    ]
+    assert found == [(False, None), (True, "line_without_end")]
 
 
 def test_each_permutation_of_backfills_gives_the_in_order_table(root, tmp_path, configure):

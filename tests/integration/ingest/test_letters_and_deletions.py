@@ -105,6 +105,15 @@ def test_a_line_that_a_newer_parser_reads_joins_its_hour():
     assert rows(LOGS, "_file, _offset") == [("dt=2026-01-05/hour=08/api.jsonl", 7)]
 
 
+def test_a_letter_that_holds_no_record_waits_and_stops_no_other():
+    """A series that is none, and a letter that counts those that were not kept."""
+    metric = json.dumps({"series": {"metric": {"provider": "p"}, "le": 1}})
+    refuse("bronze.provider_metrics", "extract", metric, '{"query": "q", "series": 0}')
+    counted = {"file": "api.jsonl", "offset": 0, "records": 9}
+    refuse(LOGS, "extract", "", json.dumps(counted))
+    assert [(done.letters, done.published) for done in replays.replay()] == [(1, 0), (1, 0)]
+
+
 def test_a_letter_that_fails_three_times_is_parked():
     refuse(GENERATION, "gate", row(1, status="no such status"))
     refuse(LOGS, "extract", "still no json", coordinates='{"file": "api.jsonl", "offset": 0}')

@@ -1,0 +1,160 @@
+"""Questions to Prometheus' HTTP API, whose answers are bounded in bytes and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING
+
+import httpx
+import msgspec
+
+from include.chimera.errors import (
+    ConfigurationError,
+    ContractError,
+    DataFaultError,
+    SourceUnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+# httpx bounds each wait for a byte; a server that sends one every two seconds would hold a task.
+_WHOLE_SECONDS = 100.0
+_MOST_BYTES = 128 * 1024 * 1024  # an hour of 80,000 series at a step of a minute
+_PASSING = (408, 425, 429)
+_TYPES = ("matrix", "vector")
+_WORD = re.compile(r"\w{1,40}", re.ASCII)
+
+
+class _Data(msgspec.Struct):
+    """An answer's data; each series stays text until it is its turn."""
+
+    resultType: str = ""  # noqa: N815 - Prometheus' name
+    result: list[msgspec.Raw] = msgspec.field(default_factory=list)
+
+
+class _Answer(msgspec.Struct):
+    """What Prometheus answers to each question."""
+
+    status: str
+    data: _Data | None = None
+    errorType: str = ""  # noqa: N815 - Prometheus' name
+    warnings: list[msgspec.Raw] = msgspec.field(default_factory=list)
+
+
+class _Histogram(msgspec.Struct):
+    """Finds out whether a series has native histograms."""
+
+    histograms: msgspec.Raw = msgspec.Raw()
+    histogram: msgspec.Raw = msgspec.Raw()
+
+
+_NO_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
+_NO_ANSWER = (httpx.TransportError, httpx.DecodingError, TimeoutError, *_NO_JSON)
+_ANSWER, _HISTOGRAM = msgspec.json.Decoder(_Answer), msgspec.json.Decoder(_Histogram)
+
+
+def ask(
+    url: str, endpoint: str, parameters: Mapping[str, str | float], where: str
+) -> list[msgspec.Raw]:
+    """Return the series of a whole answer, each as JSON text.
+
+    Args:
+        url: Base URL of the Prometheus server.
+        endpoint: `query` or `query_range`.
+        parameters: Of the question.
+        where: What is asked, for messages.
+
+    Raises:
+        SourceUnavailableError: The server did not answer in time, or that it can't now.
+        ConfigurationError: It does not let us in, or is no Prometheus.
+        DataFaultError: It refused the query, warned that the answer may be partial, or the answer
+            is too large.
+        ContractError: The samples are native histograms.
+    """
+    try:
+        status, body = asyncio.run(_fetch(url, endpoint, parameters, where))
+        _check_status(status, where)
+        answer = _ANSWER.decode(body)
+    except _NO_ANSWER as error:
+        raise SourceUnavailableError(
+            expected=f"a whole answer to {endpoint} within {_WHOLE_SECONDS:g} s",
+            came=type(error).__name__,
+            where=where,
+            remedy="check that the server is up and the Airflow connection prometheus names it",
+        ) from None  # the error's text may hold a part of the answer
+    return _series(answer, where)
+
+
+async def _fetch(
+    url: str, endpoint: str, parameters: Mapping[str, str | float], where: str
+) -> tuple[int, bytearray]:
+    body = bytearray()
+    async with (
+        asyncio.timeout(_WHOLE_SECONDS),
+        httpx.AsyncClient(base_url=url, timeout=_TIMEOUT) as client,
+        client.stream("GET", f"/api/v1/{endpoint}", params=dict(parameters)) as response,
+    ):
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > _MOST_BYTES:
+                raise DataFaultError(
+                    expected=f"an answer of at most {_MOST_BYTES >> 20} MiB",
+                    came="a longer one",
+                    where=where,
+                    remedy="drop labels that make many series, or set a longer "
+                    "CHIMERA_SCRAPE_STEP_SECONDS",
+                )
+    return response.status_code, body
+
+
+def _check_status(status: int, where: str) -> None:
+    if status >= httpx.codes.INTERNAL_SERVER_ERROR or status in _PASSING:
+        raise SourceUnavailableError(
+            expected="status 200",
+            came=f"status {status}",
+            where=where,
+            remedy="wait for the server to recover; the task retries by itself",
+        )
+    if status in (401, 403, 404):
+        raise ConfigurationError(
+            expected="a Prometheus server that lets us read",
+            came=f"status {status}",
+            where=where,
+            remedy="correct host, port, path and login of the Airflow connection prometheus",
+        )
+
+
+def _series(answer: _Answer, where: str) -> list[msgspec.Raw]:
+    if answer.status != "success" or answer.data is None or answer.warnings:
+        raise DataFaultError(
+            expected="a complete answer",
+            came=f"{_word(answer.errorType or 'no error')}, {len(answer.warnings)} warnings",
+            where=where,
+            remedy="ask the same query in Prometheus' own UI and mend what it names",
+        )
+    found = answer.data.result
+    is_known = answer.data.resultType in _TYPES
+    if not is_known or any(map(_is_histogram, found)):
+        raise ContractError(
+            expected="float samples",
+            came="native histograms" if is_known else _word(answer.data.resultType),
+            where=where,
+            remedy="expose classic buckets (_bucket, _sum, _count) of this metric as well",
+        )
+    return found
+
+
+def _is_histogram(series: msgspec.Raw) -> bool:
+    try:
+        found = _HISTOGRAM.decode(series)
+    except _NO_JSON:
+        return False  # whoever reads the series refuses it
+    return bool(bytes(found.histograms) or bytes(found.histogram))
+
+
+def _word(text: str) -> str:
+    """Return a word that the server chose; anything else by its length."""
+    return text if _WORD.fullmatch(text) else f"{len(text)} characters that are no word"
