@@ -13,10 +13,10 @@ from deltalake import Schema
 from include.chimera.contracts import PARTITION
 from include.chimera.errors import CommitConflictError, ContractError
 from include.chimera.lake.columns import same_columns
-from include.chimera.lake.commits import Change, begin_anew, commit, run_metadata
-from include.chimera.lake.details import describe_table
+from include.chimera.lake.commits import Change, commit, run_metadata
+from include.chimera.lake.details import Details
 from include.chimera.lake.lineage import READ, changes_since, consumed_mark, metadata_of, read_since
-from include.chimera.lake.tables import create_table, open_table
+from include.chimera.lake.tables import create_at, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,12 +27,24 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
+DAY_PARTITION = "_window_day"
 
 
 def partitions_of(hours: frozenset[str], partition_by: list[str]) -> list[str]:
-    """Map event hours to values of the partition column: hours, or the days that hold them."""
-    length = len("YYYYMMDDTHH") if partition_by == [PARTITION] else len("YYYYMMDD")
-    return sorted({hour[:length] for hour in hours})
+    """Map event hours to values of the partition column: hours, or the days that hold them.
+
+    Raises:
+        ContractError: The column has neither.
+    """
+    lengths = {PARTITION: len("YYYYMMDDTHH"), DAY_PARTITION: len("YYYYMMDD")}
+    if len(partition_by) != 1 or partition_by[0] not in lengths:
+        raise ContractError(
+            expected=f"partition_by='{PARTITION}' or '{DAY_PARTITION}' for replace_window",
+            came=", ".join(partition_by) or "none",
+            where="the model's config",
+            remedy="partition by one of these, or take delete+insert or microbatch",
+        )
+    return sorted({hour[: lengths[partition_by[0]]] for hour in hours})
 
 
 def commit_build(
@@ -52,16 +64,12 @@ def commit_build(
 
     table, change = commit(
         build.table,
-        lambda: (
-            open_table(build.table)
-            or create_table(build.table, schema, build.partition_by, build.properties)
-        ),
+        lambda: open_table(build.table),
         lambda loaded: _noted(_decide(loaded, build, schema, run), notes),
+        lambda place: create_at(place, schema, build.partition_by, build.properties),
     )
     if change is None:
         logger.warning("newer commits superseded this build of %s", build.table)
-    elif build.replaced is None:
-        describe_table(table, build.description, build.properties, build.checks)
     return table
 
 
@@ -80,9 +88,14 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
     }
     marks = {consumed_mark(name): version for name, version in build.plan.consumed.items()}
     if build.replaced is None and (others == frozenset() or not _is_stale(table, base, build)):
-        if table.metadata().partition_columns != build.partition_by:
-            begin_anew(table, staged_columns(build), build.partition_by)
-        return Change(build.files, "all", marks, {**metadata, **metadata_of(None, None)}, schema)
+        return Change(
+            build.files,
+            "all",
+            marks,
+            {**metadata, **metadata_of(None, None)},
+            schema,
+            details=Details(build.partition_by, build.description, build.properties, build.checks),
+        )
     if others is None or not build.partition_by:
         return None
     _require_same_columns(table, build, schema)

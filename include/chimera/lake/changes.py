@@ -22,9 +22,10 @@ from include.chimera.lake.columns import (
     select,
 )
 from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.engine import among, identifier
+from include.chimera.lake.engine import identifier
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import consumed_mark, metadata_of
+from include.chimera.lake.partitions import among, partition_columns, text_of
 from include.chimera.lake.relations import read_files, scan
 from include.chimera.lake.tables import create_table, folder_of, open_table
 
@@ -99,7 +100,8 @@ class Changer:
             return found
         columns = arrow_schema(self.connection, f"from {_ROWS}")
         schema = delta_schema(columns, order.required, order.comments)
-        return create_table(order.table, schema, list(order.partition_by), order.properties)
+        partition_by = partition_columns(columns, order.partition_by, self._where)
+        return create_table(order.table, schema, partition_by, order.properties)
 
     def _catch_up(self, table: DeltaTable) -> None:
         """Compute rows that depend on the table from the version that they will change."""
@@ -125,7 +127,7 @@ class Changer:
         kept = None
         all_go = self.rewrite.replaces(table.metadata().partition_columns)
         if replaced and (fitted.is_rewritten or not all_go):
-            kept = _project(fitted.columns, theirs, _part(live, replaced))
+            kept = _project(fitted.columns, theirs, self._part(live, replaced))
         names = [column.name for column in fitted.columns]
         content = self.rewrite.content(kept, f"({rows})", names)
         schema = self._write(table, content, is_changed=fitted.is_changed)
@@ -145,7 +147,7 @@ class Changer:
             values = self._values(partition_by[0], rows)
             return (partition_by[0], values) if values else None
         if partition_by and partition_by[0].lower() in self.rewrite.keys_lowered:
-            live = f"{live} where {among(partition_by[0], self._values(partition_by[0], rows))}"
+            live = self._part(live, (partition_by[0], self._values(partition_by[0], rows)))
         touched = self.rewrite.touched(live, f"({rows})")
         self._check_unique(live, rows)
         if not partition_by:
@@ -161,11 +163,19 @@ class Changer:
 
     def _values(self, column: str, query: str) -> list[str]:
         """Return a partition column's values other than null, as Delta writes them."""
-        name = identifier(column)
+        text = text_of(column, arrow_schema(self.connection, query).field(column).type)
         found = self.connection.execute(
-            f"select distinct cast({name} as varchar) from ({query}) where {name} is not null"
+            f"select distinct {text} from ({query}) where {identifier(column)} is not null"
         ).fetchall()
         return sorted(value for (value,) in found)
+
+    def _part(self, live: str, replaced: tuple[str, Sequence[str]] | str) -> str:
+        """Return the table's rows in the partitions that are written anew."""
+        if isinstance(replaced, str):
+            return live
+        column, values = replaced
+        kind = arrow_schema(self.connection, live).field(column).type
+        return f"{live} where {among(column, values, kind)}"
 
     def _check_unique(self, live: str, rows: str) -> None:
         """Refuse a merge in which two rows claim the same row of the table."""
@@ -221,11 +231,6 @@ class Changer:
         folder = folder_of(self.order.table)
         storage.delete_files(f"{folder}/{file.path}" for file in self._written)
         self._written = []
-
-
-def _part(live: str, replaced: tuple[str, Sequence[str]] | str) -> str:
-    """Return the table's rows in the partitions that are written anew."""
-    return live if isinstance(replaced, str) else f"{live} where {among(*replaced)}"
 
 
 def _project(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from tenacity import (
     RetryError,
@@ -18,14 +20,21 @@ from tenacity import (
 )
 
 from include.chimera.errors import CommitConflictError
-from include.chimera.lake.details import allow_plain_timestamps
+from include.chimera.lake.details import (
+    allow_plain_timestamps,
+    describe_table,
+    needs_plain_timestamps,
+)
+from include.chimera.lake.drafts import copy_log, publish_draft
 from include.chimera.lake.durability import sync_files, sync_log
+from include.chimera.lake.tables import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import pyarrow as pa
+    from deltalake import Schema
 
+    from include.chimera.lake.details import Details
     from include.chimera.lake.files import DataFile
     from include.chimera.window import Run
 
@@ -47,6 +56,7 @@ class Change:
         metadata: What `history()` will show beside the operation.
         schema: The table's new schema, None to keep it.
         fences: App transactions that expire (see `fences`), by app id.
+        details: With `"all"`: partitioning, properties and the like; None to keep them.
     """
 
     files: Sequence[DataFile] = ()
@@ -55,6 +65,7 @@ class Change:
     metadata: dict[str, str] = field(default_factory=dict)
     schema: Schema | None = None
     fences: dict[str, int] = field(default_factory=dict)
+    details: Details | None = None
 
 
 def run_metadata(run: Run | None) -> dict[str, str]:
@@ -70,8 +81,9 @@ def run_metadata(run: Run | None) -> dict[str, str]:
 
 def commit(
     name: str,
-    load: Callable[[], DeltaTable],
+    load: Callable[[], DeltaTable | None],
     decide: Callable[[DeltaTable], Change | None],
+    create: Callable[[str], DeltaTable] = DeltaTable,
 ) -> tuple[DeltaTable, Change | None]:
     """Commit what `decide` says of the freshly loaded table; redo both when another writer won.
 
@@ -80,16 +92,25 @@ def commit(
     commit changes. Returns the table after the commit, without its list of files (see
     `tables.open_table`), and the change (None: nothing to do).
 
+    Args:
+        name: The table.
+        load: Opens it; None where there is none.
+        decide: Tells what to change, None for nothing.
+        create: Makes an empty table in a folder, to which a first commit is made that is version 0
+            of the table with its rows. A change is then a must.
+
     Raises:
         CommitConflictError: Other writers won eight times in a row.
     """
 
     def attempt() -> tuple[DeltaTable, Change | None]:
-        table = load()
-        change = decide(table)
-        if change is not None:
-            _apply(table, change)
-        return table, change
+        with TemporaryDirectory(prefix="chimera-draft-") as place:
+            found = load()
+            table = found or create(place)
+            change = decide(table)
+            if change is not None:
+                _apply(folder_of(name), found, change, place)
+            return table, change
 
     retrying = Retrying(
         retry=retry_if_exception_type(CommitFailedError),
@@ -105,61 +126,81 @@ def commit(
             where=f"table {name}",
             remedy="run the task again; if it persists, look for two runs that write this table",
         ) from error
-    if change is not None:
-        base = table.version()
-        if len(change.files) >= _MANY_FILES:
-            # A list of this length is read twice as fast from Parquet as from JSON.
-            DeltaTable(table.table_uri).create_checkpoint()
-        table = DeltaTable(table.table_uri, without_files=True)
-        sync_log(table.table_uri, base, table.version())
-        logger.info(
-            "committed %s files, %s rows to %s, version %s",
-            len(change.files),
-            sum(file.rows for file in change.files),
-            name,
-            table.version(),
-        )
-    return table, change
+    return (table if change is None else _committed(name, table.version(), change)), change
 
 
-def begin_anew(table: DeltaTable, columns: pa.Schema, partition_by: Sequence[str]) -> None:
-    """Empty a table and give it other partitions, in a commit that loses against any other one.
+def _committed(name: str, base: int, change: Change) -> DeltaTable:
+    """Make a commit durable and return the table with it."""
+    folder = folder_of(name)
+    if len(change.files) >= _MANY_FILES:
+        # A list of this length is read twice as fast from Parquet as from JSON.
+        DeltaTable(folder).create_checkpoint()
+    table = DeltaTable(folder, without_files=True)
+    sync_log(table.table_uri, base, table.version())
+    logger.info(
+        "committed %s files, %s rows to %s, version %s",
+        len(change.files),
+        sum(file.rows for file in change.files),
+        name,
+        table.version(),
+    )
+    return table
 
-    delta-rs can't change a table's partitioning together with the files that are its new rows.
 
-    Raises:
-        CommitFailedError: Another writer won: `commit` decides again.
-    """
-    mark = Transaction(_WRITER, table.version() + 1)
-    write_deltalake(
-        table,
-        columns.empty_table(),
-        mode="overwrite",
-        schema_mode="overwrite",
-        partition_by=list(partition_by),
-        commit_properties=CommitProperties(app_transactions=[mark]),
+def _apply(folder: str, table: DeltaTable | None, change: Change, place: str) -> None:
+    """Make a change one version of the table, by way of a draft where delta-rs needs several."""
+    sync_files(folder, [file.path for file in change.files])
+    if table is not None and not _needs_draft(table, change):
+        _write(table, change, table.version() + 1)
+        return
+    version = 0 if table is None else table.version() + 1
+    draft = DeltaTable(place) if table is None else copy_log(table, folder, place)
+    _prepare(draft, change, is_new=table is None)
+    _write(DeltaTable(place), change, version)
+    publish_draft(place, folder, version)
+
+
+def _needs_draft(table: DeltaTable, change: Change) -> bool:
+    details = change.details
+    return bool(
+        (details is not None and not details.are_met_by(table))
+        or (change.schema is not None and needs_plain_timestamps(table, change.schema))
     )
 
 
-def _apply(table: DeltaTable, change: Change) -> None:
+def _prepare(draft: DeltaTable, change: Change, *, is_new: bool) -> None:
+    """Give a draft what delta-rs can't change together with a table's files."""
+    details = change.details
+    if details is not None and not is_new:
+        # Emptied first: no row has to meet its new constraints, nor stands in other partitions.
+        columns = pa.schema((change.schema or draft.schema()).to_arrow())
+        write_deltalake(
+            draft,
+            columns.empty_table(),
+            mode="overwrite",
+            schema_mode="overwrite",
+            partition_by=list(details.partition_by),
+        )
+    if change.schema is not None and needs_plain_timestamps(draft, change.schema):
+        allow_plain_timestamps(draft)
+    if details is not None:
+        describe_table(draft, details)
+
+
+def _write(table: DeltaTable, change: Change, version: int) -> None:
     replaced: list[tuple[str, str, list[str]]] | None = None
-    schema = change.schema or table.schema()
     if isinstance(change.replace, tuple):
         column, values = change.replace
         replaced = [(column, "in", list(values))]
     elif change.replace is None and change.schema is not None:
         # delta-rs takes a new schema only with an overwrite; this one replaces nothing.
         replaced = [(table.schema().fields[0].name, "in", [])]
-    if "timestamp_ntz" in Schema.to_json(schema):
-        allow_plain_timestamps(table)
-    marks = {**change.marks, _WRITER: table.version() + 1}
+    marks = {**change.marks, _WRITER: version}
     now = int(time.time() * 1000)
-    folder = table.table_uri
-    sync_files(folder, [file.path for file in change.files])
     table.create_write_transaction(
         [file.add_action() for file in change.files],
         mode="append" if change.replace is None and replaced is None else "overwrite",
-        schema=schema,
+        schema=change.schema or table.schema(),
         partition_by=table.metadata().partition_columns,
         partition_filters=replaced,
         commit_properties=CommitProperties(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import duckdb
 
-from include.chimera.lake.engine import identifier, quote
+from include.chimera.lake.engine import duckdb_type, identifier, quote
 from include.chimera.lake.tables import folder_of
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
     from include.chimera.lake.views import View
 
+_PARTITION = re.compile(r"(?<=/)([^/=]+)=[^/]*(?=/)")
+
 
 def scan(table: DeltaTable, name: str) -> str:
     """Return a query of the table's rows at the loaded version."""
@@ -26,7 +30,7 @@ def scan(table: DeltaTable, name: str) -> str:
 def read_files(folder: str, paths: Sequence[str], schema: pa.Schema) -> str:
     """Return a query of the schema's columns of Parquet files below `folder`.
 
-    Partition columns come from the paths, as text.
+    Partition columns come from the paths, in the schema's types.
     """
     columns = ", ".join(identifier(name) for name in schema.names)
     return f"select {columns} from ({read_files_as_they_are(folder, paths, schema)})"
@@ -37,9 +41,14 @@ def read_files_as_they_are(folder: str, paths: Sequence[str], schema: pa.Schema)
     if not paths:
         return empty(schema)
     places = ", ".join(quote(f"{folder}/{path}") for path in paths)
+    named = {unquote(name) for name in _PARTITION.findall(f"/{paths[0]}")}
+    kinds = ", ".join(
+        f"{quote(field.name)}: {duckdb_type(field.type)}" for field in schema if field.name in named
+    )
+    types = f", hive_types = {{{kinds}}}" if kinds else ""
     return (
         f"select * from read_parquet([{places}], "
-        "hive_partitioning = true, hive_types_autocast = false)"
+        f"hive_partitioning = true, hive_types_autocast = false{types})"
     )
 
 

@@ -17,6 +17,7 @@ from include.chimera.lake.engine import among
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan, plan
 from include.chimera.lake.orders import WHOLE, WINDOW, Order
+from include.chimera.lake.partitions import partition_columns
 from include.chimera.lake.relations import read_files, scan
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.stage import Build, save
@@ -82,13 +83,13 @@ class Session:
     def _replace(
         self, connection: DuckDBPyConnection, order: Order, planned: Plan
     ) -> list[str] | None:
-        partition_by = list(order.partition_by)
         rows = f"from {order.source}"
         rows, replaced = select(describe(connection, rows), rows), None
+        columns = arrow_schema(connection, rows)
+        partition_by = partition_columns(columns, order.partition_by, f"model {order.table}")
         if order.strategy == WINDOW and planned.touched is not None:
             replaced = partitions_of(planned.touched, partition_by)
             rows = f"{rows} where {among(partition_by[0], replaced)}"
-        columns = arrow_schema(connection, rows)
         build = Build(
             table=order.table,
             files=write_files(connection, rows, folder_of(order.table), columns, partition_by),

@@ -113,8 +113,18 @@ def create_table(
     """
     folder = folder_of(name)
     storage.make_folder(folder)
+    return create_at(folder, schema, partition_by, properties)
+
+
+def create_at(
+    place: str,
+    schema: pa.Schema | Schema,
+    partition_by: list[str],
+    properties: Mapping[str, str] | None = None,
+) -> DeltaTable:
+    """Return the table in the folder `place`, else as `create_table`."""
     return DeltaTable.create(
-        folder,
+        place,
         schema if isinstance(schema, Schema) else Schema.from_arrow(schema),
         mode="ignore",
         partition_by=partition_by,

@@ -31,8 +31,10 @@
         {% set unknown = adapter.get_incremental_strategy_macro(context, name) %}  {#- dbt's own error -#}
         {% do lake_refuse("incremental_strategy append, merge, delete+insert, replace_window or microbatch", name) %}
     {%- endif -%}
-    {%- if name == "window" and not config.get("partition_by") -%}
-        {% do lake_refuse("partition_by for strategy replace_window", "none") %}
+    {%- set by = config.get("partition_by") -%}
+    {%- set by = [by] if by is string else (by or []) -%}
+    {%- if name == "window" and by not in (["_window_hour"], ["_window_day"]) -%}
+        {% do lake_refuse("partition_by='_window_hour' or '_window_day' for strategy replace_window", by | join(", ") or "none") %}
     {%- endif -%}
     {%- for option in ("merge_clauses", "merge_on_using_columns", "merge_update_condition", "merge_insert_condition", "merge_update_set_expressions", "merge_returning_columns") -%}
         {%- if config.get(option) -%}

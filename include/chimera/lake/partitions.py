@@ -1,0 +1,136 @@
+"""Partition values: the text that a Delta log keeps of them, the same to every reader.
+
+Delta's protocol has a form for each type. What it can't tell from null (the empty text), what
+readers of Hive-like folders take for null, and types on whose text readers disagree (binary,
+nested) are refused before a commit: one wrong value makes the whole table unreadable to delta-rs.
+
+Source: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-value-serialization
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from include.chimera.errors import ContractError
+from include.chimera.lake.engine import duckdb_type, identifier, quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_NULLS = ("", "null", "__hive_default_partition__")
+_LONGEST = 200  # bytes of a folder's name, beside the column's: file systems take 255
+TOO_LONG = "partition value is too long"
+
+
+def partition_columns(schema: pa.Schema, partition_by: Iterable[str], where: str) -> list[str]:
+    """Return the columns to partition by, as the schema writes them.
+
+    Raises:
+        ContractError: There is no such column, or its type has no text that every reader knows.
+    """
+    names = {name.lower(): name for name in schema.names}
+    found = []
+    for column in partition_by:
+        name = names.get(column.lower())
+        if name is None or not _has_text(schema.field(name).type):
+            raise ContractError(
+                expected="partition_by a column of text, numbers, dates, timestamps or booleans",
+                came=f"{column}, "
+                + ("no column" if name is None else f"{schema.field(name).type}"),
+                where=where,
+                remedy="name a column of the model, or add one of such a type to partition by",
+            )
+        found.append(name)
+    return found
+
+
+def _has_text(kind: pa.DataType) -> bool:
+    known = (
+        pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating,
+        pa.types.is_decimal, pa.types.is_date, pa.types.is_timestamp, pa.types.is_boolean,
+    )  # fmt: skip
+    return any(is_kind(kind) for is_kind in known)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def text_of(column: str, kind: pa.DataType) -> str:
+    """Return the expression of a partition column's text; DuckDB's own is Delta's but for zones."""
+    name = identifier(column)
+    if pa.types.is_timestamp(kind) and kind.tz:
+        return f"strftime({name} at time zone 'UTC', '%Y-%m-%d %H:%M:%S.%f')"
+    if _is_text(kind):
+        return (
+            f"case when strlen(url_encode({name})) <= {_LONGEST} or {name} is null then {name} "
+            f"else error({quote(f'{TOO_LONG}: column {column}')}) end"
+        )
+    return f"cast({name} as varchar)"
+
+
+def among(column: str, values: Sequence[str], kind: pa.DataType) -> str:
+    """Return the predicate that a partition column has one of the values, given as their texts.
+
+    As `engine.among`, with bounds that are compared as the column's type: 9 comes before 10.
+    """
+    if not values:
+        return "false"
+    type_name = duckdb_type(kind)
+    listed = ", ".join(f"cast({quote(value)} as {type_name})" for value in values)
+    name = identifier(column)
+    return f"({name} between least({listed}) and greatest({listed}) and {name} in ({listed}))"
+
+
+def too_long(message: str) -> ContractError:
+    """Return the error of a partition value that no folder can be named by."""
+    return ContractError(
+        expected=f"partition values of at most {_LONGEST} bytes",
+        came="a longer one",
+        where=message[message.index(TOO_LONG) :].partition(": ")[2].partition("\n")[0],
+        remedy="partition by a shorter column",
+    )
+
+
+def check_partition(partition: Mapping[str, str | None], rows: int, schema: pa.Schema) -> None:
+    """Refuse a file's partition values that readers would take for others, or for none.
+
+    Args:
+        partition: Column to text, None for null.
+        rows: The file's rows, for the message.
+        schema: The table's columns.
+
+    Raises:
+        ContractError: There is one; the message has no value.
+    """
+    for name, value in partition.items():
+        field = schema.field(name)
+        if value is None and field.nullable:
+            continue
+        if value is None or not _is_clear(value, field.type):
+            raise ContractError(
+                expected="a value in each required partition column, which all readers understand: "
+                "no empty text, no 'null', a finite number, a date of the years 1 to 9999",
+                came=f"none in {rows} rows" if not value else f"another one in {rows} rows",
+                where=f"column {name}",
+                remedy="mend the query that gives these rows, or the gate that let them through",
+            )
+
+
+def _is_clear(value: str, kind: pa.DataType) -> bool:
+    if _is_text(kind):
+        return value.lower() not in _NULLS
+    try:
+        if pa.types.is_date(kind):
+            date.fromisoformat(value)
+        elif pa.types.is_timestamp(kind):
+            datetime.fromisoformat(value)
+        elif pa.types.is_floating(kind):
+            return isfinite(float(value)) and value != "-0.0"  # two zeros, one partition
+    except ValueError:
+        return False
+    return True
