@@ -196,10 +196,12 @@ def _summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     good = sum(gate["verdict"] != "failed" for gate in report["gates"])
     warned = [gate["table"] for gate in report["gates"] if gate["verdict"] == "warned"]
     gates = f"{good} of {len(report['gates'])} passed"
+    held_back = [(each["table"], each["text"]) for each in report.get("held_back", ())]
     return [
         ("rows", ", ".join(f"{count:,} {word}" for word, count in sums.items())),
         ("tables", f"{len(report['tables'])} published"),
         ("gates", f"{gates}, with warnings: {shorten(warned)}" if warned else gates),
+        *((f"held back: {table}", text) for table, text in held_back),
     ]
 
 

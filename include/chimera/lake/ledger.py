@@ -11,9 +11,17 @@ from include.chimera.lake.engine import among, connect, quote
 from include.chimera.lake.journal import append_rows
 from include.chimera.lake.relations import scan
 from include.chimera.lake.snapshots import publish_versions
-from include.chimera.lake.stage import PUBLICATION, REPORT, VERDICT, read_records, write_record
+from include.chimera.lake.stage import (
+    PUBLICATION,
+    REPORT,
+    STAGE,
+    VERDICT,
+    read_records,
+    write_record,
+)
 from include.chimera.lake.tables import open_table, row_count
 from include.chimera.lake.verify import COUNTS, counts_by_attempt
+from include.chimera.lake.waiting import HeldBack
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -44,6 +52,7 @@ def close_run(run: Run, gated: Collection[str] = ()) -> dict[str, Any]:
         "tables": [_table_report(record) for record in publications.values()],
         "gates": [_gate_report(record) for record in verdicts.values()],
         "refusals": _refusals(run),
+        "held_back": _held_back(run, publications),
     }
     write_record(run, ".", REPORT, report)
     return report
@@ -80,6 +89,15 @@ def _table_report(record: dict[str, Any]) -> dict[str, Any]:
         "rows_total": row_count(table) if table else 0,
         "version": record["version"],
     }
+
+
+def _held_back(run: Run, published: Collection[str]) -> list[dict[str, Any]]:
+    """Return what open transactions kept from the tables that the run published."""
+    return [
+        {"table": table, **stage["held_back"], "text": str(HeldBack(**stage["held_back"]))}
+        for table, stage in read_records(run, STAGE).items()
+        if table in published and stage.get("held_back")
+    ]
 
 
 def _gate_report(verdict: dict[str, Any]) -> dict[str, Any]:

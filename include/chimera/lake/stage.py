@@ -23,6 +23,7 @@ from include.chimera.lake import storage
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.files import DataFile
 from include.chimera.lake.lineage import Plan
+from include.chimera.lake.waiting import HeldBack
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Batch:
             read; None where there is no watermark.
         is_distinct: Whether each key comes once, as the source itself guarantees.
         allow_shrink: Whether an hour may be replaced by fewer rows than it holds.
+        held_back: Committed rows of the window that open transactions keep from being read.
     """
 
     table: str
@@ -130,6 +132,7 @@ class Batch:
     watermark: int | None = None
     is_distinct: bool = False
     allow_shrink: bool = False
+    held_back: HeldBack | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +194,8 @@ def load_batch(run: Run, table: str) -> Batch:
     document = _load(run, table)
     for name in ("files", "letters"):
         document[name] = [DataFile.parse(file) for file in document[name]]
-    return Batch(**document)
+    held_back = document.pop("held_back", None)
+    return Batch(**document, held_back=HeldBack(**held_back) if held_back else None)
 
 
 def load_build(run: Run, table: str) -> Build:

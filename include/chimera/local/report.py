@@ -108,6 +108,8 @@ def show_hour(console: Console, hour: dict[str, Any]) -> None:
         console.print(_gates(pipeline["gates"]))
         if pipeline["refusals"]:
             console.print(_refusals(pipeline["refusals"]))
+        for held in pipeline.get("held_back", ()):
+            console.print(f"HELD BACK  {held['table']}: {held['text']}", style="bold yellow")
     console.print(_stages(hour))
     if hour["fault"]:
         show_fault(console, hour["fault"])

@@ -44,6 +44,15 @@ _MARGIN = "5 seconds"
 # Without pg_read_all_stats, on a standby, or where a session hides its activity, xact_start is null
 # and the bound would be wrong without a word. Our own sessions and autovacuum write no rows.
 _BOUND = f"""
+    with open as materialized (
+        select xact_start as since from pg_stat_activity
+        where pid <> pg_backend_pid() and datname = current_database()
+            and application_name <> '{APPLICATION}'
+            and backend_type <> 'autovacuum worker'
+        union all
+        select prepared - interval '15 minutes' from pg_prepared_xacts
+        where database = current_database()
+    )
     select
         pg_has_role(current_user, 'pg_read_all_stats', 'usage')
         and not pg_is_in_recovery()
@@ -52,19 +61,8 @@ _BOUND = f"""
             where datname = current_database() and state = 'disabled'
         ),
         clock_timestamp(),
-        least(
-            clock_timestamp() - interval '{_MARGIN}',
-            (
-                select min(xact_start) from pg_stat_activity
-                where pid <> pg_backend_pid() and datname = current_database()
-                    and application_name <> '{APPLICATION}'
-                    and backend_type <> 'autovacuum worker'
-            ),
-            (
-                select min(prepared) - interval '15 minutes' from pg_prepared_xacts
-                where database = current_database()
-            )
-        )
+        least(clock_timestamp() - interval '{_MARGIN}', (select min(since) from open)),
+        coalesce((select array_agg(since) from open where since is not null), '{{}}')
 """
 _BEGIN = (
     "begin isolation level repeatable read read only",
@@ -84,11 +82,13 @@ class Snapshot:
         cursor: Its cursor, at most one result at a time.
         safe_bound: Every row with an older `updated_at` (exclusive) that will ever exist is there.
         is_blind: Whether the bound is a fixed lag, because other sessions could not be seen.
+        open_since: When each transaction began that other sessions had open.
     """
 
     cursor: dbapi.Cursor
     safe_bound: datetime
     is_blind: bool
+    open_since: tuple[datetime, ...] = ()
 
     def stream(self, query: str) -> pa.RecordBatchReader:
         """Run a query and return its rows as Arrow batches, which arrive as they are read."""
@@ -97,6 +97,12 @@ class Snapshot:
             self.cursor.execute(query)
             reader = self.cursor.fetch_record_batch()
         return pa.RecordBatchReader.from_batches(reader.schema, _batches(reader))
+
+    def count(self, table: str, where: str) -> int:
+        """Return how many rows of `<schema>.<table>` meet a condition."""
+        with _translated():
+            self.cursor.execute(f"select count(*) from {table} where {where}")
+            return int(self.cursor.fetchall()[0][0])
 
     def columns(self, table: str) -> dict[str, str]:
         """Return PostgreSQL's type name of each column of `<schema>.<table>`; empty: no table."""
@@ -163,10 +169,13 @@ def snapshot(uri: str) -> Iterator[Snapshot]:
     with _connected(uri) as cursor:
         with _translated():
             cursor.execute(_BOUND)
-            can_see, clock, bound = cursor.fetchall()[0]
+            can_see, clock, bound, since = cursor.fetchall()[0]
             for statement in _BEGIN:
                 cursor.execute(statement)
-        yield Snapshot(cursor, bound if can_see else _blind_bound(clock), not can_see)
+        if can_see:
+            yield Snapshot(cursor, bound, is_blind=False, open_since=tuple(since))
+        else:
+            yield Snapshot(cursor, _blind_bound(clock), is_blind=True)
         with _translated():
             cursor.execute("rollback")
 

@@ -17,6 +17,7 @@ from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.lake.tables import open_table
+from include.chimera.lake.waiting import HeldBack
 from include.chimera.settings import get_settings
 from include.chimera.sources.columns import check_columns
 from include.chimera.sources.database import Snapshot, snapshot
@@ -50,8 +51,14 @@ def extract_versions(contract: Contract, uri: str, run: Run) -> Batch:
     with snapshot(uri) as source:
         upper = min(source.safe_bound, run.window.end)
         inside = f"(updated_at >= '{lower.isoformat()}' and updated_at < '{upper.isoformat()}')"
-        batch = replace(batch, watermark=int(upper.timestamp() * 1_000_000))
+        batch = replace(
+            batch,
+            watermark=int(upper.timestamp() * 1_000_000),
+            held_back=_held_back(contract, run, source, upper),
+        )
         staged = _stage(run, batch, contract, source, inside)
+    if staged.held_back:
+        logger.warning("%s: %s", contract.name, staged.held_back)
     logger.info("staged %s rows of %s in [%s, %s)", staged.rows_read, contract.name, lower, upper)
     return staged
 
@@ -86,6 +93,18 @@ def _stage(run: Run, batch: Batch, contract: Contract, source: Snapshot, inside:
         is_met_again=True,
         is_rowwise=True,
     )
+
+
+def _held_back(contract: Contract, run: Run, source: Snapshot, upper: datetime) -> HeldBack | None:
+    """Return what stands in the window behind the bound; None: nothing that others hold back."""
+    end = run.window.end
+    began = [since for since in source.open_since if since < end]
+    if upper >= end or not (began or source.is_blind):
+        return None
+    behind = f"updated_at >= '{upper.isoformat()}' and updated_at < '{end.isoformat()}'"
+    rows = source.count(f"app.{contract.table}", behind)
+    since = min(began, default=upper).astimezone(UTC).isoformat(timespec="seconds")
+    return HeldBack(rows, len(began), since) if rows else None
 
 
 def _lower_bound(contract: Contract, run: Run) -> datetime:

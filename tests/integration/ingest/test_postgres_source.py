@@ -7,13 +7,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from include.chimera.alerts import messages
 from include.chimera.errors import (
     ConfigurationError,
     ContractError,
     SourceUnavailableError,
 )
 from include.chimera.lake import staging
+from include.chimera.lake.ledger import close_run
 from include.chimera.lake.publish import WATERMARK
+from include.chimera.lake.stage import PUBLICATION, load_batch, write_record
 from include.chimera.lake.tables import open_table
 from include.chimera.sources.database import snapshot
 from include.chimera.sources.postgres import extract_models
@@ -103,6 +106,31 @@ def test_a_transaction_open_across_runs_is_delivered_once(server, uri):
     with snapshot(uri) as source:
         assert source.safe_bound >= bound
         assert not source.is_blind
+
+
+def test_committed_rows_that_an_open_transaction_holds_back_are_told(server, uri, caplog):
+    """An hour was green with 736 rows missing, and nobody could know."""
+    now = datetime.now(UTC)
+    run = Run("scheduled__now", Window(floor_hour(now) - HOUR, floor_hour(now) + 2 * HOUR))
+    with server.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("select now()")
+        (began,) = cursor.fetchone()
+        for number in (1, 2):
+            server.execute(insert(None, number, "clock_timestamp()"))
+        staged = extract(uri, run)
+        assert (staged.rows_read, staged.held_back.rows, staged.held_back.transactions) == (0, 2, 1)
+        assert staged.held_back.since == began.astimezone(UTC).isoformat(timespec="seconds")
+        assert (
+            "2 committed rows of the window wait for 1 open transaction, the oldest" in caplog.text
+        )
+        record = vars(publish(run))
+        write_record(run, GENERATION, PUBLICATION, record)
+        (told,) = close_run(run)["held_back"]
+        assert told["text"] == str(load_batch(run, GENERATION).held_back)
+    report = {"tables": [record], "gates": [], "held_back": [told]}
+    facts = dict(messages.success(run, "key", report, 1.0, ()).facts)
+    assert facts[f"held back: {GENERATION}"] == told["text"]
+    assert extract(uri, run_of(0)).held_back is None, "an hour that was over before it began"
 
 
 def test_a_prepared_transaction_holds_the_bound_back(server, uri):

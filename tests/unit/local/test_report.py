@@ -98,6 +98,12 @@ def test_show_hour_tells_rows_gates_refusals_stages_and_ids(console):
     assert row.split()[-2] == "0", "version 0 is shown, not dropped"
 
 
+def test_show_hour_tells_what_open_transactions_hold_back(console):
+    held = {"table": "bronze.generations", "text": "736 committed rows of the window wait"}
+    report.show_hour(console, HOUR_TOLD | {"pipeline": PIPELINE | {"held_back": [held]}})
+    assert "HELD BACK  bronze.generations: 736 committed rows of the window wait" in shown(console)
+
+
 def test_show_hour_without_a_terminal_has_no_control_codes_and_fits(console):
     report.show_hour(console, HOUR_TOLD)
     assert "\x1b" not in shown(console)
