@@ -14,7 +14,7 @@ from include.chimera.lake.engine import connect
 from include.chimera.lake.letters import letter_states
 from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.stage import PUBLICATION, STAGE, VERDICT, read_records, write_record
-from include.chimera.lake.tables import open_table, table_names
+from include.chimera.lake.tables import open_table, row_count, table_names
 from include.chimera.lake.verify import COUNTS
 from include.chimera.observe.metrics import Sample
 from include.chimera.settings import get_settings
@@ -71,7 +71,7 @@ def _of_records(run: Run) -> Iterator[Sample]:
 
 def _of_table(name: str, table: DeltaTable) -> Iterator[Sample]:
     actions = pa.table(table.get_add_actions(flatten=True))
-    yield Sample("chimera_table_rows", sum(actions["num_records"].to_pylist()), name)
+    yield Sample("chimera_table_rows", row_count(table), name)
     yield Sample("chimera_table_bytes", sum(actions["size_bytes"].to_pylist()), name)
     yield Sample("chimera_table_files", actions.num_rows, name)
     column = f"partition.{PARTITION}"

@@ -10,7 +10,7 @@ from include.chimera.errors import ContractError
 from include.chimera.lake.engine import identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from duckdb import DuckDBPyConnection
 
@@ -40,7 +40,7 @@ def check_rows(
     rows: str,
     constraints: Constraints,
 ) -> None:
-    """Refuse rows that break a constraint; null counts come from the files' own statistics.
+    """Refuse rows that break a constraint.
 
     Args:
         connection: DuckDB session.
@@ -53,7 +53,8 @@ def check_rows(
         ContractError: Rows break a constraint; counts are in the message, values are not.
     """
     conditions = constraints.conditions
-    broken = {f"not null on {name}": _nulls(files, name) for name in sorted(constraints.required)}
+    nulls = null_counts(connection, files, rows, sorted(constraints.required))
+    broken = {f"not null on {name}": count for name, count in nulls.items()}
     if conditions and files:
         counts = ", ".join(f"count(*) filter (where not ({text}))" for text in conditions.values())
         found = connection.execute(f"select {counts} from ({rows})").fetchone() or ()
@@ -68,14 +69,56 @@ def check_rows(
         )
 
 
-def _nulls(files: Sequence[DataFile], column: str) -> int:
-    total = 0
-    for file in files:
-        if column in file.partition:
-            total += file.rows if file.partition[column] is None else 0
+def null_counts(
+    connection: DuckDBPyConnection, files: Sequence[DataFile], rows: str, columns: Iterable[str]
+) -> dict[str, int]:
+    """Count each column's nulls in written files: by their statistics, or else by a query.
+
+    DuckDB gives no count for a list, a struct or a map, only for what is in them: a missing
+    statistic is unknown, not zero.
+
+    Args:
+        connection: DuckDB session.
+        files: The files.
+        rows: Query of the rows in these files.
+        columns: Names of columns.
+
+    Raises:
+        ContractError: The rows have no such column.
+    """
+    stats = [json.loads(file.stats)["nullCount"] for file in files]
+    found, unknown = {}, []
+    for column in columns:
+        counts = [
+            (file.rows if file.partition[column] is None else 0)
+            if column in file.partition
+            else known.get(column)
+            for file, known in zip(files, stats, strict=True)
+        ]
+        if None in counts:
+            unknown.append(column)
         else:
-            total += int(json.loads(file.stats)["nullCount"].get(column, 0))
-    return total
+            found[column] = sum(counts)
+    if unknown:
+        found |= _counted_nulls(connection, rows, unknown)
+    return found
+
+
+def _counted_nulls(
+    connection: DuckDBPyConnection, rows: str, columns: Sequence[str]
+) -> dict[str, int]:
+    there = {name.lower() for name in connection.sql(rows).columns}
+    missing = [name for name in columns if name.lower() not in there]
+    if missing:
+        raise ContractError(
+            expected=f"the required columns {', '.join(missing)}",
+            came="rows without them",
+            where="the constraint not_null",
+            remedy="name a column of the model; for a field within one write a check constraint",
+        )
+    counted = ", ".join(f"count(*) - count({identifier(name)})" for name in columns)
+    numbers = connection.execute(f"select {counted} from ({rows})").fetchone() or ()
+    return dict(zip(columns, numbers, strict=True))
 
 
 def check_conversion(

@@ -167,6 +167,8 @@ def drop_table(name: str) -> None:
 
 
 def row_count(table: DeltaTable) -> int:
-    """Count rows from the log's statistics, without reading data."""
+    """Count rows from the log's statistics; where a file has none, from the files themselves."""
     counts: list[Any] = pa.table(table.get_add_actions(flatten=True))["num_records"].to_pylist()
+    if None in counts:
+        return int(table.to_pyarrow_dataset().count_rows())
     return sum(counts)

@@ -1,7 +1,7 @@
 """Is this hour like the same hour of former days? Row counts, null ratios, freshness, durations.
 
-What is compared comes from the staged files' own statistics: no data is read for it. Everything
-here is a warning: an unusual hour is a reason to look, not to stop.
+What is compared comes from the staged files' own statistics, and from a query only where these are
+silent. Everything here is a warning: an unusual hour is a reason to look, not to stop.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS
+from include.chimera.lake.checks import null_counts
+from include.chimera.lake.engine import identifier, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.lake.files import DataFile
     from include.chimera.window import Run
 
 MIN_DAYS, MAX_DAYS = 5, 14
@@ -79,31 +84,58 @@ def is_unusual(value: float, former: Sequence[float], kind: str) -> bool:
     return distance > allowed
 
 
-def measures(run: Run, table: str, stage: Mapping[str, Any], seconds: float) -> list[Measure]:
+def measures(  # noqa: PLR0913, PLR0917 - what is known of a gate
+    run: Run,
+    table: str,
+    files: Sequence[DataFile],
+    seconds: float,
+    connection: DuckDBPyConnection,
+    rows: str,
+) -> list[Measure]:
     """Return the numbers of a table's staged files.
 
     Args:
         run: Freshness counts from the end of its window.
         table: `<layer>.<table>`.
-        stage: The table's manifest.
+        files: What was staged.
         seconds: How long its gate took.
+        connection: DuckDB session, for what the files' statistics don't say.
+        rows: Query of the rows in the files.
     """
-    stats = [json.loads(file["stats"]) for file in stage["files"]]
-    rows = sum(int(file["numRecords"]) for file in stats)
-    found = [_measure("rows", rows), _measure("gate_seconds", seconds)]
+    count = sum(file.rows for file in files)
+    found = [_measure("rows", count), _measure("gate_seconds", seconds)]
     contract = CONTRACTS.get(table)
-    if contract is None or not rows:
+    if contract is None or not count:
         return found
-    for column in contract.schema:
-        if column.nullable:
-            nulls = sum(int(file["nullCount"].get(column.name, 0)) for file in stats)
-            found.append(_measure("null_ratio", nulls / rows, column.name))
-    newest = [file["maxValues"].get(contract.event_time) for file in stats]
-    known = [datetime.fromisoformat(value) for value in newest if value]
-    if known:
-        age = run.window.end - max(moment.astimezone(UTC) for moment in known)
-        found.append(_measure("freshness_seconds", max(age.total_seconds(), 0.0)))
+    names = [column.name for column in contract.schema if column.nullable]
+    nulls = null_counts(connection, files, rows, names)
+    found += [_measure("null_ratio", nulls[name] / count, name) for name in names]
+    if contract.event_time and (
+        newest := _newest(run, contract.event_time, files, connection, rows)
+    ):
+        age = (run.window.end - newest).total_seconds()
+        found.append(_measure("freshness_seconds", max(age, 0.0)))
     return found
+
+
+def _newest(
+    run: Run, column: str, files: Sequence[DataFile], connection: DuckDBPyConnection, rows: str
+) -> datetime | None:
+    """Return the newest event up to the window's end, None where there is none.
+
+    A bound that is missing (an infinite time has none) or lies beyond the window says nothing.
+    """
+    bounds = [json.loads(file.stats)["maxValues"].get(column) for file in files]
+    if all(bounds):
+        newest = max(datetime.fromisoformat(text).astimezone(UTC) for text in bounds)
+        if newest <= run.window.end:
+            return newest
+    end, event = run.window.end.isoformat(), identifier(column)
+    (newest_known,) = connection.execute(
+        f"select max({event}) from ({rows}) where {event} <= timestamptz {quote(end)} "
+        f"and {event} >= timestamptz '1970-01-01 00:00:00+00'"
+    ).fetchone() or (None,)
+    return newest_known.astimezone(UTC) if newest_known else None
 
 
 def _measure(kind: str, value: float, column: str = "") -> Measure:

@@ -131,8 +131,8 @@ def _fresh(rule: Rule) -> Configuration:
         "unexpected_rows_expectation",
         {
             "unexpected_rows_query": f"select 1 as broken from (select max({column}) as newest "
-            "from {batch}) where newest < (select window_end from run) "
-            f"- interval {minutes} minutes"
+            f"from {{batch}} where {column} < (select window_end from run)) "
+            f"where newest < (select window_end from run) - interval {minutes} minutes"
         },
     )
 
@@ -233,16 +233,16 @@ CHECKS: dict[str, Check] = {
     "mean": Check(
         "The mean of {columns} lies where it has always been.",
         lambda rule: (
-            "expect_known_column_mean_to_be_between",
-            _column(rule, **_bounds(rule)),
+            "expect_good_rows_statistic_to_be_between",
+            _column(rule, function="avg", **_bounds(rule)),
         ),
         optional=("min", "max"),
     ),
     "stdev": Check(
         "The spread of {columns} lies where it has always been.",
         lambda rule: (
-            "expect_known_column_stdev_to_be_between",
-            _column(rule, **_bounds(rule)),
+            "expect_good_rows_statistic_to_be_between",
+            _column(rule, function="stddev_samp", **_bounds(rule)),
         ),
         optional=("min", "max"),
     ),

@@ -13,10 +13,6 @@ import sqlalchemy as sa
 from great_expectations.core.metric_domain_types import MetricDomainTypes
 from great_expectations.core.metric_function_types import MetricPartialFunctionTypes
 from great_expectations.execution_engine import SqlAlchemyExecutionEngine
-from great_expectations.expectations.core import (
-    ExpectColumnMeanToBeBetween,
-    ExpectColumnStdevToBeBetween,
-)
 from great_expectations.expectations.expectation import BatchExpectation, ColumnMapExpectation
 from great_expectations.expectations.metrics.map_metric_provider import (
     ColumnMapMetricProvider,
@@ -27,6 +23,9 @@ from great_expectations.expectations.metrics.table_metric_provider import TableM
 from great_expectations.expectations.model_field_types import (
     MostlyField,  # noqa: TC002 - pydantic resolves it at run time
 )
+
+from include.chimera.quality.checks import sql_name
+from include.chimera.quality.verdict import tolerated
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.elements import ColumnElement
@@ -110,7 +109,7 @@ class ExpectRowPassRatioToBeAtLeast(BatchExpectation):
     def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
         rows, refused = metrics["table.staged_rows"], metrics["table.refused_rows"]
         return {
-            "success": refused <= rows * round(1 - self.min_value, 6),
+            "success": refused <= tolerated(rows, self.min_value),
             "result": {
                 "element_count": rows,
                 "unexpected_count": refused,
@@ -119,24 +118,48 @@ class ExpectRowPassRatioToBeAtLeast(BatchExpectation):
         }
 
 
-class ExpectKnownColumnMeanToBeBetween(ExpectColumnMeanToBeBetween):
-    """Expect a column's mean to be between two bounds, if any of its values is known."""
+class GoodRowsStatistic(TableMetricProvider):
+    """A statistic of a column's finite values in the rows that no critical row rule refuses.
+
+    One NaN would make every mean NaN and every standard deviation raise, of rows that go to the
+    dead letters anyway.
+    """
+
+    metric_name = "table.good_rows_statistic"
+    value_keys = ("function", "column", "broken")
+
+    @metric_partial(**_AGGREGATE)
+    def _sqlalchemy(
+        cls,  # noqa: N805 - GX makes it a class method
+        metric_domain_kwargs: dict[str, Any],
+        metric_value_kwargs: dict[str, Any],
+        **_: object,
+    ) -> tuple[ColumnElement[float], dict[str, Any], dict[str, Any]]:
+        column = sql_name(metric_value_kwargs["column"])
+        good = f"isfinite({column}) and ({metric_value_kwargs['broken']}) is not true"
+        statistic = f"{metric_value_kwargs['function']}({column}) filter (where {good})"
+        return sa.literal_column(statistic), metric_domain_kwargs, {}
+
+
+class ExpectGoodRowsStatisticToBeBetween(BatchExpectation):
+    """Expect a statistic of a column's good rows to be between two bounds, if it is known."""
+
+    function: str
+    column: str
+    broken: str = "false"
+    min_value: float | None = None
+    max_value: float | None = None
+    metric_dependencies = ("table.good_rows_statistic",)
+    success_keys: ClassVar[tuple[str, ...]] = (
+        *("function", "column", "broken", "min_value", "max_value"),
+    )
+    args_keys = ("function", "column", "min_value", "max_value")
 
     def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
-        return _known(metrics["column.mean"], self.min_value, self.max_value)
-
-
-class ExpectKnownColumnStdevToBeBetween(ExpectColumnStdevToBeBetween):
-    """Expect a column's standard deviation to be between two bounds, if it can be computed."""
-
-    def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
-        return _known(metrics["column.standard_deviation"], self.min_value, self.max_value)
-
-
-def _known(found: Any, low: Any, high: Any) -> dict[str, Any]:  # noqa: ANN401 - numbers of any type
-    """Judge a statistic: unknown passes, NaN does not."""
-    if found is None:
-        return {"success": True, "result": {"observed_value": None}}
-    value = float(found)
-    is_inside = (low is None or value >= low) and (high is None or value <= high)
-    return {"success": is_inside and value == value, "result": {"observed_value": value}}  # noqa: PLR0124 - NaN
+        found = metrics["table.good_rows_statistic"]
+        low, high = self.min_value, self.max_value
+        is_inside = found is None or (
+            (low is None or found >= low) and (high is None or found <= high)
+        )
+        value = None if found is None else float(found)
+        return {"success": is_inside, "result": {"observed_value": value}}

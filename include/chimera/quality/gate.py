@@ -21,7 +21,7 @@ from include.chimera.paths import INCLUDE
 from include.chimera.quality import duckdb_source  # noqa: F401 - registers the datasource type
 from include.chimera.quality.configurations import configurations_kept
 from include.chimera.quality.suites import ASSET
-from include.chimera.quality.verdict import RATIO_RULE, RuleResult, Verdict
+from include.chimera.quality.verdict import RATIO_RULE, RuleResult, Verdict, tolerated
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ OUTAGES = (
     duckdb.InterruptException,
     duckdb.HTTPException,
 )
+logger = logging.getLogger(__name__)
+
 # Two lines about a default value for each expectation: a third of all lines of a run.
 logging.getLogger("great_expectations.expectations.expectation").setLevel(logging.WARNING)
 _OUTAGE_NAMES = {error.__name__ for error in OUTAGES}
@@ -181,6 +183,11 @@ class GatedCheckpoint:
         for rule in found:
             if rule.error in _OUTAGE_NAMES:
                 raise outage(self.table, str(rule.error))
+            if rule.error:
+                logger.warning(
+                    "%s: rule %s (%s) can't be judged: %s",
+                    *(self.table, rule.rule_id, rule.severity, rule.error),
+                )
         return tuple(found)
 
 
@@ -201,15 +208,17 @@ def _result(
     rule: Any = item.expectation_config
     rule_id, broken = rule.meta["rule_id"], item.result.get("unexpected_count")
     observed = item.result.get("observed_value")
+    checked = item.result.get("element_count")
     return RuleResult(
         rule_id=rule_id,
         severity=str(getattr(rule.severity, "value", "critical")),
         is_passed=bool(item.success),
-        checked_count=item.result.get("element_count"),
+        checked_count=checked,
         unexpected_count=broken,
         observed_value=float(observed) if isinstance(observed, (int, float)) else None,
         error=_error(item.exception_info),
         examples=examples(rule_id) if broken else (),
+        tolerated_count=tolerated(checked or 0, rule.kwargs.get("mostly", 1)),
     )
 
 

@@ -6,18 +6,23 @@ import logging
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.chimera.contracts import PARTITION, QUALITY_RESULTS
+from include.chimera.contracts import CONTRACTS, PARTITION, QUALITY_RESULTS
 from include.chimera.lake.engine import among, connect, quote
+from include.chimera.lake.files import DataFile
 from include.chimera.lake.journal import append_rows
 from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import STAGE, VERDICT, read_records
 from include.chimera.lake.tables import open_table
 from include.chimera.quality.anomalies import MAX_DAYS, PREFIX, is_unusual, measures
+from include.chimera.quality.batches import staged_batch
+from include.chimera.quality.rules import rule_book
 from include.chimera.quality.verdict import RATIO_RULE
 from include.chimera.window import hour_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from duckdb import DuckDBPyConnection
 
     from include.chimera.window import Run
 
@@ -36,15 +41,16 @@ def record_quality(run: Run) -> int:
         CommitConflictError: Other writers won again and again.
     """
     verdicts, stages = read_records(run, VERDICT), read_records(run, STAGE)
-    former = former_days(run)
-    rows = [
-        {**_common(run, table, verdict), **row}
-        for table, verdict in verdicts.items()
-        for row in (
-            *_rule_rows(verdict),
-            *_anomaly_rows(run, table, verdict, stages.get(table), former),
-        )
-    ]
+    with connect() as connection:
+        former = former_days(run, connection)
+        rows = [
+            {**_common(run, table, verdict), **row}
+            for table, verdict in verdicts.items()
+            for row in (
+                *_rule_rows(verdict),
+                *_anomaly_rows(run, table, verdict, stages.get(table), former, connection),
+            )
+        ]
     unusual = sorted(
         f"{row['table_name']} {row['rule_id']}"
         for row in rows
@@ -55,7 +61,7 @@ def record_quality(run: Run) -> int:
     return append_rows(QUALITY_RESULTS, rows, run)
 
 
-def former_days(run: Run) -> Former:
+def former_days(run: Run, connection: DuckDBPyConnection) -> Former:
     """Return the anomaly rules' values at the same hour of up to 14 former days.
 
     By table and rule id; of each day the value that was recorded last.
@@ -64,13 +70,12 @@ def former_days(run: Run) -> Former:
     if table is None:
         return {}
     hours = [hour_label(run.window.start - timedelta(days=day)) for day in range(1, MAX_DAYS + 1)]
-    with connect() as connection:
-        rows = connection.execute(
-            "select table_name, rule_id, arg_max(observed_value, recorded_at) "
-            f"from ({scan(table, QUALITY_RESULTS.name)}) where {among(PARTITION, hours)} "
-            f"and starts_with(rule_id, {quote(PREFIX)}) and observed_value is not null "
-            f"group by table_name, rule_id, {PARTITION}"
-        ).fetchall()
+    rows = connection.execute(
+        "select table_name, rule_id, arg_max(observed_value, recorded_at) "
+        f"from ({scan(table, QUALITY_RESULTS.name)}) where {among(PARTITION, hours)} "
+        f"and starts_with(rule_id, {quote(PREFIX)}) and observed_value is not null "
+        f"group by table_name, rule_id, {PARTITION}"
+    ).fetchall()
     found: Former = {}
     for name, rule_id, value in rows:
         found.setdefault((name, rule_id), []).append(value)
@@ -108,10 +113,20 @@ def _rule_rows(verdict: Record) -> Iterator[Record]:
             yield {name: rule[name] for name in (*names, "pass_ratio", "observed_value", "error")}
 
 
-def _anomaly_rows(
-    run: Run, table: str, verdict: Record, stage: Record | None, former: Former
+def _anomaly_rows(  # noqa: PLR0913, PLR0917 - what is known of a gate
+    run: Run,
+    table: str,
+    verdict: Record,
+    stage: Record | None,
+    former: Former,
+    connection: DuckDBPyConnection,
 ) -> Iterator[Record]:
-    for measure in measures(run, table, stage, verdict["seconds"]) if stage else ():
+    if stage is None:
+        return
+    files, rows = [DataFile.parse(file) for file in stage["files"]], ""
+    if table in CONTRACTS:
+        rows = staged_batch(run, rule_book(table))
+    for measure in measures(run, table, files, verdict["seconds"], connection, rows):
         days = former.get((table, measure.rule_id), [])
         yield {
             "rule_id": measure.rule_id,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from include.chimera.quality.rules import Rule, RuleBook
 
+# Checks of what the rows are together: they look at good rows alone.
+STATISTICS = ("mean", "stdev")
 DATASOURCE, ASSET, BATCH = "gate", "batch", "whole"
 GX_VERSION = "1.24.1"
 _COMPILED = ("expectations", "validation_definitions", "checkpoints")
@@ -53,10 +55,14 @@ def expectation(table: str, rule: Rule) -> dict[str, Any]:
     }
 
 
-def pass_ratio(book: RuleBook, expectations: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the rule about all critical row rules together: enough rows break none of them."""
+def _broken(expectations: list[dict[str, Any]]) -> str:
+    """Return the predicate that is true for rows that break a critical row rule."""
     critical = [item for item in expectations if item["severity"] == "critical"]
-    broken = " or ".join(filter(None, map(broken_predicate, critical))) or "false"
+    return " or ".join(filter(None, map(broken_predicate, critical))) or "false"
+
+
+def pass_ratio(book: RuleBook, broken: str) -> dict[str, Any]:
+    """Return the rule about all critical row rules together: enough rows break none of them."""
     return {
         "type": "expect_row_pass_ratio_to_be_at_least",
         "id": stable_id(book.table, RATIO_RULE),
@@ -78,8 +84,12 @@ def documents(book: RuleBook) -> dict[str, dict[str, Any]]:
     """Return a table's GX documents by their path in the GX project."""
     table = book.table
     expectations = [expectation(table, rule) for rule in book.rules]
+    broken = _broken(expectations)
+    for item in expectations:
+        if item["meta"]["check"] in STATISTICS:
+            item["kwargs"]["broken"] = broken
     if book.splits_rows:
-        expectations.append(pass_ratio(book, expectations))
+        expectations.append(pass_ratio(book, broken))
     named = {"id": stable_id(table, "suite"), "name": table}
     definition = {"id": stable_id(table, "validation"), "name": table}
     return {

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from math import ceil
 from typing import Any, Literal
 
 Outcome = Literal["passed", "warned", "accepted", "failed"]
 RATIO_RULE = "min_pass_ratio"
+
+
+def tolerated(rows: int, min_share: float) -> int:
+    """Return how many of the rows may be bad: rounded up, so that one never stops the others."""
+    return ceil(round(rows * (1 - min_share), 6))
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class RuleResult:
         observed_value: The statistic that was judged (a mean, a count), None where there is none.
         error: Class of what the rule raised, None normally.
         examples: Commonest values that broke it with their counts, of public columns only.
+        tolerated_count: How many rows may break it and stop nothing, though GX counts against it.
     """
 
     rule_id: str
@@ -32,6 +39,14 @@ class RuleResult:
     observed_value: float | None = None
     error: str | None = None
     examples: tuple[tuple[str, int], ...] = ()
+    tolerated_count: int = 0
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it stops the gate: of its severity, and by more than some rows."""
+        broken = 0 if self.error else self.unexpected_count or 0
+        is_tolerated = 0 < broken <= self.tolerated_count
+        return self.severity == "critical" and not (self.is_passed or is_tolerated)
 
     @property
     def pass_ratio(self) -> float | None:
@@ -72,13 +87,10 @@ class Verdict:
     failed_rules: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        """Work out which critical rules failed; one that raised counts as critical."""
-        failed = [
-            result.rule_id
-            for result in self.results
-            if not result.is_passed and (result.severity == "critical" or result.error)
-        ]
-        if self.pass_ratio < self.min_pass_ratio and RATIO_RULE not in failed:
+        """Work out which critical rules failed; one that raised could not be kept."""
+        failed = [result.rule_id for result in self.results if result.is_failure]
+        is_beyond = self.rows_refused > tolerated(self.rows, self.min_pass_ratio)
+        if is_beyond and RATIO_RULE not in failed:
             failed.append(RATIO_RULE)
         failed.sort(key=lambda rule_id: rule_id == RATIO_RULE)
         object.__setattr__(self, "failed_rules", tuple(failed))

@@ -61,6 +61,24 @@ def test_rows_that_break_a_constraint_leave_the_table_and_no_file(
     assert process().rows() == [(1, 1)]
 
 
+@pytest.mark.parametrize(
+    "kind",
+    ["integer", "varchar[]", "struct(a integer)", "map(varchar, integer)", "date[][]", "blob"],
+)
+def test_null_is_refused_whatever_the_columns_type(process, kind):
+    """A list, a struct and a map have no statistic of their nulls: unknown, not zero."""
+    one = process()
+    with pytest.raises(ContractError, match="2 rows break not null on v"):
+        one.build(f"select cast(null as {kind}) as v, 1 as id from range(2)", required=("v",))
+    one.build(f"select * from (select cast(null as {kind}) as v) where false", required=("v",))
+
+
+def test_required_column_that_is_not_there_is_told(process):
+    """A field within a struct is no column: it must not pass as one without nulls."""
+    with pytest.raises(ContractError, match=r"required columns s\.a"):
+        process().build("select {'a': null::integer} as s", required=("s.a",))
+
+
 def test_later_batches_meet_the_constraints_that_the_table_knows(process):
     one = process()
     one.build("select 1 as id", required=("id",), checks={"positive": "id > 0"})

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from include.chimera.quality.verdict import RATIO_RULE, RuleResult, Verdict
+from include.chimera.quality.verdict import RATIO_RULE, RuleResult, Verdict, tolerated
 
 PASSED = RuleResult("one", "critical", is_passed=True, checked_count=200, unexpected_count=0)
 
@@ -26,18 +26,39 @@ def test_broken_warning_passes_and_is_told(severity: str) -> None:
     assert (found.outcome, found.success, found.failed_rules) == ("warned", True, ())
 
 
-def test_rule_that_raised_fails_the_gate_even_as_a_warning() -> None:
-    """What could not be judged was not kept."""
-    found = verdict(RuleResult("two", "warning", is_passed=False, error="MetricResolutionError"))
-    assert (found.outcome, found.failed_rules) == ("failed", ("two",))
+@pytest.mark.parametrize(("severity", "outcome"), [("warning", "warned"), ("critical", "failed")])
+def test_rule_that_raised_counts_as_broken_by_its_severity(severity: str, outcome: str) -> None:
+    """What could not be judged was not kept; a warning stops nothing all the same."""
+    raised = RuleResult(
+        "two", severity, is_passed=False, error="OutOfRangeError", tolerated_count=9
+    )
+    assert verdict(PASSED, raised).outcome == outcome
 
 
-@pytest.mark.parametrize(("refused", "outcome"), [(2, "passed"), (3, "failed")])
-def test_share_of_good_rows_decides_at_its_threshold(refused: int, outcome: str) -> None:
-    """Two of 200 leave exactly 99 %."""
-    found = verdict(PASSED, refused=refused)
+@pytest.mark.parametrize(
+    ("rows", "refused", "outcome"),
+    [
+        (200, 2, "passed"),
+        (200, 3, "failed"),
+        (20, 1, "passed"),
+        (20, 2, "failed"),
+        (1, 1, "passed"),
+    ],
+)
+def test_share_of_good_rows_decides_at_its_threshold(rows: int, refused: int, outcome: str) -> None:
+    """Two of 200 leave exactly 99 %; one row never stops an hour, however few there are."""
+    found = verdict(PASSED, rows=rows, refused=refused)
     assert found.outcome == outcome
     assert (RATIO_RULE in found.failed_rules) is (outcome == "failed")
+
+
+def test_one_bad_value_of_few_known_ones_warns() -> None:
+    """GX counts against the known values alone: there one of 20 is 5 %."""
+    one = RuleResult("two", "critical", False, 20, 1, tolerated_count=tolerated(20, 0.99))
+    assert verdict(one).outcome == "warned"
+    more = RuleResult("two", "critical", False, 20, 2, tolerated_count=tolerated(20, 0.99))
+    assert verdict(more).failed_rules == ("two",)
+    assert tolerated(20, 1.0) == 0
 
 
 def test_no_rows_break_nothing() -> None:
