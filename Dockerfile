@@ -20,10 +20,9 @@ RUN cd "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
     && python -m compileall -q -j 0 \
         great_expectations dbt cosmos pandas duckdb deltalake pyarrow sqlalchemy
 # .chimera is a volume under `astro dev start`: it takes its owner from this folder.
-RUN mkdir -p .chimera include/dbt/target include/dbt/logs \
-    && chown -R astro:0 .chimera include/dbt
+RUN mkdir -p .chimera .airflow-dbt include/dbt/logs \
+    && chown -R astro:0 .chimera .airflow-dbt include/dbt
 
 USER astro
-# Cosmos reuses the partial parse only when it was built with the flags that Cosmos itself passes.
-RUN dbt parse --project-dir include/dbt --profiles-dir include/dbt \
-    --profile chimera --target prod --no-static-parser
+# Into .airflow-dbt, which the mounts of `astro dev start` leave as it is.
+RUN python -m include.chimera manifest

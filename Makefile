@@ -75,7 +75,7 @@ lock: ## Write constraints.txt anew from the requirements (needs uv)
 
 clean: ## Stop everything and remove all state (.chimera)
 	@if [ -x $(PY) ]; then $(PY) -m include.chimera down; fi
-	rm -rf $(STATE)
+	rm -rf $(STATE) .airflow-dbt
 
 manifest: setup ## Build dbt's manifest for Airflow, if the dbt project has changed
 	@$(OWNED) manifest

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.records import Record, hand_on
-from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT, PROJECT
+from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT, PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,13 +32,13 @@ MODEL = "dim_models"
 
 def run_operator(*flags: str) -> None:
     """Build one model by Cosmos' operator."""
-    from cosmos import ProfileConfig  # noqa: PLC0415 - its import is part of what is measured
+    from cosmos import ProfileConfig, settings  # noqa: PLC0415 - its import is measured, too
     from cosmos.constants import InvocationMode  # noqa: PLC0415 - as above
     from cosmos.operators.local import DbtBuildLocalOperator  # noqa: PLC0415 - as above
 
     DbtBuildLocalOperator(
         task_id="build",
-        project_dir=str(DBT_PROJECT),
+        project_dir=str(AIRFLOW_DBT),
         profile_config=ProfileConfig(
             profile_name="chimera",
             target_name="prod",
@@ -50,7 +50,7 @@ def run_operator(*flags: str) -> None:
         install_deps=False,
         append_env=True,
         emit_datasets=False,
-        cache_dir=Path(tempfile.gettempdir()),  # there Cosmos looks for the partial parse
+        cache_dir=settings.cache_dir,  # there Cosmos looks for the partial parse
         dbt_cmd_flags=list(flags),
     ).build_and_run_cmd(context={"run_id": "bench"})
 

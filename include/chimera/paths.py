@@ -11,6 +11,11 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 INCLUDE = PROJECT / "include"
 DBT_PROJECT = INCLUDE / "dbt"
-DBT_MANIFEST = DBT_PROJECT / "target" / "manifest.json"
+AIRFLOW_DBT = PROJECT / ".airflow-dbt"
+"""The dbt project as Airflow reads it: links to its parts, and a `target` that is Airflow's alone.
+
+Beside include/, as `astro dev start` covers that of its image.
+"""
+DBT_MANIFEST = AIRFLOW_DBT / "target" / "manifest.json"
 GX_PROJECT = INCLUDE / "gx"
 STATE = PROJECT / ".chimera"

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from include.chimera.local.environment import MALLOC
+from include.chimera.local.manifest import parse_command
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 from scripts.generate_docs import INTERNAL, PREFIX, shown_default
@@ -108,11 +109,9 @@ def test_dockerfile_starts_from_the_runtime_of_our_airflow_and_python():
 
 def test_dockerfile_builds_the_manifest_with_the_flags_of_cosmos_as_astro():
     steps = instructions(text("Dockerfile"))
-    parse = steps[-1]
-    assert parse[1] == (
-        "dbt parse --project-dir include/dbt --profiles-dir include/dbt "
-        "--profile chimera --target prod --no-static-parser"
-    )
+    assert steps[-1] == ("RUN", "python -m include.chimera manifest")
+    assert "--no-static-parser" in parse_command(PROJECT)
+    assert any(".airflow-dbt" in rest for _, rest in steps[:-1]), "a folder that astro may write to"
     users = [rest for command, rest in steps if command == "USER"]
     assert users[-1] == "astro"
 
@@ -247,7 +246,8 @@ def test_image_and_env_example_set_the_same_variables():
     [
         ".chimera/lake/bronze", ".venv/bin/python", ".git/config", "tests/unit/test_window.py",
         ".env", "airflow_settings.yaml", "include/dbt/target/manifest.json",
-        "include/chimera/__pycache__/paths.pyc", "docs/astro.md",
+        ".airflow-dbt/target/manifest.json", "include/chimera/__pycache__/paths.pyc",
+        "docs/astro.md",
     ],
 )  # fmt: skip
 def test_image_does_not_carry(path):

@@ -19,7 +19,7 @@ from include.chimera.flow.dbt_events import log_event
 from include.chimera.flow.dbt_failures import note_failure
 from include.chimera.flow.gate import gate_task
 from include.chimera.flow.policy import DBT, GATE
-from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
+from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT, PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,7 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
         raise ConfigurationError(
             expected="dbt's manifest",
             came="no file",
-            where=f"include/dbt/target/{DBT_MANIFEST.name}",
+            where=str(DBT_MANIFEST.relative_to(PROJECT)),
             remedy="run `make manifest` (the image build and `make run` do it by themselves)",
         )
     group = _dbt_tasks()
@@ -94,7 +94,7 @@ def _dbt_tasks() -> DbtTaskGroup:
     return DbtTaskGroup(
         group_id="transform",
         project_config=ProjectConfig(
-            dbt_project_path=DBT_PROJECT,
+            dbt_project_path=AIRFLOW_DBT,  # beside a developer's own dbt
             manifest_path=DBT_MANIFEST,
             project_name="chimera",
             install_dbt_deps=False,

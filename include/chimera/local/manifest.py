@@ -1,8 +1,9 @@
-"""Build dbt's manifest and partial parse, when the dbt project has changed since.
+"""Build dbt's manifest and partial parse for Airflow, when the dbt project has changed since.
 
-Cosmos reads the manifest when Airflow parses the DAG, and hands the partial parse to each task. It
-is reused only if it was made with Cosmos' own flags; a `dbt build` by hand writes both anew with
-other ones, so the manifest's own content counts as well as its sources.
+Cosmos reads the manifest when Airflow parses the DAG, and hands the partial parse to each task.
+Both stand beside the dbt project, in `.airflow-dbt`: a `dbt build` by hand writes into `target` of
+the project, and its models would become tasks. A new manifest is made beside the old one and takes
+its place whole. The partial parse is reused only if it was made with Cosmos' own flags.
 """
 
 from __future__ import annotations
@@ -11,29 +12,43 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT, PROJECT
+from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT, PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _STAMP = DBT_MANIFEST.with_name("chimera-parse.json")
-_MADE_BY_DBT = {"target", "logs", "dbt_packages"}
+_PARTIAL_PARSE = "partial_parse.msgpack"
+_MADE_BY_DBT = {"target", "logs"}
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".md", ".py"}
 
 
-def parse_command() -> list[str]:
-    """Return the command that builds both, with the flags that Cosmos uses."""
+def make_folder() -> Path:
+    """Make the folder that the next manifest is built in, with what speeds that up."""
+    DBT_MANIFEST.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="new-", dir=DBT_MANIFEST.parent))
+    partial = DBT_MANIFEST.with_name(_PARTIAL_PARSE)
+    if partial.exists():
+        shutil.copy(partial, folder)
+    (folder / _STAMP.name).write_text(json.dumps(_fingerprint()) + "\n")  # before dbt reads them
+    return folder
+
+
+def parse_command(folder: Path) -> list[str]:
+    """Return the command that builds both in the folder, with the flags that Cosmos uses."""
     place = str(DBT_PROJECT)
     return [
         *(sys.executable, "-m", "dbt.cli.main", "parse", "--no-static-parser"),
         *("--project-dir", place, "--profiles-dir", place, "--profile", "chimera"),
-        *("--target", "prod"),
+        *("--target", "prod", "--target-path", str(folder), "--log-path", str(folder)),
     ]
 
 
@@ -52,25 +67,40 @@ def parse_environment() -> dict[str, str]:
 def is_fresh() -> bool:
     """Tell whether the manifest is what the dbt project's files make today."""
     try:
-        return bool(json.loads(_STAMP.read_text()) == _fingerprint())
+        made_of = {**_fingerprint(), "manifest": _digest(DBT_MANIFEST)}
+        return bool(json.loads(_STAMP.read_text()) == made_of)
     except (OSError, ValueError):
         return False
 
 
-def stamp() -> None:
-    """Record what the manifest was made of; called right after it was made.
+def put_in_place(folder: Path) -> None:
+    """Let what was built in the folder be Airflow's: each file at once, the stamp last.
+
+    Beside it stand links to the parts of the project, where Cosmos looks for them.
 
     Raises:
         ConfigurationError: There is no manifest.
     """
-    if not DBT_MANIFEST.exists():
+    if not (folder / DBT_MANIFEST.name).exists():
         raise ConfigurationError(
             expected="dbt's manifest",
             came="nothing",
-            where=str(DBT_MANIFEST),
+            where=str(folder),
             remedy="run `make manifest`",
         )
-    _STAMP.write_text(json.dumps(_fingerprint()) + "\n")
+    stamp = folder / _STAMP.name
+    made_of = {**json.loads(stamp.read_text()), "manifest": _digest(folder / DBT_MANIFEST.name)}
+    stamp.write_text(json.dumps(made_of) + "\n")
+    for name in (DBT_MANIFEST.name, _PARTIAL_PARSE, _STAMP.name):
+        (folder / name).replace(DBT_MANIFEST.with_name(name))
+    shutil.rmtree(folder)
+    for link in AIRFLOW_DBT.iterdir():
+        if link.is_symlink() and not link.exists():
+            link.unlink()
+    for path in _parts():
+        link = AIRFLOW_DBT / path.name
+        if not link.is_symlink():
+            link.symlink_to(Path("..") / path.relative_to(PROJECT))
 
 
 def build_manifest() -> bool:
@@ -81,17 +111,25 @@ def build_manifest() -> bool:
     """
     if is_fresh():
         return False
-    done = subprocess.run(  # noqa: S603  # our own command
-        parse_command(), env=parse_environment(), capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise ConfigurationError(
-            expected="a dbt project that can be parsed",
-            came=f"exit code {done.returncode}:\n{done.stdout.strip()}\n{done.stderr.strip()}\n",
-            where=str(DBT_PROJECT),
-            remedy="correct it and run `make manifest`",
+    folder = make_folder()
+    try:
+        done = subprocess.run(  # noqa: S603  # our own command
+            parse_command(folder),
+            env=parse_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
-    stamp()
+        if done.returncode:
+            raise ConfigurationError(
+                expected="a dbt project that can be parsed",
+                came=f"exit code {done.returncode}:\n{done.stdout.strip()}\n{done.stderr}",
+                where=str(DBT_PROJECT),
+                remedy="correct it and run `make manifest`",
+            )
+        put_in_place(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return True
 
 
@@ -104,12 +142,21 @@ def _fingerprint() -> dict[str, str]:
         "adapter": importlib.metadata.version("dbt-duckdb"),
         "project": str(DBT_PROJECT),
         "sources": sources.hexdigest(),
-        "manifest": hashlib.sha256(DBT_MANIFEST.read_bytes()).hexdigest(),
     }
 
 
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def _sources() -> Iterator[Path]:
-    for path in DBT_PROJECT.rglob("*"):
-        inside = path.relative_to(DBT_PROJECT).parts
-        if path.suffix in _SUFFIXES and inside[0] not in _MADE_BY_DBT and path.is_file():
+    for part in _parts():
+        for path in (part, *part.rglob("*")):
+            if path.suffix in _SUFFIXES and path.is_file():
+                yield path
+
+
+def _parts() -> Iterator[Path]:
+    for path in DBT_PROJECT.iterdir():
+        if path.name not in _MADE_BY_DBT and not path.name.startswith("."):
             yield path

@@ -174,9 +174,10 @@ class Stack:
         if manifest.is_fresh():
             return
         self._say("building dbt's manifest")
-        program = Program("manifest", manifest.parse_command(), manifest.parse_environment())
-        self.line.finish(program, _MIGRATE_SECONDS)
-        manifest.stamp()
+        folder = manifest.make_folder()
+        command, environment = manifest.parse_command(folder), manifest.parse_environment()
+        self.line.finish(Program("manifest", command, environment), _MIGRATE_SECONDS)
+        manifest.put_in_place(folder)
 
     def _note(self, mode: Mode) -> None:
         note_stack(

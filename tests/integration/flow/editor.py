@@ -26,7 +26,7 @@ from sqlalchemy import select
 
 from include.chimera.flow import transform
 from include.chimera.flow.notices import HOURLY
-from include.chimera.paths import PROJECT
+from include.chimera.paths import DBT_MANIFEST, PROJECT
 from include.chimera.settings import get_settings
 
 FOLDER = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])  # noqa: TID251 - as Airflow does
@@ -44,7 +44,7 @@ def describe(text):
 
 def set_models(left_out=""):
     """Write the manifest, with or without a model."""
-    manifest = json.loads((PROJECT / "include/dbt/target/manifest.json").read_text())
+    manifest = json.loads(DBT_MANIFEST.read_text())
     manifest["nodes"] = {k: v for k, v in manifest["nodes"].items() if v["name"] != left_out}
     MANIFEST.write_text(json.dumps(manifest))
 
