@@ -106,6 +106,14 @@ def status(
     raise typer.Exit(0 if commands.status(get_settings()) else 1)
 
 
+@app.command()
+def doctor() -> None:
+    """Check promises that lean on libraries, on what runs now; exit code 1: one is not kept."""
+    from include.chimera.local import commands
+
+    raise typer.Exit(0 if commands.doctor(get_settings()) else 1)
+
+
 def _is_fresh(max_age: str) -> bool:
     from include.chimera.lake.freshness import check_freshness
 

@@ -172,6 +172,16 @@ def test_every_model_is_followed_by_its_gate(dag: DAG) -> None:
             assert upstream(dag, f"transform.{gate}") == {f"transform.build_{model}"}
 
 
+def test_a_model_runs_again_by_itself(dag: DAG) -> None:
+    """Cosmos' other modes share a producer's state or files, which a cleared model would miss."""
+    group = dag.task_group.children["transform"]
+    builds = [task for task in group.iter_tasks() if "gate_" not in task.task_id]
+    ephemeral = {task for task in builds if type(task).__name__ == "EmptyOperator"}
+    assert len(builds) - len(ephemeral) > 10
+    for task in set(builds) - ephemeral:
+        assert type(task).__module__ == "cosmos.operators.local", task.task_id
+
+
 @pytest.mark.parametrize(
     ("model", "waits_for"),
     [

@@ -84,6 +84,18 @@ with DAG("drill_again", schedule=None) as again:
     at_once()
 
 
+with DAG("drill_over", schedule=None, params={"fails": False}) as over:
+    over.deadline = deadline(over)
+
+    @task(**EXTRACT)
+    def fail_or_hang(params):
+        if params["fails"]:
+            raise GateFailedError(**PARTS)
+        time.sleep(600)
+
+    fail_or_hang()
+
+
 with DAG("drill_lost", schedule=None, on_failure_callback=tell_run_failure):
 
     @task(**{**QUICK, "retries": 0})
@@ -91,7 +103,13 @@ with DAG("drill_lost", schedule=None, on_failure_callback=tell_run_failure):
         os.kill(os.getppid(), signal.SIGKILL)  # the supervisor, which beats the heart
         time.sleep(600)
 
-    lost()
+    @task(**{**QUICK, "execution_timeout": timedelta(seconds=600)})
+    def lost_once(ti):
+        if ti.try_number == 1:
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(600)
+
+    lost(), lost_once()
 
 
 with DAG("drill_wait", schedule=None, max_active_runs=2):

@@ -226,9 +226,27 @@ def test_a_run_is_cleared_before_its_deadline(duty) -> None:
     assert moved["deadline_time"] > first["deadline_time"]
 
 
+def test_a_run_that_was_over_in_time_is_never_late(duty) -> None:
+    """Airflow forgets no deadline of a run that failed early, or that a person marked as done."""
+    duty.stack.api.set_paused("drill_over", is_paused=False)
+    failed = duty.trigger("drill_over", fails=True)
+    marked = duty.trigger("drill_over", fails=False)
+    duty.request("PATCH", f"/dags/drill_over/dagRuns/{marked}", state="success")
+    assert duty.wait("drill_over", failed).state == "failed"
+    deadline = time.monotonic() + 60
+    while not all(deadline_of(duty, "drill_over", run_id)["missed"] for run_id in (failed, marked)):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    hung = duty.trigger("drill_over", fails=False)  # told after those would have been
+    duty.slack.wait_for("is late", hung)
+    duty.request("PATCH", f"/dags/drill_over/dagRuns/{hung}", state="failed")
+    for run_id in (failed, marked):
+        assert not duty.slack.find("is late", run_id)
+
+
 @pytest.fixture(scope="module")
 def lost(duty):
-    """Run the task that kills its supervisor; return the run's id."""
+    """Run the tasks that kill their supervisors; return the run's id."""
     for dag_id in ("drill_lost", "drill_again"):
         duty.stack.api.set_paused(dag_id, is_paused=False)
     run_id = duty.trigger("drill_lost")
@@ -242,6 +260,8 @@ def test_a_lost_heartbeat_is_told_once(duty, lost) -> None:
     duty.slack.wait_for("lost failed", lost)
     time.sleep(10.0)  # another message would have come by then
     assert len(duty.slack.find("lost failed", lost)) == 1
+    assert duty.states("drill_lost", lost)["lost_once"] == "success"
+    assert not duty.slack.find("lost_once failed", lost)  # it was tried again
     assert duty.wait("drill_again", duty.trigger("drill_again")).state == "failed"  # work goes on
 
 

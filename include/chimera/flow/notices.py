@@ -2,7 +2,7 @@
 
 A task's failure is told by the task's own process. Of one that was killed Airflow 3.3 calls no
 task callback (its supervisor reports the failure itself): the DAG's callback tells it, when the run
-is over.
+is over. Of one whose supervisor is lost too, the DAG processor tells it.
 Success is told by the last task, so that it costs no parse of the DAG. A message never fails a
 task: Airflow logs what a callback raises.
 """
@@ -60,6 +60,8 @@ def tell_failure(context: Context) -> None:
     run, ti = run_of(context), context["ti"]
     key = f"{run.run_id}|{ti.task_id}|{ti.try_number}"
     exception = context.get("exception")
+    if "exception" not in context and ti.try_number <= ti.max_tries:
+        return  # Its heartbeat was lost, it is tried again: Airflow 3.3 calls this all the same.
     error = explain(exception) if isinstance(exception, BaseException) else None
     affected = _affected(context["task"])
     verdict = _verdict(run, affected, error)

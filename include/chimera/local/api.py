@@ -157,6 +157,17 @@ class AirflowApi:
             for item in answer["import_errors"]
         ]
 
+    def next_deadlines(self, dag_id: str) -> list[float] | None:
+        """Return the deadlines of a DAG's next run, in seconds; None: there is no such DAG."""
+        path = f"/ui/dags/{dag_id}/deadlineAlerts"
+        answer = self._request("GET", path, missing_ok=True)
+        return [item["interval"] for item in answer["deadline_alerts"]] if answer else None
+
+    def has_deadline(self, dag_id: str, run_id: str) -> bool:
+        """Tell whether a run has a deadline, missed or not."""
+        path = f"/ui/dags/{dag_id}/dagRuns/{run_id}/deadlines"
+        return bool(self._request("GET", path)["total_entries"])
+
     def set_paused(self, dag_id: str, *, is_paused: bool) -> None:
         """Pause or unpause a DAG."""
         self._request("PATCH", f"/dags/{dag_id}", json={"is_paused": is_paused})
@@ -206,16 +217,18 @@ class AirflowApi:
     ) -> Any:  # noqa: ANN401  # JSON
         """Ask, again after an outage or a lost token; None for a 404 with `missing_ok`.
 
+        What the public API lacks is asked of the UI's own (`/ui/…`).
+
         Raises:
             SourceUnavailableError: No answer, or an answer that tells of a fault on its side.
             TerminalError: A refusal.
         """
-        came = "nothing"
+        place, came = path if path.startswith("/ui/") else f"/api/v2{path}", "nothing"
         for attempt in range(_TRIES):
             time.sleep(0.5 * attempt)
             try:
                 self._log_in()
-                answer = self._client.request(method, f"/api/v2{path}", params=params, json=json)
+                answer = self._client.request(method, place, params=params, json=json)
             except httpx.TransportError as error:
                 came = type(error).__name__
                 continue

@@ -1,4 +1,4 @@
-"""What `up`, `down`, `status` and `airflow` do."""
+"""What `up`, `down`, `status`, `doctor` and `airflow` do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import psutil
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.local.api import AirflowApi
+from include.chimera.local.doctor import check_next_run, examine
 from include.chimera.local.environment import keep_passwords
 from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
@@ -129,13 +130,24 @@ def status(settings: Settings) -> bool:
     return True
 
 
+def doctor(settings: Settings) -> bool:
+    """Show which promises that lean on libraries hold now; return whether all do."""
+    console, findings = make_console(), list(examine(settings))
+    for finding in findings:
+        mark = "kept" if finding.is_kept else "NOT KEPT"
+        console.print(f"{finding.promise:<16} {mark:<9} {finding.text}", soft_wrap=True)
+    return all(finding.is_kept for finding in findings)
+
+
 def _show_servers(console: Console, running: StackFile, layout: Layout) -> None:
     alive = {name for name, pid in running.pids.items() if psutil.pid_exists(pid)}
     api = AirflowApi(running.url, "admin", keep_passwords(layout)["admin"])
     health = api.health() if api.is_up() else {}
-    api.close()
     for name in running.pids:
         told = health.get(name.replace("-", "_"), {}).get("status")
         state = "runs" if name in alive else f"HAS ENDED: see {layout.server_log(name)}"
         console.print(f"{name:<16} {state}{f', {told}' if told else ''}", soft_wrap=True)
+    if health:
+        console.print(f"{'deadline':<16} {check_next_run(api).text}", soft_wrap=True)
+    api.close()
     console.print(f"{'logs':<16} {layout.logs}", soft_wrap=True)

@@ -38,6 +38,11 @@ CATALOGUE: dict[str, tuple[Kind, str, str]] = {
     "chimera_dead_letters_waiting": ("gauge", "table", "Dead letters neither published nor parked"),
     "chimera_messages_waiting": ("gauge", "", "Messages that a channel has not taken yet"),
     "chimera_runs_late_total": ("counter", "", "How often a run was late, backfills left out"),
+    "chimera_runs_without_deadline_total": (
+        "counter",
+        "",
+        "How often a run began without its deadline, cleared runs left out",
+    ),
     "chimera_window_end_timestamp_seconds": ("gauge", "", "End of the last window, Unix time"),
     "chimera_disk_free_ratio": ("gauge", "", "Free share of the disk that holds the state"),
 }

@@ -5,10 +5,12 @@ the DAG's version and what the next run has of a deadline.
 """
 
 import json
+import logging
 import os
 import shutil
 import sys
 from datetime import UTC, datetime
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 from airflow.dag_processing.bundles.manager import DagBundlesManager
@@ -22,12 +24,13 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from include.chimera.flow import transform
 from include.chimera.flow.notices import HOURLY
 from include.chimera.paths import DBT_MANIFEST, PROJECT
 from include.chimera.settings import get_settings
+from plugins import deadline_watch
 
 FOLDER = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])  # noqa: TID251 - as Airflow does
 DAG_FILE = FOLDER / "chimera_etl_hourly.py"
@@ -81,12 +84,16 @@ def run(number, run_type=DagRunType.MANUAL):
         )
         session.flush()
         due = session.scalars(select(Deadline).where(Deadline.dagrun_id == made.id)).all()
+        made.dag, notes = dag, BufferingHandler(capacity=10)
+        logging.getLogger(deadline_watch.__name__).addHandler(notes)
+        deadline_watch.DeadlineWatch().on_dag_run_running(made)
         version = DagVersion.get_latest_version(HOURLY, session=session)
         stored = SerializedDagModel.get(HOURLY, session=session)
         known = set(map(str, session.scalars(select(DeadlineAlert.id))))
         return {
             "version": version.version_number,
             "seconds": [(each.deadline_time - made.queued_at).total_seconds() for each in due],
+            "notes": [note.getMessage() for note in notes.buffer],
             "is_whole": set(stored.data["dag"]["deadline"]) <= known,
         }
 
@@ -115,7 +122,9 @@ def main():
         store()
         told[name] = run(number)
     told["backfill"] = run("last", DagRunType.BACKFILL_JOB)
-    sys.stdout.write(json.dumps(told))
+    with create_session() as session:
+        session.execute(delete(DeadlineAlert))
+    sys.stdout.write(json.dumps({"edits": told, "lost": run("lost")}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def edited(postgres, tmp_path_factory):
+def stored(postgres, tmp_path_factory):
     """Edit the DAG in each way, with a run after each edit; return what the runs have."""
     home = tmp_path_factory.mktemp("airflow")
     variables = {
@@ -39,6 +39,12 @@ def edited(postgres, tmp_path_factory):
     yield json.loads(done.stdout.splitlines()[-1])
     with psycopg.connect(postgres.uri(AIRFLOW_DATABASE), autocommit=True) as connection:
         connection.execute("drop schema public cascade; create schema public")
+
+
+@pytest.fixture(scope="module")
+def edited(stored):
+    """Return what the run after each edit has."""
+    return stored["edits"]
 
 
 def test_a_run_has_its_deadline_whatever_was_edited_before_it(edited) -> None:
@@ -65,3 +71,11 @@ def test_a_dag_that_is_as_before_makes_no_version(edited) -> None:
         "file renamed": 7,
         "backfill": 7,
     }
+
+
+def test_a_run_that_begins_without_its_deadline_is_noted(stored) -> None:
+    """As if Airflow had lost the record; of the others nothing is said."""
+    assert {name for name, run in stored["edits"].items() if run["notes"]} == set()
+    assert stored["lost"]["seconds"] == []
+    (note,) = stored["lost"]["notes"]
+    assert "manual__lost of chimera_etl_hourly has no deadline" in note

@@ -97,6 +97,8 @@ def test_fault_is_noticed_by_its_rule_alone(clean_rows: dict[str, pa.Table], fau
         noticed -= raised
     assert noticed == {fault.rule} | fault.also
     assert_verdict(verdict, fault)
+    # To XCom go plain words and numbers, whatever the values in the rows are.
+    assert {type(value) for value in verdict.describe_dict().values()} == {int, str}
 
 
 def plain_gx(gate: Gate) -> dict[str, tuple[bool, int | None]]:

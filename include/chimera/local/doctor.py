@@ -1,0 +1,95 @@
+"""Promises that lean on libraries, checked on what is installed and runs now.
+
+A test proves a promise for the versions and the moment that it ran with.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from include.chimera.errors import ChimeraError
+from include.chimera.local.api import AirflowApi
+from include.chimera.local.environment import keep_passwords
+from include.chimera.local.layout import Layout
+from include.chimera.local.stack import DAG_ID
+from include.chimera.local.stackfile import read_stack
+from include.chimera.paths import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from include.chimera.settings import Settings
+
+_PIN = re.compile(r"^([\w.-]+)(?:\[[\w,]+\])?==([\w.]+)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one promise; one that could not be asked about is not kept."""
+
+    promise: str
+    is_kept: bool
+    text: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Check each promise."""
+    yield check_versions()
+    layout = Layout.of(settings.state_dir)
+    running = read_stack(layout)
+    if not running or not running.is_alive:
+        yield Finding("deadline", is_kept=False, text="unknown: nothing is running, see `make up`")
+        return
+    api = AirflowApi(running.url, "admin", keep_passwords(layout)["admin"])
+    try:
+        yield check_next_run(api)
+        yield check_runs(api)
+    except ChimeraError as error:
+        yield Finding("deadline", is_kept=False, text=f"unknown: {error}")
+    finally:
+        api.close()
+
+
+def check_versions() -> Finding:
+    """Compare what is installed with the pins; docs/versions.md says what each is there for."""
+    texts = [(PROJECT / name).read_text() for name in ("requirements.txt", "requirements-dev.txt")]
+    pins = dict(_PIN.findall("\n".join(texts)))
+    other = {name: found for name, pin in pins.items() if (found := _installed(name)) != pin}
+    if other:
+        names = ", ".join(f"{name} {found}, not {pins[name]}" for name, found in other.items())
+        return Finding("versions", is_kept=False, text=f"{names}: see docs/versions.md")
+    return Finding("versions", is_kept=True, text=f"all {len(pins)} pins are what is installed")
+
+
+def _installed(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "is missing"
+
+
+def check_next_run(api: AirflowApi) -> Finding:
+    """Tell whether Airflow holds a deadline for the version that the next run is made of."""
+    found = api.next_deadlines(DAG_ID)
+    if found is None:
+        return Finding("deadline", is_kept=False, text=f"unknown: Airflow has not read {DAG_ID}")
+    if not found:
+        text = (
+            f"NONE for the next run of {DAG_ID}: nobody will be told that it is late; "
+            "see the runbook, A run has no deadline"
+        )
+        return Finding("deadline", is_kept=False, text=text)
+    return Finding("deadline", is_kept=True, text=f"the next run is late after {found[0]:g} s")
+
+
+def check_runs(api: AirflowApi) -> Finding:
+    """Tell which runs that are not over were made without their deadline."""
+    runs = [run.run_id for run in api.runs(DAG_ID) if not run.is_over]
+    without = [run_id for run_id in runs if not api.has_deadline(DAG_ID, run_id)]
+    if without:
+        text = f"NONE for {', '.join(without)}: nobody will be told that it is late"
+        return Finding("runs", is_kept=False, text=text)
+    return Finding("runs", is_kept=True, text=f"{len(runs)} not over, each has its deadline")

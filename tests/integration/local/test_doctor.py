@@ -1,0 +1,81 @@
+"""What `doctor` says of versions, and of an Airflow that has, lacks or does not know a deadline."""
+
+import json
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from include.chimera.local import doctor
+from include.chimera.local.api import AirflowApi
+from include.chimera.settings import get_settings
+from tests.serving import served
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def ask():
+    """Return a function that asks an API which answers with certain deadlines; None: 404."""
+
+    def ask(seconds):
+        class Airflow(BaseHTTPRequestHandler):
+            def answer(self, code, body):
+                self.send_response(code)
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            def do_POST(self):
+                self.answer(201, {"access_token": "x"})
+
+            def do_GET(self):
+                found = [{"interval": each} for each in seconds or ()]
+                path = "/ui/dags/chimera_etl_hourly/deadlineAlerts"
+                known = self.path == path and seconds is not None
+                self.answer(200 if known else 404, {"deadline_alerts": found})
+
+            def log_message(self, *_):
+                pass
+
+        with served(HTTPServer(("127.0.0.1", 0), Airflow)) as url:
+            api = AirflowApi(url, "admin", "x")
+            try:
+                return doctor.check_next_run(api)
+            finally:
+                api.close()
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_kept", "words"),
+    [
+        ([600.0], True, "the next run is late after 600 s"),
+        ([], False, "NONE for the next run of chimera_etl_hourly"),
+        (None, False, "unknown: Airflow has not read chimera_etl_hourly"),
+    ],
+)
+def test_the_next_runs_deadline_is_there_missing_or_unknown(ask, seconds, is_kept, words) -> None:
+    """What could not be asked about is not taken as kept."""
+    finding = ask(seconds)
+    assert (finding.is_kept, words in finding.text) == (is_kept, True)
+
+
+def test_the_packages_are_the_pinned_ones() -> None:
+    finding = doctor.check_versions()
+    assert finding.is_kept, finding.text
+
+
+def test_another_version_and_a_missing_package_are_named(tmp_path, monkeypatch) -> None:
+    (tmp_path / "requirements.txt").write_text("duckdb==0.0.1  # old\nmoto[server]>=1\n")
+    (tmp_path / "requirements-dev.txt").write_text("no-such-package==1.0\n")
+    monkeypatch.setattr(doctor, "PROJECT", tmp_path)
+    finding = doctor.check_versions()
+    assert not finding.is_kept
+    assert ", not 0.0.1" in finding.text
+    assert "no-such-package is missing, not 1.0" in finding.text
+
+
+def test_promises_are_not_kept_while_nothing_runs(lake) -> None:  # noqa: ARG001 - an empty state
+    findings = {each.promise: each for each in doctor.examine(get_settings())}
+    assert not findings["deadline"].is_kept
+    assert "unknown" in findings["deadline"].text
