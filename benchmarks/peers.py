@@ -122,11 +122,13 @@ class Lake(Peer):
     def _build(self, table: str, query: str, strategy: str, *keys: str, by: str = "") -> None:
         from include.chimera.lake.orders import Order  # noqa: PLC0415 - not in other peers
         from include.chimera.lake.rewrites import Rewrite  # noqa: PLC0415 - not in other peers
+        from include.chimera.relation import Relation  # noqa: PLC0415 - not in other peers
 
         how = strategy if strategy == "all" else Rewrite(strategy, keys)
         self.connection.execute(f"create or replace temp view incoming as {query}")
         self.session.write(
-            self.connection, Order(table, "incoming", how, partition_by=(by,) if by else ())
+            self.connection,
+            Order(Relation.of(table), "incoming", how, partition_by=(by,) if by else ()),
         )
 
     def table(self) -> None:

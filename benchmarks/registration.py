@@ -43,13 +43,14 @@ def fill(count: int) -> None:
     """Make tables `bench.t0` and so on, all of the same content."""
     from include.chimera.lake.engine import connect  # noqa: PLC0415 - settings come first
     from include.chimera.lake.orders import Order  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.places import folder_of  # noqa: PLC0415 - settings come first
     from include.chimera.lake.session import Session  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.tables import folder_of  # noqa: PLC0415 - settings come first
+    from include.chimera.relation import Relation  # noqa: PLC0415 - settings come first
 
     connection, session = connect(), Session(None)
     session.attach(connection)
     connection.execute("create temp view batch as select i as id, now() as at_ from range(9) r(i)")
-    session.write(connection, Order("bench.t0", "batch", "all"))
+    session.write(connection, Order(Relation("bench", "t0"), "batch", "all"))
     for number in range(1, count):
         copytree(folder_of("bench.t0"), folder_of(f"bench.t{number}"))
 

@@ -23,6 +23,7 @@ from include.chimera.flow.gate import gate_task
 from include.chimera.flow.notices import tell_run_failure
 from include.chimera.flow.policy import GATE, minutes_of
 from include.chimera.flow.tasks import extract_deletions
+from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 
 with DAG(
@@ -39,7 +40,7 @@ with DAG(
     tags=["chimera"],
 ) as dag:
     for table in ("bronze.generations", "bronze.evaluations"):
-        name = table.partition(".")[2]
+        name = Relation.parse(table).identifier
         extract_deletions.override(task_id=f"extract_deleted_{name}")(table) >> gate_task(
             table, **GATE
         )

@@ -13,6 +13,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from include.chimera.relation import Relation
+
 Kind = Literal["versions", "events", "reference", "log"]
 
 _TIME = pa.timestamp("us", tz="UTC")
@@ -52,14 +54,19 @@ class Contract:
     owner: str = "data-platform"
 
     @property
+    def relation(self) -> Relation:
+        """The table's identity."""
+        return Relation.parse(self.name)
+
+    @property
     def layer(self) -> str:
         """`bronze` or `ops`."""
-        return self.name.split(".")[0]
+        return self.relation.schema
 
     @property
     def table(self) -> str:
         """The name without its layer."""
-        return self.name.split(".")[1]
+        return self.relation.identifier
 
     @property
     def partition_by(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from include.chimera.observe.terminal import echo
+from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
     from include.chimera.inquiry.origin import Origin
@@ -98,10 +99,10 @@ def _show_origin(origin: Origin, lines: int, depth: int = 0) -> None:
         echo(f"{indent}  {name:<16} {value}")
     run_id = origin.commit.get("run_id")
     if run_id and lines:
-        layer, _, name = origin.table.partition(".")
+        table = Relation.parse(origin.table)
         asked = LogQuery(
             run_id=run_id,
-            task=rf"\b(gate_{layer}|build|extract)_{name}$",
+            task=rf"\b(gate_{table.schema}|build|extract)_{table.identifier}$",
             logger=r"^(include\.chimera|dbt$)",
             limit=lines,
         )

@@ -17,8 +17,9 @@ import pyarrow as pa
 from include.chimera.errors import TerminalError
 from include.chimera.lake.engine import connect, identifier, quote
 from include.chimera.lake.lineage import consumed_parent
+from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import scan
-from include.chimera.lake.tables import folder_of, open_table
+from include.chimera.lake.tables import open_table
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

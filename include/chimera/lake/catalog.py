@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from include.chimera.contracts import BRONZE, CONTRACTS
+from include.chimera.lake.places import view_names
 from include.chimera.lake.relations import define, empty, remove, scan, show_view
-from include.chimera.lake.tables import open_table, table_names
-from include.chimera.lake.views import View, load_view, view_names
+from include.chimera.lake.tables import lake_tables, open_table
+from include.chimera.lake.views import View, load_view
+from include.chimera.relation import Relation, folded
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -42,38 +44,41 @@ class Catalog:
     def __init__(self, connection: DuckDBPyConnection) -> None:
         self._connection = connection
         self._lock = threading.RLock()
-        self._kinds = dict.fromkeys((contract.name for contract in BRONZE), _TABLE)
-        self._kinds |= dict.fromkeys(table_names(), _TABLE) | dict.fromkeys(view_names(), _VIEW)
+        self._kinds = dict.fromkeys((contract.relation for contract in BRONZE), _TABLE)
+        self._kinds |= dict.fromkeys(lake_tables(), _TABLE) | dict.fromkeys(view_names(), _VIEW)
         self._waiting = set(self._kinds)
-        self._shown: dict[str, int] = {}
+        self._shown: dict[Relation, int] = {}
         self.count = 0
-        self._tables: dict[str, DeltaTable | None] = {}
-        self._views: dict[str, View] = {}
+        self._tables: dict[Relation, DeltaTable | None] = {}
+        self._views: dict[Relation, View] = {}
 
-    def names(self, schema: str = "") -> list[str]:
-        """Return the lake's relations, of one schema or all, as `<schema>.<relation>`."""
-        found = sorted(self._kinds)
-        return [name for name in found if not schema or name.split(".", 1)[0] == schema]
+    def names(self, schema: str) -> list[Relation]:
+        """Return the lake's relations of a schema."""
+        wanted = folded(schema)
+        return [name for name in sorted(self._kinds) if folded(name.schema) == wanted]
 
-    def kind(self, name: str) -> str | None:
+    def kind(self, name: Relation) -> str | None:
         """Return `table` or `view`, None where the lake has no such relation."""
         return self._kinds.get(name)
 
-    def has(self, name: str) -> bool:
+    def has(self, name: Relation) -> bool:
         """Tell whether the lake or, beside it, the session has a relation of this name."""
         if name in self._kinds:
             return True
-        known = "select 1 from system.information_schema.tables where table_schema = ? "
+        known = (
+            "select 1 from system.information_schema.tables "
+            "where lower(table_schema) = lower(?) and lower(table_name) = lower(?)"
+        )
         with self._connection.cursor() as cursor:
-            found = cursor.execute(f"{known} and table_name = ?", name.split(".", 1))
+            found = cursor.execute(known, [name.schema, name.identifier])
             return found.fetchone() is not None
 
-    def table(self, name: str) -> DeltaTable | None:
+    def table(self, name: Relation) -> DeltaTable | None:
         """Return a table at the version that this process sees, None where it has no rows yet."""
         self._show([name])
         return self._tables.get(name)
 
-    def view(self, name: str) -> View | None:
+    def view(self, name: Relation) -> View | None:
         """Return a view of the lake, None where there is none of this name."""
         self._show([name])
         return self._views.get(name)
@@ -85,16 +90,17 @@ class Catalog:
         are shown that need not be, none is missed. Returns when the newest of them was shown, as a
         count: a transaction that began before, perhaps of another thread, does not see it.
         """
-        words = set(_WORD.findall(statement.lower()))
+        text = folded(statement)
+        words = set(_WORD.findall(text))
         with self._lock:
-            return self._show([name for name in self._kinds if _first_word(name) in words])
+            return self._show([name for name in self._kinds if _is_named(name, text, words)])
 
     def show_all(self) -> int:
         """Show every relation of the lake, else as `show_named`."""
         with self._lock:
             return self._show(list(self._kinds))
 
-    def _show(self, names: Collection[str]) -> int:
+    def _show(self, names: Collection[Relation]) -> int:
         with self._lock:
             for name in names:
                 if name in self._waiting:
@@ -105,16 +111,16 @@ class Catalog:
                         self._show_table(name)
             return max((self._shown.get(name, 0) for name in names), default=0)
 
-    def _show_table(self, name: str) -> None:
+    def _show_table(self, name: Relation) -> None:
         table = self._tables[name] = open_table(name, has_files=False)
         if table is not None:
             self.define(name, scan(table, name))
-        elif name in CONTRACTS:
-            self.define(name, empty(CONTRACTS[name].schema))
+        elif name.key in CONTRACTS:
+            self.define(name, empty(CONTRACTS[name.key].schema))
         else:
             self.forget(name)
 
-    def _show_view(self, name: str) -> None:
+    def _show_view(self, name: Relation) -> None:
         view = load_view(name)
         if view is None:
             self.forget(name)
@@ -128,7 +134,7 @@ class Catalog:
         except duckdb.Error:
             logger.warning("view %s can't be shown: a relation that it reads is missing", name)
 
-    def define(self, name: str, query: str) -> None:
+    def define(self, name: Relation, query: str) -> None:
         """Let a table's relation show a query's rows."""
         with self._lock, self._connection.cursor() as cursor:
             self._kinds.setdefault(name, _TABLE)
@@ -136,11 +142,11 @@ class Catalog:
             define(cursor, name, query, self._tables.setdefault(name, None))
             self._note(name)
 
-    def _note(self, name: str) -> None:
+    def _note(self, name: Relation) -> None:
         self.count += 1
         self._shown[name] = self.count
 
-    def put_table(self, name: str, table: DeltaTable) -> bool:
+    def put_table(self, name: Relation, table: DeltaTable) -> bool:
         """Show a table at the version that was committed; return whether it was a view before.
 
         Another thread may have committed and shown a later version, which then stays.
@@ -156,7 +162,7 @@ class Catalog:
             self.define(name, scan(table, name))
         return was_view
 
-    def put_view(self, name: str, view: View) -> bool:
+    def put_view(self, name: Relation, view: View) -> bool:
         """Show a view; return whether it was a table before."""
         with self._lock, self._connection.cursor() as cursor:
             was_table = self.kind(name) == _TABLE
@@ -168,7 +174,7 @@ class Catalog:
             self._kinds[name], self._views[name] = _VIEW, view
         return was_table
 
-    def forget(self, name: str) -> None:
+    def forget(self, name: Relation) -> None:
         """Take a relation out of the session."""
         with self._lock, self._connection.cursor() as cursor:
             remove(cursor, name)
@@ -177,7 +183,7 @@ class Catalog:
             self._waiting.discard(name)
 
 
-def _first_word(name: str) -> str:
-    relation = name.split(".", 1)[1].lower()
-    found = _WORD.search(relation)
-    return found[0] if found else relation
+def _is_named(name: Relation, text: str, words: Collection[str]) -> bool:
+    identifier = folded(name.identifier)
+    first = _WORD.search(identifier)
+    return first[0] in words if first else identifier in text

@@ -26,8 +26,9 @@ from include.chimera.lake.engine import identifier
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import consumed_mark, metadata_of
 from include.chimera.lake.partitions import among, partition_columns, text_of
+from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import read_files, scan
-from include.chimera.lake.tables import create_table, folder_of, open_table
+from include.chimera.lake.tables import create_table, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +79,7 @@ class Changer:
         """
         self._compute()
         try:
-            table, _ = commit(self.order.table, self._load, self._decide)
+            table, _ = commit(str(self.order.table), self._load, self._decide)
         except BaseException:
             self._discard()
             raise

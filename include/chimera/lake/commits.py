@@ -27,7 +27,7 @@ from include.chimera.lake.details import (
 )
 from include.chimera.lake.drafts import copy_log, publish_draft
 from include.chimera.lake.durability import sync_files, sync_log
-from include.chimera.lake.tables import folder_of
+from include.chimera.lake.places import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

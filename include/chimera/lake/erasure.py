@@ -19,8 +19,9 @@ from include.chimera.lake.engine import among, connect, quote
 from include.chimera.lake.files import write_files
 from include.chimera.lake.letters import append_letters, event_query, letter_states
 from include.chimera.lake.lineage import metadata_of
+from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import scan
-from include.chimera.lake.tables import contract_table, folder_of, open_table
+from include.chimera.lake.tables import contract_table, open_table
 from include.chimera.settings import get_settings
 from include.chimera.window import Run, Window
 

@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.chimera.lake import storage
-from include.chimera.lake.tables import folder_of, open_table, table_names
+from include.chimera.lake.places import folder_of
+from include.chimera.lake.tables import open_table, table_names
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from deltalake import DeltaTable
 
 from include.chimera.contracts import PARTITION
+from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from include.chimera.window import Run
 
@@ -103,12 +104,12 @@ def _commits_since(table: DeltaTable, version: int) -> list[dict[str, Any]] | No
     return found[::-1][:wanted] if version + len(found) >= newest else None
 
 
-def identity_of(name: str, table: DeltaTable) -> str:
+def identity_of(name: Relation | str, table: DeltaTable) -> str:
     """Return what tells a table from one of the same name that was dropped: `<name>#<id>`.
 
     Versions of the two can't be compared: the new one starts again at 0.
     """
-    return f"{name}#{table.metadata().id}"
+    return f"{Relation.of(name).key}#{table.metadata().id}"
 
 
 def consumed_mark(identity: str) -> str:
@@ -120,7 +121,7 @@ def consumed_parent(app_id: str) -> str | None:
     """Return the name of the parent that a mark is about, None if it is another kind of mark."""
     if not app_id.startswith(_CONSUMED):
         return None
-    return app_id.removeprefix(_CONSUMED).partition("#")[0]
+    return app_id.removeprefix(_CONSUMED).rpartition("#")[0]
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,12 @@ class Plan:
     base_version: int | None
     consumed: dict[str, int]
     touched: frozenset[str] | None
-    arrived: dict[str, frozenset[str] | None] = field(default_factory=dict)
+    arrived: dict[Relation, frozenset[str] | None] = field(default_factory=dict)
 
 
-def plan(own: DeltaTable | None, parents: dict[str, DeltaTable | None], run: Run | None) -> Plan:
+def plan(
+    own: DeltaTable | None, parents: Mapping[Relation, DeltaTable | None], run: Run | None
+) -> Plan:
     """Work out what a model must recompute from its own and its parents' commits.
 
     Args:
@@ -154,7 +157,7 @@ def plan(own: DeltaTable | None, parents: dict[str, DeltaTable | None], run: Run
     if own is None:
         return Plan(None, consumed, None, dict.fromkeys(parents))
     touched: frozenset[str] | None = frozenset(run.window.labels() if run else ())
-    arrived: dict[str, frozenset[str] | None] = {}
+    arrived: dict[Relation, frozenset[str] | None] = {}
     for name, table in parents.items():
         if table is None or PARTITION not in table.metadata().partition_columns:
             continue

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.lake.rewrites import Rewrite
+from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,11 +19,11 @@ class Order:
     """One model's rows on their way into its table.
 
     Args:
-        table: `<schema>.<table>`.
+        table: Where they go.
         source: Relation with the rows, as SQL.
         strategy: `all` (replace the table), `window` (replace the touched partitions), or how the
             rows change the table.
-        parents: Names of the tables that the model reads.
+        parents: The tables that the model reads.
         model: dbt's id of the node.
         invocation_id: dbt's id of the invocation.
         partition_by: Partition columns of a new table.
@@ -36,10 +37,10 @@ class Order:
             them stale.
     """
 
-    table: str
+    table: Relation
     source: str
     strategy: str | Rewrite
-    parents: tuple[str, ...] = ()
+    parents: tuple[Relation, ...] = ()
     model: str = ""
     invocation_id: str = ""
     partition_by: tuple[str, ...] = ()
@@ -52,13 +53,13 @@ class Order:
     reads_itself: bool = False
 
     @classmethod
-    def parse(cls, table: str, config: Mapping[str, Any]) -> Order:
+    def parse(cls, table: Relation, config: Mapping[str, Any]) -> Order:
         """Read what the macro `lake_store` wrote."""
         return cls(
             table=table,
             source=config["source"],
             strategy=_strategy(config),
-            parents=tuple(config["parents"]),
+            parents=tuple(Relation(*parent) for parent in config["parents"]),
             model=config["model"],
             invocation_id=config["invocation_id"],
             partition_by=_texts(config["partition_by"]),

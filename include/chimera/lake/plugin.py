@@ -4,10 +4,11 @@ Each process gets an in-memory DuckDB in which the lake's tables and views appea
 them (`catalog`). A materialization hands what it wants to `store`, which either commits at once
 (standalone) or stages for the gate (in a DAG run: `CHIMERA_RUN` is set).
 
-SQL functions for the macros: `lake_touched(model, parents)` and `lake_arrived(model, parents,
-parent)` return the hours to recompute (NULL: all), `lake_built(model)` the partitions built by this
-process (NULL: not built here, or whole), `lake_names(schema)` and `lake_kind(name)` which relations
-the lake has, and whether one is a table or a view.
+SQL functions for the macros, in which a relation is the list of its schema and its identifier:
+`lake_touched(model, parents)` and `lake_arrived(model, parents, parent)` return the hours to
+recompute (NULL: all), `lake_built(model)` the partitions built by this process (NULL: not built
+here, or whole), `lake_names(schema)` and `lake_kind(relation)` which relations the lake has in a
+schema, and whether one is a table or a view.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from include.chimera.errors import ChimeraError, ConfigurationError, ContractErr
 from include.chimera.lake.engine import lake_config, prepare
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.orders import Order
+from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import relation_of
 from include.chimera.lake.session import Session
 from include.chimera.lake.views import View
+from include.chimera.relation import Relation
 from include.chimera.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dbt.adapters.duckdb.credentials import DuckDBCredentials
     from dbt.adapters.duckdb.utils import TargetConfig
@@ -59,14 +62,14 @@ class Plugin(BasePlugin):
         """Load the extensions, list the lake, define the functions."""
         prepare(conn)
         self._session.attach(conn)
-        text, texts = "VARCHAR", "VARCHAR[]"
+        text, texts, many = "VARCHAR", "VARCHAR[]", "VARCHAR[][]"
         functions: list[tuple[str, Callable[..., Any], list[Any], Any]] = [
-            ("lake_touched", self._touched, [text, texts], texts),
-            ("lake_arrived", self._arrived, [text, texts, text], texts),
-            ("lake_built", self._session.built_partitions, [text], texts),
-            ("lake_names", self._session.catalog.names, [text], texts),
-            ("lake_kind", self._session.catalog.kind, [text], text),
-            ("lake_changed_by", self._session.changed_by, [text], text),
+            ("lake_touched", self._touched, [texts, many], texts),
+            ("lake_arrived", self._arrived, [texts, many, texts], texts),
+            ("lake_built", self._built, [texts], texts),
+            ("lake_names", self._names, [text], texts),
+            ("lake_kind", self._kind, [texts], text),
+            ("lake_changed_by", self._changed_by, [text], text),
         ]
         for name, function, parameters, returned in functions:
             conn.create_function(
@@ -94,24 +97,30 @@ class Plugin(BasePlugin):
         The thread's own connection is used, so that the model sees what its hooks set up.
         """
         config, relation = target_config.config, target_config.relation
-        name = f"{relation.schema}.{relation.identifier}"
-        with _reported(name):
-            match config["action"]:
-                case "show":
-                    self._show(config["statement"])
-                    self._require(config["parents"], config["statement"])
-                case "write":
-                    self._session.write(self._local.cursor, Order.parse(name, config))
-                case "view":
-                    self._session.save_view(name, View.parse(config))
-                case "drop":
-                    self._session.drop(name)
-                case "rename":
-                    self._session.rename(name, config["target"])
-                case "drop_schema":
-                    self._session.drop_schema(str(relation.schema))
-                case "statements":
-                    self._session.run_statements(self._local.cursor, config["statements"])
+        with _reported(f"{relation.schema}.{relation.identifier}"):
+            if config["action"] == "show":
+                self._show(config["statement"])
+                self._require(_relations(config["parents"]), config["statement"])
+            elif config["action"] == "drop_schema":
+                self._session.drop_schema(str(relation.schema))
+            else:
+                name = _checked(str(relation.schema), str(relation.identifier))
+                self._do(name, config)
+
+    def _do(self, name: Relation, config: Mapping[str, Any]) -> None:
+        match config["action"]:
+            case "check":
+                folder_of(name)
+            case "write":
+                self._session.write(self._local.cursor, Order.parse(name, config))
+            case "view":
+                self._session.save_view(name, View.parse(config))
+            case "drop":
+                self._session.drop(name)
+            case "rename":
+                self._session.rename(name, _checked(*config["target"]))
+            case "statements":
+                self._session.run_statements(self._local.cursor, config["statements"])
 
     def _show(self, statement: str | None) -> None:
         """Show what a statement names (None: everything), to an open transaction too."""
@@ -125,7 +134,7 @@ class Plugin(BasePlugin):
             local.cursor.execute("commit")
             local.cursor.execute("begin")
 
-    def _require(self, parents: list[str], statement: str) -> None:
+    def _require(self, parents: list[Relation], statement: str) -> None:
         """Refuse a model whose SQL names a parent that neither lake nor session has."""
         for parent in parents:
             if relation_of(parent) in statement and not self._session.catalog.has(parent):
@@ -137,13 +146,45 @@ class Plugin(BasePlugin):
                     "pipeline (make run); or the lake is another one: CHIMERA_LAKE_ROOT",
                 )
 
-    def _touched(self, model: str, parents: list[str]) -> list[str] | None:
-        touched = self._session.plan(model, parents).touched
+    def _touched(self, model: list[str], parents: list[list[str]]) -> list[str] | None:
+        touched = self._session.plan(Relation(*model), _relations(parents)).touched
         return None if touched is None else sorted(touched)
 
-    def _arrived(self, model: str, parents: list[str], parent: str) -> list[str] | None:
-        arrived = self._session.plan(model, parents).arrived.get(parent)
+    def _arrived(
+        self, model: list[str], parents: list[list[str]], parent: list[str]
+    ) -> list[str] | None:
+        planned = self._session.plan(Relation(*model), _relations(parents))
+        arrived = planned.arrived.get(Relation(*parent))
         return None if arrived is None else sorted(arrived)
+
+    def _built(self, model: list[str]) -> list[str] | None:
+        return self._session.built_partitions(Relation(*model))
+
+    def _names(self, schema: str) -> list[str]:
+        return [relation.identifier for relation in self._session.catalog.names(schema)]
+
+    def _kind(self, relation: list[str]) -> str | None:
+        return self._session.catalog.kind(Relation(*relation))
+
+    def _changed_by(self, statements: str) -> str | None:
+        changed = self._session.changed_by(statements)
+        return None if changed is None else str(changed)
+
+
+def _relations(parts: Iterable[Iterable[str]]) -> list[Relation]:
+    return [Relation(*part) for part in parts]
+
+
+def _checked(schema: str, identifier: str) -> Relation:
+    """Return a relation whose name dbt can write into SQL: it does not double quotes in a name."""
+    if '"' in schema + identifier:
+        raise ContractError(
+            expected="a schema and an alias without double quotes",
+            came=f"{schema!r}, {identifier!r}",
+            where="the name of a dbt model",
+            remedy="set another alias: dbt writes names into SQL as they are",
+        )
+    return Relation(schema, identifier)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from urllib.parse import unquote
 import duckdb
 
 from include.chimera.lake.engine import duckdb_type, identifier, quote
-from include.chimera.lake.tables import folder_of
+from include.chimera.lake.places import folder_of
+from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _PARTITION = re.compile(r"(?<=/)([^/=]+)=[^/]*(?=/)")
 
 
-def scan(table: DeltaTable, name: str) -> str:
+def scan(table: DeltaTable, name: Relation | str) -> str:
     """Return a query of the table's rows at the loaded version."""
     return f"select * from delta_scan({quote(folder_of(name))}, version => {table.version()})"
 
@@ -64,10 +65,10 @@ def empty(schema: pa.Schema) -> str:
 
 
 def define(
-    connection: duckdb.DuckDBPyConnection, name: str, query: str, table: DeltaTable | None
+    connection: duckdb.DuckDBPyConnection, name: Relation, query: str, table: DeltaTable | None
 ) -> None:
-    """Make the relation `<schema>.<table>` show the query's rows, with the table's comments."""
-    connection.execute(f"create schema if not exists {identifier(name.split('.', 1)[0])}")
+    """Make the relation show the query's rows, with the table's comments."""
+    connection.execute(f"create schema if not exists {identifier(name.schema)}")
     connection.execute(f"create or replace view {relation_of(name)} as {query}")
     if table is not None:
         comments = {
@@ -76,7 +77,7 @@ def define(
         _comment(connection, name, table.metadata().description, comments)
 
 
-def show_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -> None:
+def show_view(connection: duckdb.DuckDBPyConnection, name: Relation, view: View) -> None:
     """Make a view of the lake a view of the session."""
     define(connection, name, view.query, None)
     _comment(connection, name, view.description, view.comments)
@@ -84,7 +85,7 @@ def show_view(connection: duckdb.DuckDBPyConnection, name: str, view: View) -> N
 
 def _comment(
     connection: duckdb.DuckDBPyConnection,
-    name: str,
+    name: Relation,
     description: str | None,
     comments: Mapping[str, str],
 ) -> None:
@@ -97,11 +98,12 @@ def _comment(
             connection.execute(f"comment on column {place} is {quote(comment)}")
 
 
-def relation_of(name: str) -> str:
-    """Return `<schema>.<table>` as quoted SQL."""
-    return ".".join(identifier(part) for part in name.split(".", 1))
+def relation_of(name: Relation | str) -> str:
+    """Return a relation as quoted SQL."""
+    relation = Relation.of(name)
+    return f"{identifier(relation.schema)}.{identifier(relation.identifier)}"
 
 
-def remove(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+def remove(connection: duckdb.DuckDBPyConnection, name: Relation) -> None:
     """Take a relation out of the session, whatever it is there."""
     connection.execute(f"drop view if exists {relation_of(name)}")

@@ -18,11 +18,12 @@ from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan, plan
 from include.chimera.lake.orders import WHOLE, WINDOW, Order
 from include.chimera.lake.partitions import partition_columns
+from include.chimera.lake.places import folder_of, forget, schema_folder
 from include.chimera.lake.relations import read_files, scan
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.stage import Build, save
 from include.chimera.lake.statements import COPY, changed_table
-from include.chimera.lake.tables import drop_table, folder_of, open_table
+from include.chimera.lake.tables import drop_table, open_table
 from include.chimera.lake.views import View, drop_view, save_view
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
+    from include.chimera.relation import Relation
     from include.chimera.window import Run
 
 
@@ -45,17 +47,17 @@ class Session:
 
     def __init__(self, run: Run | None) -> None:
         self.run = run
-        self.built: dict[str, list[str] | None] = {}
+        self.built: dict[Relation, list[str] | None] = {}
 
     def attach(self, connection: DuckDBPyConnection) -> None:
         """Take this database for the lake's relations, which it gets as statements name them."""
         self.catalog = Catalog(connection)
 
-    def built_partitions(self, name: str) -> list[str] | None:
+    def built_partitions(self, name: Relation) -> list[str] | None:
         """Return the partitions that this process built, None for none or all of them."""
         return self.built.get(name)
 
-    def plan(self, model: str, parents: Sequence[str]) -> Plan:
+    def plan(self, model: Relation, parents: Sequence[Relation]) -> Plan:
         """Work out what a model must recompute."""
         read = {name: self.catalog.table(name) for name in parents}
         return plan(self.catalog.table(model), read, self.run)
@@ -69,8 +71,8 @@ class Session:
         """
         planned = self.plan(order.table, order.parents)
         if isinstance(order.strategy, Rewrite):
-            self._stand_alone(f"incremental_strategy {order.strategy.strategy}", order.table)
             name = order.table
+            self._stand_alone(f"incremental_strategy {order.strategy.strategy}", name)
             changer = Changer(
                 connection, order, order.strategy, planned, lambda table: self._show(name, table)
             )
@@ -91,7 +93,7 @@ class Session:
             replaced = partitions_of(planned.touched, partition_by)
             rows = f"{rows} where {among(partition_by[0], replaced)}"
         build = Build(
-            table=order.table,
+            table=str(order.table),
             files=write_files(connection, rows, folder_of(order.table), columns, partition_by),
             schema=delta_schema(columns, order.required, order.comments).to_json(),
             partition_by=partition_by,
@@ -107,15 +109,14 @@ class Session:
         try:
             constraints = Constraints(frozenset(order.required), order.checks)
             check_rows(connection, f"model {order.table}", build.files, written, constraints)
-            self._keep(build, written)
+            self._keep(order.table, build, written)
         except BaseException:
             storage.delete_files(f"{folder_of(order.table)}/{path}" for path in paths)
             raise
         return replaced
 
-    def _keep(self, build: Build, written: str) -> None:
+    def _keep(self, name: Relation, build: Build, written: str) -> None:
         """Commit or stage, and let this process see the model as it will be."""
-        name = build.table
         if self.run is None:
             self._show(name, commit_build(build, None))
             return
@@ -126,11 +127,11 @@ class Session:
             written = f"{scan(live, name)} where not {replaced} union all by name {written}"
         self.catalog.define(name, written)
 
-    def _show(self, name: str, table: DeltaTable) -> None:
+    def _show(self, name: Relation, table: DeltaTable) -> None:
         if self.catalog.put_table(name, table):
             drop_view(name)
 
-    def changed_by(self, statements: str) -> str | None:
+    def changed_by(self, statements: str) -> Relation | None:
         """Return a table of the lake that one of these SQL statements changes, None for none."""
         for statement in duckdb.extract_statements(statements):
             found = changed_table(statement.query, self._is_table)
@@ -138,7 +139,7 @@ class Session:
                 return found[0]
         return None
 
-    def _is_table(self, name: str) -> bool:
+    def _is_table(self, name: Relation) -> bool:
         return self.catalog.kind(name) == "table" and self.catalog.table(name) is not None
 
     def run_statements(self, connection: DuckDBPyConnection, statements: str) -> None:
@@ -159,7 +160,7 @@ class Session:
             connection.execute(f"drop table {COPY}")
 
     @staticmethod
-    def _as_it_is(name: str, table: DeltaTable) -> Order:
+    def _as_it_is(name: Relation, table: DeltaTable) -> Order:
         """Return the order that replaces a table's rows and leaves the rest of it alone."""
         fields, configuration = table.schema().fields, table.metadata().configuration
         return Order(
@@ -172,7 +173,7 @@ class Session:
             checks=constraints_of(configuration),
         )
 
-    def save_view(self, name: str, view: View) -> None:
+    def save_view(self, name: Relation, view: View) -> None:
         """Make a relation a view, for this and all later processes."""
         self._stand_alone("materialization view", name)
         was_table = self.catalog.put_view(name, view)
@@ -180,7 +181,7 @@ class Session:
         if was_table:
             drop_table(name)
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: Relation) -> None:
         """Drop a relation of the lake, with its files."""
         self._stand_alone("dropping a relation", name)
         kind = self.catalog.kind(name)
@@ -190,13 +191,16 @@ class Session:
         elif kind == "table":
             drop_table(name)
 
-    def rename(self, name: str, target: str) -> None:
+    def rename(self, name: Relation, target: Relation) -> None:
         """Give a relation of the lake another name; what had that name is gone."""
         self._stand_alone("renaming a relation", name)
+        if name == target:  # another spelling of the same name: to make room would drop it
+            return
         view = self.catalog.view(name)
         self.drop(target)
         if view is None:
             storage.move_folder(folder_of(name), folder_of(target))
+            forget()
         self.drop(name)
         if view is not None:
             self.save_view(target, view)
@@ -209,9 +213,10 @@ class Session:
         """Drop a schema's relations, with their files."""
         for name in self.catalog.names(schema):
             self.drop(name)
-        storage.delete_folder(f"{folder_of(f'{schema}.')}".rstrip("/"))
+        storage.delete_folder(schema_folder(schema))
+        forget()
 
-    def _stand_alone(self, what: str, name: str) -> None:
+    def _stand_alone(self, what: str, name: Relation) -> None:
         """Refuse what can't wait for a gate."""
         if self.run is not None:
             raise ConfigurationError(

@@ -16,9 +16,11 @@ from include.chimera.contracts import PUBLISHED_VERSIONS
 from include.chimera.errors import SnapshotMissingError
 from include.chimera.lake.engine import connect, identifier, quote
 from include.chimera.lake.journal import append_rows
-from include.chimera.lake.relations import scan
+from include.chimera.lake.places import folder_of
+from include.chimera.lake.relations import relation_of, scan
 from include.chimera.lake.stage import PUBLICATION, VERDICT, read_records
-from include.chimera.lake.tables import folder_of, open_table
+from include.chimera.lake.tables import open_table
+from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 from include.chimera.window import hour_label
 
@@ -44,13 +46,13 @@ class Snapshot:
 
     def views(self) -> str:
         """Return the DuckDB script that shows each table at its version; needs `delta` loaded."""
-        schemas = sorted({table.partition(".")[0] for table in self.versions})
+        tables = {Relation.parse(table): version for table, version in self.versions.items()}
+        schemas = sorted({table.schema for table in tables})
         lines = [f"-- The tables as run {self.run_id} left them.", "load delta;"]
         lines += [f"create schema if not exists {identifier(schema)};" for schema in schemas]
-        for table, version in sorted(self.versions.items()):
-            schema, _, name = table.partition(".")
+        for table, version in sorted(tables.items()):
             lines.append(
-                f"create or replace view {identifier(schema)}.{identifier(name)} as "
+                f"create or replace view {relation_of(table)} as "
                 f"from delta_scan({quote(folder_of(table))}, version => {version});"
             )
         return "\n".join(lines) + "\n"
@@ -82,7 +84,7 @@ def publish_versions(run: Run, gated: Collection[str]) -> int:
             "_window_hour": hour_label(run.window.start),
         }
         for table, record in published.items()
-        if table.partition(".")[0] in PINNED_LAYERS
+        if Relation.parse(table).schema in PINNED_LAYERS
     ]
     return append_rows(PUBLISHED_VERSIONS, rows, run)
 

@@ -23,6 +23,7 @@ from include.chimera.lake import storage
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.files import DataFile
 from include.chimera.lake.lineage import Plan
+from include.chimera.lake.places import decoded, encoded
 from include.chimera.lake.waiting import HeldBack
 from include.chimera.settings import get_settings
 
@@ -43,7 +44,7 @@ def run_folder(run: Run) -> str:
 
 def table_folder(run: Run, table: str) -> str:
     """Return the folder of one table's staged files and records in one run."""
-    return f"{run_folder(run)}/{table}"
+    return f"{run_folder(run)}/{encoded(table)}"
 
 
 def write_record(run: Run, table: str, kind: str, document: dict[str, Any]) -> None:
@@ -66,7 +67,8 @@ def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
 
 def read_records(run: Run, kind: str) -> dict[str, dict[str, Any]]:
     """Read the records of one kind of all the run's tables, by table."""
-    found = {table: read_record(run, table, kind) for table in storage.folders(run_folder(run))}
+    tables = [decoded(folder) for folder in storage.folders(run_folder(run))]
+    found = {table: read_record(run, table, kind) for table in tables}
     return {table: record for table, record in found.items() if record is not None}
 
 
@@ -140,7 +142,7 @@ class Build:
     """A dbt model's result that waits for its gate.
 
     Args:
-        table: `<schema>.<table>`.
+        table: The table, as text (see `relation`).
         files: Parquet files, relative to the table's folder.
         schema: Delta schema, as JSON text.
         partition_by: Partition columns, at most one.

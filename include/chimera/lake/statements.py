@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from include.chimera.relation import Relation, unquoted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,19 +24,21 @@ _COMMENTS = re.compile(r"\A(?:\s*(?:--[^\n]*\n|/\*.*?\*/))*", re.DOTALL)
 COPY = "lake_statement_copy"
 
 
-def changed_table(statement: str, is_table: Callable[[str], bool]) -> tuple[str, str] | None:
+def changed_table(
+    statement: str, is_table: Callable[[Relation], bool]
+) -> tuple[Relation, str] | None:
     """Return the lake's table that a statement changes, and the statement on the copy of it.
 
     Args:
         statement: One SQL statement.
-        is_table: Tells whether the lake has a table `<schema>.<table>`.
+        is_table: Tells whether the lake has such a table.
     """
     text = _COMMENTS.sub("", statement, count=1)
     found = _CHANGE.match(text)
     if found is None:
         return None
-    parts = [part.strip('"') for part in re.findall(_PART, found["relation"])]
-    name = ".".join(parts[-2:])
+    parts = [unquoted(part) for part in re.findall(_PART, found["relation"])]
+    name = Relation(*parts[-2:])
     if not is_table(name):
         return None
     start, end = found.span("relation")

@@ -11,12 +11,14 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import LogDamagedError, NotDeltaError, StorageRefusedError
-from include.chimera.lake import storage
+from include.chimera.lake import places, storage
 from include.chimera.lake.failures import classify, lake_error, storage_errors
-from include.chimera.settings import get_settings
+from include.chimera.lake.places import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from include.chimera.relation import Relation
 
 # Only app transactions with a time expire: the fences (see `fences`), far later than any attempt
 # lives; watermarks and consumed versions have none.
@@ -27,19 +29,13 @@ _LOG = "_delta_log"
 _STAGED = re.compile(r"(^|/)part-[0-9a-f-]{36}\.parquet$|#\d+$|\.tmp$")
 
 
-def folder_of(name: str) -> str:
-    """Return where the table `<layer>.<table>` stands."""
-    layer, table = name.split(".", 1)
-    return f"{get_settings().lake}/{layer}/{table}"
-
-
 def open_table(
-    name: str, version: int | None = None, *, has_files: bool = True
+    name: Relation | str, version: int | None = None, *, has_files: bool = True
 ) -> DeltaTable | None:
     """Load a table at a version (None: the newest), or None where it does not exist yet.
 
     Args:
-        name: `<layer>.<table>`.
+        name: The table.
         version: The version.
         has_files: Whether the list of its files is loaded too. Without it a table of 1,000 files
             opens as fast as one of ten; it then knows its version, columns, properties and
@@ -54,6 +50,7 @@ def open_table(
         try:
             return DeltaTable(folder_of(name), version=version, without_files=not has_files)
         except TableNotFoundError as error:
+            places.forget()
             _require_absence(name, error, where)
             return None
         except DeltaError:
@@ -63,7 +60,7 @@ def open_table(
             return None
 
 
-def _require_absence(name: str, error: TableNotFoundError, where: str) -> None:
+def _require_absence(name: Relation | str, error: TableNotFoundError, where: str) -> None:
     """Refuse to take a table for one that is not there yet, unless nothing else is either.
 
     Raises:
@@ -72,15 +69,15 @@ def _require_absence(name: str, error: TableNotFoundError, where: str) -> None:
     if classify(error)[0] is StorageRefusedError:
         raise error
     folder = folder_of(name)
-    places = [file.place[len(folder) + 1 :] for file in storage.walk(folder)]
-    others = [place for place in places if not _STAGED.search(place)]
+    found = [file.place[len(folder) + 1 :] for file in storage.walk(folder)]
+    others = [place for place in found if not _STAGED.search(place)]
     if any(place.startswith(f"{_LOG}/") for place in others):
         raise lake_error(LogDamagedError, "a damaged log: no version is left of it", where)
     if others:
         raise lake_error(NotDeltaError, f"{len(others)} files without a Delta log", where)
 
 
-def _require_whole_log(name: str, where: str) -> None:
+def _require_whole_log(name: Relation | str, where: str) -> None:
     """Refuse a log with an empty entry: a power cut leaves one, and readers take it for no commit.
 
     Raises:
@@ -98,7 +95,7 @@ def _is_entry(place: str) -> bool:
 
 
 def create_table(
-    name: str,
+    name: Relation | str,
     schema: pa.Schema | Schema,
     partition_by: list[str],
     properties: Mapping[str, str] | None = None,
@@ -106,7 +103,7 @@ def create_table(
     """Return the table, created with this schema where it does not exist yet.
 
     Args:
-        name: `<layer>.<table>`.
+        name: The table.
         schema: Its columns.
         partition_by: Its partition columns.
         properties: Delta table properties beside our own.
@@ -141,29 +138,25 @@ def contract_table(name: str) -> DeltaTable:
     return create_table(name, contract.schema, list(contract.partition_by))
 
 
-def schema_names() -> list[str]:
-    """Return the lake's schemas (layers), sorted."""
-    return [name for name in storage.folders(get_settings().lake) if not name.startswith("_")]
-
-
 def table_names() -> list[str]:
+    """Return the lake's tables as text, sorted."""
+    return [str(relation) for relation in lake_tables()]
+
+
+def lake_tables() -> list[Relation]:
     """Return the lake's tables, sorted: the folders that have a log, whole or damaged.
 
     No log is read, so that a lake of many tables is listed fast.
     """
-    found = [
-        f"{schema}.{table}"
-        for schema in schema_names()
-        for table in storage.folders(f"{get_settings().lake}/{schema}")
-        if not table.startswith("_")
-    ]
-    has_log = storage.existing([f"{folder_of(name)}/{_LOG}" for name in found])
+    found = places.table_folders()
+    has_log = storage.existing([f"{folder}/{_LOG}" for folder in found.values()])
     return [name for name, is_there in zip(found, has_log, strict=True) if is_there]
 
 
-def drop_table(name: str) -> None:
+def drop_table(name: Relation | str) -> None:
     """Delete a table and its files; one that is not there is no failure."""
     storage.delete_folder(folder_of(name))
+    places.forget()
 
 
 def row_count(table: DeltaTable) -> int:

@@ -21,6 +21,7 @@ from include.chimera.lake.janitor import Removal, remove_leftovers
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table, table_names
 from include.chimera.lake.verify import latest_commits
+from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def optimize_layer(layer: str) -> list[Upkeep]:
     """
     done = []
     for name in table_names():
-        if name.split(".")[0] != layer:
+        if Relation.parse(name).schema != layer:
             continue
         table = open_table(name)
         if table is None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.lake import storage
-from include.chimera.lake.tables import schema_names
-from include.chimera.settings import get_settings
+from include.chimera.lake.places import forget, view_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_FOLDER = "_views"
+    from include.chimera.relation import Relation
+
 _HEAD = "-- lake: "
 
 
@@ -48,32 +48,18 @@ class View:
         return cls.parse({"query": query, **json.loads(head.removeprefix(_HEAD))})
 
 
-def _place(name: str) -> str:
-    schema, view = name.split(".", 1)
-    return f"{get_settings().lake}/{schema}/{_FOLDER}/{view}.sql"
+def save_view(name: Relation, view: View) -> None:
+    """Keep a view, over the one that was there."""
+    storage.write_text(view_place(name), view.text())
 
 
-def save_view(name: str, view: View) -> None:
-    """Keep the view `<schema>.<view>`, over the one that was there."""
-    storage.write_text(_place(name), view.text())
-
-
-def drop_view(name: str) -> None:
+def drop_view(name: Relation) -> None:
     """Forget a view; one that is not there is no failure."""
-    storage.delete_files([_place(name)])
+    storage.delete_files([view_place(name)])
+    forget()
 
 
-def view_names() -> list[str]:
-    """Return the lake's views, as `<schema>.<view>`."""
-    return [
-        f"{schema}.{file.removesuffix('.sql')}"
-        for schema in schema_names()
-        for file in storage.files(f"{get_settings().lake}/{schema}/{_FOLDER}")
-        if file.endswith(".sql")
-    ]
-
-
-def load_view(name: str) -> View | None:
+def load_view(name: Relation) -> View | None:
     """Return a view, None where it is gone."""
-    text = storage.read_text(_place(name))
+    text = storage.read_text(view_place(name))
     return None if text is None else View.read(text)

@@ -22,6 +22,7 @@ from include.chimera.lake.tables import open_table
 from include.chimera.quality.anomalies import PREFIX
 from include.chimera.quality.rules import Rule, rule_books
 from include.chimera.quality.verdict import RATIO_RULE
+from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 from include.chimera.window import hour_label
 
@@ -146,7 +147,7 @@ def _layers(
         history = by_table.get(book.table)
         if history:
             report = _table(book.table, history, run, book.rules, examples)
-            layers[book.table.partition(".")[0]].append(report)
+            layers[Relation.parse(book.table).schema].append(report)
     return layers
 
 

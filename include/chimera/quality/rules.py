@@ -16,6 +16,7 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import GX_PROJECT
 from include.chimera.quality.checks import CHECKS
+from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +154,7 @@ def read_rule_book(path: Path) -> RuleBook:
     ratio = float(document.get("min_pass_ratio", 0.99 if table.startswith("bronze.") else 1.0))
     defaults = {
         "owner": document.get("owner", "data-platform"),
-        "remedy": document.get("remedy", _REMEDIES[table.partition(".")[0]]),
+        "remedy": document.get("remedy", _REMEDIES[Relation.parse(table).schema]),
     }
     types = _contract_types(table) or dict(document.get("columns", {}))
     shape = [

@@ -11,6 +11,7 @@ import yaml
 from include.chimera.lake.engine import connect
 from include.chimera.lake.orders import Order
 from include.chimera.lake.session import Session
+from include.chimera.relation import Relation
 from tests.integration.dbt.processes import Project
 from tests.integration.object_store import forget_settings, object_store
 
@@ -76,6 +77,6 @@ def store():
     def write(table: str, query: str, strategy="all", **order) -> None:
         with lake_session() as (session, connection):
             connection.execute(f"create temp view batch as {query}")
-            session.write(connection, Order(table, "batch", strategy, **order))
+            session.write(connection, Order(Relation.of(table), "batch", strategy, **order))
 
     return write

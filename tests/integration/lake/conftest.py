@@ -8,6 +8,7 @@ from include.chimera.lake.engine import connect
 from include.chimera.lake.orders import Order
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.session import Session
+from include.chimera.relation import Relation
 
 TABLE = "dev.model"
 
@@ -27,7 +28,7 @@ class Process:
         rewrite = (
             strategy if strategy in ("all", "window") else Rewrite(strategy, **order.pop("how", {}))
         )
-        self.session.write(self.connection, Order(table, "incoming", rewrite, **order))
+        self.session.write(self.connection, Order(Relation.of(table), "incoming", rewrite, **order))
 
     def rows(self, query: str = f"from {TABLE} order by all") -> list[tuple]:
         self.session.catalog.show_named(query)

@@ -16,6 +16,7 @@ from include.chimera.lake.engine import load_extension
 from include.chimera.lake.plugin import _reported
 from include.chimera.lake.tables import open_table
 from include.chimera.lake.views import View
+from include.chimera.relation import Relation
 
 pytestmark = pytest.mark.integration
 
@@ -88,8 +89,8 @@ def test_view_whose_table_is_gone_stops_nothing_else(process, caplog):
     one = process()
     one.build("select 1 as id")
     one.build("select 2 as id", table="dev.other")
-    one.session.save_view("dev.seen", View("select * from dev.model"))
-    one.session.drop("dev.model")
+    one.session.save_view(Relation("dev", "seen"), View("select * from dev.model"))
+    one.session.drop(Relation("dev", "model"))
     with caplog.at_level(logging.WARNING):
         assert process().rows("from dev.other") == [(2,)]
         with pytest.raises(duckdb.CatalogException):
@@ -100,6 +101,8 @@ def test_view_whose_table_is_gone_stops_nothing_else(process, caplog):
 def test_views_over_views_are_shown_whatever_their_order(process):
     one = process()
     one.build("select 1 as id")
-    one.session.save_view("dev.zz", View("select id + 1 as id from dev.model"))
-    one.session.save_view("dev.aa", View("select id + 1 as id from dev.zz", "two more"))
+    one.session.save_view(Relation("dev", "zz"), View("select id + 1 as id from dev.model"))
+    one.session.save_view(
+        Relation("dev", "aa"), View("select id + 1 as id from dev.zz", "two more")
+    )
     assert process().rows("from dev.aa") == [(3,)]

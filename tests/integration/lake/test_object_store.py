@@ -6,6 +6,7 @@ import pytest
 
 from include.chimera.lake.tables import open_table, table_names
 from include.chimera.lake.views import View
+from include.chimera.relation import Relation
 from tests.integration.object_store import forget_settings, object_store
 
 pytestmark = pytest.mark.integration
@@ -45,10 +46,10 @@ def test_writer_that_lost_tries_again(process):
 def test_views_renamed_and_dropped_tables(process):
     one = process()
     one.build("select 1 as id")
-    one.session.save_view("dev.seen", View("select id + 1 as next from dev.model"))
+    one.session.save_view(Relation("dev", "seen"), View("select id + 1 as next from dev.model"))
     assert process().rows("from dev.seen") == [(2,)]
-    one.session.rename("dev.model", "dev.other")
+    one.session.rename(Relation("dev", "model"), Relation("dev", "other"))
     assert process().rows("from dev.other") == [(1,)]
-    one.session.drop("dev.other")
+    one.session.drop(Relation("dev", "other"))
     assert open_table("dev.other") is None
     assert list(table_names()) == []

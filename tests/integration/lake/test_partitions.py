@@ -8,7 +8,8 @@ import pytest
 from deltalake import QueryBuilder
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.tables import folder_of, open_table
+from include.chimera.lake.places import folder_of
+from include.chimera.lake.tables import open_table
 from tests.integration.lake.conftest import TABLE
 
 pytestmark = pytest.mark.integration

@@ -32,7 +32,7 @@ for query in ("select 1 as id", "select id + 1 as id from dev.model"):
         session.attach(connection)
         session.catalog.show_named(query)
         connection.execute(f"create temp view rows_ as {query}")
-        session.write(connection, Order("dev.model", "rows_", "all"))
+        session.write(connection, Order(Relation("dev", "model"), "rows_", "all"))
         session.catalog.show_named("from dev.model")
         print(connection.execute("from dev.model").fetchall())
 """

@@ -9,7 +9,8 @@ import pytest
 from deltalake import DeltaTable
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.tables import folder_of, open_table
+from include.chimera.lake.places import folder_of
+from include.chimera.lake.tables import open_table
 
 pytestmark = pytest.mark.integration
 

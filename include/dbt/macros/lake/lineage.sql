@@ -1,7 +1,16 @@
 {# What a model must recompute, as predicates with literal values that prune partitions. #}
 
+{# A relation as the plugin takes it: schema and identifier, never one text that is split again. #}
 {% macro lake_name(relation) -%}
-    {{ return(relation.schema ~ "." ~ relation.identifier) }}
+    {{ return((relation.schema | string, relation.identifier | string)) }}
+{%- endmacro %}
+
+{# A text, or texts in any depth, as an SQL literal. #}
+{% macro lake_literal(value) -%}
+    {%- if value is string -%}{{ return("'" ~ (value | replace("'", "''")) ~ "'") }}{%- endif -%}
+    {%- set items = [] -%}
+    {%- for item in value -%}{%- do items.append(lake_literal(item)) -%}{%- endfor -%}
+    {{ return("[" ~ (items | join(", ")) ~ "]") }}
 {%- endmacro %}
 
 {# Names of the Delta tables that a node reads, through ephemeral models. #}
@@ -12,22 +21,19 @@
         {%- if parent and parent.get("config", {}).get("materialized") == "ephemeral" -%}
             {%- for name in lake_parents(parent) -%}{%- do names.append(name) -%}{%- endfor -%}
         {%- elif parent -%}
-            {%- do names.append(parent.schema ~ "." ~ (parent.identifier or parent.alias)) -%}
+            {%- do names.append((parent.schema, parent.identifier or parent.alias)) -%}
         {%- endif -%}
     {%- endfor -%}
     {{ return(names | unique | list) }}
 {%- endmacro %}
 
 {% macro lake_call(function, arguments) -%}
-    {%- set rendered = [] -%}
+    {%- set literals = [] -%}
     {%- for argument in arguments -%}
-        {%- if argument is string -%}
-            {%- do rendered.append("'" ~ argument ~ "'") -%}
-        {%- else -%}
-            {%- do rendered.append("cast([" ~ ("'" ~ (argument | join("', '")) ~ "'" if argument else "") ~ "] as varchar[])") -%}
-        {%- endif -%}
+        {%- do literals.append("cast([] as varchar[][])" if not argument else lake_literal(argument)) -%}
     {%- endfor -%}
-    {%- set values = run_query("select unnest(" ~ function ~ "(" ~ (rendered | join(", ")) ~ ")) as value, 1 as is_known union all select null, 0 where " ~ function ~ "(" ~ (rendered | join(", ")) ~ ") is null") -%}
+    {%- set called = function ~ "(" ~ (literals | join(", ")) ~ ")" -%}
+    {%- set values = run_query("select unnest(" ~ called ~ ") as value, 1 as is_known union all select null, 0 where " ~ called ~ " is null") -%}
     {%- if values.rows and values.rows[0][1] == 0 -%}{{ return(none) }}{%- endif -%}
     {{ return(values.columns[0].values() | list) }}
 {%- endmacro %}

@@ -2,6 +2,7 @@
 
 {# Run the hooks before a model and name the relation that will hold its rows. #}
 {% macro lake_begin() -%}
+    {% do lake_check() %}
     {% do lake_show(model.compiled_code, lake_parents(model)) %}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}

@@ -8,6 +8,27 @@
 {%- endmacro %}
 
 {#
+  Refuse a name before anything is written: one that the lake can't keep, and one that another model
+  of the project has too, in whatever case.
+#}
+{% macro lake_check() -%}
+    {%- do adapter.valid_incremental_strategies() -%}  {#- opens the session, as in lake_show -#}
+    {% do lake_do(this, "check") %}
+    {%- for node in graph.nodes.values() -%}
+        {%- if node.unique_id != model.unique_id
+            and node.resource_type in ("model", "seed", "snapshot")
+            and node.config.materialized != "ephemeral"
+            and node.schema | lower == model.schema | lower
+            and node.alias | lower == model.alias | lower -%}
+            {% do exceptions.raise_compiler_error(
+                "Expected one model of each name, whatever its case; came " ~ node.unique_id ~ " and "
+                ~ model.unique_id ~ ". Where: " ~ this ~ ". Next: give one of them another alias"
+            ) %}
+        {%- endif -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{#
   Show the lake's relations that a statement names (none: all of them): a process opens only what it
   reads. Each statement passes here, and what dbt runs without a statement is shown where it begins.
   The parents among them must be there.
@@ -36,17 +57,31 @@
     {{ return(dbt.default__get_limit_sql(sql, limit)) }}
 {%- endmacro %}
 
+{# The project's spelling of a schema's relations, by lower case: dbt compares names with case. #}
+{% macro lake_spelled(schema) -%}
+    {%- set spelled = {} -%}
+    {%- for node in graph.get("nodes", {}).values() | list + graph.get("sources", {}).values() | list -%}
+        {%- if (node.schema or "") | lower == schema | lower -%}
+            {%- set name = node.get("identifier") or node.get("alias") -%}
+            {%- if name -%}{%- do spelled.update({name | lower: name}) -%}{%- endif -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(spelled) }}
+{%- endmacro %}
+
 {# In the session a table of the lake is a view over delta_scan: to dbt it is a table. #}
 {% macro duckdb__list_relations_without_caching(schema_relation) -%}
+    {%- set schema = lake_literal(schema_relation.schema) -%}
+    {%- set spelled = lake_spelled(schema_relation.schema) -%}
     {% call statement("list_relations_without_caching", fetch_result=True) -%}
         with names as (
-            select unnest(lake_names('{{ schema_relation.schema }}')) as name
+            select unnest(lake_names({{ schema }})) as name
         )
         select
             '{{ schema_relation.database }}' as database,
-            split_part(name, '.', 2) as name,
-            '{{ schema_relation.schema }}' as schema,
-            lake_kind(name) as type
+            coalesce(map({{ lake_literal(spelled.keys()) }}, {{ lake_literal(spelled.values()) }})[lower(name)], name) as name,
+            {{ schema }} as schema,
+            lake_kind([{{ schema }}, name]) as type
         from names
         union all
         select
@@ -56,16 +91,16 @@
             case table_type when 'VIEW' then 'view' else 'table' end
         from system.information_schema.tables
         where
-            lower(table_schema) = '{{ schema_relation.schema | lower }}'
+            lower(table_schema) = lower({{ schema }})
             and lower(table_catalog) = '{{ schema_relation.database | lower }}'
-            and lake_kind(table_schema || '.' || table_name) is null
+            and lake_kind([table_schema, table_name]) is null
     {%- endcall %}
     {{ return(load_result("list_relations_without_caching").table) }}
 {%- endmacro %}
 
 {# What the lake calls a relation: `table`, `view`, or none where it is the session's own. #}
 {% macro lake_kind(relation) -%}
-    {%- set found = run_query("select lake_kind('" ~ lake_name(relation) ~ "')") -%}
+    {%- set found = run_query("select lake_kind(" ~ lake_literal(lake_name(relation)) ~ ")") -%}
     {{ return(found.rows[0][0]) }}
 {%- endmacro %}
 
@@ -110,7 +145,7 @@
 {# Run SQL statements; one that changes a table of the lake rewrites that table in one commit. #}
 {% macro lake_run(statements) -%}
     {%- if execute -%}
-        {%- set known = run_query("select lake_changed_by('" ~ (statements | replace("'", "''")) ~ "')") -%}
+        {%- set known = run_query("select lake_changed_by(" ~ lake_literal(statements) ~ ")") -%}
         {%- if known.rows[0][0] -%}
             {% do lake_do(this or api.Relation.create(schema="lake", identifier="lake"), "statements", {"statements": statements}) %}
         {%- else -%}
@@ -123,7 +158,7 @@
     {%- for hook in hooks | selectattr("transaction", "equalto", inside_transaction) -%}
         {%- set rendered = render(hook.get("sql")) | trim -%}
         {%- if rendered -%}
-            {%- set known = run_query("select lake_changed_by('" ~ (rendered | replace("'", "''")) ~ "')") -%}
+            {%- set known = run_query("select lake_changed_by(" ~ lake_literal(rendered) ~ ")") -%}
             {%- if known.rows[0][0] -%}
                 {% do lake_do(this, "statements", {"statements": rendered}) %}
             {%- else -%}
@@ -161,7 +196,7 @@
             database_name,
             schema_name,
             view_name,
-            case lake_kind(schema_name || '.' || view_name) when 'table' then 'BASE TABLE' else 'VIEW' end,
+            case lake_kind([schema_name, view_name]) when 'table' then 'BASE TABLE' else 'VIEW' end,
             comment
         from duckdb_views()
         where upper(database_name) = upper('{{ information_schema.database }}')

@@ -7,6 +7,7 @@
     {%- if existing is not none and existing.is_view -%}
         {% do exceptions.raise_compiler_error("Cannot seed to '" ~ existing ~ "', it is a view") %}
     {%- endif -%}
+    {% do lake_check() %}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {%- set rows = api.Relation.create(identifier=this.identifier ~ "__dbt_seed", type="table") -%}

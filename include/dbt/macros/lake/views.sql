@@ -14,6 +14,7 @@
 
 {% materialization view, adapter="duckdb" %}
     {%- set target_relation = this.incorporate(type="view") -%}
+    {% do lake_check() %}
     {% do lake_show(sql, lake_parents(model)) %}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}

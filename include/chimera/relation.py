@@ -1,0 +1,96 @@
+"""The identity of a relation: its schema and its identifier.
+
+DuckDB and Delta compare names without case, so two spellings are one relation. Where a name has to
+travel as text (manifests, marks, commands), `str` makes it and `Relation.parse` reads it back:
+`silver.fct_generations`, or `dev."events.v2"` where a part is no plain word.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from include.chimera.errors import ContractError
+
+_PLAIN = re.compile(r"[A-Za-z0-9_]+")
+_TEXT = re.compile(r'("(?:[^"]|"")+"|[^".]+)\.("(?:[^"]|"")+"|[^".]+)')
+
+
+def folded(name: str) -> str:
+    """Return what two spellings of one name have in common."""
+    return name.lower()
+
+
+def unquoted(text: str) -> str:
+    """Return the name in a quoted SQL identifier, and any other text as it is."""
+    is_quoted = len(text) > 2 and text[0] == text[-1] == '"'  # noqa: PLR2004 - two quotes
+    return text[1:-1].replace('""', '"') if is_quoted else text
+
+
+@dataclass(frozen=True, eq=False)
+class Relation:
+    """A table or view, as it is spelled; equal to each spelling that differs in case only.
+
+    Raises:
+        ContractError: A part is empty, or holds what no path and no SQL can carry.
+    """
+
+    schema: str
+    identifier: str
+
+    def __post_init__(self) -> None:
+        """Refuse what would be lost on the way to a folder or into SQL."""
+        for part in (self.schema, self.identifier):
+            if not part or not part.isprintable() or part.isspace():
+                raise ContractError(
+                    expected="a schema and an identifier of printable characters",
+                    came=f"{part!r}",
+                    where=f"relation {self.schema!r}, {self.identifier!r}",
+                    remedy="give the model another alias, or another schema",
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> Relation:
+        """Read back what `str` made.
+
+        Raises:
+            ContractError: The text is no schema and identifier.
+        """
+        found = _TEXT.fullmatch(text)
+        if found is None:
+            raise ContractError(
+                expected='<schema>.<identifier>, a part with dots or quotes as "part"',
+                came=f"{text!r}",
+                where="the name of a relation",
+                remedy='write it as in SQL, e.g. dev."events.v2"',
+            )
+        return cls(unquoted(found[1]), unquoted(found[2]))
+
+    @classmethod
+    def of(cls, name: Relation | str) -> Relation:
+        """Return a relation given as itself or as its text."""
+        return name if isinstance(name, Relation) else cls.parse(name)
+
+    @property
+    def key(self) -> str:
+        """The text that all spellings of this relation share."""
+        return folded(str(self))
+
+    def __str__(self) -> str:
+        """Return the text form."""
+        return ".".join(
+            part if _PLAIN.fullmatch(part) else '"' + part.replace('"', '""') + '"'
+            for part in (self.schema, self.identifier)
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Compare without case."""
+        return isinstance(other, Relation) and self.key == other.key
+
+    def __hash__(self) -> int:
+        """Agree with `==`."""
+        return hash(self.key)
+
+    def __lt__(self, other: Relation) -> bool:
+        """Sort by text."""
+        return self.key < other.key
