@@ -109,6 +109,12 @@ def test_secrets_are_made_once_and_private(plan):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_passwords_are_beyond_guessing(plan):
+    """Airflow's simple login has no brake: 16 letters of 64 are 96 bits."""
+    plan.layout.make_folders()
+    assert all(len(word) >= 16 for word in keep_passwords(plan.layout).values())
+
+
 def test_secrets_differ_between_states():
     assert Secrets.make() != Secrets.make()
 
