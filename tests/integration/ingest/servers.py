@@ -11,8 +11,9 @@ from pathlib import Path
 from adbc_driver_postgresql import dbapi
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from include.chimera.local.account import binaries
+from include.chimera.local.account import binaries, copy_binaries
 from include.chimera.local.ports import choose_port
+from include.chimera.local.private import is_open_to_all
 
 _OPTIONS = {
     "fsync": "off",
@@ -54,9 +55,12 @@ class PostgresServer:
     def __init__(self):
         self.folder = _folder("chimera-pg-")
         self._data = self.folder / "data"
+        is_reachable = not _identity() or is_open_to_all(binaries() / "postgres")
+        self._programs = binaries() if is_reachable else copy_binaries(self.folder)
         arguments = ["-D", str(self._data), "-U", "postgres", "--auth=trust", "--no-sync"]
         subprocess.run(  # noqa: S603 - fixed arguments
-            [str(binaries() / "initdb"), *arguments, "--no-instructions", "--encoding=UTF8"],
+            [str(self._programs / "initdb"), *arguments, "--no-instructions", "--encoding=UTF8"],
+            cwd=self.folder,
             check=True,
             capture_output=True,
             **_identity(),
@@ -71,7 +75,8 @@ class PostgresServer:
         options = [part for pair in settings.items() for part in ("-c", "=".join(pair))]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - fixed arguments
-                [str(binaries() / "postgres"), "-D", str(self._data), *options],
+                [str(self._programs / "postgres"), "-D", str(self._data), *options],
+                cwd=self.folder,
                 stdout=log,
                 stderr=log,
                 **_identity(),
