@@ -41,6 +41,9 @@ _ROWS_HELD = 10_240
 # What DuckDB holds besides grows while it writes a file and is given back at its end: 778 MiB at
 # the peak for ten million rows in one file, 467 in ten (2026-11-25).
 _ROWS_A_FILE = 1_000_000
+# Long rows fill that memory sooner: 12,000 of 64 KB fit in portions of 128 MiB, not of 384
+# (2026-11-28).
+_BYTES_A_FILE, _LONG_ROW_BYTES = 128 * 1024 * 1024, 4096
 
 
 @dataclass
@@ -148,17 +151,19 @@ def _write(  # noqa: PLR0913, PLR0917 - what `stage_rows` got
 
 
 def _portions(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Yield the batches in portions of about `_ROWS_A_FILE` rows; each is read before the next."""
+    """Yield the batches in portions of a file's size; each is read before the next."""
     left = iter(batches)
     for first in left:
         yield _portion(first, left)
 
 
 def _portion(first: pa.RecordBatch, left: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    rows = first.num_rows
+    rows, size = first.num_rows, first.nbytes
     yield first
-    while rows < _ROWS_A_FILE and (batch := next(left, None)) is not None:
-        rows += batch.num_rows
+    while rows < _ROWS_A_FILE and size < max(_BYTES_A_FILE, rows * _LONG_ROW_BYTES):
+        if (batch := next(left, None)) is None:
+            return
+        rows, size = rows + batch.num_rows, size + batch.nbytes
         yield batch
 
 

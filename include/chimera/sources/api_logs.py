@@ -11,7 +11,7 @@ import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 import pyarrow as pa
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
+_BATCH_BYTES = 8 * 1024 * 1024
 _BATCH_ROWS = 2_000  # ten times as many take twice as long to turn into columns
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 # A rotation in the middle of a reading; where one comes into each, the task's retries have it.
@@ -176,9 +177,19 @@ class _Reader:
 
 
 def _batches(rows: Iterator[tuple[object, ...]]) -> Iterator[pa.RecordBatch]:
-    while chunk := list(islice(rows, _BATCH_ROWS)):
+    while chunk := list(_chunk(rows)):
         columns = zip(zip(*chunk, strict=True), _READ.types, strict=True)
         yield pa.record_batch([pa.array(*column) for column in columns], schema=_READ)
+
+
+def _chunk(rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
+    """Yield a batch's rows: so many, or of so many bytes."""
+    size = 0
+    for row in islice(rows, _BATCH_ROWS):
+        yield row
+        size += len(cast("bytes", row[-1]))  # the line
+        if size > _BATCH_BYTES:
+            return
 
 
 def extract_api_logs(root: str, run: Run, *, allow_shrink: bool = False) -> Batch:

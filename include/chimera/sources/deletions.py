@@ -20,7 +20,7 @@ from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.lake.tables import open_table
 from include.chimera.sources.database import snapshot
-from include.chimera.sources.rows import with_lineage
+from include.chimera.sources.rows import MAX_VALUE_BYTES, with_lineage
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -67,7 +67,10 @@ def extract_deletions(contract: Contract, uri: str, run: Run) -> Batch:
     batch = Batch(contract.name, draw_token(contract.name))
     with snapshot(uri) as source:
         moment = min(source.safe_bound, run.window.end) - timedelta(microseconds=1)
-        keys = source.stream(f"select {key}::text as {key} from app.{contract.table}")
+        keys = source.stream(
+            f"select {key}::text as {key} from app.{contract.table} "
+            f"where octet_length({key}::text) <= {MAX_VALUE_BYTES}"
+        )
         gone = f"select * from ({live}) anti join source using ({identifier(key)})"
         staged = stage_rows(run, batch, keys, query=_deletions(contract, gone, moment))
     _check_share(contract, live, staged)

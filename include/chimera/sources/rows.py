@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
     from include.chimera.contracts import Contract
 
+# DuckDB works on 2,048 rows at once: 1,500 texts of a MB fail their whole table for want of memory
+# (2026-11-28), one of 300 MB alone. A letter's payload is as long.
+MAX_VALUE_BYTES = 64 * 1024
+_KEY_CHARACTERS = 200  # of a key in a letter's coordinates
+
 
 def selection(contract: Contract, present: list[str]) -> str:
     """Return the PostgreSQL query of the contract's columns; what the source lacks is null.
@@ -101,6 +106,7 @@ def unfit(contract: Contract, present: list[str]) -> str:
 
 def _misfits(contract: Contract, present: list[str]) -> Iterator[tuple[str, str]]:
     """Yield, by reason, what PostgreSQL can store and the lake can't."""
+    yield from ((f"{name}_too_long", long) for name, _, long in _lengths(contract, present))
     for name in contract.source_columns:
         kind = contract.schema.field(name).type
         if name not in present:
@@ -114,17 +120,45 @@ def _misfits(contract: Contract, present: list[str]) -> Iterator[tuple[str, str]
             yield f"{name}_not_representable", f"{name} = 'NaN' or {too_large} or {too_fine}"
 
 
+def _lengths(contract: Contract, present: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield each column whose values have no bound, its length in bytes, and when that is too much.
+
+    A text's length is known without reading it. An array's is not, so only one that takes much room
+    as it is stored is looked at; compression makes a value at most 255 times smaller.
+    """
+    for name in present:
+        kind = contract.schema.field(name).type
+        if pa.types.is_string(kind):
+            length = f"octet_length({name}::text)"
+            yield name, length, f"{length} > {MAX_VALUE_BYTES}"
+        elif pa.types.is_list(kind):
+            stored, length = f"pg_column_size({name})", f"octet_length(array_send({name}))"
+            is_vast = f"{stored} > {MAX_VALUE_BYTES}"
+            may_be = f"{stored} > {MAX_VALUE_BYTES // 256} then {length} > {MAX_VALUE_BYTES}"
+            length = f"case when {is_vast} then {stored} else {length} end"
+            yield name, length, f"case when {is_vast} then true when {may_be} end"
+
+
 def refusals(contract: Contract, present: list[str], condition: str) -> str:
-    """Return the PostgreSQL query of refused records: reason, coordinates, payload, hour."""
+    """Return the PostgreSQL query of refused records: reason, coordinates, payload, hour.
+
+    The payload is the row, or the lengths of its values where one is too long.
+    """
     cases = [("updated_at_null", "updated_at is null"), *_misfits(contract, present)]
     reasons = " ".join(f"when {predicate} then '{reason}'" for reason, predicate in cases)
-    keys = ", ".join(f"'{name}', {name}" for name in contract.key)
+    keys = ", ".join(f"'{name}', left({name}::text, {_KEY_CHARACTERS})" for name in contract.key)
+    lengths = list(_lengths(contract, present))
+    too_long = " or ".join(f"coalesce({long}, false)" for _, _, long in lengths) or "false"
+    sizes = ", ".join(f"'{name}_bytes', {length}" for name, length, _ in lengths)
+    payload = (
+        f"case when {too_long} then json_build_object({sizes}) else row_to_json(source) end::text"
+    )
     event = contract.event_time or "updated_at"
     hour = f"to_char({event} at time zone 'UTC', 'YYYYMMDD\"T\"HH24')"
     fits = f"{event} >= '0001-01-02 00:00:00+00' and {event} < '9999-12-31 00:00:00+00'"
     return (
         f"select case {reasons} end as reason, json_build_object({keys})::text as coordinates, "
-        f"convert_to(row_to_json(source)::text, 'UTF8') as payload, "
+        f"convert_to({payload}, 'UTF8') as payload, "
         f"case when {fits} then {hour} else '{UNKNOWN_HOUR}' end as {PARTITION} "
         f"from (select {', '.join(present)} from app.{contract.table}) as source "
         f"where {condition}"

@@ -1,5 +1,6 @@
 """A mutable table: every row once, whatever other sessions, roles and values do."""
 
+import json
 import logging
 import shutil
 from contextlib import contextmanager
@@ -67,6 +68,16 @@ def test_a_large_hour_is_staged_in_several_files_and_each_row_once(server, uri, 
     assert len(batch.files) > 1
     assert publish(run_of(0)).rows_published == 40_000
     assert rows(columns="count(*), count(distinct generation_id)") == [(40_000, 40_000)]
+
+
+def test_long_rows_are_staged_in_more_files(server, uri, monkeypatch):
+    """What DuckDB holds is bounded in bytes, too; short rows fill their file as ever."""
+    monkeypatch.setattr(staging, "_BYTES_A_FILE", 8 * 1024 * 1024)
+    server.execute(many(0, 500))
+    assert len(extract(uri, run_of(0)).files) == 1
+    server.execute("update app.generations set request_id = repeat('x', 64000)")
+    batch = extract(uri, run_of(0, "long"))
+    assert (batch.rows_read, len(batch.files) > 2) == (500, True)
 
 
 def test_a_window_twice_changes_nothing(server, uri):
@@ -267,6 +278,50 @@ def test_a_number_that_would_be_rounded_is_refused(server, uri, cost):
     assert ingest(uri, run_of(0)).rows_refused == 1
     assert [str(row[0]) for row in rows(columns="cost_usd")] == ["1234.123456789"]
     assert letters("reason") == [("cost_usd_not_representable",)]
+
+
+MONSTERS = {
+    "error_code": "repeat('secret ', 10000)",
+    "generation_id": "repeat('secret ', 10000)",
+    "techniques": "array_fill('secret'::text, array[7000])",
+}
+
+
+@pytest.mark.parametrize("column", MONSTERS)
+def test_a_monstrous_value_costs_its_row_and_no_other(server, uri, column):
+    """The letter names the column and its length; the text itself never travels."""
+    server.execute(
+        "alter table app.generations drop constraint generations_pkey, "
+        "alter column generation_id type text"
+    )
+    for number in (1, 2, 3):
+        server.execute(insert(None, number, at(0)).partition(" on conflict")[0])
+    server.execute(
+        f"update app.generations set {column} = {MONSTERS[column]} "
+        f"where generation_id = '{key(2)}'",
+        "update app.generations set error_code = repeat('x', 65536), techniques = "
+        f"array_fill('x'::text, array[13000]) where generation_id = '{key(3)}'",
+    )
+    batch = extract(uri, run_of(0))
+    assert (batch.rows_read, batch.rows_unparsed) == (3, 1)
+    publish(run_of(0))
+    found = letters("stage, reason, coordinates, decode(payload)")
+    ((reason, where, payload),) = [letter[1:] for letter in found if letter[0] == "extract"]
+    assert (reason, len(where) < 300) == (f"{column}_too_long", True)
+    assert json.loads(payload)[f"{column}_bytes"] >= 70_000
+    assert "secret" not in payload
+
+
+def test_a_row_of_hundreds_of_megabytes_is_refused_by_its_length(server, uri):
+    """It fits into no batch: read, it would fail the table again and again."""
+    insert(server, 1, at(0))
+    insert(server, 2, at(0))
+    server.execute(
+        "update app.generations set error_code = repeat(repeat('x', 1000), 300000) "
+        f"where generation_id = '{key(2)}'"
+    )
+    assert ingest(uri, run_of(0)).rows_refused == 1
+    assert letters("reason") == [("error_code_too_long",)]
 
 
 @pytest.mark.parametrize(
