@@ -193,13 +193,14 @@ def _summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     bronze = [each for each in report["tables"] if each["table"].startswith("bronze.")]
     words = ("read", "published", "refused", "duplicate")
     sums = {word: sum(each.get(f"rows_{word}") or 0 for each in bronze) for word in words}
+    changed = [each for each in report["tables"] if each.get("rows_published") != 0]
     good = sum(gate["verdict"] != "failed" for gate in report["gates"])
     warned = [gate["table"] for gate in report["gates"] if gate["verdict"] == "warned"]
     gates = f"{good} of {len(report['gates'])} passed"
     held_back = [(each["table"], each["text"]) for each in report.get("held_back", ())]
     return [
         ("rows", ", ".join(f"{count:,} {word}" for word, count in sums.items())),
-        ("tables", f"{len(report['tables'])} published"),
+        ("tables", f"{len(changed)} of {len(report['tables'])} with new or changed rows"),
         ("gates", f"{gates}, with warnings: {shorten(warned)}" if warned else gates),
         *((f"held back: {table}", text) for table, text in held_back),
     ]

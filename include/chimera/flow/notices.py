@@ -113,14 +113,14 @@ def tell_run_failure(context: Context) -> None:
 
 def tell_success(context: Context) -> None:
     """Tell what a run published, or that failed hours are well again (the last task's callback)."""
-    from include.chimera.lake.stage import REPORT, read_record  # noqa: PLC0415 - heavy
+    from include.chimera.lake.stage import REPORT, WHOLE_RUN, read_record  # noqa: PLC0415 - heavy
 
     told = channels()
     if not told:
         return
     dag_run: Any = context["dag_run"]
     run = run_of(context)
-    report = read_record(run, ".", REPORT)
+    report = read_record(run, WHOLE_RUN, REPORT)
     if report is None:
         return
     key = f"{run.run_id}|{context['ti'].try_number}"

@@ -10,6 +10,7 @@ from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
 from include.chimera.lake.content import Content, content_by_hour, hours_in
 from include.chimera.lake.engine import identifier
 from include.chimera.lake.files import copy_files, write_files
+from include.chimera.lake.novelty import count_new
 from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import read_files
 from include.chimera.lake.stage import attempt_folder
@@ -54,6 +55,10 @@ class Arrivals:
     def content(self, query: str) -> dict[str, Content]:
         """Return the content of each hour of a query over rows of the contract."""
         return content_by_hour(self.connection, query, self.contract.schema.names)
+
+    def new_among(self, query: str, live: str) -> int:
+        """Return how many rows of a query are not among live ones."""
+        return count_new(self.connection, query, live, self.contract.schema.names)
 
     def repeated_hours(self) -> list[str]:
         """Return the hours in which a row comes twice; a hash of each row is held in memory."""

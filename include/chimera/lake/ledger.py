@@ -16,6 +16,7 @@ from include.chimera.lake.stage import (
     REPORT,
     STAGE,
     VERDICT,
+    WHOLE_RUN,
     read_records,
     write_record,
 )
@@ -54,7 +55,7 @@ def close_run(run: Run, gated: Collection[str] = ()) -> dict[str, Any]:
         "refusals": _refusals(run),
         "held_back": _held_back(run, publications),
     }
-    write_record(run, ".", REPORT, report)
+    write_record(run, WHOLE_RUN, REPORT, report)
     return report
 
 

@@ -40,13 +40,17 @@ WATERMARK = "watermark"
 
 @dataclass(frozen=True)
 class Publication:
-    """What became of the rows of one batch, and the table's version afterwards."""
+    """What became of the rows of one batch or build, and the table's version afterwards.
+
+    Published are rows that are new or changed, duplicates what the table held already, also where
+    it was written anew; None where the two can't be told apart.
+    """
 
     table: str
     rows_read: int
-    rows_published: int
+    rows_published: int | None
     rows_refused: int
-    rows_duplicate: int
+    rows_duplicate: int | None
     version: int
     token: int = 0
 
@@ -183,9 +187,11 @@ class Publisher:
         if others:
             files += self._rows.write(f"from ({good}) where {among(PARTITION, others)}")
         self._expected = {hour: staged.get(hour, Content()) for hour in changed}
-        published = sum(content.rows for content in self._expected.values())
-        if self.batch.is_addition:
-            published -= sum(live.get(hour, Content()).rows for hour in changed)
+        first = [hour for hour in changed if hour not in live]
+        again = among(PARTITION, [hour for hour in changed if hour in live])
+        published = sum(self._expected[hour].rows for hour in first) + self._rows.new_among(
+            f"from ({good}) where {again}", f"from ({live_rows}) where {again}"
+        )
         return self._change(
             files,
             changed,
@@ -206,7 +212,8 @@ class Publisher:
         if live == self._expected:
             return None
         files = self._rows.write(self.good)
-        return self._change(files, (), (), replaced="all", fenced=[WHOLE])
+        published = self._rows.new_among(self.good, scan(table, self.contract.name))
+        return self._change(files, (), (), replaced="all", fenced=[WHOLE], published=published)
 
     def _with_live(self, live: str) -> str:
         key = ", ".join(identifier(column) for column in self.contract.key)

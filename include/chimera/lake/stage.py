@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 STAGE, PUBLICATION, VERDICT, REPORT = "stage", "publication", "verdict", "report"
 _BATCH = "batch.json"
 ACCEPTANCE = "acceptance"
+WHOLE_RUN = "."  # stands for a table where a record is about the run
 
 
 def run_folder(run: Run) -> str:
@@ -44,7 +45,7 @@ def run_folder(run: Run) -> str:
 
 def table_folder(run: Run, table: str) -> str:
     """Return the folder of one table's staged files and records in one run."""
-    return f"{run_folder(run)}/{encoded(table)}"
+    return run_folder(run) if table == WHOLE_RUN else f"{run_folder(run)}/{encoded(table)}"
 
 
 def write_record(run: Run, table: str, kind: str, document: dict[str, Any]) -> None:
@@ -85,7 +86,7 @@ def keep_only(run: Run, judged: Collection[str]) -> None:
         run: The DAG run.
         judged: The tables whose gates came to an end since the run was cleared last.
     """
-    for table in storage.folders(run_folder(run)):
+    for table in map(decoded, storage.folders(run_folder(run))):
         if table not in judged:
             forget(run, table)
 

@@ -136,7 +136,8 @@ def _table(title: str, *columns: str) -> Table:
 
 def _tables(rows: Sequence[dict[str, Any]]) -> Table:
     names = ("read", "published", "refused", "duplicate", "total")
-    table = _table("Rows", "table", *names, "version")
+    title = "Rows (published: new or changed; duplicate: there already, rewritten or not)"
+    table = _table(title, "table", *names, "version")
     for row in rows:
         table.add_row(
             row["table"],

@@ -13,9 +13,13 @@ Kind = Literal["counter", "gauge"]
 
 CATALOGUE: dict[str, tuple[Kind, str, str]] = {
     "chimera_rows_read_total": ("counter", "table", "Rows that the source gave"),
-    "chimera_rows_published_total": ("counter", "table", "Rows that became part of the table"),
+    "chimera_rows_published_total": ("counter", "table", "Rows that are new or changed"),
     "chimera_rows_refused_total": ("counter", "table", "Rows that went to the dead letters"),
-    "chimera_rows_duplicate_total": ("counter", "table", "Rows that the table held already"),
+    "chimera_rows_duplicate_total": (
+        "counter",
+        "table",
+        "Rows that were there already",
+    ),
     "chimera_staged_bytes_total": ("counter", "table", "Bytes of the files that a gate judged"),
     "chimera_gate_pass_ratio": ("gauge", "table", "Share of the last batch's rows that passed"),
     "chimera_gate_is_failed": ("gauge", "table", "1 where the last verdict was negative, else 0"),

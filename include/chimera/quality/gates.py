@@ -14,6 +14,7 @@ from include.chimera.errors import ContractError, GateFailedError, StageMissingE
 from include.chimera.faults import fault_point
 from include.chimera.lake.builds import commit_build
 from include.chimera.lake.engine import connect, session_config
+from include.chimera.lake.novelty import rows_brought
 from include.chimera.lake.publish import Publication
 from include.chimera.lake.stage import (
     PUBLICATION,
@@ -23,6 +24,7 @@ from include.chimera.lake.stage import (
     write_record,
 )
 from include.chimera.lake.staging import check_files
+from include.chimera.lake.tables import open_table
 from include.chimera.quality.acceptance import find_acceptance
 from include.chimera.quality.batches import staged_batch, window_and_keys
 from include.chimera.quality.controls import require_publishing
@@ -174,10 +176,14 @@ class Gate:
 
     def _publish_build(self) -> Publication:
         verdict = self.checked.verdict if self.checked else None
-        build = load_build(self.run, self.table)
+        build, before = load_build(self.run, self.table), open_table(self.table)
         table = commit_build(build, self.run, self._notes(verdict) if verdict else {})
-        rows = sum(file.rows for file in build.files)
-        return Publication(self.table, rows, rows, 0, 0, table.version())
+        rows, new = (
+            sum(file.rows for file in build.files),
+            rows_brought(build, before, table.version()),
+        )
+        held = None if new is None else rows - new
+        return Publication(self.table, rows, new, 0, held, table.version())
 
 
 @contextmanager

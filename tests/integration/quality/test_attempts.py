@@ -18,6 +18,7 @@ from include.chimera.lake.stage import (
     PUBLICATION,
     REPORT,
     VERDICT,
+    WHOLE_RUN,
     keep_only,
     load_batch,
     read_record,
@@ -26,8 +27,10 @@ from include.chimera.lake.stage import (
     write_record,
 )
 from include.chimera.lake.tables import open_table
+from include.chimera.local.report import read_pipeline_report
 from include.chimera.quality.history import record_quality
 from include.chimera.quality.report import write_report
+from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Run, Window
 from tests.integration.quality.faults import chosen_rows, put
 from tests.integration.quality.gating import RUN, gated, stage
@@ -79,9 +82,11 @@ def fail_again(hour) -> None:
 
 @pytest.mark.usefixtures("cleared")
 def test_a_former_attempts_report_is_gone_as_soon_as_there_are_other_rows(hour) -> None:
-    assert read_record(RUN, ".", REPORT)
+    report = read_record(RUN, WHOLE_RUN, REPORT)
+    assert report == read_pipeline_report(get_settings().lake, RUN), "where make run looks for it"
+    assert report
     stage(RUN, JUDGED, hour[JUDGED])
-    assert read_record(RUN, ".", REPORT) is None
+    assert read_record(RUN, WHOLE_RUN, REPORT) is None
     assert read_record(RUN, JUDGED, VERDICT) is None
     assert read_record(RUN, JUDGED, PUBLICATION) is None
 
@@ -132,7 +137,7 @@ def test_what_a_late_attempt_stages_takes_nothing_back() -> None:
     newest = load_batch(RUN, JUDGED)
     save(RUN, replace(newest, token=newest.token - 1))
     assert read_record(RUN, JUDGED, VERDICT)
-    assert read_record(RUN, ".", REPORT)
+    assert read_record(RUN, WHOLE_RUN, REPORT)
 
 
 @pytest.mark.usefixtures("cleared")

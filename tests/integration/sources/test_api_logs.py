@@ -61,7 +61,7 @@ def test_late_lines_and_bad_ones_are_delivered_once(tmp_path: Path) -> None:
     assert deliver(root, HOUR).rows_published == 1
     late = line(later - timedelta(seconds=1), "/late")
     log(root, later, late, line(later, "/b"), line(last, "/early"))
-    assert deliver(root, later).rows_published == 3  # the late line's hour is made again
+    assert deliver(root, later).rows_published == 2  # the late line's hour is made again
     log(root, last, line(last, "/c"), "no json either")
     deliver(root, last)
     assert deliver(root, later).rows_published == 0

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from include.chimera.errors import CommitConflictError, ContractError
 from include.chimera.lake.builds import commit_build
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan, consumed_mark, identity_of, plan
+from include.chimera.lake.novelty import rows_brought
 from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import Build
@@ -64,6 +66,50 @@ def test_a_build_replaces_its_hours_and_keeps_the_others(connection: DuckDBPyCon
     commit_build(second, run_of())
     assert live(connection) == {LABEL: 1, NEXT: 2}
     assert consumed() == 2
+
+
+def brought(staged: Build, before: DeltaTable) -> int | None:
+    """Commit, and count what is new since the table was as it was before."""
+    return rows_brought(staged, before, commit_build(staged, None).version())
+
+
+def test_rows_that_a_build_wrote_again_are_not_new(connection: DuckDBPyConnection) -> None:
+    """Each run rewrites its hours: once all of their rows were told as published."""
+    first = build(connection, {LABEL: 1, NEXT: 1, THIRD: 1}, None, None, 1)
+    table = commit_build(first, None)
+    assert rows_brought(first, None, table.version()) == 3
+    before = open_table(MODEL)
+    for values, replaced, new in (
+        ({LABEL: 1, NEXT: 1}, [LABEL, NEXT], 0),
+        ({LABEL: 1, NEXT: 2}, [LABEL, NEXT], 1),
+        ({LABEL: 1, NEXT: 2, THIRD: 1}, None, 0),
+        ({NEXT: 2}, [NEXT, THIRD], 0),
+    ):
+        again = build(connection, values, replaced, before, 2)
+        assert brought(again, before) == new
+        before = open_table(MODEL)
+
+
+def test_a_build_that_others_overtook_brings_only_what_was_committed(
+    connection: DuckDBPyConnection,
+) -> None:
+    commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, 1), None)
+    before = open_table(MODEL)
+    slow = build(connection, {LABEL: 20, NEXT: 20}, [LABEL, NEXT], before, 2)
+    commit_build(build(connection, {NEXT: 30}, [NEXT], before, 3), None)
+    assert brought(slow, before) == 1
+
+
+def test_what_a_build_brings_is_unknown_where_files_are_gone(
+    connection: DuckDBPyConnection,
+) -> None:
+    """The commit stands; nothing is told as zero."""
+    commit_build(build(connection, {LABEL: 1}, None, None, 1), None)
+    before = open_table(MODEL)
+    for uri in before.file_uris():
+        Path(uri).unlink()
+    again = build(connection, {LABEL: 1}, [LABEL], before, 2)
+    assert brought(again, before) is None
 
 
 def test_hours_replaced_by_a_newer_build_are_left_out(connection: DuckDBPyConnection) -> None:
