@@ -20,6 +20,26 @@ _ABOUT_ROWS = (
     *(duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException),
     duckdb.NotImplementedException,  # of a time zone, say, that a row names
 )
+# They speak of names and of the SQL alone.
+_MISTAKES = (
+    *(duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException),
+    *(duckdb.SyntaxException, duckdb.TransactionException, duckdb.DependencyException),
+    *(duckdb.PermissionException, duckdb.ConnectionException, duckdb.InterruptException),
+)
+# What fails while rows are fetched comes as another class, with its own behind these words.
+_FETCHED = (
+    "Invalid Input Error: Attempting to execute an unsuccessful or closed pending query result\n"
+    "Error: "
+)
+_KINDS = {
+    "Conversion Error: ": duckdb.ConversionException,
+    "Out of Range Error: ": duckdb.OutOfRangeException,
+    "Constraint Error: ": duckdb.ConstraintException,
+    "IO Error: ": duckdb.IOException,
+    "HTTP Error: ": duckdb.IOException,
+    "Out of Memory Error: ": duckdb.OutOfMemoryException,
+    "Invalid Input Error: ": duckdb.InvalidInputException,
+}
 # DuckDB's messages name the types that hold a value inside.
 _TYPES = {
     "INT8": "TINYINT", "INT16": "SMALLINT", "INT32": "INTEGER", "INT64": "BIGINT",
@@ -36,10 +56,26 @@ _SPOKEN = re.compile(r"(?:invalid |^Conversion Error: )(date|timestamp|time|inte
 _COLUMN = re.compile(r" when casting from source column ([^\"'\n]+)\Z")
 _CSV_COLUMN = re.compile(r"Column ([^\"'\n]+) is being converted as type ([A-Z]+)")
 _LINE = re.compile(r"\n+LINE (\d+): ")
+_PLACE = re.compile(r", line \d+ of its statement\Z")
 _CONSTRAINT = re.compile(
     r"\AConstraint Error: (PRIMARY KEY or UNIQUE|UNIQUE|CHECK|NOT NULL|FOREIGN)"
 )
 _NULL = re.compile(r"NOT NULL constraint failed: [^\"'\n]+\.([^\"'.\n]+)\Z")
+
+
+def unwrapped(error: BaseException) -> BaseException:
+    """Return what failed: while rows are fetched DuckDB calls everything invalid input."""
+    text = str(error)
+    if not isinstance(error, duckdb.InvalidInputException) or not text.startswith(_FETCHED):
+        return error
+    inner = text.removeprefix(_FETCHED)
+    found = (kind for words, kind in _KINDS.items() if inner.startswith(words))
+    return next(found, duckdb.InvalidInputException)(inner)
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Tell whether the SQL is at fault, so that DuckDB's text holds nothing of a row."""
+    return isinstance(error, _MISTAKES)
 
 
 def is_about_rows(error: BaseException) -> bool:
@@ -47,11 +83,25 @@ def is_about_rows(error: BaseException) -> bool:
     return isinstance(error, _ABOUT_ROWS)
 
 
-def rows_error(error: BaseException, where: str) -> ConversionError:
-    """Return what a value did not fit: types, column and line, never the value."""
+def names_column(error: BaseException) -> bool:
+    """Tell whether DuckDB says in which column the value stands."""
+    return " in column " in _told(unwrapped(error))
+
+
+def rows_error(error: BaseException, where: str, column: str | None = None) -> ConversionError:
+    """Return what a value did not fit: types, column and line, never the value.
+
+    Args:
+        error: DuckDB's.
+        where: The table and what is done to it.
+        column: The column that was found where DuckDB names none.
+    """
+    told = _told(unwrapped(error))
+    if column:
+        told = f"{_PLACE.sub('', told)}, for column {column}"
     return ConversionError(
         expected="values that fit the types of their columns and expressions",
-        came=_told(error),
+        came=told,
         where=where,
         remedy="mend the rows at their source, or the expression: try_cast gives null instead",
     )

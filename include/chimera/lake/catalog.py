@@ -1,5 +1,7 @@
 """The lake's relations in a DuckDB database: each is shown when a statement first names it.
 
+A table that can't be opened stops only what reads it: it is left out, and why is remembered.
+
 A table costs some requests to open (its log is read twice, by delta-rs and by DuckDB), so a process
 opens only what it reads. From then on it sees the version found then, or the one it committed.
 """
@@ -14,6 +16,9 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from include.chimera.contracts import BRONZE, CONTRACTS
+from include.chimera.errors import ChimeraError, LakeError, RetryableError
+from include.chimera.lake.engine import identifier
+from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.places import view_names
 from include.chimera.lake.relations import define, empty, remove, scan, show_view
 from include.chimera.lake.tables import lake_tables, open_table
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _WORD = re.compile(r"\w+")
 _TABLE, _VIEW = "table", "view"
+_MISSING = re.compile(r"Table with name (.+?) does not exist")
 
 
 class Catalog:
@@ -51,6 +57,7 @@ class Catalog:
         self.count = 0
         self._tables: dict[Relation, DeltaTable | None] = {}
         self._views: dict[Relation, View] = {}
+        self._bad: dict[Relation, ChimeraError] = {}
 
     def names(self, schema: str) -> list[Relation]:
         """Return the lake's relations of a schema."""
@@ -74,8 +81,14 @@ class Catalog:
             return found.fetchone() is not None
 
     def table(self, name: Relation) -> DeltaTable | None:
-        """Return a table at the version that this process sees, None where it has no rows yet."""
+        """Return a table at the version that this process sees, None where it has no rows yet.
+
+        Raises:
+            LakeError: It can't be opened.
+        """
         self._show([name])
+        if name in self._bad:
+            raise self._bad[name]
         return self._tables.get(name)
 
     def view(self, name: Relation) -> View | None:
@@ -98,7 +111,17 @@ class Catalog:
     def show_all(self) -> int:
         """Show every relation of the lake, else as `show_named`."""
         with self._lock:
-            return self._show(list(self._kinds))
+            shown = self._show(list(self._kinds))
+            for name, error in self._bad.items():
+                logger.warning("%s is left out: %s", name, error)
+            return shown
+
+    def behind(self, error: BaseException) -> ChimeraError | None:
+        """Return why a relation that a statement reads is not there, None for another reason."""
+        found = _MISSING.search(str(error)) if isinstance(error, duckdb.CatalogException) else None
+        missing = found[1].rpartition(".")[2].strip('"').lower() if found else None
+        known = (bad for name, bad in self._bad.items() if _last(name) == missing)
+        return next(known, None)
 
     def _show(self, names: Collection[Relation]) -> int:
         with self._lock:
@@ -112,6 +135,23 @@ class Catalog:
             return max((self._shown.get(name, 0) for name in names), default=0)
 
     def _show_table(self, name: Relation) -> None:
+        try:
+            with storage_errors(f"opening {name}"):
+                self._open_table(name)
+        except ChimeraError as error:
+            if not isinstance(error, LakeError):
+                raise
+            self._leave_out(name, error)
+
+    def _leave_out(self, name: Relation, error: ChimeraError) -> None:
+        """Remember why a relation can't be shown; what may pass is tried again at the next name."""
+        self._bad[name] = error
+        if isinstance(error, RetryableError):
+            self._waiting.add(name)
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"create schema if not exists {identifier(name.schema)}")
+
+    def _open_table(self, name: Relation) -> None:
         table = self._tables[name] = open_table(name, has_files=False)
         if table is not None:
             self.define(name, scan(table, name))
@@ -131,7 +171,10 @@ class Catalog:
             with self._connection.cursor() as cursor:
                 show_view(cursor, name, view)
             self._note(name)
-        except duckdb.Error:
+        except duckdb.Error as error:
+            if (known := self.behind(error)) is not None:
+                self._leave_out(name, known)
+                return
             logger.warning("view %s can't be shown: a relation that it reads is missing", name)
 
     def define(self, name: Relation, query: str) -> None:
@@ -143,6 +186,7 @@ class Catalog:
             self._note(name)
 
     def _note(self, name: Relation) -> None:
+        self._bad.pop(name, None)
         self.count += 1
         self._shown[name] = self.count
 
@@ -178,7 +222,7 @@ class Catalog:
         """Take a relation out of the session."""
         with self._lock, self._connection.cursor() as cursor:
             remove(cursor, name)
-            for known in (self._kinds, self._tables, self._views):
+            for known in (self._kinds, self._tables, self._views, self._bad):
                 known.pop(name, None)
             self._waiting.discard(name)
 
@@ -187,3 +231,8 @@ def _is_named(name: Relation, text: str, words: Collection[str]) -> bool:
     identifier = folded(name.identifier)
     first = _WORD.search(identifier)
     return first[0] in words if first else identifier in text
+
+
+def _last(name: Relation) -> str:
+    """Return what is left of a relation's name where DuckDB's message is cut at its last dot."""
+    return name.identifier.rpartition(".")[2].lower()

@@ -30,7 +30,7 @@ from include.chimera.errors import (
     StorageRefusedError,
 )
 from include.chimera.lake import storage
-from include.chimera.lake.casts import is_about_rows, rows_error
+from include.chimera.lake.casts import is_about_rows, rows_error, unwrapped
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def translate(error: BaseException, where: str) -> ChimeraError | None:
         error: What was raised.
         where: The table and what is done to it.
     """
+    error = unwrapped(error)
     if isinstance(error, duckdb.OutOfMemoryException):
         return MemoryExhaustedError(
             expected="a query that fits into DuckDB's memory",

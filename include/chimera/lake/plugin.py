@@ -15,15 +15,25 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+from dbt.adapters.duckdb.environments import local
 from dbt.adapters.duckdb.plugins import BasePlugin
 from dbt_common.exceptions import CompilationError, DbtRuntimeError
-from deltalake.exceptions import DeltaError
 from duckdb.func import FunctionNullHandling
 
 from include.chimera.errors import ChimeraError, ConfigurationError, ContractError
+from include.chimera.lake.casts import (
+    failing_column,
+    is_about_rows,
+    is_mistake,
+    names_column,
+    rows_error,
+    unwrapped,
+)
+from include.chimera.lake.cursors import TellingCursor
 from include.chimera.lake.engine import lake_config, prepare
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.orders import Order
@@ -51,6 +61,28 @@ class Plugin(BasePlugin):
         # Read anew: Cosmos sets the environment after the DAG file's settings were read.
         self._session = Session(Settings().run)
         self._local = threading.local()
+        self._raised: list[ChimeraError] = []
+        # dbt-duckdb has no place for a cursor of one's own.
+        local.DuckDBCursorWrapper = partial(TellingCursor, self._behind)  # type: ignore[misc, assignment]
+
+    def _behind(self, error: duckdb.Error) -> ChimeraError | None:
+        """Return the error of ours that DuckDB turned into one of its own, None for none."""
+        text = str(error)
+        raised = (known for known in reversed(self._raised) if str(known) in text)
+        return next(raised, None) or self._session.catalog.behind(error)
+
+    def _told(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Remember what an SQL function raises."""
+
+        @wraps(function)
+        def telling(*arguments: Any) -> Any:  # noqa: ANN401 - as the function
+            try:
+                return function(*arguments)
+            except ChimeraError as error:
+                self._raised.append(error)
+                raise
+
+        return telling
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
         """Bound the session's memory and threads by the settings."""
@@ -74,7 +106,7 @@ class Plugin(BasePlugin):
         for name, function, parameters, returned in functions:
             conn.create_function(
                 name,
-                function,
+                self._told(function),
                 parameters,
                 returned,
                 null_handling=FunctionNullHandling.SPECIAL,
@@ -97,22 +129,23 @@ class Plugin(BasePlugin):
         The thread's own connection is used, so that the model sees what its hooks set up.
         """
         config, relation = target_config.config, target_config.relation
-        with _reported(f"{relation.schema}.{relation.identifier}"):
+        name = f"{relation.schema}.{relation.identifier}"
+        with _reported(name, self._session.catalog.behind):
             if config["action"] == "show":
                 self._show(config["statement"])
                 self._require(_relations(config["parents"]), config["statement"])
             elif config["action"] == "drop_schema":
                 self._session.drop_schema(str(relation.schema))
             else:
-                name = _checked(str(relation.schema), str(relation.identifier))
-                self._do(name, config)
+                found = _checked(str(relation.schema), str(relation.identifier))
+                self._do(found, config)
 
     def _do(self, name: Relation, config: Mapping[str, Any]) -> None:
         match config["action"]:
             case "check":
                 folder_of(name)
             case "write":
-                self._session.write(self._local.cursor, Order.parse(name, config))
+                self._write(Order.parse(name, config))
             case "view":
                 self._session.save_view(name, View.parse(config))
             case "drop":
@@ -121,6 +154,16 @@ class Plugin(BasePlugin):
                 self._session.rename(name, _checked(*config["target"]))
             case "statements":
                 self._session.run_statements(self._local.cursor, config["statements"])
+
+    def _write(self, order: Order) -> None:
+        """Store a model's rows; where one does not fit, name the column even if DuckDB does not."""
+        try:
+            self._session.write(self._local.cursor, order)
+        except duckdb.Error as error:
+            if not is_about_rows(unwrapped(error)) or names_column(error):
+                raise
+            column = failing_column(self._local.cursor, f"from {order.source}")
+            raise rows_error(error, f"model {order.table}", column) from None
 
     def _show(self, statement: str | None) -> None:
         """Show what a statement names (None: everything), to an open transaction too."""
@@ -188,13 +231,20 @@ def _checked(schema: str, identifier: str) -> Relation:
 
 
 @contextlib.contextmanager
-def _reported(name: str) -> Iterator[None]:
+def _reported(
+    name: str, behind: Callable[[duckdb.Error], ChimeraError | None] = lambda _: None
+) -> Iterator[None]:
     """Let dbt report our errors as the model's, with their message."""
     try:
         with storage_errors(f"{name}, below {get_settings().lake}"):
             yield
     except ContractError as error:
         raise CompilationError(str(error)) from error
-    except (ChimeraError, duckdb.Error, DeltaError) as error:
+    except duckdb.Error as error:
+        known = behind(error)
+        text = str(known or error) if known or is_mistake(error) else type(error).__name__
+        message = f"{name}: {text}"
+        raise DbtRuntimeError(message) from known
+    except ChimeraError as error:
         message = f"{name}: {error}"
         raise DbtRuntimeError(message) from error

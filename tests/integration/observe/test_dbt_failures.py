@@ -34,9 +34,9 @@ MODELS = {
     "missing": ("select * from {{ source('raw', 'events') }}", "ConfigurationError", 0),
     "value": ("select cast(a as int) as a from (values ('x4711')) as t (a)", "ConversionError", 1),
     "tested": ("select null as a", "ModelRowsError", 1),
-    "file": ("select * from read_parquet('/no/such/4711.parquet')", "BuildOutageError", 3),
+    "file": ("select * from read_parquet('/no/such/4711.parquet')", "StorageAwayError", 3),
     "disk": ("{% do adapter.execute(\"copy (select 1) to '/no/such/4711.csv'\") %} select 1 as a",
-             "BuildOutageError", 3),
+             "StorageAwayError", 3),
 }  # fmt: skip
 
 

@@ -1,0 +1,77 @@
+"""dbt's cursor on the lake: what it raises says what failed, and holds nothing of a row.
+
+Models, tests, hooks, seeds, snapshots and `dbt show` all pass here. DuckDB runs a query when its
+rows are fetched, so that fetching fails as running does.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
+from dbt_common.events.contextvars import get_node_info
+
+from include.chimera.lake.casts import is_mistake
+from include.chimera.lake.failures import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.errors import ChimeraError
+
+_UNTOLD = "its text is left out: it may hold rows"
+
+
+class TellingCursor(DuckDBCursorWrapper):
+    """A cursor whose errors are ours.
+
+    Args:
+        explain: Returns the error of ours that is behind one of DuckDB's, if it knows one.
+        cursor: DuckDB's.
+    """
+
+    def __init__(
+        self,
+        explain: Callable[[duckdb.Error], ChimeraError | None],
+        cursor: DuckDBPyConnection,
+    ) -> None:
+        super().__init__(cursor)  # type: ignore[no-untyped-call]  # dbt-duckdb's
+        self._explain = explain
+
+    def execute(self, sql: str, bindings: Sequence[Any] | None = None) -> DuckDBPyConnection:
+        """Run a statement."""
+        with self._telling():
+            ran: DuckDBPyConnection = self._cursor.execute(sql, bindings)
+            return ran
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return all rows."""
+        with self._telling():
+            return list(self._cursor.fetchall())
+
+    def fetchmany(self, size: int = 1) -> list[tuple[Any, ...]]:
+        """Return the next rows."""
+        with self._telling():
+            return list(self._cursor.fetchmany(size))
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        """Return the next row."""
+        with self._telling():
+            row: tuple[Any, ...] | None = self._cursor.fetchone()
+            return row
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (duckdb.Error, UnicodeDecodeError) as error:
+            where = get_node_info().get("unique_id") or "a statement of dbt"
+            known = self._explain(error) if isinstance(error, duckdb.Error) else None
+            found = known or translate(error, where)
+            if found is None and is_mistake(error):
+                raise
+            raise found or duckdb.Error(f"{type(error).__name__}: {_UNTOLD}") from None
