@@ -1,0 +1,35 @@
+"""Airflow's own parser takes each of its commands as the runbook writes it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from airflow.cli.cli_parser import get_parser
+
+from include.chimera.paths import PROJECT
+
+_STAND_INS = {"<hour>": "2026-03-01T09:00:00+00:00", "<date>": "2026-03-01", "…": "2026-03-01"}
+_MENTIONS = {"airflow …", "airflow backfill create"}
+
+
+def commands() -> list[str]:
+    """Return the commands of code blocks and tables, with something where a reader fills in."""
+    text = (PROJECT / "docs/runbook.md").read_text().replace("\\\n", "")
+    blocks, quoted = r"^(airflow .+)$", r"`(airflow [^`]+)`"
+    found = re.findall(blocks, text, re.MULTILINE) + re.findall(quoted, text)
+    commands = sorted({*found} - _MENTIONS)
+    for name, value in _STAND_INS.items():
+        commands = [command.replace(name, value) for command in commands]
+    return [re.sub(r"<(\w+)>", r"\1", command) for command in commands]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_runbook_is_one_of_airflows(command: str) -> None:
+    get_parser().parse_args(shlex.split(command, comments=True)[1:])
+
+
+def test_the_runbook_clears_a_run_that_was_triggered_by_hand() -> None:
+    """`tasks clear` selects by logical dates, which such a run has none of: it clears nothing."""
+    assert any("dags clear" in command and "--run-id" in command for command in commands())
