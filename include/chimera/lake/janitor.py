@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.lake import storage
 from include.chimera.lake.places import folder_of
-from include.chimera.lake.tables import open_table, table_names
+from include.chimera.lake.tables import leaving_out, open_table, table_names
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def remove_leftovers(*, dry_run: bool) -> Iterator[Removal]:
     """
     oldest = datetime.now(UTC) - timedelta(hours=get_settings().vacuum_hours)
     for name in table_names():
-        yield from _table_leftovers(name, oldest, dry_run=dry_run)
+        with leaving_out(name):
+            yield from _table_leftovers(name, oldest, dry_run=dry_run)
     yield from _old_runs(oldest, dry_run=dry_run)
 
 

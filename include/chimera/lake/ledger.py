@@ -20,7 +20,7 @@ from include.chimera.lake.stage import (
     read_records,
     write_record,
 )
-from include.chimera.lake.tables import open_table, row_count
+from include.chimera.lake.tables import leaving_out, open_table, row_count
 from include.chimera.lake.verify import COUNTS, counts_by_attempt
 from include.chimera.lake.waiting import HeldBack
 
@@ -63,8 +63,10 @@ def _ledger_rows(
     run: Run, publications: dict[str, dict[str, Any]], now: datetime
 ) -> Iterator[dict[str, Any]]:
     for contract in BRONZE:
-        table = open_table(contract.name)
-        found = {} if table is None else counts_by_attempt(table, run)
+        found: dict[int, dict[str, Any]] = {}
+        with leaving_out(contract.name):
+            table = open_table(contract.name)
+            found = {} if table is None else counts_by_attempt(table, run)
         record = publications.get(contract.name)
         if record is not None:
             found.setdefault(record["token"], record)
@@ -83,11 +85,14 @@ def _ledger_rows(
 
 
 def _table_report(record: dict[str, Any]) -> dict[str, Any]:
-    table = open_table(record["table"])
+    rows: int | None = None
+    with leaving_out(record["table"]):
+        table = open_table(record["table"])
+        rows = row_count(table) if table else 0
     return {
         "table": record["table"],
         **{key: record[key] for key in COUNTS},
-        "rows_total": row_count(table) if table else 0,
+        "rows_total": rows,
         "version": record["version"],
     }
 

@@ -17,7 +17,7 @@ from include.chimera.lake.durability import sync_log
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.lineage import consumed_mark, identity_of, metadata_of
 from include.chimera.lake.publish import WATERMARK
-from include.chimera.lake.tables import open_table, table_names
+from include.chimera.lake.tables import leaving_out, open_table, table_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +77,10 @@ def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
 def _marks_at(table: DeltaTable, version: int) -> dict[str, int]:
     """Return the marks to set so that nothing counts as read that was read after a version."""
     before = DeltaTable(table.table_uri, version=version, without_files=True)
-    parents = {name: open_table(name, has_files=False) for name in table_names()}
+    parents = {}
+    for name in table_names():
+        with leaving_out(name):
+            parents[name] = open_table(name, has_files=False)
     identities = [identity_of(name, parent) for name, parent in parents.items() if parent]
     firsts = {WATERMARK: 0, **{consumed_mark(identity): -1 for identity in identities}}
     marks = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,13 +12,13 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.errors import LogDamagedError, NotDeltaError, StorageRefusedError
+from include.chimera.errors import LakeError, LogDamagedError, NotDeltaError, StorageRefusedError
 from include.chimera.lake import places, storage
 from include.chimera.lake.failures import classify, lake_error, storage_errors
 from include.chimera.lake.places import folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from include.chimera.relation import Relation
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 # lives; watermarks and consumed versions have none.
 _PROPERTIES: dict[str, str | None] = {"delta.setTransactionRetentionDuration": "interval 7 days"}
 
+logger = logging.getLogger(__name__)
 _LOG = "_delta_log"
 # What a build leaves that died before its table's first commit.
 _STAGED = re.compile(r"(^|/)part-[0-9a-f-]{36}\.parquet$|#\d+$|\.tmp$")
@@ -92,6 +95,16 @@ def _require_whole_log(name: Relation | str, where: str) -> None:
 
 def _is_entry(place: str) -> bool:
     return place.endswith((".json", ".parquet"))
+
+
+@contextmanager
+def leaving_out(name: Relation | str) -> Iterator[None]:
+    """Do something with one table of many: where it can't be read, say so and go on."""
+    try:
+        with storage_errors(f"reading {name}"):
+            yield
+    except LakeError as error:
+        logger.error("%s is left out: %s", name, error)  # noqa: TRY400 - the text says it all
 
 
 def create_table(

@@ -19,7 +19,7 @@ from include.chimera.lake.engine import among, connect
 from include.chimera.lake.erasure import EXPIRED, erase, expired, payloads
 from include.chimera.lake.janitor import Removal, remove_leftovers
 from include.chimera.lake.relations import scan
-from include.chimera.lake.tables import open_table, table_names
+from include.chimera.lake.tables import leaving_out, open_table, table_names
 from include.chimera.lake.verify import latest_commits
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
@@ -69,7 +69,8 @@ def optimize_layer(layer: str) -> list[Upkeep]:
     """Compact and vacuum the layer's tables that need it; return what was done to which.
 
     A partition is compacted when it holds as many files as the setting `compact_files` says.
-    Losing against a writer is no failure: the next run tries again.
+    Losing against a writer is no failure: the next run tries again. A table that can't be read is
+    named in the log.
 
     Raises:
         VerificationError: A compaction changed rows.
@@ -78,13 +79,14 @@ def optimize_layer(layer: str) -> list[Upkeep]:
     for name in table_names():
         if Relation.parse(name).schema != layer:
             continue
-        table = open_table(name)
-        if table is None:
-            continue
-        upkeep = _optimize(name, table)
-        if upkeep.files_before != upkeep.files_after or upkeep.files_vacuumed:
-            done.append(upkeep)
-            logger.info("upkeep of %s: %s", name, upkeep)
+        with leaving_out(name):
+            table = open_table(name)
+            if table is None:
+                continue
+            upkeep = _optimize(name, table)
+            if upkeep.files_before != upkeep.files_after or upkeep.files_vacuumed:
+                done.append(upkeep)
+                logger.info("upkeep of %s: %s", name, upkeep)
     return done
 
 

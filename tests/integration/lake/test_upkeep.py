@@ -4,18 +4,23 @@ import os
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from deltalake import CommitProperties
+from deltalake import CommitProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from duckdb import DuckDBPyConnection
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import VerificationError
+from include.chimera.inquiry.facts import run_facts
 from include.chimera.lake.files import write_files
+from include.chimera.lake.gaps import find_gaps
+from include.chimera.lake.ledger import close_run
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
 from include.chimera.lake.upkeep import compact, maintain, optimize_layer
 from tests.builders import HOUR, LABEL, generations, publish, run_of
+from tests.integration.lake.damages import DAMAGES
 
 TABLE = "bronze.generations"
 
@@ -43,6 +48,27 @@ def test_compaction_keeps_every_row(connection: DuckDBPyConnection) -> None:
     assert (upkeep.files_before, upkeep.files_after) == (10, 1)
     assert content(connection) == before
     assert optimize_layer("bronze") == []
+
+
+@pytest.mark.usefixtures("many_files")
+@pytest.mark.parametrize("damage", ["entry cut off", "newest entry empty", "a file"])
+def test_a_damaged_table_is_named_and_the_others_are_looked_after(
+    lake: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    """Upkeep, the daily cleaning, the metrics, the report and a search for gaps all go on."""
+    run = run_of()
+    for number in range(3):
+        rows = pa.table({"id": pa.array([number])})
+        write_deltalake(str(lake / "bronze" / "broken"), rows, mode="append")
+    DAMAGES[damage][0](lake / "bronze" / "broken")
+    assert [upkeep.table for upkeep in optimize_layer("bronze")] == [TABLE]
+    assert maintain(dry_run=True) is not None
+    assert f"'{TABLE}'" in str(run_facts(run))
+    assert close_run(run)["tables"] == []
+    assert find_gaps(run.window)
+    if damage != "a file":  # what is no folder is no table of the list
+        assert caplog.text.count("bronze.broken is left out: Expected") >= 3
+        assert "a damaged log" in caplog.text
 
 
 @pytest.mark.usefixtures("many_files")
