@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -18,8 +19,10 @@ from include.chimera.local import account, launch
 from include.chimera.local import postgres as postgres_module
 from include.chimera.local.keeping import KeeperLine, StateLock
 from include.chimera.local.layout import Layout
+from include.chimera.local.ports import LOOPBACK, choose_port
 from include.chimera.local.postgres import APP_DATABASE, Postgres
 from include.chimera.local.processes import find_marked, is_database, sweep
+from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,3 +170,25 @@ def test_what_runs_as_nobody_for_a_moment_can_be_shielded_from_others(
             assert succeeds_as(uid, lambda: listed(f"/proc/{process.pid}/cwd")) == is_seen
         finally:
             process.kill()
+
+
+def test_a_second_user_finds_a_port_beside_root_and_the_same_one_after_it() -> None:
+    """What root claims, nobody else is given; what root has claimed before is free."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port = probe.getsockname()[1]
+    claim = f"from include.chimera.local.ports import choose_port as c; assert c({port}) == {port}"
+    command = [sys.executable, "-c", f"{claim}; print(flush=True); input()"]
+    with subprocess.Popen(  # noqa: S603  # our own code
+        command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as root:
+        assert root.stdout is not None
+        assert root.stdout.readline()
+
+        def choose(expected: bool) -> None:
+            if (choose_port(port) == port) is not expected:
+                raise PermissionError
+
+        assert succeeds_as(account.nobody(), lambda: choose(expected=False))
+        root.communicate(b"\n")
+    assert succeeds_as(account.nobody(), lambda: choose(expected=True))

@@ -1,0 +1,59 @@
+"""Where we are root, PostgreSQL runs as a number that nobody has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from include.chimera.errors import ConfigurationError
+from include.chimera.local import account
+from include.chimera.local.layout import Layout
+
+
+@pytest.fixture
+def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be root on Linux, as far as this module looks."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(account.sys, "platform", "linux")
+
+
+def test_an_ordinary_user_runs_it_himself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No number, no options, and folders have their names."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert account.choose(Layout(Path("/srv/x"))) is None
+    assert account.launch_options(None, shielded=True) == []
+    assert account.seen_from_inside(Path("/srv/x"), None) == "/srv/x"
+
+
+@pytest.mark.usefixtures("as_root")
+def test_a_number_with_a_name_is_left_to_who_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice is the same at each start, and goes on to the next free one."""
+    layout = Layout(Path("/srv/x"))
+    first = account.choose(layout)
+    assert first == account.choose(layout)
+    monkeypatch.setattr(account, "_name", {first: "somebody"}.get)
+    second = account.choose(layout)
+    assert second != first
+    assert {first, second} < {*range(60706, 61184)}
+    monkeypatch.setattr(account, "_name", lambda _: "somebody")
+    with pytest.raises(ConfigurationError, match="60706 to 61183"):
+        account.choose(layout)
+
+
+@pytest.mark.usefixtures("as_root")
+def test_root_elsewhere_than_on_linux_is_told_to_be_another_user(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There a closed folder can't be entered by the name of the working folder."""
+    monkeypatch.setattr(account.sys, "platform", "darwin")
+    with pytest.raises(ConfigurationError, match="run as another user"):
+        account.choose(Layout(Path("/srv/x")))
+
+
+def test_a_user_without_a_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that is started with a number; initdb would say less."""
+    monkeypatch.setattr(os, "geteuid", lambda: 60999)
+    with pytest.raises(ConfigurationError, match="the number 60999"):
+        account.our_name()
