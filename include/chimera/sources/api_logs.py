@@ -30,7 +30,14 @@ from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.settings import get_settings
 from include.chimera.sources.log_files import BOM, Line, read_lines, without_copies
-from include.chimera.sources.log_folders import changed, hour_folder, log_files, log_root
+from include.chimera.sources.log_folders import (
+    changed,
+    hour_folder,
+    log_files,
+    log_root,
+    shown,
+    unread_names,
+)
 from include.chimera.sources.overlaps import warn_of_overlaps
 from include.chimera.sources.refused import RefusedRecords
 from include.chimera.window import HOUR, Window, hour_label
@@ -163,6 +170,14 @@ class _Reader:
         """
         is_finished = self.now >= hour.end + self.lookback * HOUR
         files = log_files(self.root, hour.start)
+        if unread := unread_names(self.root, hour.start):
+            folder = shown(hour_folder(self.root, hour.start))
+            logger.warning(
+                "%s: %s files are not read, their names end neither in .jsonl nor in .jsonl.gz: %s",
+                folder,
+                len(unread),
+                unread[0],
+            )
         for file in without_copies(files):
             # A hard link in another hour's folder is the same file.
             name = self.names.setdefault(file.identity, file.name) if file.links > 1 else file.name

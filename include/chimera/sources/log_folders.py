@@ -150,6 +150,18 @@ def log_files(root: Path, start: datetime) -> list[LogFile]:
     raise changed(hour_folder(root, start), "renamed again and again")
 
 
+def unread_names(root: Path, start: datetime) -> list[str]:
+    """Return what is called much like a log in an hour's folder, and is not read for its name.
+
+    A name that begins with a dot is a shipper's own, while it writes.
+
+    Raises:
+        SourceUnavailableError: As `names_in`.
+    """
+    names = (name for name in names_in(root, start) if ".jsonl" in name and name[0] != ".")
+    return [shown(name) for name in names if not _NAME.search(name)]
+
+
 def _look(root: Path, start: datetime) -> dict[str, LogFile]:
     names = [name for name in names_in(root, start) if _NAME.search(name)]
     if not names:
