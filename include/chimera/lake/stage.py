@@ -15,7 +15,7 @@ a former attempt's figures.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import StageMissingError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 STAGE, PUBLICATION, VERDICT, REPORT = "stage", "publication", "verdict", "report"
 _BATCH = "batch.json"
 ACCEPTANCE = "acceptance"
+_NO_PLAN = Plan(None, {}, None)
 WHOLE_RUN = "."  # stands for a table where a record is about the run
 
 
@@ -174,14 +175,13 @@ def attempt_folder(run: Run, batch: Batch) -> str:
 
 def save(run: Run, staged: Batch | Build) -> None:
     """Write the manifest: from now on the gate finds the staged files, and none was judged yet."""
-    document = asdict(staged)
     if isinstance(staged, Build):
-        document["plan"] = {
-            "base_version": staged.plan.base_version,
-            "consumed": staged.plan.consumed,
-        }
+        # `asdict` would make the relations that are keys of the plan dicts, which can't be keys.
+        plan = {"base_version": staged.plan.base_version, "consumed": staged.plan.consumed}
+        document = {**asdict(replace(staged, plan=_NO_PLAN)), "plan": plan}
         place = f"{table_folder(run, staged.table)}/{STAGE}.json"
     else:
+        document = asdict(staged)
         place = f"{attempt_folder(run, staged)}/{_BATCH}"
     _write_whole(place, document)
     if manifest_place(run, staged.table) == place:  # a late attempt's files are nobody's

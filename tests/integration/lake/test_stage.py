@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from include.chimera.errors import ContractError
 from include.chimera.lake.builds import commit_build
-from include.chimera.lake.stage import load_build
+from include.chimera.lake.lineage import Plan
+from include.chimera.lake.stage import Build, load_build, save
 from include.chimera.lake.tables import open_table
+from include.chimera.relation import Relation
 from include.chimera.window import Run, Window
 
 pytestmark = pytest.mark.integration
@@ -40,6 +43,16 @@ def test_staged_table_is_seen_by_its_process_and_by_others_after_the_gate(proces
         False,
         {"comment": "the key"},
     )
+
+
+@pytest.mark.usefixtures("lake")
+def test_a_build_with_parents_is_found_as_it_was_staged():
+    """Its plan names relations; none of them is needed behind the gate."""
+    arrived = {Relation("bronze", "models"): frozenset({"20260101T00"})}
+    plan = Plan(3, {"bronze.models": 7}, frozenset({"20260101T00"}), arrived)
+    build = Build("dev.model", [], "{}", [], None, plan, "invocation")
+    save(RUN, build)
+    assert load_build(RUN, "dev.model") == replace(build, plan=Plan(3, {"bronze.models": 7}, None))
 
 
 @pytest.mark.parametrize(
