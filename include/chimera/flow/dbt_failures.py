@@ -41,6 +41,7 @@ def note_failure(event: Any) -> None:  # noqa: ANN401 - dbt's EventMsg, a protob
         _noted.clear()
     elif name in _RAISED and (raised := sys.exception()) is not None:
         _noted.append(_translate(raised, node))
+        _silence(raised)
     elif name == "LogTestResult" and event.data.status == "fail":
         _noted.append(
             ModelRowsError(
@@ -51,6 +52,24 @@ def note_failure(event: Any) -> None:  # noqa: ANN401 - dbt's EventMsg, a protob
                 "the test",
             )
         )
+
+
+def _silence(raised: BaseException) -> None:
+    """Leave out the text of code that is neither ours nor dbt's, as of a Python model.
+
+    dbt takes the node's message from the exception after this event, Cosmos raises it, and Airflow
+    logs that.
+    """
+    import duckdb  # noqa: PLC0415 - heavy
+    from dbt_common.exceptions import DbtBaseException  # noqa: PLC0415 - heavy
+
+    known = (ChimeraError, duckdb.Error, DbtBaseException)
+    foreign = next((link for link in _chain(raised) if not isinstance(link, known)), None)
+    if foreign is not None and not any(isinstance(link, ChimeraError) for link in _chain(raised)):
+        text = f"{type(foreign).__name__}: its text is left out, it may hold rows"
+        raised.args = (text,)
+        if isinstance(raised, DbtBaseException):
+            raised.msg = text  # type: ignore[attr-defined]  # of its runtime errors
 
 
 def explain(error: BaseException) -> BaseException:

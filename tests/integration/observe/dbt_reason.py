@@ -19,8 +19,17 @@ def run(folder: str, models: list[str], environment: dict[str, str]) -> None:
 
     told = {}
     for model in models:
-        command = ["build", "--no-write-json", "--select", model]
-        assert not dbtRunner(callbacks=[note_failure]).invoke(command).success
+        command, said = ["build", "--no-write-json", "--select", model], []
+
+        def hear(event, said=said) -> None:
+            if event.info.level != "debug":
+                said.append(event.info.msg)
+
+        done = dbtRunner(callbacks=[hear, note_failure]).invoke(command)
+        assert not done.success
+        # Cosmos puts these messages into what it raises.
+        said += [str(getattr(result, "message", "")) for result in done.result or ()]
         reason = explain(CosmosDbtRunError("4711"))
-        told[model] = (type(reason).__name__, allowed_retries(reason, unclassed=1), str(reason))
+        retries = allowed_retries(reason, unclassed=1)
+        told[model] = (type(reason).__name__, retries, str(reason), said)
     Path("reasons.json").write_text(json.dumps(told))

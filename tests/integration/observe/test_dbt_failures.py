@@ -22,6 +22,8 @@ models:
   - name: contract
     config: {contract: {enforced: true}}
     columns: [{name: a, data_type: timestamp}]
+  - name: cast_in_test
+    columns: [{name: a, data_tests: [{accepted_values: {arguments: {values: [1], quote: false}}}]}]
   - name: tested
     columns: [{name: a, data_tests: [not_null]}]
 """
@@ -33,11 +35,21 @@ MODELS = {
     "contract": ("select 4711 as a", "ModelError", 0),
     "missing": ("select * from {{ source('raw', 'events') }}", "ConfigurationError", 0),
     "value": ("select cast(a as int) as a from (values ('x4711')) as t (a)", "ConversionError", 1),
+    "cast_in_test": ("select chr(27) || 'x' || (4700 + 11) as a", "ConversionError", 1),
     "tested": ("select null as a", "ModelRowsError", 1),
     "file": ("select * from read_parquet('/no/such/4711.parquet')", "StorageAwayError", 3),
     "disk": ("{% do adapter.execute(\"copy (select 1) to '/no/such/4711.csv'\") %} select 1 as a",
              "StorageAwayError", 3),
 }  # fmt: skip
+
+
+PYTHON = """
+def model(dbt, session):
+    rows = session.sql("select 'x' || (4700 + 11) as a").fetchall()
+    if rows:
+        raise ValueError(rows[0][0])
+    return session.sql("select 1 as a")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +60,9 @@ def reasons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     project.write("models/wrong.yml", PROPERTIES)
     for name, (sql, *_) in MODELS.items():
         project.write(f"models/{name}.sql", "{{ config(materialized='table') }} " + sql)
+    project.write("models/python.py", PYTHON)
     process = multiprocessing.get_context("spawn").Process(
-        target=dbt_reason.run, args=(str(folder), [*MODELS], project.environment)
+        target=dbt_reason.run, args=(str(folder), [*MODELS, "python"], project.environment)
     )
     process.start()
     process.join(300)
@@ -60,7 +73,23 @@ def reasons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_cause_decides_how_often_dbt_is_tried_again(reasons: dict, model: str) -> None:
     """Outside world three times, rows once, code never; and its text holds no value."""
-    name, retries, text = reasons[model]
+    name, retries, text, _ = reasons[model]
     assert (name, retries) == tuple(MODELS[model][1:])
     assert "Next:" in text
     assert "4711" not in text
+
+
+ROWS = {
+    "value": "no INTEGER in column a",
+    "cast_in_test": "a value of VARCHAR that is no INTEGER",
+    "python": "ValueError: its text is left out",
+}
+
+
+@pytest.mark.parametrize("model", ROWS)
+def test_no_line_or_result_of_dbts_holds_a_value(reasons: dict, model: str) -> None:
+    """They become log lines, Cosmos' exception and Airflow's: column and types are there."""
+    said = "\n".join(reasons[model][3])
+    assert ROWS[model] in said
+    assert "4711" not in said
+    assert "\x1b" not in said
