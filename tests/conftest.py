@@ -10,6 +10,7 @@ from duckdb import DuckDBPyConnection
 from include.chimera.lake.engine import connect
 from include.chimera.paths import STATE
 from include.chimera.settings import get_settings
+from tests.versions import Versions
 
 # Before Cosmos is imported: its default is one folder in /tmp for all users of the machine.
 os.environ.setdefault("AIRFLOW__COSMOS__CACHE_DIR", str(STATE / "cosmos"))  # noqa: TID251  # ours
@@ -23,6 +24,15 @@ def traces_folder() -> Path:
     if not (TRACES / "README.md").is_file():
         pytest.skip(f"no real traces in {TRACES}")
     return TRACES
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Iterator[Versions]:
+    """Look at every version of every table of the test's lake, once it has ended."""
+    written = Versions()
+    written.add(tmp_path / "lake")
+    yield written
+    written.check()
 
 
 @pytest.fixture

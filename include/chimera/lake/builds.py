@@ -15,7 +15,15 @@ from include.chimera.errors import CommitConflictError, ContractError
 from include.chimera.lake.columns import same_columns
 from include.chimera.lake.commits import Change, commit, run_metadata
 from include.chimera.lake.details import Details
-from include.chimera.lake.lineage import READ, changes_since, consumed_mark, metadata_of, read_since
+from include.chimera.lake.lineage import (
+    READ,
+    changes_since,
+    consumed_mark,
+    is_partial,
+    marks_of,
+    metadata_of,
+    read_since,
+)
 from include.chimera.lake.tables import create_at, open_table
 
 if TYPE_CHECKING:
@@ -64,13 +72,43 @@ def commit_build(
 
     table, change = commit(
         build.table,
-        lambda: open_table(build.table),
+        lambda: _free(build, run),
         lambda loaded: _noted(_decide(loaded, build, schema, run), notes),
         lambda place: create_at(place, schema, build.partition_by, build.properties),
     )
     if change is None:
         logger.warning("newer commits superseded this build of %s", build.table)
     return table
+
+
+def _free(build: Build, run: Run | None) -> DeltaTable | None:
+    """Return the table that a build may change; None where it makes it.
+
+    In a DAG run, what appeared since the build was planned is another run's first build: whose
+    parents are newer is then decided by `_decide`.
+
+    Raises:
+        ContractError: The table is there, and the build may not replace it.
+    """
+    table = open_table(build.table)
+    if run is None:
+        require_free(build.table, table, may_replace=build.may_replace)
+    return table
+
+
+def require_free(name: str, table: DeltaTable | None, *, may_replace: bool) -> None:
+    """Refuse to replace a table whose model was built as if there were none.
+
+    Raises:
+        ContractError: It is there, with more than a build of empty or sampled parents left.
+    """
+    if table is not None and not may_replace and not is_partial(table):
+        raise ContractError(
+            expected="no table yet, as dbt found none to add to",
+            came=f"one of version {table.version()}",
+            where=f"model {name}",
+            remedy="run the model again, which then adds to it; to replace it: --full-refresh",
+        )
 
 
 def _noted(change: Change | None, notes: Mapping[str, str] | None) -> Change | None:
@@ -84,9 +122,9 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
         **run_metadata(run),
         "model": build.table,
         "invocation_id": build.invocation_id,
-        READ: json.dumps(build.plan.consumed),
+        READ: json.dumps({} if build.is_partial else build.plan.consumed),
     }
-    marks = {consumed_mark(name): version for name, version in build.plan.consumed.items()}
+    marks = marks_of(build.plan, table, is_partial_build=build.is_partial)
     if build.replaced is None and (others == frozenset() or not _is_stale(table, base, build)):
         return Change(
             build.files,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from include.chimera.errors import ContractError
+from include.chimera.errors import ChimeraError, ContractError
 from include.chimera.lake import storage
 from include.chimera.lake.checks import Constraints, check_conversion, check_rows, constraints_of
 from include.chimera.lake.columns import (
@@ -24,7 +24,7 @@ from include.chimera.lake.columns import (
 from include.chimera.lake.commits import Change, commit, run_metadata
 from include.chimera.lake.engine import identifier
 from include.chimera.lake.files import write_files
-from include.chimera.lake.lineage import consumed_mark, metadata_of
+from include.chimera.lake.lineage import marks_of, metadata_of
 from include.chimera.lake.partitions import among, partition_columns, text_of
 from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import read_files, scan
@@ -80,8 +80,8 @@ class Changer:
         self._compute()
         try:
             table, _ = commit(str(self.order.table), self._load, self._decide)
-        except BaseException:
-            self._discard()
+        except ChimeraError:
+            self._discard()  # after any other error the files may be part of the table
             raise
         finally:
             self.connection.execute(f"drop table if exists {_ROWS}")
@@ -134,7 +134,8 @@ class Changer:
         schema = self._write(table, content, is_changed=fitted.is_changed)
         if not self._written and replaced is None and schema is None:
             return None
-        marks = {consumed_mark(name): version for name, version in self.plan.consumed.items()}
+        is_partial_build = bool(self.order.partial)
+        marks = marks_of(self.plan, table, is_partial_build=is_partial_build)
         return Change(self._written, replaced, marks, self._metadata, schema)
 
     def _affected(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 TOUCHED, ARRIVED, READ = "touched_hours", "arrived_partitions", "read_versions"
 _CONSUMED = "consumed:"
+_PARTIAL = "partial"
 _EVERYTHING = "*"
 
 
@@ -122,6 +123,19 @@ def consumed_parent(app_id: str) -> str | None:
     if not app_id.startswith(_CONSUMED):
         return None
     return app_id.removeprefix(_CONSUMED).rpartition("#")[0]
+
+
+def is_partial(table: DeltaTable | None) -> bool:
+    """Tell whether a table holds what a build of empty or sampled parents made, and no more."""
+    return table is not None and table.transaction_version(_PARTIAL) == 1
+
+
+def marks_of(plan: Plan, table: DeltaTable, *, is_partial_build: bool) -> dict[str, int]:
+    """Return the app transactions of a build: what was consumed, as far as it was really read."""
+    if is_partial_build:
+        return {_PARTIAL: 1}
+    marks = {consumed_mark(name): version for name, version in plan.consumed.items()}
+    return {**marks, _PARTIAL: 0} if is_partial(table) else marks
 
 
 @dataclass(frozen=True)

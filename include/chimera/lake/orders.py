@@ -35,6 +35,11 @@ class Order:
         properties: Delta table properties.
         reads_itself: Whether the rows depend on the table, so that another writer's commit makes
             them stale.
+        may_replace: Whether `all` may replace a table that is there; an incremental model's first
+            may not.
+        is_full_refresh: Whether the table is built anew; one that can't be read is then dropped.
+        is_deferred: Whether parents may be other relations than their names say (`dbt --defer`).
+        partial: `empty` or `sample` where parents were read in part, else an empty text.
     """
 
     table: Relation
@@ -51,6 +56,10 @@ class Order:
     description: str | None = None
     properties: dict[str, str] = field(default_factory=dict)
     reads_itself: bool = False
+    may_replace: bool = True
+    is_full_refresh: bool = False
+    partial: str = ""
+    is_deferred: bool = False
 
     @classmethod
     def parse(cls, table: Relation, config: Mapping[str, Any]) -> Order:
@@ -70,6 +79,10 @@ class Order:
             description=config["description"],
             properties={name: str(value) for name, value in config["properties"].items()},
             reads_itself=bool(config["reads_itself"]),
+            may_replace=bool(config["may_replace"]),
+            is_full_refresh=bool(config["is_full_refresh"]),
+            partial=config["partial"] or "",
+            is_deferred=bool(config["is_deferred"]),
         )
 
 

@@ -101,6 +101,7 @@ class Plugin(BasePlugin):
             ("lake_built", self._built, [texts], texts),
             ("lake_names", self._names, [text], texts),
             ("lake_kind", self._kind, [texts], text),
+            ("lake_is_partial", self._is_partial, [texts], "BOOLEAN"),
             ("lake_changed_by", self._changed_by, [text], text),
         ]
         for name, function, parameters, returned in functions:
@@ -147,7 +148,7 @@ class Plugin(BasePlugin):
             case "write":
                 self._write(Order.parse(name, config))
             case "view":
-                self._session.save_view(name, View.parse(config))
+                self._session.save_view(name, View.parse(config), config["partial"] or "")
             case "drop":
                 self._session.drop(name)
             case "rename":
@@ -208,6 +209,9 @@ class Plugin(BasePlugin):
 
     def _kind(self, relation: list[str]) -> str | None:
         return self._session.catalog.kind(Relation(*relation))
+
+    def _is_partial(self, relation: list[str]) -> bool:
+        return self._session.is_partial(Relation(*relation))
 
     def _changed_by(self, statements: str) -> str | None:
         changed = self._session.changed_by(statements)

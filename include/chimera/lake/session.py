@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import duckdb
 
-from include.chimera.errors import ConfigurationError
+from include.chimera.errors import ChimeraError, ConfigurationError, LogDamagedError
 from include.chimera.lake import storage
-from include.chimera.lake.builds import commit_build, partitions_of
+from include.chimera.lake.builds import commit_build, partitions_of, require_free
 from include.chimera.lake.catalog import Catalog
 from include.chimera.lake.changes import Changer
 from include.chimera.lake.checks import Constraints, check_rows, constraints_of
 from include.chimera.lake.columns import arrow_schema, delta_schema, describe, select
-from include.chimera.lake.engine import among
+from include.chimera.lake.engine import among, identifier
 from include.chimera.lake.files import write_files
-from include.chimera.lake.lineage import Plan, plan
+from include.chimera.lake.lineage import Plan, is_partial, plan
 from include.chimera.lake.orders import WHOLE, WINDOW, Order
 from include.chimera.lake.partitions import partition_columns
 from include.chimera.lake.places import folder_of, forget, schema_folder
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
     from include.chimera.relation import Relation
     from include.chimera.window import Run
+
+logger = logging.getLogger(__name__)
+PARTIAL = "lake_partial"  # schema of this process's database
 
 
 class Session:
@@ -69,7 +73,16 @@ class Session:
             connection: Session that sees the rows (`order.source`).
             order: What the materialization asks for.
         """
+        if order.is_full_refresh:
+            self._drop_unreadable(order.table)
         planned = self.plan(order.table, order.parents)
+        if order.is_deferred:
+            planned = Plan(planned.base_version, {}, None)
+        if order.partial:
+            self._stand_alone(f"--{order.partial}", order.table)
+            if self._is_whole(order.table):
+                self._show_only(connection, order)
+                return
         if isinstance(order.strategy, Rewrite):
             name = order.table
             self._stand_alone(f"incremental_strategy {order.strategy.strategy}", name)
@@ -82,6 +95,39 @@ class Session:
             replaced = self._replace(connection, order, planned)
         self.built[order.table] = replaced
 
+    def is_partial(self, name: Relation) -> bool:
+        """Tell whether a table holds only what `--empty` or `--sample` left."""
+        return is_partial(self.catalog.table(name))
+
+    def _is_whole(self, name: Relation) -> bool:
+        """Tell whether the lake has a relation that a build of all rows made."""
+        return self.catalog.kind(name) is not None and not self.is_partial(name)
+
+    def _show_only(self, connection: DuckDBPyConnection, order: Order) -> None:
+        """Show rows of empty or sampled parents to this process; the lake keeps its own."""
+        rows = f"from {order.source}"
+        shown = f"{PARTIAL}.{identifier(str(order.table))}"
+        connection.execute(f"create schema if not exists {PARTIAL}")
+        rows = select(describe(connection, rows), rows)
+        connection.execute(f"create or replace table {shown} as {rows}")
+        self.catalog.define(order.table, f"from {shown}")
+        self.built[order.table] = None
+        logger.warning(
+            "--%s: %s was built and checked, and stays as it is in the lake",
+            order.partial,
+            order.table,
+        )
+
+    def _drop_unreadable(self, name: Relation) -> None:
+        """Drop a table whose log can't be followed: no reader loses what nobody can read."""
+        try:
+            open_table(name)
+        except LogDamagedError as error:
+            self._stand_alone("a table that can't be read", name)
+            logger.warning("dropping %s, to build it anew: %s", name, error)
+            self.catalog.forget(name)
+            drop_table(name)
+
     def _replace(
         self, connection: DuckDBPyConnection, order: Order, planned: Plan
     ) -> list[str] | None:
@@ -89,6 +135,9 @@ class Session:
         rows, replaced = select(describe(connection, rows), rows), None
         columns = arrow_schema(connection, rows)
         partition_by = partition_columns(columns, order.partition_by, f"model {order.table}")
+        if order.strategy == WHOLE:
+            live = open_table(order.table, has_files=False)
+            require_free(str(order.table), live, may_replace=order.may_replace)
         if order.strategy == WINDOW and planned.touched is not None:
             replaced = partitions_of(planned.touched, partition_by)
             rows = f"{rows} where {among(partition_by[0], replaced)}"
@@ -103,6 +152,10 @@ class Session:
             description=order.description,
             properties=order.properties,
             checks=order.checks,
+            # Where a parent changed anywhere, all partitions are to be recomputed.
+            may_replace=order.may_replace or order.strategy == WINDOW,
+            # Hours of other parents under this table's marks: the next build makes it whole.
+            is_partial=bool(order.partial) or (order.is_deferred and order.strategy == WINDOW),
         )
         paths = [file.path for file in build.files]
         written = read_files(folder_of(order.table), paths, columns)
@@ -110,7 +163,9 @@ class Session:
             constraints = Constraints(frozenset(order.required), order.checks)
             check_rows(connection, f"model {order.table}", build.files, written, constraints)
             self._keep(order.table, build, written)
-        except BaseException:
+        except ChimeraError:
+            # Ours tell that nothing was committed. After any other, and after a signal, it may have
+            # been: what no log names is removed by maintenance.
             storage.delete_files(f"{folder_of(order.table)}/{path}" for path in paths)
             raise
         return replaced
@@ -173,10 +228,16 @@ class Session:
             checks=constraints_of(configuration),
         )
 
-    def save_view(self, name: Relation, view: View) -> None:
-        """Make a relation a view, for this and all later processes."""
+    def save_view(self, name: Relation, view: View, partial: str = "") -> None:
+        """Make a relation a view, for this and all later processes.
+
+        One whose SQL reads empty or sampled parents (`partial`) is this process's alone.
+        """
         self._stand_alone("materialization view", name)
         was_table = self.catalog.put_view(name, view)
+        if partial:
+            logger.warning("--%s: view %s stays as it is in the lake", partial, name)
+            return
         save_view(name, view)
         if was_table:
             drop_table(name)
@@ -186,10 +247,10 @@ class Session:
         self._stand_alone("dropping a relation", name)
         kind = self.catalog.kind(name)
         self.catalog.forget(name)
-        if kind == "view":
-            drop_view(name)
-        elif kind == "table":
+        if kind is not None:
+            # A death between the two leaves a table below its view: it must not show up again.
             drop_table(name)
+            drop_view(name)
 
     def rename(self, name: Relation, target: Relation) -> None:
         """Give a relation of the lake another name; what had that name is gone."""

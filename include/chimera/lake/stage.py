@@ -154,6 +154,8 @@ class Build:
         description: The table's comment, None to leave it as it is.
         properties: Delta table properties.
         checks: Check constraints, name to condition.
+        may_replace: Whether the build may replace a table that was there when it was planned.
+        is_partial: Whether its parents were read in part only (`dbt run --empty`, `--sample`).
     """
 
     table: str
@@ -166,6 +168,8 @@ class Build:
     description: str | None = None
     properties: dict[str, str] = field(default_factory=dict)
     checks: dict[str, str] = field(default_factory=dict)
+    may_replace: bool = True
+    is_partial: bool = False
 
 
 def attempt_folder(run: Run, batch: Batch) -> str:

@@ -36,7 +36,7 @@ def make_project(folder: Path, **environment: str) -> Project:
 
 
 @pytest.fixture(params=["folder"])
-def project(request, tmp_path):
+def project(request, tmp_path, versions):  # noqa: ARG001 - looks at what the test wrote
     """Return a project; `bucket` as the parameter puts its lake into an object store."""
     in_bucket = request.param == "bucket"
     with object_store() if in_bucket else nullcontext({}) as variables:

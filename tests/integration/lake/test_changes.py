@@ -11,7 +11,7 @@ from include.chimera.errors import ConfigurationError, ContractError
 from include.chimera.lake.tables import open_table
 from include.chimera.window import Run, Window
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("versions")]
 
 HOURS = "select * from (values (1, 'a', 'h1'), (2, 'b', 'h1'), (3, 'c', 'h2')) t(id, v, hour)"
 BY_HOUR = {"partition_by": ("hour",)}

@@ -13,7 +13,7 @@ from include.chimera.lake.tables import open_table
 from tests.integration.lake.conftest import TABLE
 from tests.integration.object_store import forget_settings, object_store
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("versions")]
 
 OLD = "select i as id, i % 2 as part, 'old' as state from range(4) r(i)"
 NEW = "select i as id, i % 3 as part, 'new' as state from range(6) r(i)"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import QueryBuilder
+from deltalake.exceptions import DeltaError
+from deltalake.transaction import AddAction
 
-from include.chimera.errors import ContractError
+from include.chimera.errors import ContractError, LakeError, StorageAwayError
 from include.chimera.lake.places import folder_of
 from include.chimera.lake.tables import open_table
 from tests.integration.lake.conftest import TABLE
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("versions")]
 
 KINDS = {
     "varchar": ["'a b'", "'ü/日本=%20'", "e'it''s\\n\"'", "' '", "null", "'..'"],
@@ -132,3 +136,31 @@ def test_windows_are_hours_or_days_of_their_own_columns(process):
     process().build(query, partition_by=("provider_id",))
     with pytest.raises(ContractError, match="provider_id"):
         process().build(query, "window", partition_by=("provider_id",))
+
+
+def test_a_full_refresh_repairs_a_table_that_nobody_can_open(process):
+    """One value that delta-rs can't parse, as another writer may commit it, and no open works."""
+    query = "select {} as id, timestamptz '2026-01-01' as part"
+    process().build(query.format(1), partition_by=("part",))
+    table = open_table(TABLE)
+    add = AddAction("part=x/a.parquet", 1, {"part": "2026-01-01 00:00:00+00"}, 1, True, "{}")
+    with pytest.raises(DeltaError, match="parse"):  # told only once it is committed
+        table.create_write_transaction([add], "append", table.schema(), ["part"])
+    with pytest.raises(LakeError):
+        process().build(query.format(2), partition_by=("part",))
+    process().build(query.format(2), partition_by=("part",), is_full_refresh=True)
+    assert process().rows(f"select id from {TABLE}") == [(2,)]
+
+
+def test_a_full_refresh_keeps_a_table_that_is_away(process, lake):
+    """Only what nobody can read is dropped, not what can't be reached now."""
+    process().build("select 1 as id")
+    opening = mock.patch("include.chimera.lake.session.open_table", side_effect=away())
+    with opening, pytest.raises(StorageAwayError):
+        process().build("select 2 as id", is_full_refresh=True)
+    assert process().rows() == [(1,)]
+    assert (lake / "dev" / "model" / "_delta_log").is_dir()
+
+
+def away() -> StorageAwayError:
+    return StorageAwayError("an answer", "none", "the store", "wait")

@@ -51,7 +51,7 @@
   is compared with days. Source of the hours: include/chimera/lake/lineage.py.
 #}
 {% macro touched(column) -%}
-    {%- if not execute -%}{{ return("true") }}{%- endif -%}
+    {%- if not execute or lake_is_deferred() -%}{{ return("true") }}{%- endif -%}
     {%- set hours = lake_call("lake_touched", [lake_name(this), lake_parents(model)]) -%}
     {%- if not hours or config.get("partition_by") != "_window_day" -%}
         {{ return(lake_predicate(column, hours)) }}
@@ -68,7 +68,7 @@
 
 {# Predicate: the partition of the parent received rows since this model last read it. #}
 {% macro arrived(column, parent) -%}
-    {%- if not execute -%}{{ return("true") }}{%- endif -%}
+    {%- if not execute or lake_is_deferred() -%}{{ return("true") }}{%- endif -%}
     {%- set hours = lake_call("lake_arrived", [lake_name(this), lake_parents(model), lake_name(parent)]) -%}
     {{ return(lake_predicate(column, hours)) }}
 {%- endmacro %}

@@ -65,9 +65,34 @@
         "description": model.description if config.persist_relation_docs() else none,
         "properties": config.get("table_properties") or {},
         "reads_itself": target_relation.render() in (model.compiled_code or ""),
+        "may_replace": true,
+        "is_full_refresh": should_full_refresh(),
+        "partial": lake_partial(),
+        "is_deferred": lake_is_deferred(),
     } -%}
     {% do order.update(options) %}
     {% do lake_do(target_relation, "write", order) %}
+{%- endmacro %}
+
+{# `empty` or `sample` where dbt lets models read their parents in part, else none. #}
+{% macro lake_partial() -%}
+    {{ return("empty" if flags.EMPTY else "sample" if invocation_args_dict.get("sample") else none) }}
+{%- endmacro %}
+
+{# Whether parents may be relations of another target: what a model reads is then not known by name. #}
+{% macro lake_is_deferred() -%}
+    {{ return(invocation_args_dict.get("defer") == true) }}
+{%- endmacro %}
+
+{# What `--empty` or `--sample` left is no start to add to: the next build makes the table whole. #}
+{% macro is_incremental() -%}
+    {%- if not dbt.is_incremental() -%}{{ return(false) }}{%- endif -%}
+    {{ return(not lake_is_partial(this)) }}
+{%- endmacro %}
+
+{% macro lake_is_partial(relation) -%}
+    {%- set found = run_query("select lake_is_partial(" ~ lake_literal(lake_name(relation)) ~ ")") -%}
+    {{ return(found.rows[0][0]) }}
 {%- endmacro %}
 
 {# Column to comment where comments are persisted, none elsewhere. dbt warns of unknown columns. #}

@@ -13,7 +13,7 @@
     {%- set rows = api.Relation.create(identifier=this.identifier ~ "__dbt_seed", type="table") -%}
     {%- set loading = lake_load_seed(rows, agate_table) -%}
     {% call noop_statement("main", "INSERT " ~ count, "INSERT", count) %}{{ loading }}{% endcall %}
-    {{ return(lake_finish(target_relation, rows, "all")) }}
+    {{ return(lake_finish(target_relation, rows, "all", {"partial": none})) }}
 {% endmaterialization %}
 
 {# Load the CSV file into a temporary table, typed as dbt infers or as `column_types` says. #}

@@ -22,6 +22,7 @@
         "current": config.get("dbt_valid_to_current"),
         "on_schema_change": "append_new_columns",
         "reads_itself": true,
+        "may_replace": false,
     })) }}
 {% endmaterialization %}
 

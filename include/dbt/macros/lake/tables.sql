@@ -10,11 +10,13 @@
 {% materialization incremental, adapter="duckdb", supported_languages=["sql", "python"] %}
     {%- set existing = load_cached_relation(this) -%}
     {%- set strategy = lake_strategy() -%}
-    {%- set is_whole = existing is none or existing.is_view or should_full_refresh() -%}
+    {%- set may_replace = should_full_refresh() or (existing is not none and existing.is_view) -%}
+    {%- set is_whole = may_replace or existing is none or lake_is_partial(existing) -%}
     {%- set rows = lake_begin() -%}
     {% call dbt.statement("main", language=model.language) %}{{ lake_rows(rows, compiled_code) }}{% endcall %}
     {{ return(lake_finish(
-        this.incorporate(type="table"), rows, "all" if is_whole else strategy.name, strategy.options
+        this.incorporate(type="table"), rows, "all" if is_whole else strategy.name,
+        dict(strategy.options, may_replace=may_replace)
     )) }}
 {% endmaterialization %}
 
@@ -73,20 +75,28 @@
     {%- if temporary or language == "python" -%}
         {{ return(dbt.duckdb__create_table_as(temporary, relation, compiled_code, language)) }}
     {%- endif -%}
+    {% do lake_create_table(relation, compiled_code) %}
+    {{ return("select 'stored' as lake") }}
+{%- endmacro %}
+
+{% macro lake_create_table(relation, compiled_code, options={}) -%}
     {%- set rows = api.Relation.create(identifier=relation.identifier ~ "__dbt_rows", type="view") -%}
     {% call statement("rows") -%}
         create or replace temporary view {{ rows }} as (
             {{ compiled_code }}
         )
     {%- endcall %}
-    {% do lake_store(relation, rows, "all") %}
+    {% do lake_store(relation, rows, "all", options) %}
     {% call statement("release", auto_begin=False) %}drop view if exists {{ rows }}{% endcall %}
-    {{ return("select 'stored' as lake") }}
 {%- endmacro %}
 
-{# dbt clone: Delta tables know no shallow clones here, so the rows are copied. #}
+{#
+  dbt clone: Delta tables know no shallow clones here, so the rows are copied. They come from the other
+  table: of this one's parents nothing was read, so the next build computes everything again.
+#}
 {% macro duckdb__can_clone_table() -%}{{ return(true) }}{%- endmacro %}
 
 {% macro duckdb__create_or_replace_clone(this_relation, defer_relation) -%}
-    {{ return(create_table_as(false, this_relation, "select * from " ~ defer_relation)) }}
+    {% do lake_create_table(this_relation, "select * from " ~ defer_relation, {"parents": []}) %}
+    {{ return("select 'stored' as lake") }}
 {%- endmacro %}

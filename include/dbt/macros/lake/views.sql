@@ -8,6 +8,7 @@
     {% do lake_do(target_relation, "view", {
         "query": code | replace('"' ~ target.database ~ '".', ""),
         "description": model.description if config.persist_relation_docs() else none,
+        "partial": lake_partial(),
         "comments": lake_column_comments(get_column_schema_from_query(code)) if config.persist_column_docs() else none,
     }) %}
 {%- endmacro %}

@@ -1,0 +1,107 @@
+"""Builds that die at a step: each call that writes or commits is one, before it and after it."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import signal
+from contextlib import contextmanager
+from unittest import mock
+
+from include.chimera.lake.views import View
+from include.chimera.relation import Relation
+from include.chimera.settings import get_settings
+from tests.integration.lake.conftest import TABLE, Process
+
+STEPS = {
+    "write_files": ("include.chimera.lake.session", "include.chimera.lake.changes"),
+    "copy_log": ("include.chimera.lake.commits",),
+    "sync_files": ("include.chimera.lake.commits",),
+    "_prepare": ("include.chimera.lake.commits",),
+    "_write": ("include.chimera.lake.commits",),
+    "publish_draft": ("include.chimera.lake.commits",),
+    "create_text": ("include.chimera.lake.storage",),
+    "sync_log": ("include.chimera.lake.commits",),
+    "save_view": ("include.chimera.lake.session",),
+    "drop_view": ("include.chimera.lake.session",),
+    "drop_table": ("include.chimera.lake.session",),
+    "delete_files": ("include.chimera.lake.storage",),
+}
+
+
+class Died(BaseException):
+    """Raised instead of a kill: what cleans up then may run."""
+
+
+def die() -> None:
+    raise Died
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def dying_at(number: int | None, how=die):
+    """Die at the moment `number` (None: never); yield the list of moments that passed."""
+    passed: list[str] = []
+
+    def moment(name: str) -> None:
+        passed.append(name)
+        if len(passed) - 1 == number:
+            how()
+
+    def stepping(name, function):
+        def step(*arguments, **options):
+            moment(f"before {name}")
+            result = function(*arguments, **options)
+            moment(f"after {name}")
+            return result
+
+        return step
+
+    with _patched(stepping):
+        yield passed
+
+
+@contextmanager
+def _patched(stepping):
+    patches = []
+    for name, modules in STEPS.items():
+        for module in modules:
+            original = getattr(importlib.import_module(module), name)
+            patches.append(mock.patch(f"{module}.{name}", stepping(name, original)))
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.stop()
+
+
+def run(process: Process, build: dict) -> None:
+    """Make a table, or a view, as the dict says."""
+    order = dict(build)
+    if "view" in order:
+        process.session.save_view(Relation.of(TABLE), View(order["view"]))
+    else:
+        process.build(**order)
+
+
+def _run_and_die(build: dict, number: int, folder: str) -> None:
+    os.environ["CHIMERA_STATE_DIR"] = folder  # noqa: TID251 - a process of its own
+    get_settings.cache_clear()
+    with dying_at(number, kill):
+        run(Process(), build)
+
+
+def run_killed(build: dict, number: int, folder: str) -> int:
+    """Run a build in a process of its own that is killed at a moment; return its exit code."""
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload(["tests.integration.lake.deaths"])
+    child = start.Process(target=_run_and_die, args=(build, number, folder))
+    child.start()
+    child.join(60)
+    return child.exitcode
