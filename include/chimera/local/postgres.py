@@ -142,8 +142,8 @@ class Postgres:
         """Write who may connect, at each start: an older cluster may still let in anybody."""
         name = account.our_name()
         for file, text in (
-            ("pg_hba.conf", f"local all {SUPERUSER} peer map=chimera\n"),
-            ("pg_ident.conf", f'chimera "{name}" {SUPERUSER}\n'),
+            ("pg_hba.conf", "local all all peer map=chimera\n"),
+            ("pg_ident.conf", f'chimera "{name}" all\n'),  # the superuser may become any role
         ):
             path = self.layout.postgres_data / file
             write_private(path, text)
