@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.checks import null_counts
 from include.chimera.lake.engine import identifier, quote
+from include.chimera.quality.habits import DEVIATIONS, SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
 MIN_DAYS, MAX_DAYS = 5, 14
 PREFIX = "anomaly_"
-# A normal distribution's standard deviation is 1.4826 median absolute deviations.
-# Source: https://en.wikipedia.org/wiki/Median_absolute_deviation
-_SCALE, _DEVIATIONS = 1.4826, 6.0
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,9 @@ def is_unusual(value: float, former: Sequence[float], kind: str) -> bool:
     if len(former) < MIN_DAYS:
         return False
     middle, tolerance = median(former), _TOLERANCES[kind]
-    spread = _SCALE * median(abs(number - middle) for number in former)
+    spread = SCALE * median(abs(number - middle) for number in former)
     distance = value - middle if tolerance.is_upper_only else abs(value - middle)
-    allowed = max(tolerance.absolute, tolerance.relative * abs(middle), _DEVIATIONS * spread)
+    allowed = max(tolerance.absolute, tolerance.relative * abs(middle), DEVIATIONS * spread)
     return distance > allowed
 
 

@@ -12,6 +12,7 @@ from include.chimera.lake.relations import read_files_as_they_are, scan
 from include.chimera.lake.stage import STAGE, attempt_folder, load_batch, load_build, read_record
 from include.chimera.lake.tables import open_table
 from include.chimera.quality.checks import keys_relation
+from include.chimera.quality.habits import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,12 +50,13 @@ def staged_batch(run: Run, book: RuleBook, batch: Batch | None = None) -> str:
 def window_and_keys(
     book: RuleBook, run: Run, batch: Batch | None, lake: DuckDBPyConnection
 ) -> Callable[[DuckDBPyConnection], None]:
-    """Return what creates the relations that rules may name: `run`, and `keys_…` of other tables.
+    """Return what creates the relations that rules may name: `run`, `usual`, and `keys_…`.
 
-    Known are the keys of the live version and of what this run has staged for that table, so that
-    neither table's gate has to wait for the other's. A table that does not exist yet knows no key,
-    and `refers_to` then breaks for no row. `lake` is a session that reads the lake's tables; a book
-    without references needs none of them.
+    `usual` has the limits of rules that watch values (see `habits`). Known are the keys of the
+    live version and of what this run has staged for that table, so that neither table's gate has to
+    wait for the other's. A table that does not exist yet knows no key, and `refers_to` then breaks
+    for no row. `lake` is a session that reads the lake's tables; a book that neither refers to
+    tables nor watches values needs none of them.
     """
     keys = {
         keys_relation(table, key): _known_keys(lake, run, table, key)
@@ -66,8 +68,13 @@ def window_and_keys(
         f"{batch.rows_unparsed if batch else 0} as rows_unparsed"
     )
 
+    usual = [list(limit) for limit in limits(book, run, lake)]
+
     def create(connection: DuckDBPyConnection) -> None:
         connection.execute(f"create table run as {window}")
+        connection.execute("create table usual (rule_id varchar, upper double)")
+        if usual:
+            connection.executemany("insert into usual values (?, ?)", usual)
         for name, rows in keys.items():
             connection.register("known_keys", rows)
             connection.execute(f"create table {name} as from known_keys")

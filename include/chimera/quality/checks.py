@@ -92,6 +92,16 @@ def _in_window(rule: Rule) -> Configuration:
     )
 
 
+def _usual(rule: Rule) -> Configuration:
+    column, rule_id = sql_name(rule.columns[0]), sql_literal(rule.rule_id)
+    limit = f"(select max(upper) from usual where rule_id = {rule_id})"
+    return (
+        "expect_column_values_to_be_usual",
+        # Without a limit the comparison is unknown, and nothing is unusual.
+        _column(rule, predicate=f"not (isfinite({column}) and {column} > {limit})", function="max"),
+    )
+
+
 def _unique(rule: Rule) -> Configuration:
     if len(rule.columns) == 1:
         return "expect_column_values_to_be_unique", _column(rule)
@@ -209,6 +219,13 @@ CHECKS: dict[str, Check] = {
         lambda rule: _predicate(rule, rule.bounds["sql"]),
         is_row_check=True,
         required=("sql",),
+    ),
+    "usual": Check(
+        "No {columns} lies far beyond the largest ones of the last days' hours.",
+        _usual,
+        is_row_check=True,
+        required=("floor",),
+        optional=("times",),
     ),
     "unique": Check("No two rows have the same {columns}.", _unique),
     "row_count": Check(

@@ -1,8 +1,9 @@
 """Expectations that GX lacks: SQL predicates over rows, and statistics that may be unknown.
 
 They are registered by importing `duckdb_source`, as the datasource type is. A predicate may name
-the relation `run` (window_start, window_end, rows_unparsed) and `keys_<layer>_<table>_<key>`, one
-row per known key of another table of the lake: a gate's database holds both.
+the relation `run` (window_start, window_end, rows_unparsed), `usual` (rule_id, upper) and
+`keys_<layer>_<table>_<key>`, one row per known key of another table of the lake: a gate's database
+holds all of them.
 """
 
 from __future__ import annotations
@@ -118,6 +119,23 @@ class ExpectRowPassRatioToBeAtLeast(BatchExpectation):
         }
 
 
+class UnusualRows(TableMetricProvider):
+    """How many rows lie beyond the limit that `usual` gives for a rule."""
+
+    metric_name = "table.unusual_rows"
+    value_keys = ("column", "predicate")
+
+    @metric_partial(**_AGGREGATE)
+    def _sqlalchemy(
+        cls,  # noqa: N805 - GX makes it a class method
+        metric_domain_kwargs: dict[str, Any],
+        metric_value_kwargs: dict[str, Any],
+        **_: object,
+    ) -> tuple[ColumnElement[int], dict[str, Any], dict[str, Any]]:
+        broken = f"count(*) filter (where not ({metric_value_kwargs['predicate']}))"
+        return sa.literal_column(broken), metric_domain_kwargs, {}
+
+
 class GoodRowsStatistic(TableMetricProvider):
     """A statistic of a column's finite values in the rows that no critical row rule refuses.
 
@@ -139,6 +157,34 @@ class GoodRowsStatistic(TableMetricProvider):
         good = f"isfinite({column}) and ({metric_value_kwargs['broken']}) is not true"
         statistic = f"{metric_value_kwargs['function']}({column}) filter (where {good})"
         return sa.literal_column(statistic), metric_domain_kwargs, {}
+
+
+class ExpectColumnValuesToBeUsual(BatchExpectation):
+    """Expect no value beyond its limit; the largest one is observed, as history for later hours."""
+
+    column: str
+    predicate: str
+    function: str
+    broken: str = "false"
+    mostly: MostlyField = 1
+    metric_dependencies = (*("table.row_count", "table.unusual_rows", "table.good_rows_statistic"),)
+    success_keys: ClassVar[tuple[str, ...]] = (
+        *("column", "predicate", "function", "broken", "mostly"),
+    )
+    args_keys = ("column", "predicate")
+
+    def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
+        rows, unusual = metrics["table.row_count"], metrics["table.unusual_rows"]
+        greatest = metrics["table.good_rows_statistic"]
+        return {
+            "success": unusual <= tolerated(rows, float(str(self.mostly))),
+            "result": {
+                "element_count": rows,
+                "unexpected_count": unusual,
+                "unexpected_percent": 100 * unusual / max(rows, 1),
+                "observed_value": None if greatest is None else float(greatest),
+            },
+        }
 
 
 class ExpectGoodRowsStatisticToBeBetween(BatchExpectation):

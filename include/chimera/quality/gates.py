@@ -220,8 +220,8 @@ def open_gate(table: str, run: Run) -> Iterator[Gate]:
     with judging(table):
         if batch is not None:
             check_files(run, batch)
-    # The extension takes 0.3 s to load (2026-11-24): only bronze's commit and keys read the lake.
-    is_lake_read = book.splits_rows or book.references()
+    # The extension takes 0.3 s to load (2026-11-24): bronze's commit, keys and limits need it.
+    is_lake_read = book.splits_rows or book.references() or book.watches_values
     session = connect() if is_lake_read else duckdb.connect(config=dict(session_config()))
     with session as connection, ExitStack() as stack:
         with judging(table):

@@ -15,6 +15,7 @@ from include.chimera.lake.stage import STAGE, VERDICT, read_records
 from include.chimera.lake.tables import open_table
 from include.chimera.quality.anomalies import MAX_DAYS, PREFIX, is_unusual, measures
 from include.chimera.quality.batches import staged_batch
+from include.chimera.quality.habits import USUAL
 from include.chimera.quality.rules import rule_book
 from include.chimera.quality.verdict import RATIO_RULE
 from include.chimera.window import hour_label
@@ -54,10 +55,10 @@ def record_quality(run: Run) -> int:
     unusual = sorted(
         f"{row['table_name']} {row['rule_id']}"
         for row in rows
-        if row["rule_id"].startswith(PREFIX) and not row["is_passed"]
+        if row["rule_id"].startswith((PREFIX, USUAL)) and not row["is_passed"]
     )
     if unusual:
-        logger.warning("unusual against the same hour of former days: %s", ", ".join(unusual))
+        logger.warning("unusual against former hours or days: %s", ", ".join(unusual))
     return append_rows(QUALITY_RESULTS, rows, run)
 
 

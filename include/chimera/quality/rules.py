@@ -103,6 +103,11 @@ class RuleBook:
         """Whether rows that break a rule are set aside instead of failing the gate."""
         return self.table.startswith("bronze.")
 
+    @property
+    def watches_values(self) -> bool:
+        """Whether rules compare with the table's own history."""
+        return any(rule.check == "usual" for rule in self.rules)
+
     def row_rules(self) -> list[Rule]:
         """Return the critical rules that single rows can break."""
         return [rule for rule in self.rules if rule.is_row_rule and rule.severity == "critical"]
@@ -197,6 +202,14 @@ def _read_rule(table: str, line: dict[str, Any], ratio: float) -> Rule:
     if missing or unknown or common.get("severity", "critical") not in get_args(Severity):
         wrong = ", ".join([*missing, *unknown]) or "severity"
         raise _misread(table, f"{name} with a missing or unknown {wrong}", "compare the neighbours")
+    is_watch = name == "usual"
+    if is_watch and not all(
+        isinstance(bound, int | float) and bound > 0 for bound in line.values()
+    ):
+        raise _misread(table, "a bound of usual that is not above zero", "compare the neighbours")
+    # Of unusual values the first one is to be told.
+    is_told_at_once = is_watch and common.get("severity", "critical") != "critical"
+    share = ratio if check.is_row_check and not is_told_at_once else 1.0
     note = CHECKS[name].note.format(columns=" and ".join(columns) or "the table", **line)
     return Rule(
         name,
@@ -206,7 +219,7 @@ def _read_rule(table: str, line: dict[str, Any], ratio: float) -> Rule:
         note=common.get("note", note),
         remedy=common["remedy"],
         owner=common["owner"],
-        mostly=float(common.get("mostly", ratio if check.is_row_check else 1.0)),
+        mostly=float(common.get("mostly", share)),
         is_public=bool(common.get("public", False)),
         name=common.get("id"),
     )

@@ -57,6 +57,7 @@ _PREDICATES: dict[str, Callable[[str, dict[str, Any]], str]] = {
     "expect_column_pair_values_a_to_be_greater_than_b": lambda _, kwargs: (
         f"{identifier(kwargs['column_A'])} < {identifier(kwargs['column_B'])}"
     ),
+    "expect_column_values_to_be_usual": lambda _, kwargs: f"not ({kwargs['predicate']})",
     "expect_column_values_to_satisfy_predicate": lambda column, kwargs: (
         f"{column} is not null and not ({kwargs['predicate']})"
     ),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from include.chimera.quality.rules import Rule, RuleBook
 
 # Checks of what the rows are together: they look at good rows alone.
-STATISTICS = ("mean", "stdev")
+STATISTICS = ("mean", "stdev", "usual")
 DATASOURCE, ASSET, BATCH = "gate", "batch", "whole"
 GX_VERSION = "1.24.1"
 _COMPILED = ("expectations", "validation_definitions", "checkpoints")
@@ -85,9 +85,11 @@ def documents(book: RuleBook) -> dict[str, dict[str, Any]]:
     table = book.table
     expectations = [expectation(table, rule) for rule in book.rules]
     broken = _broken(expectations)
+    others = _broken([item for item in expectations if item["meta"]["check"] != "usual"])
     for item in expectations:
-        if item["meta"]["check"] in STATISTICS:
-            item["kwargs"]["broken"] = broken
+        if (check := item["meta"]["check"]) in STATISTICS:
+            # A refused outlier is history all the same: what happens often becomes usual.
+            item["kwargs"]["broken"] = others if check == "usual" else broken
     if book.splits_rows:
         expectations.append(pass_ratio(book, broken))
     named = {"id": stable_id(table, "suite"), "name": table}

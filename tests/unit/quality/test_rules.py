@@ -38,6 +38,9 @@ def test_one_line_is_a_rule(tmp_path: Path) -> None:
         ("{check: in_set, column: a}", "values"),
         ("{check: between, column: a, maximum: 3}", "maximum"),
         ("{check: not_null, column: a, severity: fatal}", "severity"),
+        ("{check: usual, column: a}", "floor"),
+        ("{check: usual, column: a, floor: 0}", "not above zero"),
+        ("{check: usual, column: a, floor: 1, times: few}", "not above zero"),
     ],
 )
 def test_line_that_is_not_understood_is_a_clear_error(tmp_path: Path, line: str, says: str) -> None:

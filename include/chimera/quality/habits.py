@@ -1,0 +1,91 @@
+"""What a column's largest values have been: from them a limit for the next one.
+
+Each hour a `usual` rule records the hour's largest value. The limit comes from those of the table's
+last seven days by the modified z-score of Iglewicz and Hoaglin: median and median absolute
+deviation (MAD), which a single outlier, or many in fewer than half of the hours, can't move. It is
+taken of logarithms, because costs, tokens and latencies differ by factors; six deviations instead
+of their 3.5, because the largest value of an hour is itself the end of a tail.
+
+Source: B. Iglewicz, D. Hoaglin, How to Detect and Handle Outliers, 1993;
+https://www.itl.nist.gov/div898/handbook/eda/section3/eda35h.htm
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from math import exp, log
+from statistics import median
+from typing import TYPE_CHECKING
+
+from include.chimera.contracts import PARTITION, QUALITY_RESULTS
+from include.chimera.lake.engine import quote
+from include.chimera.lake.relations import scan
+from include.chimera.lake.tables import open_table
+from include.chimera.window import HOUR, hour_label
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.quality.rules import Rule, RuleBook
+    from include.chimera.window import Run
+
+USUAL = "usual_"
+# A week of hours costs a gate 0.2 s of CPU, two weeks 0.4 (2026-11-28).
+MIN_HOURS, MAX_DAYS = 6, 7
+# The largest value of an hour was up to 17 times the median in real traces (llmperf's time to the
+# first token, 2026-11-28), and up to 6 times in generated hours.
+DEVIATIONS, TIMES = 6.0, 30.0
+# A normal distribution's standard deviation is 1.4826 median absolute deviations.
+# Source: https://en.wikipedia.org/wiki/Median_absolute_deviation
+SCALE = 1.4826
+_GREATEST_EXPONENT = 700.0
+
+
+def limit(former: Sequence[float], floor: float, times: float = TIMES) -> float | None:
+    """Return the largest value that would be usual, None where too few hours are known.
+
+    Args:
+        former: The largest value of each former hour.
+        floor: Smaller values are taken for this one: below it nothing is of interest, and there is
+            no logarithm of zero. More than zero.
+        times: Up to so many times the median is usual, however much alike the hours have been.
+    """
+    if len(former) < MIN_HOURS:
+        return None
+    logs = [log(max(value, floor)) for value in former]
+    middle = median(logs)
+    spread = SCALE * median(abs(value - middle) for value in logs)
+    return exp(min(middle + max(log(times), DEVIATIONS * spread), _GREATEST_EXPONENT))
+
+
+def limits(book: RuleBook, run: Run, lake: DuckDBPyConnection) -> list[tuple[str, float]]:
+    """Return the limits of a book's `usual` rules, by rule id; only of those that have one.
+
+    Args:
+        book: A table's rules.
+        run: Hours before its window count; of each the value that was recorded last.
+        lake: A session that reads the lake's tables.
+    """
+    rules = [rule for rule in book.rules if rule.check == "usual"]
+    results = open_table(QUALITY_RESULTS.name) if rules else None
+    if results is None:
+        return []
+    first = hour_label(run.window.start - timedelta(days=MAX_DAYS))
+    last = hour_label(run.window.start - HOUR)
+    ids = ", ".join(quote(rule.rule_id) for rule in rules)
+    rows = lake.execute(
+        "select rule_id, arg_max(observed_value, recorded_at) "
+        f"from ({scan(results, QUALITY_RESULTS.name)}) "
+        f"where {PARTITION} between {quote(first)} and {quote(last)} "
+        f"and table_name = {quote(book.table)} and rule_id in ({ids}) "
+        f"and observed_value is not null group by rule_id, {PARTITION}"
+    ).fetchall()
+    found = [(rule.rule_id, _limit_of(rule, rows)) for rule in rules]
+    return [(rule_id, value) for rule_id, value in found if value is not None]
+
+
+def _limit_of(rule: Rule, rows: Sequence[tuple[str, float]]) -> float | None:
+    former = [value for rule_id, value in rows if rule_id == rule.rule_id]
+    return limit(former, rule.bounds["floor"], rule.bounds.get("times", TIMES))
