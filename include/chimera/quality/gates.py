@@ -13,6 +13,7 @@ import duckdb
 from include.chimera.errors import ContractError, GateFailedError, StageMissingError
 from include.chimera.faults import fault_point
 from include.chimera.lake.builds import commit_build
+from include.chimera.lake.casts import unwrapped
 from include.chimera.lake.engine import connect, session_config
 from include.chimera.lake.novelty import rows_brought
 from include.chimera.lake.publish import Publication
@@ -194,6 +195,8 @@ def judging(table: str) -> Iterator[None]:
     except OUTAGES as error:
         raise outage(table, type(error).__name__) from None
     except duckdb.Error as error:
+        if isinstance(unwrapped(error), OUTAGES):  # while rows are fetched
+            raise outage(table, type(unwrapped(error)).__name__) from None
         raise ContractError(
             expected="rows of the declared columns and types",
             came=type(error).__name__,

@@ -17,6 +17,7 @@ from deltalake import DeltaTable, write_deltalake
 from include.chimera.errors import (
     ChimeraError,
     ConversionError,
+    GateOutageError,
     LakeError,
     LogDamagedError,
     MemoryExhaustedError,
@@ -28,6 +29,7 @@ from include.chimera.lake.casts import failing_column
 from include.chimera.lake.failures import classify, storage_errors, translate
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table, table_names
+from include.chimera.quality.gates import judging
 from tests.integration.lake.damages import CHECKPOINT_DAMAGES, DAMAGES
 
 pytestmark = pytest.mark.integration
@@ -243,3 +245,15 @@ def test_the_six_classes_have_six_remedies_and_one_is_retried():
     assert len(kinds) == len({kind.helps for kind in kinds}) == 6
     assert [kind for kind in kinds if issubclass(kind, RetryableError)] == [StorageAwayError]
     assert all(issubclass(kind, ChimeraError) for kind in kinds)
+
+
+def test_an_outage_while_rows_are_fetched_is_no_fault_of_the_rows(tmp_path):
+    """DuckDB then calls everything invalid input; the class behind it counts."""
+    error = duckdb.InvalidInputException(
+        "Invalid Input Error: Attempting to execute an unsuccessful or closed pending query "
+        f'result\nError: IO Error: Cannot open file "{tmp_path}": No such file or directory'
+    )
+    with pytest.raises(GateOutageError), judging("bronze.generations"):
+        raise error
+    with pytest.raises(StorageAwayError), storage_errors("dev.model"):
+        raise error
