@@ -122,9 +122,7 @@ def test_no_other_user_gets_to_the_database_or_its_files(layout: Layout) -> None
             assert not succeeds_as(uid, lambda: listed(layout.socket_dir))
         with psycopg.connect(postgres.uri(APP_DATABASE)) as connection:
             rules = "select type, database, user_name, auth_method from pg_hba_file_rules"
-            assert connection.execute(rules).fetchall() == [
-                ("local", ["all"], ["postgres"], "peer")
-            ]
+            assert connection.execute(rules).fetchall() == [("local", ["all"], ["all"], "peer")]
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute("select pg_read_file('/etc/shadow')")
 
