@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from include.chimera.errors import ContractError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PLAIN = re.compile(r"[A-Za-z0-9_]+")
 _TEXT = re.compile(r'("(?:[^"]|"")+"|[^".]+)\.("(?:[^"]|"")+"|[^".]+)')
@@ -19,6 +23,17 @@ _TEXT = re.compile(r'("(?:[^"]|"")+"|[^".]+)\.("(?:[^"]|"")+"|[^".]+)')
 def folded(name: str) -> str:
     """Return what two spellings of one name have in common."""
     return name.lower()
+
+
+def spelling(name: str, names: Iterable[str]) -> str | None:
+    """Return how a name is spelled among others, None where it is not among them.
+
+    Args:
+        name: As a person writes it: plain or in quotes, in any case.
+        names: The others.
+    """
+    known = {folded(other): other for other in names}
+    return known.get(folded(name)) or known.get(folded(unquoted(name)))
 
 
 def unquoted(text: str) -> str:

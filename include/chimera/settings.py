@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic resolves it at run time
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import STATE
 from include.chimera.window import Run, floor_hour
+
+_UNREADABLE = frozenset("%[]*?\\")
 
 
 class Settings(BaseSettings):
@@ -129,6 +131,23 @@ class Settings(BaseSettings):
                 remedy="write it as YYYY-MM-DDTHH:00:00+00:00",
             )
         return moment.astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _require_readable_root(self) -> Settings:
+        """Refuse a root that one of the lake's readers would take for another place.
+
+        `delta_scan` decodes `%`, delta-rs takes a backslash for `/` and no brackets, DuckDB expands
+        `*` and `?` (measured with duckdb 1.5.5 and deltalake 1.6.3).
+        """
+        found = {sign for sign in self.lake if sign in _UNREADABLE or not sign.isprintable()}
+        if found:
+            raise ConfigurationError(
+                expected="a lake whose path has no control characters and none of % [ ] * ? and \\",
+                came=" ".join(ascii(sign) for sign in sorted(found)),
+                where=f"CHIMERA_LAKE_ROOT or CHIMERA_STATE_DIR: {self.lake!r}",
+                remedy="set CHIMERA_LAKE_ROOT to another folder, or move the project",
+            )
+        return self
 
     @property
     def lake(self) -> str:

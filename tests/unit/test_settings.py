@@ -111,3 +111,11 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch, name
     default = getattr(get_settings(), name)
     monkeypatch.setenv(f"CHIMERA_{name.upper()}", "")
     assert getattr(Settings(), name) == default
+
+
+@pytest.mark.parametrize("sign", ["%", "[", "]", "*", "?", "\\", "\n"])
+def test_a_lake_whose_path_readers_decode_otherwise_is_refused(monkeypatch, sign: str) -> None:
+    """At the start, before a table is written there that can't be read."""
+    monkeypatch.setenv("CHIMERA_LAKE_ROOT", f"/somewhere/50{sign}/lake")
+    with pytest.raises(ConfigurationError, match="a lake whose path has no"):
+        Settings()

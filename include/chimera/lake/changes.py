@@ -19,6 +19,7 @@ from include.chimera.lake.columns import (
     delta_schema,
     describe,
     fit,
+    project,
     select,
 )
 from include.chimera.lake.commits import Change, commit, run_metadata
@@ -29,6 +30,7 @@ from include.chimera.lake.partitions import among, partition_columns, text_of
 from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import read_files, scan
 from include.chimera.lake.tables import create_table, open_table
+from include.chimera.relation import folded, spelling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +66,7 @@ class Changer:
     show: Callable[[DeltaTable], None]
     _incoming: list[Column] = field(default_factory=list)
     _written: list[DataFile] = field(default_factory=list)
+    _rewrite: Rewrite = field(init=False)
     _seen: int | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,20 +120,21 @@ class Changer:
         stored = [
             Column(column.name, column.kind, column.kind)
             for column in self._incoming
-            if column.name.lower() not in self.rewrite.helpers
+            if folded(column.name) not in self.rewrite.helpers
         ]
         theirs = columns_of(self.connection, table.schema())
         fitted = fit(stored, theirs, self.order.on_schema_change, self._where)
+        self._rewrite = self.rewrite.on([column.name for column in fitted.columns], self._where)
         check_conversion(self.connection, f"from {_ROWS}", fitted.narrowed, self._where)
         check_conversion(self.connection, live, fitted.retyped, self._where)
-        rows = _project(fitted.columns, stored, f"from {_ROWS}", self.rewrite.helpers)
+        rows = project(fitted.columns, stored, f"from {_ROWS}", self.rewrite.helpers)
         replaced = "all" if fitted.is_rewritten else self._affected(table, live, rows)
         kept = None
-        all_go = self.rewrite.replaces(table.metadata().partition_columns)
+        all_go = self._rewrite.replaces(table.metadata().partition_columns)
         if replaced and (fitted.is_rewritten or not all_go):
-            kept = _project(fitted.columns, theirs, self._part(live, replaced))
+            kept = project(fitted.columns, theirs, self._part(live, replaced))
         names = [column.name for column in fitted.columns]
-        content = self.rewrite.content(kept, f"({rows})", names)
+        content = self._rewrite.content(kept, f"({rows})", names)
         schema = self._write(table, content, is_changed=fitted.is_changed)
         if not self._written and replaced is None and schema is None:
             return None
@@ -142,15 +146,15 @@ class Changer:
         self, table: DeltaTable, live: str, rows: str
     ) -> tuple[str, Sequence[str]] | str | None:
         """Return the partitions in which rows change; None where the rows only come in addition."""
-        if self.rewrite.is_append:
+        if self._rewrite.is_append:
             return None
         partition_by = table.metadata().partition_columns
-        if self.rewrite.replaces(partition_by):
+        if self._rewrite.replaces(partition_by):
             values = self._values(partition_by[0], rows)
             return (partition_by[0], values) if values else None
-        if partition_by and partition_by[0].lower() in self.rewrite.keys_lowered:
+        if partition_by and partition_by[0] in self._rewrite.keys:
             live = self._part(live, (partition_by[0], self._values(partition_by[0], rows)))
-        touched = self.rewrite.touched(live, f"({rows})")
+        touched = self._rewrite.touched(live, f"({rows})")
         self._check_unique(live, rows)
         if not partition_by:
             found = self.connection.execute(f"select 1 from ({touched}) limit 1").fetchone()
@@ -183,7 +187,7 @@ class Changer:
         """Refuse a merge in which two rows claim the same row of the table."""
         if self.rewrite.strategy != "merge":
             return
-        keys = ", ".join(self.rewrite.keys)
+        keys = ", ".join(identifier(key) for key in self._rewrite.keys)
         doubled = f"select {keys} from ({rows}) group by all having count(*) > 1"
         found = self.connection.execute(
             f"select count(*) from ({doubled}) semi join ({live}) using ({keys})"
@@ -203,16 +207,19 @@ class Changer:
         partition_by = table.metadata().partition_columns
         self._written = write_files(self.connection, content, folder, columns, partition_by)
         fields = table.schema().fields
-        required = {field.name for field in fields if not field.nullable}
+        kept = {field.name for field in fields if not field.nullable}
         comments = {field.name: field.metadata.get("comment", "") for field in fields}
-        wanted = {**comments, **(order.comments or {})}
+        given = {spelling(name, columns.names) or name: text
+                 for name, text in (order.comments or {}).items()}  # fmt: skip
+        wanted = {**comments, **given}
         checks = {**constraints_of(table.metadata().configuration), **order.checks}
         written = read_files(folder, [file.path for file in self._written], columns)
-        constraints = Constraints(frozenset(required | set(order.required)), checks)
+        required = {spelling(name, columns.names) or name for name in order.required}
+        constraints = Constraints(frozenset(kept | required), checks)
         check_rows(self.connection, self._where, self._written, written, constraints)
         if not is_changed and wanted == comments:
             return None
-        return delta_schema(columns, required, wanted)
+        return delta_schema(columns, kept, wanted)
 
     @property
     def _metadata(self) -> dict[str, str]:
@@ -233,23 +240,3 @@ class Changer:
         folder = folder_of(self.order.table)
         storage.delete_files(f"{folder}/{file.path}" for file in self._written)
         self._written = []
-
-
-def _project(
-    columns: Sequence[Column],
-    available: Sequence[Column],
-    query: str,
-    helpers: frozenset[str] = frozenset(),
-) -> str:
-    """Return the query with exactly these columns, the missing ones null, helpers added."""
-    kinds = {column.name: column.kind for column in available}
-    listed = []
-    for column in columns:
-        name = identifier(column.name)
-        if column.name not in kinds:
-            listed.append(f"cast(null as {column.kind}) as {name}")
-        elif kinds[column.name] != column.kind:
-            listed.append(f"cast({name} as {column.kind}) as {name}")
-        else:
-            listed.append(name)
-    return f"select {', '.join([*listed, *sorted(helpers)])} from ({query})"

@@ -8,6 +8,7 @@ survive stops the query. What has no counterpart is refused by name.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from include.chimera.errors import ContractError
 from include.chimera.lake.engine import identifier
+from include.chimera.relation import folded, spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +43,8 @@ _WIDENED = {
     "timestamp_ms": "TIMESTAMP",
     "timestamp_ns": "TIMESTAMP",
 }
-_FORBIDDEN = frozenset(" ,;{}()\n\t=")
+# Delta forbids the first ones; delta_scan takes a dot in a predicate for a field of a struct.
+_FORBIDDEN = frozenset(" ,;{}()\n\t=.")
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,20 @@ def describe(connection: DuckDBPyConnection, query: str) -> list[Column]:
     """Return the columns of a query, each with the type under which the lake stores it.
 
     Raises:
-        ContractError: A type has no counterpart in Delta, or a name is not allowed there.
+        ContractError: A type has no counterpart in Delta, a name is not allowed there, or two
+            names differ in case only.
     """
-    return _columns(connection.sql(query))
+    columns = _columns(connection.sql(query))
+    counts = Counter(folded(column.name) for column in columns)
+    twins = [column.name for column in columns if counts[folded(column.name)] > 1]
+    if twins:
+        raise ContractError(
+            expected="columns whose names differ in more than their case",
+            came=", ".join(twins),
+            where="the model's columns",
+            remedy="rename one of them",
+        )
+    return columns
 
 
 def columns_of(connection: DuckDBPyConnection, schema: Schema) -> list[Column]:
@@ -99,13 +113,43 @@ def select(columns: Iterable[Column], query: str) -> str:
     return f"select {', '.join(column.stored() for column in columns)} from ({query})"
 
 
+def respell(columns: Sequence[Column], names: Iterable[str], query: str) -> str:
+    """Return the query with its columns spelled as among `names`, where they are among them."""
+    known = list(names)
+    listed = ", ".join(
+        f"{identifier(column.name)} as {identifier(spelling(column.name, known) or column.name)}"
+        for column in columns
+    )
+    return f"select {listed} from ({query})"
+
+
+def project(
+    columns: Sequence[Column],
+    available: Sequence[Column],
+    query: str,
+    helpers: frozenset[str] = frozenset(),
+) -> str:
+    """Return the query with exactly these columns, the missing ones null, helpers added."""
+    there = {folded(column.name): column for column in available}
+    listed = []
+    for column in columns:
+        name, found = identifier(column.name), there.get(folded(column.name))
+        if found is None:
+            listed.append(f"cast(null as {column.kind}) as {name}")
+        elif found.kind != column.kind:
+            listed.append(f"cast({identifier(found.name)} as {column.kind}) as {name}")
+        else:
+            listed.append(f"{identifier(found.name)} as {name}")
+    return f"select {', '.join([*listed, *sorted(helpers)])} from ({query})"
+
+
 def _stored_type(name: str, kind: DuckDBPyType) -> str:
     if _FORBIDDEN & set(name):
         raise ContractError(
-            expected="a column name without spaces, commas, brackets, semicolons or equals signs",
+            expected="a column name without spaces, commas, dots, brackets, semicolons or =",
             came=f"column {name!r}",
             where="the model's columns",
-            remedy="rename the column: Delta without column mapping does not allow these",
+            remedy="rename the column: readers of Delta without column mapping do not allow these",
         )
     found = _convert(kind)
     if found is None:
@@ -196,27 +240,33 @@ class Fit:
 def fit(incoming: Sequence[Column], table: Sequence[Column], mode: str, where: str) -> Fit:
     """Decide the table's columns after an incremental build, by dbt's `on_schema_change`.
 
+    Names are compared without case; a column that the table has keeps the table's spelling.
+
     Raises:
         ContractError: The mode is `fail` and the columns differ, or it is `ignore` and the model
             lacks a column of its table.
     """
-    ours = {column.name: column for column in incoming}
-    theirs = {column.name: column for column in table}
-    added = [column for column in incoming if column.name not in theirs]
-    missing = [column.name for column in table if column.name not in ours]
+    ours = {folded(column.name): column for column in incoming}
+    theirs = {folded(column.name) for column in table}
+    added = [column for column in incoming if folded(column.name) not in theirs]
+    missing = [column.name for column in table if folded(column.name) not in ours]
+    both = [(column, ours[folded(column.name)]) for column in table if folded(column.name) in ours]
     changed = [
-        replace(ours[column.name], kind=column.kind, source=ours[column.name].kind)
-        for column in table
-        if column.name in ours and ours[column.name].kind != column.kind
+        replace(our, kind=column.kind, source=our.kind)
+        for column, our in both
+        if our.kind != column.kind
     ]
     if mode == "fail" and (added or missing or changed):
         raise out_of_sync(where, [column.name for column in added], missing, changed)
     if mode == "ignore" and missing:
         raise out_of_sync(where, [], missing, changed)
     if mode == "sync_all_columns":
-        kept = [ours[column.name] for column in table if column.name in ours]
-        retyped = [replace(column, source=theirs[column.name].kind, kind=column.source)
-                   for column in changed]  # fmt: skip
+        kept = [replace(our, name=column.name) for column, our in both]
+        retyped = [
+            replace(column, source=column.kind, kind=our.kind)
+            for column, our in both
+            if our.kind != column.kind
+        ]
         is_changed = bool(added or missing or changed)
         return Fit(kept + added, is_changed, bool(missing or changed), (), retyped)
     extra = added if mode == "append_new_columns" else []

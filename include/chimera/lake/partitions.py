@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from include.chimera.errors import ContractError
 from include.chimera.lake.engine import duckdb_type, identifier, quote
+from include.chimera.relation import spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,10 +33,9 @@ def partition_columns(schema: pa.Schema, partition_by: Iterable[str], where: str
     Raises:
         ContractError: There is no such column, or its type has no text that every reader knows.
     """
-    names = {name.lower(): name for name in schema.names}
     found = []
     for column in partition_by:
-        name = names.get(column.lower())
+        name = spelling(column, schema.names)
         if name is None or not _has_text(schema.field(name).type):
             raise ContractError(
                 expected="partition_by a column of text, numbers, dates, timestamps or booleans",

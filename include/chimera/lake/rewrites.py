@@ -7,10 +7,12 @@ model's `DBT_INTERNAL_SOURCE`, the names that dbt users know from `incremental_p
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from include.chimera.errors import ContractError
 from include.chimera.lake.engine import identifier, quote
+from include.chimera.relation import spelling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +27,7 @@ class Rewrite:
 
     Args:
         strategy: `append`, `merge`, `delete+insert`, `microbatch` or `snapshot`.
-        keys: Columns of the unique key, as SQL.
+        keys: Columns of the unique key, as a person writes them; exact ones after `on`.
         update: Columns that a merge updates; None: all.
         exclude: Columns that a merge leaves as they are.
         predicates: Conditions beside the key.
@@ -52,19 +54,44 @@ class Rewrite:
         """Whether no row that the table holds can change."""
         return self.strategy == "append" or not (self.keys or self.strategy == "microbatch")
 
-    @property
-    def keys_lowered(self) -> frozenset[str]:
-        """The key's columns as plain lower-case names."""
-        return frozenset(_plain(key) for key in self.keys)
+    def on(self, columns: Sequence[str], where: str) -> Rewrite:
+        """Return the same for a table of these columns, each named as the table spells it.
+
+        Raises:
+            ContractError: A column that steers the change is none of the table's.
+        """
+
+        def found(option: str, names: Sequence[str]) -> tuple[str, ...]:
+            spelled = {name: spelling(name, columns) for name in names}
+            unknown = [name for name, there in spelled.items() if there is None]
+            if unknown:
+                raise ContractError(
+                    expected=f"{option} to name columns of the table",
+                    came=", ".join(unknown),
+                    where=where,
+                    remedy="name columns of the model, as in its query; quotes are not needed",
+                )
+            return tuple(there for there in spelled.values() if there is not None)
+
+        if self.strategy == "append":
+            return self
+        times = [self.event_time] if self.strategy == "microbatch" else []
+        return replace(
+            self,
+            keys=found("unique_key", self.keys),
+            update=None if self.update is None else found("merge_update_columns", self.update),
+            exclude=found("merge_exclude_columns", self.exclude),
+            valid_to="".join(found("dbt_valid_to", [self.valid_to] if self.valid_to else [])),
+            event_time="".join(found("event_time", times)),
+        )
 
     def replaces(self, partition_by: Sequence[str]) -> bool:
         """Tell whether whole partitions go, those of the model's rows, so that none is read."""
-        is_key = self.keys_lowered == {column.lower() for column in partition_by}
         return (
             self.strategy == "delete+insert"
-            and is_key
             and len(self.keys) == 1
-            and (not self.predicates)
+            and list(self.keys) == list(partition_by)
+            and not self.predicates
         )
 
     @property
@@ -111,14 +138,15 @@ class Rewrite:
 
     @property
     def _is_equal(self) -> str:
-        return " and ".join(f"{_SOURCE}.{key} = {self._dest}.{key}" for key in self.keys)
+        names = [identifier(key) for key in self.keys]
+        return " and ".join(f"{_SOURCE}.{name} = {self._dest}.{name}" for name in names)
 
     def _is_touched(self, source: str) -> str:
         ours = [text for text in self.predicates if not _names_source(text)]
         theirs = [text for text in self.predicates if _names_source(text)]
         if self.strategy == "microbatch":
-            ours.append(f"{self.event_time} >= {quote(self.begin)}")
-            ours.append(f"{self.event_time} < {quote(self.end)}")
+            ours.append(f"{identifier(self.event_time)} >= {quote(self.begin)}")
+            ours.append(f"{identifier(self.event_time)} < {quote(self.end)}")
             return _all(ours)
         if self.strategy == "snapshot":
             ours.append(self._is_current)
@@ -128,7 +156,7 @@ class Rewrite:
 
     @property
     def _is_current(self) -> str:
-        column = f"{self._dest}.{self.valid_to}"
+        column = f"{self._dest}.{identifier(self.valid_to)}"
         return f"{column} is null" + (f" or {column} = {self.current}" if self.current else "")
 
     def _merged(self, table: str, source: str, columns: Sequence[str]) -> str:
@@ -155,16 +183,11 @@ class Rewrite:
         return f"case when {matched} then {ours} else {theirs} end as {column}"
 
     def _updates(self, name: str) -> bool:
-        plain = name.lower()
         if self.strategy == "snapshot":
-            return plain == _plain(self.valid_to)
+            return name == self.valid_to
         if self.update is not None:
-            return plain in {_plain(column) for column in self.update}
-        return plain not in {_plain(column) for column in self.exclude}
-
-
-def _plain(column: str) -> str:
-    return column.strip('"').lower()
+            return name in self.update
+        return name not in self.exclude
 
 
 def _all(conditions: Sequence[str]) -> str:

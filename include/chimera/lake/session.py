@@ -13,7 +13,7 @@ from include.chimera.lake.builds import commit_build, partitions_of, require_fre
 from include.chimera.lake.catalog import Catalog
 from include.chimera.lake.changes import Changer
 from include.chimera.lake.checks import Constraints, check_rows, constraints_of
-from include.chimera.lake.columns import arrow_schema, delta_schema, describe, select
+from include.chimera.lake.columns import arrow_schema, delta_schema, describe, respell, select
 from include.chimera.lake.engine import among, identifier
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan, is_partial, plan
@@ -132,7 +132,11 @@ class Session:
         self, connection: DuckDBPyConnection, order: Order, planned: Plan
     ) -> list[str] | None:
         rows = f"from {order.source}"
-        rows, replaced = select(describe(connection, rows), rows), None
+        incoming, replaced = describe(connection, rows), None
+        rows = select(incoming, rows)
+        live = self.catalog.table(order.table) if order.strategy == WINDOW else None
+        if live is not None:
+            rows = respell(incoming, [field.name for field in live.schema().fields], rows)
         columns = arrow_schema(connection, rows)
         partition_by = partition_columns(columns, order.partition_by, f"model {order.table}")
         if order.strategy == WHOLE:

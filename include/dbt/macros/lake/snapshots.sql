@@ -27,6 +27,24 @@
 {% endmaterialization %}
 
 {#
+  dbt compares column names with case: a column that is only spelled in another way would count as
+  new, and each row as changed at each snapshot.
+#}
+{% macro snapshot_check_all_get_existing_columns(node, target_exists, check_cols_config) -%}
+    {%- set found = dbt.snapshot_check_all_get_existing_columns(node, target_exists, check_cols_config) -%}
+    {%- if not found[0] -%}{{ return(found) }}{%- endif -%}
+    {%- set wanted = "*" if check_cols_config == "all" else check_cols_config | join(", ") -%}
+    {%- set queried = get_columns_in_query("select " ~ wanted ~ " from (\n" ~ node["compiled_code"] ~ "\n) as subq") -%}
+    {%- set target_relation = adapter.get_relation(database=node.database, schema=node.schema, identifier=node.alias) -%}
+    {%- set known = adapter.get_columns_in_relation(target_relation) | map(attribute="name") | map("lower") | list -%}
+    {%- set both = [] -%}
+    {%- for column in queried if column | lower in known -%}
+        {%- do both.append(adapter.quote(column)) -%}
+    {%- endfor -%}
+    {{ return((both | length < queried | length, both)) }}
+{%- endmacro %}
+
+{#
   The first versions. Where `updated_at` is a date, times of validity are timestamps all the same: the
   end of a deleted row's last version is the moment of the snapshot.
 #}
