@@ -143,7 +143,7 @@ class CommitConflictError(RetryableError):
 
 
 class GateOutageError(RetryableError):
-    """A gate could not judge: DuckDB or its storage failed, not the rows."""
+    """A gate could not judge: DuckDB failed, not the rows and not the storage."""
 
 
 class BuildOutageError(RetryableError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from deltalake.exceptions import CommitFailedError
 from tenacity import (
     RetryError,
     Retrying,
-    retry_if_exception_type,
+    retry_if_exception,
     stop_after_attempt,
     wait_random_exponential,
 )
@@ -27,6 +28,7 @@ from include.chimera.lake.details import (
 )
 from include.chimera.lake.drafts import copy_log, publish_draft
 from include.chimera.lake.durability import sync_files, sync_log
+from include.chimera.lake.failures import translate
 from include.chimera.lake.places import folder_of
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 8
 _MANY_FILES = 100  # delta-rs itself writes a checkpoint at each hundredth commit
 _WRITER = "writer"
+# What delta-rs refuses as a commit that failed too, though no other writer has a part in it.
+_REFUSED = re.compile(r"Unsupported|Table features must be|append-only")
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ def commit(
 
     Raises:
         CommitConflictError: Other writers won eight times in a row.
+        ProtocolUnsupportedError: The table asks its writers for what delta-rs does not know.
+        DeltaRefusedError: Its properties forbid the change.
     """
 
     def attempt() -> tuple[DeltaTable, Change | None]:
@@ -113,20 +119,27 @@ def commit(
             return table, change
 
     retrying = Retrying(
-        retry=retry_if_exception_type(CommitFailedError),
+        retry=retry_if_exception(is_conflict),
         stop=stop_after_attempt(_ATTEMPTS),
         wait=wait_random_exponential(multiplier=0.05, max=5),
     )
     try:
         table, change = retrying(attempt)
-    except RetryError as error:
+    except CommitFailedError as error:
+        raise translate(error, f"committing to {name}") or error from None
+    except RetryError:
         raise CommitConflictError(
             expected=f"a commit within {_ATTEMPTS} attempts",
             came="another writer's commit first, each time",
             where=f"table {name}",
             remedy="run the task again; if it persists, look for two runs that write this table",
-        ) from error
+        ) from None
     return (table if change is None else _committed(name, table.version(), change)), change
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Tell whether another writer is why a commit failed."""
+    return isinstance(error, CommitFailedError) and not _REFUSED.search(str(error))
 
 
 def _committed(name: str, base: int, change: Change) -> DeltaTable:

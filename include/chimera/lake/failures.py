@@ -81,7 +81,7 @@ _PHRASES: tuple[tuple[str, type[LakeError], str], ...] = (
     (r"No (table metadata|protocol)", LogDamagedError, "a damaged log: its beginning is missing"),
     (r"Json error|MalformedJson|serializ|expected value|EOF while|invalid type|missing field",
      LogDamagedError, "a damaged log: an entry is no JSON of Delta's"),
-    (r"No such file|NotFound|not found|FileNotFound",
+    (r"No such file|No files found|NotFound|not found|FileNotFound",
      StorageAwayError, "a file that is not there"),
     (r"error sending request|[Cc]onnect|[Tt]ime[d]? ?out|NETWORK|SLOW_DOWN|HTTP error|dns|Generic",
      StorageAwayError, "no answer"),

@@ -13,6 +13,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from include.chimera.errors import CommitConflictError, ControlRefusedError
+from include.chimera.lake.commits import is_conflict
 from include.chimera.lake.durability import sync_log
 from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.lineage import consumed_mark, identity_of, metadata_of
@@ -56,12 +57,14 @@ def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
                 ),
             )
         except CommitFailedError as error:
+            if not is_conflict(error):
+                raise
             raise CommitConflictError(
                 expected=f"version {newest} to be the table's newest",
                 came="another writer's commit",
                 where=f"table {name}",
                 remedy="wait until no run works on the table, and try again",
-            ) from error
+            ) from None
         except DeltaError as error:
             raise ControlRefusedError(
                 expected="a version whose log and files are kept",

@@ -83,9 +83,26 @@ def files(place: str) -> list[str]:
 
 
 def _names(place: str, kind: fs.FileType) -> list[str]:
+    return sorted(entry.base_name for entry in _listed(place) if entry.type == kind)
+
+
+def _listed(place: str, *, is_deep: bool = False) -> list[fs.FileInfo]:
     filesystem, path = _locate(place)
-    found = filesystem.get_file_info(fs.FileSelector(path, allow_not_found=True))
-    return sorted(entry.base_name for entry in found if entry.type == kind)
+    found = filesystem.get_file_info(fs.FileSelector(path, recursive=is_deep, allow_not_found=True))
+    if not found and is_remote(place):
+        _require_bucket(filesystem, path.partition("/")[0])
+    return list(found)
+
+
+def _require_bucket(filesystem: fs.FileSystem, bucket: str) -> None:
+    """Refuse to take a bucket that does not exist for an empty one, as pyarrow does."""
+    if filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
+        raise ConfigurationError(
+            expected="a bucket that exists",
+            came=f"none of the name {bucket}",
+            where="setting CHIMERA_LAKE_ROOT",
+            remedy="correct the name or AWS_ENDPOINT_URL, or make the bucket",
+        )
 
 
 @dataclass(frozen=True)
@@ -99,11 +116,10 @@ class StoredFile:
 
 def walk(place: str) -> list[StoredFile]:
     """Return each file below a folder, however deep; none where it does not exist."""
-    filesystem, path = _locate(place)
-    found = filesystem.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+    _, path = _locate(place)
     return [
         StoredFile(place + entry.path[len(path) :], entry.size, entry.mtime)
-        for entry in found
+        for entry in _listed(place, is_deep=True)
         if entry.is_file
     ]
 

@@ -15,8 +15,10 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from include.chimera.errors import VerificationError
+from include.chimera.lake.commits import is_conflict
 from include.chimera.lake.engine import among, connect
 from include.chimera.lake.erasure import EXPIRED, erase, expired, payloads
+from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.janitor import Removal, remove_leftovers
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import leaving_out, open_table, table_names
@@ -115,18 +117,22 @@ def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
 
     Raises:
         VerificationError: The commit changed rows.
+        LakeError: The table can't be read or written.
     """
     (column, *_) = (*table.metadata().partition_columns, "")
     token = uuid4().hex
-    try:
-        metrics = table.optimize.compact(
-            partition_filters=[(column, "in", crowded)] if crowded else None,
-            max_concurrent_tasks=get_settings().duckdb_threads,
-            commit_properties=CommitProperties(custom_metadata={_TOKEN: token}),
-        )
-    except CommitFailedError:
-        logger.warning("compaction of %s lost against a writer", name)
-        return
+    with storage_errors(f"compacting {name}"):
+        try:
+            metrics = table.optimize.compact(
+                partition_filters=[(column, "in", crowded)] if crowded else None,
+                max_concurrent_tasks=get_settings().duckdb_threads,
+                commit_properties=CommitProperties(custom_metadata={_TOKEN: token}),
+            )
+        except CommitFailedError as error:
+            if not is_conflict(error):
+                raise
+            logger.warning("compaction of %s lost against a writer", name)
+            return
     if not metrics["numFilesRemoved"]:
         return
     # The handle is no witness: it moves on to what others committed meanwhile.

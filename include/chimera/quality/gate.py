@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ import duckdb
 import great_expectations as gx
 from great_expectations.validator.v1_validator import Validator
 
-from include.chimera.errors import GateOutageError
+from include.chimera.errors import ChimeraError, GateOutageError
+from include.chimera.lake.failures import translate
 from include.chimera.paths import INCLUDE
 from include.chimera.quality import duckdb_source  # noqa: F401 - registers the datasource type
 from include.chimera.quality.configurations import configurations_kept
@@ -44,11 +46,13 @@ OUTAGES = (
     duckdb.InterruptException,
     duckdb.HTTPException,
 )
+_OUTAGE = re.compile(
+    rf"^\(?_?duckdb\.({'|'.join(error.__name__ for error in OUTAGES)})\)?:? (.*)", re.MULTILINE
+)
 logger = logging.getLogger(__name__)
 
 # Two lines about a default value for each expectation: a third of all lines of a run.
 logging.getLogger("great_expectations.expectations.expectation").setLevel(logging.WARNING)
-_OUTAGE_NAMES = {error.__name__ for error in OUTAGES}
 
 
 @contextmanager
@@ -133,7 +137,9 @@ class GatedCheckpoint:
         """Apply the rules and remember the verdict.
 
         Raises:
-            GateOutageError: A rule could not be judged because DuckDB or its storage failed.
+            LakeError: A rule could not be judged because storage failed.
+            MemoryExhaustedError: DuckDB reached its memory limit.
+            GateOutageError: DuckDB failed otherwise.
         """
         self.result = self._validate(batch_parameters)
         found = self._results(self.result)
@@ -179,10 +185,11 @@ class GatedCheckpoint:
         return self.rows_unparsed
 
     def _results(self, result: ExpectationSuiteValidationResult) -> tuple[RuleResult, ...]:
+        for item in result.results:
+            if (fault := _outage_in(_raised(item.exception_info))) is not None:
+                raise outage(self.table, fault)
         found = [_result(item, self.examples) for item in result.results]
         for rule in found:
-            if rule.error in _OUTAGE_NAMES:
-                raise outage(self.table, str(rule.error))
             if rule.error:
                 logger.warning(
                     "%s: rule %s (%s) can't be judged: %s",
@@ -191,14 +198,15 @@ class GatedCheckpoint:
         return tuple(found)
 
 
-def outage(table: str, came: str) -> GateOutageError:
-    """Return the error of a gate that could not judge at all; it is retried."""
-    return GateOutageError(
+def outage(table: str, error: BaseException) -> ChimeraError:
+    """Return the error of a gate that could not judge at all; its class says if a retry helps."""
+    where = f"gate of {table}; nothing is committed"
+    return translate(error, where) or GateOutageError(
         expected="rules that can be judged",
-        came=came,
-        where=f"gate of {table}; nothing is committed",
-        remedy="the task retries by itself; if it persists, look at memory, disk and the lake's "
-        "storage",
+        came=type(error).__name__,
+        where=where,
+        remedy="the task retries by itself; if it persists, look at memory and at what interrupts "
+        "the worker",
     )
 
 
@@ -224,19 +232,33 @@ def _result(
 
 def _error(information: dict[str, Any] | None) -> str | None:
     """Return the class name of what a rule raised; its message could hold values."""
-    if not information:
-        return None
-    nested = [value for value in information.values() if isinstance(value, dict)]
-    for entry in nested or [information]:
+    raised = _raised(information)
+    return _class_name(raised["exception_traceback"]) if raised else None
+
+
+def _raised(information: dict[str, Any] | None) -> dict[str, str] | None:
+    """Return message and traceback of what a rule raised, None where it raised nothing."""
+    nested = [value for value in (information or {}).values() if isinstance(value, dict)]
+    for entry in nested or [information or {}]:
         if entry.get("raised_exception"):
-            text = f"{entry.get('exception_message')}\n{entry.get('exception_traceback')}"
-            outages = [name for name in sorted(_OUTAGE_NAMES) if name in text]
-            trace = str(entry.get("exception_traceback") or "").strip().splitlines()
-            return outages[0] if outages else _class_name(trace)
+            return {
+                name: str(entry.get(name) or "").strip()
+                for name in ("exception_message", "exception_traceback")
+            }
     return None
 
 
-def _class_name(trace: list[str]) -> str:
+def _outage_in(raised: dict[str, str] | None) -> duckdb.Error | None:
+    """Return the outage that a rule met, as DuckDB raised it: GX keeps nothing but its text."""
+    for text in (raised or {}).values():
+        if found := _OUTAGE.search(text):
+            error: duckdb.Error = getattr(duckdb, found[1])(found[2])
+            return error
+    return None
+
+
+def _class_name(traceback: str) -> str:
     """Return the class that a traceback's last exception has, without its module."""
-    raised = [line.split(":")[0] for line in trace if line[:1].isalpha() and "Error" in line[:80]]
+    lines = traceback.splitlines()
+    raised = [line.split(":")[0] for line in lines if line[:1].isalpha() and "Error" in line[:80]]
     return raised[-1].rpartition(".")[2][:60] if raised else "unknown"

@@ -13,8 +13,8 @@ import duckdb
 from include.chimera.errors import ContractError, GateFailedError, StageMissingError
 from include.chimera.faults import fault_point
 from include.chimera.lake.builds import commit_build
-from include.chimera.lake.casts import unwrapped
 from include.chimera.lake.engine import connect, session_config
+from include.chimera.lake.failures import translate
 from include.chimera.lake.novelty import rows_brought
 from include.chimera.lake.publish import Publication
 from include.chimera.lake.stage import (
@@ -107,7 +107,9 @@ class Gate:
             GateFailedError: The verdict forbids it; nothing is committed.
             PublishingStoppedError: A person has stopped publishing; nothing is committed.
             StageMissingError: The checkpoint has not run.
-            GateOutageError: DuckDB or its storage failed.
+            LakeError: The lake can't be read or written.
+            ConversionError: A value does not fit its column.
+            GateOutageError: DuckDB failed.
         """
         verdict = self.checked.verdict if self.checked else None
         if self.checked is None or verdict is None:
@@ -190,21 +192,18 @@ class Gate:
 @contextmanager
 def judging(table: str) -> Iterator[None]:
     """Tell an outage from unreadable rows; what DuckDB says of rows could hold their values."""
+    where = f"gate of {table}; nothing is committed"
     try:
         yield
-    except OUTAGES as error:
-        raise outage(table, type(error).__name__) from None
+    except (*OUTAGES, OSError) as error:
+        raise outage(table, error) from None
     except duckdb.Error as error:
-        if isinstance(unwrapped(error), OUTAGES):  # while rows are fetched
-            raise outage(table, type(unwrapped(error)).__name__) from None
-        raise ContractError(
+        raise translate(error, where) or ContractError(
             expected="rows of the declared columns and types",
             came=type(error).__name__,
-            where=f"gate of {table}; nothing is committed",
+            where=where,
             remedy="compare the staged files' columns with the contract or the rules' columns",
         ) from None
-    except OSError as error:
-        raise outage(table, type(error).__name__) from error
 
 
 @contextmanager
@@ -215,7 +214,8 @@ def open_gate(table: str, run: Run) -> Iterator[Gate]:
         StageMissingError: Nothing was staged.
         StageDamagedError: A staged file is not the one in its manifest.
         ConfigurationError: The table has no rules.
-        GateOutageError: DuckDB or its storage failed.
+        LakeError: The lake or the staged files can't be read.
+        GateOutageError: DuckDB failed.
     """
     book = rule_book(table)
     batch = load_batch(run, table) if book.splits_rows else None

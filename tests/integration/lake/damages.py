@@ -47,7 +47,7 @@ def _without(table: Path, action: str) -> None:
     entry(table, 0).write_text("".join(line for line in lines if f'"{action}"' not in line))
 
 
-def _protocol(table: Path, **protocol: object) -> None:
+def protocol(table: Path, **protocol: object) -> None:
     """Give a table a protocol that another engine could have set."""
     lines = entry(table, 0).read_text().splitlines()
     actions = [
@@ -58,7 +58,7 @@ def _protocol(table: Path, **protocol: object) -> None:
 
 def _feature(table: Path, name: str) -> None:
     both = {"readerFeatures": [name], "writerFeatures": [name]}
-    _protocol(table, minReaderVersion=3, minWriterVersion=7, **both)
+    protocol(table, minReaderVersion=3, minWriterVersion=7, **both)
 
 
 def _replace_by_files(table: Path) -> None:

@@ -17,20 +17,23 @@ from deltalake import DeltaTable, write_deltalake
 from include.chimera.errors import (
     ChimeraError,
     ConversionError,
+    DeltaRefusedError,
     GateOutageError,
     LakeError,
     LogDamagedError,
     MemoryExhaustedError,
+    ProtocolUnsupportedError,
     RetryableError,
     StorageAwayError,
     StorageRefusedError,
 )
 from include.chimera.lake.casts import failing_column
+from include.chimera.lake.commits import Change, commit
 from include.chimera.lake.failures import classify, storage_errors, translate
 from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table, table_names
 from include.chimera.quality.gates import judging
-from tests.integration.lake.damages import CHECKPOINT_DAMAGES, DAMAGES
+from tests.integration.lake.damages import CHECKPOINT_DAMAGES, DAMAGES, protocol
 
 pytestmark = pytest.mark.integration
 CANARY = "canary-4711@example.org"
@@ -253,7 +256,54 @@ def test_an_outage_while_rows_are_fetched_is_no_fault_of_the_rows(tmp_path):
         "Invalid Input Error: Attempting to execute an unsuccessful or closed pending query "
         f'result\nError: IO Error: Cannot open file "{tmp_path}": No such file or directory'
     )
-    with pytest.raises(GateOutageError), judging("bronze.generations"):
+    for translating in (judging("bronze.generations"), storage_errors("dev.model")):
+        with pytest.raises(StorageAwayError), translating:
+            raise error
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_gate_tells_storage_that_is_away_from_storage_that_is_full_or_forbidden(code):
+    """No retry makes space or gives a permission back."""
+    for error in (
+        OSError(code, os.strerror(code)),
+        duckdb.IOException(f'IO Error: Could not write file "/spill/x": {os.strerror(code)}'),
+    ):
+        with pytest.raises(CODES[code]), judging("bronze.generations"):
+            raise error
+
+
+def test_a_gate_whose_session_was_stopped_is_tried_again():
+    """It says nothing of the rows, and nothing of the storage."""
+    error = duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+    with pytest.raises(GateOutageError, match="InterruptException"), judging("dev.orders"):
         raise error
-    with pytest.raises(StorageAwayError), storage_errors("dev.model"):
-        raise error
+
+
+@pytest.mark.parametrize("asked", ["icebergCompatV1", "somethingNew"])
+def test_a_table_that_asks_for_more_of_its_writers_is_told_at_once(lake, asked):
+    """It is no conflict: the eighth attempt fails as the first, and no writer was first."""
+    protocol(make(lake), minReaderVersion=1, minWriterVersion=7, writerFeatures=[asked])
+    attempts = []
+
+    def decide(table):
+        attempts.append(table.version())
+        return Change(marks={"mine": 1})
+
+    with pytest.raises(ProtocolUnsupportedError, match=r"committing to dev\.orders"):
+        commit("dev.orders", lambda: open_table("dev.orders"), decide)
+    assert attempts == [2]
+
+
+def test_a_table_that_takes_no_removal_is_told_at_once(lake):
+    """Its owner made it append-only: no other writer is in the way."""
+    table = make(lake)
+    DeltaTable(str(table)).alter.set_table_properties({"delta.appendOnly": "true"})
+    attempts = []
+
+    def decide(table):
+        attempts.append(table.version())
+        return Change(replace="all")
+
+    with pytest.raises(DeltaRefusedError, match=r"committing to dev\.orders"):
+        commit("dev.orders", lambda: open_table("dev.orders"), decide)
+    assert attempts == [3]

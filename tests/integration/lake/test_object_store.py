@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from include.chimera.errors import ConfigurationError
 from include.chimera.lake.tables import open_table, table_names
 from include.chimera.lake.views import View
 from include.chimera.relation import Relation
@@ -53,3 +54,13 @@ def test_views_renamed_and_dropped_tables(process):
     one.session.drop(Relation("dev", "other"))
     assert open_table("dev.other") is None
     assert list(table_names()) == []
+
+
+def test_a_bucket_that_does_not_exist_is_no_empty_lake(lake, monkeypatch):
+    """pyarrow lists it as a folder without files; an empty one is listed as what it is."""
+    assert list(table_names()) == []
+    monkeypatch.setenv("CHIMERA_LAKE_ROOT", lake.replace("lake", "laek", 1))
+    forget_settings()
+    for look in (table_names, lambda: open_table("dev.model")):
+        with pytest.raises(ConfigurationError, match="none of the name laek"):
+            look()

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from include.chimera.demo.generator import GeneratedFeed
-from include.chimera.errors import GateFailedError, GateOutageError, NothingToAcceptError
+from include.chimera.errors import GateFailedError, NothingToAcceptError, StorageAwayError
 from include.chimera.lake.engine import connect
 from include.chimera.lake.gaps import find_gaps
 from include.chimera.lake.ledger import close_run
@@ -119,7 +119,7 @@ def test_lost_file_is_an_outage_and_no_verdict(hour) -> None:
     stage(RUN, TABLE, hour[TABLE])
     for path in Path(table_folder(RUN, TABLE)).rglob("*.parquet"):
         path.unlink()
-    with pytest.raises(GateOutageError, match="IOException"):
+    with pytest.raises(StorageAwayError, match="a file that is not there"):
         run_gate()
     assert read_record(RUN, TABLE, VERDICT) is None
 
@@ -131,7 +131,7 @@ def test_file_lost_while_the_rules_run_is_an_outage_too(hour) -> None:
         checkpoint = gate.checkpoint(gate.context())
         for path in Path(table_folder(RUN, TABLE)).rglob("*.parquet"):
             path.unlink()
-        with pytest.raises(GateOutageError):
+        with pytest.raises(StorageAwayError, match="a file that is not there"):
             checkpoint.run()
 
 
