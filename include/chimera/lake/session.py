@@ -56,6 +56,8 @@ class Session:
     def attach(self, connection: DuckDBPyConnection) -> None:
         """Take this database for the lake's relations, which it gets as statements name them."""
         self.catalog = Catalog(connection)
+        # Now: of two threads that create it later, in transactions of their own, one fails.
+        connection.execute(f"create schema if not exists {PARTIAL}")
 
     def built_partitions(self, name: Relation) -> list[str] | None:
         """Return the partitions that this process built, None for none or all of them."""
@@ -107,7 +109,6 @@ class Session:
         """Show rows of empty or sampled parents to this process; the lake keeps its own."""
         rows = f"from {order.source}"
         shown = f"{PARTIAL}.{identifier(str(order.table))}"
-        connection.execute(f"create schema if not exists {PARTIAL}")
         rows = select(describe(connection, rows), rows)
         connection.execute(f"create or replace table {shown} as {rows}")
         self.catalog.define(order.table, f"from {shown}")
