@@ -23,6 +23,7 @@ _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # httpx bounds each wait for a byte; a server that sends one every two seconds would hold a task.
 _WHOLE_SECONDS = 100.0
 _MOST_BYTES = 128 * 1024 * 1024  # an hour of 80,000 series at a step of a minute
+_PACKINGS, _OTHER_PACKING = ("identity", "gzip"), "packed otherwise than asked for"
 _PASSING = (408, 425, 429)
 _TYPES = ("matrix", "vector")
 _WORD = re.compile(r"\w{1,40}", re.ASCII)
@@ -94,9 +95,15 @@ async def _fetch(
     body = bytearray()
     async with (
         asyncio.timeout(_WHOLE_SECONDS),
-        httpx.AsyncClient(base_url=url, timeout=_TIMEOUT) as client,
+        httpx.AsyncClient(
+            base_url=url, timeout=_TIMEOUT, headers={"Accept-Encoding": "gzip"}
+        ) as client,
         client.stream("GET", f"/api/v1/{endpoint}", params=dict(parameters)) as response,
     ):
+        # httpx unpacks what came as a whole: packed once at most a thousand times as much, twice
+        # a million times.
+        if response.headers.get("Content-Encoding", "identity").lower() not in _PACKINGS:
+            raise httpx.DecodingError(_OTHER_PACKING)
         async for chunk in response.aiter_bytes():
             body += chunk
             if len(body) > _MOST_BYTES:

@@ -109,6 +109,18 @@ def test_an_answer_without_end_is_not_read_to_its_end(send_much, monkeypatch):
         extract_provider_metrics(url, run_of())
 
 
+def test_an_answer_packed_twice_is_not_unpacked():
+    """Each packing multiplies: five KB, packed twice, took six GB before they could be counted."""
+    packed = gzip.compress(gzip.compress(b" " * 64 * 1024 * 1024))
+    with serving(lambda asker, _: send(asker, packed, Content_Encoding="gzip, gzip")) as url:
+        tracemalloc.start()
+        with pytest.raises(SourceUnavailableError, match="DecodingError"):
+            extract_provider_metrics(url, run_of())
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 32 * 1024 * 1024
+
+
 def test_many_series_are_made_rows_a_few_at_a_time():
     """What is held is the answer's text, and not an object for each of its numbers."""
     samples = [[START + 60 * step, str(step / 7)] for step in range(60)]
