@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from include.chimera.local.timing import most_at_once, stages
+from include.chimera.observe.terminal import printable
 from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def show_hour(console: Console, hour: dict[str, Any]) -> None:
 def show_fault(console: Console, fault: dict[str, Any]) -> None:
     """Name what failed."""
     console.print(f"FAILED TASK  {fault['task_id']}", style="bold red")
-    console.print(f"  error      {fault['error'] or 'see the log'}", soft_wrap=True)
+    console.print(f"  error      {printable(fault['error'] or 'see the log')}", soft_wrap=True)
     console.print(f"  log        {fault['log']}", soft_wrap=True)
 
 

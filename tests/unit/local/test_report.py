@@ -117,6 +117,12 @@ def test_show_hour_of_a_failed_run_names_task_error_and_log(console):
         assert part in shown(console)
 
 
+def test_a_fault_obeys_no_terminal_code_of_its_text(console):
+    fault = {"task_id": "extract.x", "error": "ValueError: a\x1b[2Jb\nNext: c", "log": "/l"}
+    report.show_fault(console, fault)
+    assert "a\\u001b[2Jb\nNext: c" in shown(console)
+
+
 def test_pipeline_report_is_found_by_the_runs_folder(tmp_path):
     run = Run("scheduled__x", Window(parse_hour("20260101T08"), parse_hour("20260101T08") + HOUR))
     assert report.read_pipeline_report(str(tmp_path), run) is None
