@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.chimera.errors import ChimeraError, SourceLateError, SourceUnavailableError
 from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
+from include.chimera.flow.own_words import own_words
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class SourceSensor(BaseSensorOperator):
         super().__init__(timeout=timeout, poke_interval=_POKE_SECONDS, **arguments)
         self.source, self.tables = source, list(tables)
 
+    @own_words()
     def execute(self, context: Context) -> None:
         """Look once; defer if the source is late.
 
@@ -151,6 +153,7 @@ class SourceTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # Airflow's has no types
 
 
+@own_words()
 def lacks(source: str, place: str, end: datetime) -> str:
     """Return what a source lacks of the hours before `end`; "": nothing, or it does not answer.
 

@@ -55,6 +55,10 @@ class TerminalError(ChimeraError):
     """No retry helps: a setting, a verdict or a programming error."""
 
 
+class UnexpectedError(ChimeraError):
+    """An error of others, without its text; in no class: a task's own `retries` bound it."""
+
+
 class ConfigurationError(TerminalError):
     """A setting or a required file is missing or wrong."""
 

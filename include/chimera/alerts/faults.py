@@ -44,6 +44,7 @@ STEPS: dict[type[BaseException], tuple[str, ...]] = {
     ),
     errors.GateFailedError: ("See the gate's rules: mend the rows, or accept them.", _CLEAR),
     errors.TerminalError: (_LOG, "No retry helps: mend what the message names.", _CLEAR),
+    errors.UnexpectedError: (_LOG, "Mend what the frames lead to.", _CLEAR),
     TimeoutError: ("Look for a slow source or a full machine.", _CLEAR),
     KeyboardInterrupt: ("Look for a slow query or a full machine: it was stopped.", _CLEAR),
 }

@@ -9,6 +9,7 @@ from great_expectations_provider.common.errors import GXValidationFailed
 from great_expectations_provider.operators.validate_checkpoint import GXValidateCheckpointOperator
 
 from include.chimera.errors import GateFailedError, TerminalError
+from include.chimera.flow.own_words import own_words
 from include.chimera.flow.runs import run_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
         )
         self.table = table
 
+    @own_words()
     def execute(self, context: Context) -> None:
         """Run the gate.
 

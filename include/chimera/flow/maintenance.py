@@ -16,6 +16,7 @@ from airflow.configuration import conf
 from airflow.sdk import get_current_context, task
 
 from include.chimera.flow.channels import channels
+from include.chimera.flow.own_words import own_words
 from include.chimera.flow.policy import UPKEEP
 from include.chimera.flow.runs import run_of
 from include.chimera.settings import get_settings
@@ -34,6 +35,7 @@ def _is_dry() -> bool:
 
 
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+@own_words()
 def clean_logs() -> list[dict[str, Any]]:
     """Remove this machine's logs of tasks and of DAG files older than the setting `log_days`.
 
@@ -44,6 +46,7 @@ def clean_logs() -> list[dict[str, Any]]:
 
 
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+@own_words()
 def maintain_lake() -> list[dict[str, Any]]:
     """Remove expired payloads and what no version of a table refers to."""
     from include.chimera.lake.upkeep import maintain  # noqa: PLC0415 - heavy
@@ -52,6 +55,7 @@ def maintain_lake() -> list[dict[str, Any]]:
 
 
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+@own_words()
 def keep_outbox() -> dict[str, int]:
     """Send messages again that a channel did not take, and forget what was told long ago."""
     from include.chimera.alerts import outbox  # noqa: PLC0415 - heavy

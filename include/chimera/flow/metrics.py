@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from airflow.sdk.observability.stats import Stats
 from opentelemetry import metrics as otel
 
+from include.chimera.flow.own_words import own_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -26,8 +28,9 @@ def emit(run: Run) -> None:
     from include.chimera.inquiry.facts import note_counted, run_facts  # noqa: PLC0415 - heavy
 
     try:
-        send(run_facts(run))
-        note_counted(run)
+        with own_words():
+            send(run_facts(run))
+            note_counted(run)
     except Exception:
         logger.warning("could not gather the run's metrics", exc_info=True)
 

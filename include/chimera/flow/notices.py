@@ -34,6 +34,7 @@ from include.chimera.errors import GateFailedError
 from include.chimera.flow.channels import channels
 from include.chimera.flow.dbt_failures import explain
 from include.chimera.flow.metrics import send
+from include.chimera.flow.own_words import own_words
 from include.chimera.flow.runs import read_run, run_of
 from include.chimera.observe.logs import bind_run
 from include.chimera.observe.metrics import Sample
@@ -52,6 +53,7 @@ HOURLY = "chimera_etl_hourly"  # the DAG whose runs publish hours
 _GATE = re.compile(r"(?:^|\.)gate_(bronze|silver|gold)_(\w+)$")
 
 
+@own_words()
 def tell_failure(context: Context) -> None:
     """Tell that a task has failed for good (a task's `on_failure_callback`)."""
     told = channels()
@@ -76,6 +78,7 @@ def tell_failure(context: Context) -> None:
     _announce_failure(replace(message, link=link), told, run, ti.dag_id)
 
 
+@own_words()
 def tell_run_failure(context: Context) -> None:
     """Tell what no task could: that it was killed, or that the run's time was up.
 
@@ -111,6 +114,7 @@ def tell_run_failure(context: Context) -> None:
         tell(messages.failed_again(run, _marks(dag_run, "again")[0].key, again))
 
 
+@own_words()
 def tell_success(context: Context) -> None:
     """Tell what a run published, or that failed hours are well again (the last task's callback)."""
     from include.chimera.lake.stage import REPORT, WHOLE_RUN, read_record  # noqa: PLC0415 - heavy
@@ -135,6 +139,7 @@ def tell_success(context: Context) -> None:
         announce(messages.dead_letters(run, report["refusals"], threshold), told)
 
 
+@own_words()
 def tell_late(context: Mapping[str, Any], **_: object) -> None:
     """Tell that a run is not over in time (the DAG's deadline, run by the executor).
 

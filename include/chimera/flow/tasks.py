@@ -13,6 +13,7 @@ from include.chimera.flow.channels import channels
 from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
 from include.chimera.flow.metrics import emit
 from include.chimera.flow.notices import judged_tables, run_url, tell_success
+from include.chimera.flow.own_words import own_words
 from include.chimera.flow.policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.runs import run_of
 from include.chimera.quality.rules import gated_tables
@@ -50,18 +51,21 @@ def _extract_versions(table: str) -> dict[str, Any]:
 
 
 @task(pool=APP_DB, **EXTRACT)
+@own_words()
 def extract_generations() -> dict[str, Any]:
     """Stage the generations that changed in the window."""
     return _extract_versions("bronze.generations")
 
 
 @task(pool=APP_DB, **EXTRACT)
+@own_words()
 def extract_evaluations() -> dict[str, Any]:
     """Stage the evaluations that changed in the window."""
     return _extract_versions("bronze.evaluations")
 
 
 @task(pool=APP_DB, **EXTRACT)
+@own_words()
 def extract_models() -> dict[str, Any]:
     """Stage the whole table of models."""
     from include.chimera.sources.postgres import extract_models as extract  # noqa: PLC0415 - heavy
@@ -71,6 +75,7 @@ def extract_models() -> dict[str, Any]:
 
 
 @task(**EXTRACT)  # type: ignore[untyped-decorator]  # its types can't follow **
+@own_words()
 def extract_api_logs() -> dict[str, Any]:
     """Stage the API's log lines of the window and the lookback before it."""
     from include.chimera.sources.api_logs import extract_api_logs as extract  # noqa: PLC0415 - heavy
@@ -81,6 +86,7 @@ def extract_api_logs() -> dict[str, Any]:
 
 
 @task(**EXTRACT)  # type: ignore[untyped-decorator]  # its types can't follow **
+@own_words()
 def extract_provider_metrics() -> dict[str, Any]:
     """Stage the providers' metrics of the window and the lookback before it."""
     from include.chimera.sources import provider_metrics  # noqa: PLC0415 - heavy
@@ -91,6 +97,7 @@ def extract_provider_metrics() -> dict[str, Any]:
 
 
 @task(trigger_rule="none_failed", **UPKEEP)
+@own_words()
 def optimize_layer(layer: str) -> dict[str, int]:
     """Compact and vacuum the layer's tables that need it."""
     from include.chimera.lake.upkeep import optimize_layer as optimize  # noqa: PLC0415 - heavy
@@ -100,6 +107,7 @@ def optimize_layer(layer: str) -> dict[str, int]:
 
 
 @task(trigger_rule="all_done", **UPKEEP)
+@own_words()
 def record_quality() -> dict[str, Any]:
     """Append what the gates found, whatever it was, write the reports, and send the metrics."""
     from include.chimera.alerts.outbox import resend  # noqa: PLC0415 - heavy
@@ -121,6 +129,7 @@ def record_quality() -> dict[str, Any]:
 
 
 @task(on_success_callback=tell_success, **UPKEEP)
+@own_words()
 def report_run() -> dict[str, Any]:
     """Append the run's ledger and published versions, and write its report."""
     from include.chimera.lake.ledger import close_run  # noqa: PLC0415 - heavy
@@ -133,6 +142,7 @@ def report_run() -> dict[str, Any]:
 
 
 @task(pool=APP_DB, **EXTRACT)
+@own_words()
 def extract_deletions(table: str) -> dict[str, Any]:
     """Stage a deletion for each row of a table that is gone from the source."""
     from include.chimera.sources.deletions import extract_deletions as extract  # noqa: PLC0415 - heavy
@@ -142,6 +152,7 @@ def extract_deletions(table: str) -> dict[str, Any]:
 
 
 @task(**GATE)  # type: ignore[untyped-decorator]  # its types can't follow **
+@own_words()
 def replay_letters() -> dict[str, int]:
     """Parse, judge and publish waiting dead letters again; the params say which."""
     from include.chimera.replay import replay  # noqa: PLC0415 - heavy

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
-from include.chimera.errors import ContractError, GateFailedError, StageMissingError
+from include.chimera.errors import ContractError, GateFailedError, StageMissingError, visible
 from include.chimera.faults import fault_point
 from include.chimera.lake.builds import commit_build
 from include.chimera.lake.engine import connect, session_config
@@ -170,7 +170,8 @@ class Gate:
 
     def _examples(self, rule_id: str) -> tuple[tuple[str, int], ...]:
         query = examples(self.table, rule_id, self.rows)
-        return tuple(self.connection.execute(query).fetchall()) if query else ()
+        found = self.connection.execute(query).fetchall() if query else []
+        return tuple((visible(str(value)), count) for value, count in found)
 
     def _notes(self, verdict: Verdict) -> dict[str, str]:
         """Return what the commit's metadata says of an acceptance; nothing where there is none."""

@@ -38,7 +38,7 @@ class RuleResult:
     unexpected_count: int | None = None
     observed_value: float | None = None
     error: str | None = None
-    examples: tuple[tuple[str, int], ...] = ()
+    examples: tuple[tuple[str, int], ...] = field(default=(), repr=False)
     tolerated_count: int = 0
 
     @property

@@ -1,0 +1,83 @@
+"""What leaves a task as an exception, and so reaches its log: our own words, whatever raised it.
+
+Airflow logs an exception with all that it was raised from; the text of others may hold a row.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import extract_tb
+from typing import TYPE_CHECKING
+
+from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
+
+from include.chimera.alerts.faults import cause
+from include.chimera.errors import ChimeraError, UnexpectedError
+from include.chimera.paths import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KNOWN = (ChimeraError, AirflowException, AirflowRuntimeError)
+
+
+@contextmanager
+def own_words() -> Iterator[None]:
+    """Raise an error of others as ours that tells its class and place, with its frames.
+
+    Our errors, Airflow's, and what stops a task pass, without those of others that they were
+    raised from. Also a decorator: `@own_words()`.
+
+    Raises:
+        UnexpectedError: Instead of any other exception.
+    """
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - each is raised again
+        told = _told(error)
+        _cut(told)
+        raise told.with_traceback(error.__traceback__) from told.__cause__
+
+
+def _told(error: BaseException) -> BaseException:
+    if isinstance(error, _KNOWN) or not isinstance(error, Exception):
+        return error
+    own = cause(error)
+    return own if isinstance(own, ChimeraError) else _unexpected(error)
+
+
+def _cut(error: BaseException) -> None:
+    """Cut the chain of an exception before the first one that is neither ours nor Airflow's."""
+    link = error
+    while (before := link.__cause__) is not None and isinstance(before, _KNOWN):
+        link = before
+    link.__cause__ = None  # Python then leaves out the context too
+
+
+def _unexpected(error: Exception) -> UnexpectedError:
+    kind, code = type(error), error.errno if isinstance(error, OSError) else None
+    return UnexpectedError(
+        expected="a task that ends well, or fails in a way that it knows",
+        came=f"{kind.__module__}.{kind.__qualname__}" + (f", {os.strerror(code)}" if code else ""),
+        where=_place(error),
+        remedy="read the frames in the task's log; the error's own text is left out, for it may "
+        "hold a row",
+    )
+
+
+def _place(error: Exception) -> str:
+    """Return the innermost line of our code that an exception passed, and where it was raised."""
+    frames = [
+        (Path(frame.filename), f"line {frame.lineno}, in {frame.name}")
+        for frame in extract_tb(error.__traceback__)
+    ]
+    ours = [
+        f"{path.relative_to(PROJECT)}, {line}"
+        for path, line in frames
+        if path.is_relative_to(PROJECT) and "site-packages" not in path.parts
+    ]
+    path, line = frames[-1]
+    raised = f"{path.parent.name}/{path.name}, {line}"
+    return "; raised in ".join([*ours[-1:], raised])
