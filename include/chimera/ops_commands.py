@@ -7,7 +7,7 @@ Commands import what they need when they run: GX alone takes three seconds.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Column, Table
@@ -15,11 +15,35 @@ from rich.table import Column, Table
 from include.chimera.observe.terminal import echo, make_console, printable
 from include.chimera.settings import get_settings
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 dead_letters = typer.Typer(help="Records that could not be published.", no_args_is_help=True)
 _ID_WIDTH = 32  # an id that is cut names nothing
+_STATES = ("waiting", "published", "parked")
+
+
+def _bronze_table(source: str | None) -> str | None:
+    """Refuse another name: it would read as a source without letters."""
+    from include.chimera.contracts import BRONZE
+
+    return source if source is None else _one_of(source, [contract.name for contract in BRONZE])
+
+
+def _state(state: str) -> str:
+    return _one_of(state, _STATES)
+
+
+def _one_of(word: str, known: Sequence[str]) -> str:
+    if word not in known:
+        raise typer.BadParameter(", ".join(known))
+    return word
+
+
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 SourceOption = Annotated[
-    str | None, typer.Option(help="Bronze table they were meant for; all by default.")
+    str | None,
+    typer.Option(help="Bronze table they were meant for; all by default.", callback=_bronze_table),
 ]
 
 
@@ -33,7 +57,9 @@ def add_commands(app: typer.Typer) -> None:
 @dead_letters.command("list")
 def list_letters(
     source: SourceOption = None,
-    state: Annotated[str, typer.Option(help="waiting, published or parked.")] = "waiting",
+    state: Annotated[
+        str, typer.Option(help=f"{', '.join(_STATES[:-1])} or {_STATES[-1]}.", callback=_state)
+    ] = "waiting",
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
 ) -> None:
     """List letters, the newest first, without their content."""

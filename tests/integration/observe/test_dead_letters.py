@@ -57,6 +57,14 @@ def test_an_id_is_never_cut(
     assert all(letter in shown for letter in letters)
 
 
+@pytest.mark.parametrize("words", [("--state", "wating"), ("--source", "bronze.apilogs")])
+def test_a_mistyped_state_or_source_does_not_look_like_no_letters(words: tuple[str, str]) -> None:
+    """An empty list and exit code 0 are what a person on call hopes for."""
+    assert command("list", *words).exit_code == 2
+    if words[0] == "--source":
+        assert command("replay", *words).exit_code == 2
+
+
 def test_the_list_says_how_many_it_leaves_out(letters: list[str]) -> None:
     """Fifty of sixty rows alone look like all there is."""
     shown = command("list").output
