@@ -9,6 +9,7 @@ Source: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-valu
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _NULLS = ("", "null", "__hive_default_partition__")
+# polars does not undo what a folder's name encodes of a column's.
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+# delta-rs can't read back what it makes of these: -1.50 as -1.-50 (measured with 1.6.3).
+_FRACTION_BELOW_ZERO = re.compile(r"-.*\.\d*[1-9]\d*")
 _LONGEST = 200  # bytes of a folder's name, beside the column's: file systems take 255
 TOO_LONG = "partition value is too long"
 
@@ -31,11 +36,19 @@ def partition_columns(schema: pa.Schema, partition_by: Iterable[str], where: str
     """Return the columns to partition by, as the schema writes them.
 
     Raises:
-        ContractError: There is no such column, or its type has no text that every reader knows.
+        ContractError: There is no such column, or its type has no text that every reader knows, or
+            its name no folder that every reader knows.
     """
     found = []
     for column in partition_by:
         name = spelling(column, schema.names)
+        if name is not None and not _PLAIN.fullmatch(name):
+            raise ContractError(
+                expected="partition_by a column named by ASCII letters, digits, _ and - alone",
+                came=name,
+                where=where,
+                remedy="rename the column: it names folders, which readers decode differently",
+            )
         if name is None or not _has_text(schema.field(name).type):
             raise ContractError(
                 expected="partition_by a column of text, numbers, dates, timestamps or booleans",
@@ -114,7 +127,8 @@ def check_partition(partition: Mapping[str, str | None], rows: int, schema: pa.S
         if value is None or not _is_clear(value, field.type):
             raise ContractError(
                 expected="a value in each required partition column, which all readers understand: "
-                "no empty text, no 'null', a finite number, a date of the years 1 to 9999",
+                "no empty text, no 'null', a finite number, no fraction below zero of a decimal, "
+                "a date of the years 1 to 9999",
                 came=f"none in {rows} rows" if not value else f"another one in {rows} rows",
                 where=f"column {name}",
                 remedy="mend the query that gives these rows, or the gate that let them through",
@@ -124,6 +138,8 @@ def check_partition(partition: Mapping[str, str | None], rows: int, schema: pa.S
 def _is_clear(value: str, kind: pa.DataType) -> bool:
     if _is_text(kind):
         return value.lower() not in _NULLS
+    if pa.types.is_decimal(kind):
+        return not _FRACTION_BELOW_ZERO.fullmatch(value)
     try:
         if pa.types.is_date(kind):
             date.fromisoformat(value)

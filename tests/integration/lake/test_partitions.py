@@ -23,7 +23,7 @@ KINDS = {
     "tinyint": ["-2", "9", "10", "null"],
     "integer": ["-2", "9", "10", "null"],
     "bigint": ["9223372036854775807", "-9223372036854775808", "9", "10", "null"],
-    "decimal(38, 3)": ["-1.5", "9", "10", "99999999999999999999999999999999999", "null"],
+    "decimal(38, 3)": ["-1", "0.005", "9", "10", "99999999999999999999999999999999999", "null"],
     "double": ["-1.5", "9", "10", "1e300", "1e-300", "0.1", "null"],
     "float": ["0.1", "9", "10"],
     "boolean": ["true", "false", "null"],
@@ -56,6 +56,11 @@ def by_every_reader(process) -> list[tuple]:
     theirs = sorted((tuple(row.values()) for row in found), key=lambda row: (row[0], row[2]))
     frame = pl.read_delta(folder_of(TABLE)).select("id", "part", "seen_at")
     assert theirs == expected
+    dataset = table.to_pyarrow_table(columns=["id", "part", "seen_at"]).to_pylist()
+    assert (
+        sorted((tuple(row.values()) for row in dataset), key=lambda row: (row[0], row[2]))
+        == expected
+    )
     assert frame.sort("id", "seen_at").rows() == expected
     return expected
 
@@ -89,6 +94,8 @@ REFUSED = {
     "no number": ("double", "'nan'"),
     "no end": ("double", "'-inf'"),
     "a second zero": ("double", "'-0.0'"),
+    "a fraction below zero": ("decimal(10,2)", "-1.50"),
+    "a fraction just below zero": ("decimal(38,20)", "-1e-20"),
     "a day without end": ("date", "'infinity'"),
     "a day before all years": ("date", "'0001-01-01 (BC)'"),
     "a moment without end": ("timestamp", "'infinity'"),
