@@ -20,6 +20,12 @@ _ABOUT_ROWS = (
     *(duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException),
     duckdb.NotImplementedException,  # of a time zone, say, that a row names
 )
+# What DuckDB says of a Parquet file that is not whole, as if an argument were wrong.
+_BROKEN_FILE = (
+    r"\A(Invalid Input Error: )?(No magic bytes found at end of file|File '.*' too small to be a|"
+    r"Failed to read file |Invalid string encoding found in Parquet|TProtocolException|"
+    r"Out of buffer)"
+)
 # They speak of names and of the SQL alone.
 _MISTAKES = (
     *(duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException),
@@ -80,7 +86,12 @@ def is_mistake(error: BaseException) -> bool:
 
 def is_about_rows(error: BaseException) -> bool:
     """Tell whether DuckDB could do it, were it not for a value in a row."""
-    return isinstance(error, _ABOUT_ROWS)
+    return isinstance(error, _ABOUT_ROWS) and not is_broken_file(str(error))
+
+
+def is_broken_file(text: str) -> bool:
+    """Tell whether a message of DuckDB is about a data file that is no whole Parquet file."""
+    return re.match(_BROKEN_FILE, text) is not None
 
 
 def names_column(error: BaseException) -> bool:

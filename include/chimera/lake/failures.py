@@ -30,7 +30,7 @@ from include.chimera.errors import (
     StorageRefusedError,
 )
 from include.chimera.lake import storage
-from include.chimera.lake.casts import is_about_rows, rows_error, unwrapped
+from include.chimera.lake.casts import is_about_rows, is_broken_file, rows_error, unwrapped
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -59,11 +59,6 @@ _KEY = re.compile(
     "ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY|InvalidAccessKeyId|InvalidToken|"
     "ExpiredToken|EXPIRED_TOKEN|QuotaExceeded|InsufficientStorage"
 )
-_BROKEN_FILE = (
-    r"\A(Invalid Input Error: )?(No magic bytes found at end of file|File '.*' too small to be a|"
-    r"Failed to read file |Invalid string encoding found in Parquet|TProtocolException|"
-    r"Out of buffer)"
-)
 # Measured with deltalake 1.6.3 and DuckDB 1.5.5 (tests/integration/lake/test_failures.py); the
 # first phrase that is found counts.
 _PHRASES: tuple[tuple[str, type[LakeError], str], ...] = (
@@ -81,6 +76,8 @@ _PHRASES: tuple[tuple[str, type[LakeError], str], ...] = (
     (r"No (table metadata|protocol)", LogDamagedError, "a damaged log: its beginning is missing"),
     (r"Json error|MalformedJson|serializ|expected value|EOF while|invalid type|missing field",
      LogDamagedError, "a damaged log: an entry is no JSON of Delta's"),
+    (r"Partition column .*not found in schema",
+     LogDamagedError, "a damaged log: it has partitions by what is none of its columns"),
     (r"No such file|No files found|NotFound|not found|FileNotFound",
      StorageAwayError, "a file that is not there"),
     (r"error sending request|[Cc]onnect|[Tt]ime[d]? ?out|NETWORK|SLOW_DOWN|HTTP error|dns|Generic",
@@ -113,12 +110,18 @@ def translate(error: BaseException, where: str) -> ChimeraError | None:
             where=where,
             remedy="compare the table's columns, properties and history with what is to be done",
         )
-    is_broken_file = isinstance(error, duckdb.Error) and re.match(_BROKEN_FILE, str(error))
-    if is_about_rows(error) and not is_broken_file:
+    if is_about_rows(error):
         return rows_error(error, where)
-    if is_broken_file or isinstance(error, (*STORAGE, UnicodeDecodeError)):
-        return lake_error(*classify(error), where)
+    is_broken = isinstance(error, duckdb.Error) and is_broken_file(str(error))
+    if is_broken or isinstance(error, (*STORAGE, UnicodeDecodeError)):
+        return lake_error(*classify(error), where + _whose(str(error)))
     return None
+
+
+def _whose(text: str) -> str:
+    """Return of which table a file is that a message names: not always the one that is built."""
+    found = re.search(re.escape(get_settings().lake) + r"/([^/'\"]+)/([^/'\"]+)/", text)
+    return f", a file of {found[1]}.{found[2]}" if found else ""
 
 
 def lake_error(kind: type[LakeError], came: str, where: str) -> ChimeraError:
@@ -167,7 +170,7 @@ def _by_words(error: BaseException, text: str) -> Found:
     file = str(error).partition('Cannot open file "')[2].partition('"')[0]
     if file and _is_decoded_wrongly(file):
         return PathUndecodableError, "one that a reader decodes to other characters"
-    if re.match(_BROKEN_FILE, text):
+    if is_broken_file(text):
         return LogDamagedError, "a damaged data file: it is no whole Parquet file"
     plain = _PLACE.sub(" ", text)
     found = ((kind, words) for phrase, kind, words in _PHRASES if re.search(phrase, plain))

@@ -35,6 +35,35 @@ TOLD = {
 }
 
 
+def test_a_damaged_data_file_is_told_of_the_table_that_has_it(project, store):
+    """Not as a value that some function refused in the model that reads it."""
+    project.write("models/sources.yml", SOURCES)
+    query = "{{ config(materialized='table') }} select * from {{ source('raw', 'orders') }}"
+    project.write("models/child.sql", query)
+    store("raw.orders", "select 1 as id")
+    (file,) = (project.folder / "lake" / "raw" / "orders").glob("*.parquet")
+    whole = file.read_bytes()
+    file.write_bytes(b"no Parquet")
+    said = project.fail("run")
+    file.write_bytes(whole)
+    assert "came a damaged data file: it is no whole Parquet file" in said
+    assert "a file of raw.orders" in said
+
+
+def test_a_table_with_partitions_by_no_column_is_repaired_by_a_full_refresh(project, rows):
+    """A mistake in a log, as another spelling of the column, is damage: storage is not away."""
+    query = "{{ config(materialized='incremental', partition_by='id') }} select 1 as id, 2 as v"
+    project.write("models/p.sql", query)
+    project.dbt("run")
+    log = entry(project.folder / "lake" / "dev" / "p", 0)
+    log.write_text(
+        log.read_text().replace('"partitionColumns":["id"]', '"partitionColumns":["ID"]')
+    )
+    assert "none of its columns" in project.fail("run")
+    project.dbt("run", "--full-refresh")
+    assert rows("select id, v from dev.p") == [(1, 2)]
+
+
 def test_a_damaged_log_stops_only_what_reads_its_table(project, store, versions):
     """Another model may name it in a comment, a text or a query's own table."""
     versions.are_checked = False
