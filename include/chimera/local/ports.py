@@ -8,7 +8,6 @@ from include.chimera.errors import ConfigurationError
 
 LOOPBACK = "127.0.0.1"
 _ATTEMPTS = 50
-_claims: list[socket.socket] = []
 
 
 def choose_port(preferred: int) -> int:
@@ -52,4 +51,4 @@ def _claim(port: int) -> None:
     except OSError:
         claim.close()
         raise
-    _claims.append(claim)
+    claim.detach()  # open until the process ends: no object may close it before
