@@ -28,6 +28,7 @@ _PROPERTIES: dict[str, str | None] = {"delta.setTransactionRetentionDuration": "
 
 logger = logging.getLogger(__name__)
 _LOG = "_delta_log"
+_SMALLEST = len('{"txn":{}}')  # bytes of an entry with one action
 # What a build leaves that died before its table's first commit.
 _STAGED = re.compile(r"(^|/)part-[0-9a-f-]{36}\.parquet$|#\d+$|\.tmp$")
 
@@ -86,8 +87,11 @@ def _require_whole_log(name: Relation | str, where: str) -> None:
     Raises:
         LogDamagedError: There is one.
     """
-    entries = storage.walk(f"{folder_of(name)}/{_LOG}")
-    empty = [entry.place for entry in entries if not entry.size_bytes and _is_entry(entry.place)]
+    empty = [
+        entry.place
+        for entry in storage.walk(f"{folder_of(name)}/{_LOG}")
+        if entry.size_bytes < _SMALLEST and _is_entry(entry.place)
+    ]
     if empty:
         came = f"a damaged log: {min(empty).rpartition('/')[2]} is empty"
         raise lake_error(LogDamagedError, came, where)

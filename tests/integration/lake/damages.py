@@ -87,6 +87,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
                          LogDamagedError, "no JSON"),
     "newest entry empty": (lambda table: entry(table, 2).write_bytes(b""),
                            LogDamagedError, "00000000000000000002.json is empty"),
+    "newest entry a line end": (lambda table: entry(table, 2).write_bytes(b"\n"),
+                                LogDamagedError, "00000000000000000002.json is empty"),
     "oldest entry empty": (lambda table: entry(table, 0).write_bytes(b""),
                            LogDamagedError, "00000000000000000000.json is empty"),
     "no metadata": (lambda table: _without(table, "metaData"), LogDamagedError, "beginning"),
