@@ -136,7 +136,7 @@ class Catalog:
 
     def _show_table(self, name: Relation) -> None:
         try:
-            with storage_errors(f"opening {name}"):
+            with storage_errors(f"{name}, opening it"):
                 self._open_table(name)
         except ChimeraError as error:
             if not isinstance(error, LakeError):

@@ -48,7 +48,7 @@ def open_table(
     Raises:
         LakeError: What stands there can't be read; the class says why.
     """
-    where = f"opening {name}"
+    where = f"{name}, opening it"
     with storage_errors(where):
         _require_whole_log(name, where)
         try:
