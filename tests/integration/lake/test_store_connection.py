@@ -23,6 +23,7 @@ from include.chimera.flow.runs import read_run
 from include.chimera.lake.engine import connect
 from include.chimera.lake.orders import Order
 from include.chimera.lake.session import Session
+from include.chimera.relation import Relation
 
 read_run(SimpleNamespace(run_type="manual", run_id="a_run", data_interval_start=None,
                          run_after=datetime(2026, 1, 1, 5, tzinfo=UTC)), {})
