@@ -415,7 +415,7 @@ def test_a_model_is_retried_until_its_parents_files_are_there(duty, refused) -> 
     assert tries + 2 <= len(duty.tries(DAG_ID, refused.run_id, model)) <= tries + 4
     words = ("--run-id", refused.run_id, "--task", "build_dim_models$", "--level", "error")
     told = duty.command("logs", *words)[1]
-    assert "storage that takes and gives back files" in told
+    assert "storage that gives back the lake's files" in told
     assert "RecursionError" not in told
 
 
