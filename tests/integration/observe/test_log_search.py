@@ -92,7 +92,7 @@ def test_an_error_is_told_with_what_to_do_next(tmp_path: Path) -> None:
     text = ask(str(tmp_path), "--correlation-id", run.correlation_id, "--level", "error")
     assert text.count(f"{run.correlation_id} ") == 2
     assert text.count("SourceUnavailableError: Expected an answer; came none.\n") == 1
-    assert text.count("    Where: app_db.\n    Next: look at\n    the server\n") == 2
+    assert text.count("    Where: app_db.\n    Next: look at the server\n") == 2
     assert "4711" not in text
 
 
