@@ -82,18 +82,18 @@ def _require_absence(name: Relation | str, error: TableNotFoundError, where: str
 
 
 def _require_whole_log(name: Relation | str, where: str) -> None:
-    """Refuse a log with an empty entry: a power cut leaves one, and readers take it for no commit.
+    """Refuse a log with a hollow entry: a power cut leaves one, which readers take for no commit.
 
     Raises:
         LogDamagedError: There is one.
     """
-    empty = [
+    hollow = [
         entry.place
         for entry in storage.walk(f"{folder_of(name)}/{_LOG}")
         if entry.size_bytes < _SMALLEST and _is_entry(entry.place)
     ]
-    if empty:
-        came = f"a damaged log: {min(empty).rpartition('/')[2]} is empty"
+    if hollow:
+        came = f"a damaged log: {min(hollow).rpartition('/')[2]} holds no action"
         raise lake_error(LogDamagedError, came, where)
 
 

@@ -78,7 +78,7 @@ def test_a_damaged_log_stops_only_what_reads_its_table(project, store, versions)
     with lake_session() as (session, _):
         session.save_view(Relation("raw", "seen"), View("select id from raw.orders"))
     log = project.folder / "lake" / "raw" / "orders"
-    entry(log, 0).write_text("{")
+    entry(log, 0).write_text("{ is no entry")
     output = project.fail("build")
     for name in BUILT:
         assert open_table(f"dev.{name}") is not None, output
