@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from include.chimera.errors import TerminalError
 from include.chimera.local.timing import NEVER_RAN, stage_of
-from include.chimera.observe.logs import errors_of
+from include.chimera.observe.logs import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,10 +196,10 @@ def find_fault(result: HourResult, task_logs: Path, dag_id: str) -> TaskFault | 
 
 
 def _last_error(log: Path) -> str:
-    """Return the last exception of a task log, which is one JSON object per line.
+    """Return what a task log, one JSON object per line, says of its last exception.
 
     With the errors that were logged after it: what it means in our own words. Where there is no
-    exception, the last error alone.
+    exception, the last error alone. Of an exception of others the class alone is told.
     """
     if not log.exists():
         return ""
@@ -211,8 +211,8 @@ def _last_error(log: Path) -> str:
         except ValueError:
             continue
         if isinstance(entry, dict) and entry.get("level") in {"error", "critical"}:
-            raised = errors_of(entry)
-            text = ": ".join(raised[0]) if raised else str(entry.get("event", ""))
+            raised = describe_error(entry, "the log")
+            text = raised or str(entry.get("event", ""))
             found = [*found, text] if is_raised and not raised else [text]
             is_raised = is_raised or bool(raised)
     return "\n".join(found)

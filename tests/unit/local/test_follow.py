@@ -104,26 +104,35 @@ def test_a_task_that_never_ran_is_not_done(state):
     assert count_tasks(tasks) == {"transform": (1, 0, 1, 2), "report": (0, 0, 1, 1)}
 
 
-def test_fault_is_the_first_failed_task_with_the_last_error_of_its_log(tmp_path):
+def fault_of(tmp_path, *lines):
+    """Return the fault of a run in which the second attempt of `g.a` said this."""
     tasks = [task("b", "failed", 9), task("g.a", "failed", 3, 2), task("c", "upstream_failed", 1)]
     log = tmp_path / "dag_id=d" / "run_id=scheduled__0" / "task_id=g.a" / "attempt=2.log"
-    log.parent.mkdir(parents=True)
-    lines = [
-        {"level": "error", "event": "first"},
-        {
-            "level": "error",
-            "event": "Task failed with exception",
-            "error_detail": [{"exc_type": "GateFailedError", "exc_value": "Expected …"}],
-        },
-        {"level": "info", "event": "done"},
-    ]
+    log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("\n".join([*map(json.dumps, lines), "not json"]))
     fault = find_fault(HourResult(HOURS, run_of(0, "failed"), tasks, None), tmp_path, "d")
     assert (fault.task_id, fault.log) == ("g.a", log)
-    assert fault.error == "GateFailedError: Expected …"
-    log.write_text("\n".join(map(json.dumps, [*lines, {"level": "error", "event": "Next: …"}])))
-    fault = find_fault(HourResult(HOURS, run_of(0, "failed"), tasks, None), tmp_path, "d")
-    assert fault.error == "GateFailedError: Expected …\nNext: …", "and what it means, in our words"
+    return fault.error
+
+
+def raised(kind, text):
+    detail = [{"exc_type": kind, "exc_value": text}]
+    return {"level": "error", "event": "Task failed with exception", "error_detail": detail}
+
+
+def test_fault_is_the_first_failed_task_with_the_last_error_of_its_log(tmp_path):
+    own = raised("GateFailedError", "Expected a; came b. Where: c. Next: d")
+    lines = [{"level": "error", "event": "first"}, own, {"level": "info", "event": "done"}]
+    told = "GateFailedError: Expected a; came b.\nWhere: c.\nNext: d"
+    assert fault_of(tmp_path, *lines) == told
+    after = {"level": "error", "event": "Next: …"}
+    assert fault_of(tmp_path, *lines, after) == f"{told}\nNext: …", "what it means, in our words"
+
+
+def test_of_an_error_of_others_the_class_alone_is_told(tmp_path):
+    """Its text may hold a row; the log's reader hides it too."""
+    told = "ValueError: not told here, for its text may hold a row\nNext: read it in the log"
+    assert fault_of(tmp_path, raised("ValueError", "row 4711")) == told
 
 
 def test_no_fault_without_a_failed_task(tmp_path):
