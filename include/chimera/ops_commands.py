@@ -137,9 +137,13 @@ def erase(
     reason: Annotated[str, typer.Option(help="Why; it is recorded, so don't name the subject.")],
     is_sure: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,
 ) -> None:
-    """Erase the payloads that name a subject; the vacuum removes the last copies a week later."""
+    """Erase the payloads that name a subject; the vacuum removes the last copies a week later.
+
+    With them the examples in gates' verdicts that may name it, and the quality report.
+    """
     from include.chimera.lake import erasure
     from include.chimera.quality.acceptance import current_user, require_reason
+    from include.chimera.quality.examples import erase_examples
 
     words, condition = require_reason(reason), erasure.about(subject)
     count, size = erasure.payloads(condition)
@@ -148,6 +152,8 @@ def erase(
         typer.confirm("Erase them for good? Those that still wait are parked", abort=True)
     if count:
         typer.echo(f"{erasure.erase(condition, words, current_user()):,} payloads erased")
+    found = erase_examples(subject)
+    typer.echo(f"{found:,} examples of broken rules erased; the next run makes the report anew")
 
 
 def gaps(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import ControlRefusedError, NothingToAcceptError
 from include.chimera.lake import storage
+from include.chimera.lake.places import encoded
 from include.chimera.lake.stage import (
     ACCEPTANCE,
     VERDICT,
@@ -112,22 +113,31 @@ def find_run(table: str | None, run_id: str) -> Run:
     Raises:
         NothingToAcceptError: There is none.
     """
-    runs = f"{get_settings().lake}/_runs"
-    records = [
-        json.loads(text)
-        for run in storage.folders(runs)
-        for name in ([table] if table else storage.folders(f"{runs}/{run}"))
-        if (text := storage.read_text(f"{runs}/{run}/{name}/{VERDICT}.json"))
-    ]
+    records = verdicts(table)
     for record in sorted(records, key=itemgetter("validated_at"), reverse=True):
         if run_id in ("latest", record["run_id"]):
             return run_of_record(record)
     raise NothingToAcceptError(
         expected=f"a run {run_id} in which the gate of {table or 'any table'} judged",
         came=f"{len(records)} other runs",
-        where=runs,
+        where=_runs(),
         remedy="copy the run id from Airflow or from the gate's message",
     )
+
+
+def verdicts(table: str | None = None) -> list[dict[str, Any]]:
+    """Return the verdicts' records of all runs; None: of any table."""
+    runs = _runs()
+    return [
+        json.loads(text)
+        for run in storage.folders(runs)
+        for folder in ([encoded(table)] if table else storage.folders(f"{runs}/{run}"))
+        if (text := storage.read_text(f"{runs}/{run}/{folder}/{VERDICT}.json"))
+    ]
+
+
+def _runs() -> str:
+    return f"{get_settings().lake}/_runs"
 
 
 def run_of_record(record: dict[str, Any]) -> Run:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 BROKEN = "_broken_rules"
+CUT = "…"  # ends an example that was longer
 _SHOWN = 60  # characters of an example: a value is whatever somebody sent
 
 
@@ -97,7 +98,7 @@ def examples(table: str, rule_id: str, rows: str, limit: int = 5) -> str | None:
         predicate = broken_predicate(item)
         if item["meta"]["rule_id"] == rule_id and item["meta"]["is_public"] and predicate:
             value = f"cast({identifier(item['kwargs']['column'])} as varchar)"
-            cut = f"case when length({value}) > {_SHOWN} then left({value}, {_SHOWN}) || '…' "
+            cut = f"case when length({value}) > {_SHOWN} then left({value}, {_SHOWN}) || '{CUT}' "
             return (
                 f"select {cut} else {value} end, count(*) from ({rows}) where {predicate} "
                 f"group by 1 order by 2 desc, 1 limit {limit}"

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
+from include.chimera.cli import app
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import ContractError, GateFailedError
-from include.chimera.lake.stage import load_batch
+from include.chimera.lake.stage import VERDICT, load_batch, read_record
 from include.chimera.quality.commands import show_verdict
 from include.chimera.quality.docs import build_docs
 from include.chimera.quality.history import record_quality
@@ -77,6 +79,29 @@ def test_no_value_leaves_the_rows(  # noqa: PLR0913, PLR0917 - each is a place t
     )  # what GX says of results that Data Docs can't show
     report = (tmp_path / "reports" / "quality.html").read_text()
     assert PUBLIC in report  # the rule about status says that its values may be shown
+    assert lake.is_dir()
+
+
+@pytest.mark.parametrize("sent", ["user-4711", "of user-4711", "x" * 52 + "user-4711"])
+def test_an_erasure_reaches_the_examples_of_broken_rules(
+    lake: Path, tmp_path: Path, sent: str
+) -> None:
+    """They stand in verdicts and in the report, also where no payload names the subject."""
+    rows = planted()
+    stage(RUN, TABLE, put("status", sent)(rows, chosen_rows(rows, 0.02, 5)))
+    with gated(RUN, TABLE) as (gate, _), pytest.raises(GateFailedError):
+        gate.publish()
+    record_quality(RUN)
+    write_report(RUN)
+    erasure = ["dead-letters", "erase", "user-4711", "--reason", "request 7", "--yes"]
+    assert "1 examples of broken rules erased" in CliRunner().invoke(app, erasure).output
+    staged = {"stage.json", "batch.json", *(file.path for file in load_batch(RUN, TABLE).files)}
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.name not in staged:
+            assert b"user-4" not in path.read_bytes(), path
+    assert PUBLIC in str(read_record(RUN, TABLE, VERDICT)), "of others they stay"
+    assert PUBLIC in write_report(RUN).read_text()
+    assert "0 examples" in CliRunner().invoke(app, erasure).output
     assert lake.is_dir()
 
 
