@@ -96,11 +96,22 @@ def show(letter_id: str) -> None:
             f"select * from ({letter_states()}) where letter_id = {quote(letter_id)}"
         )
         letters = fetch_records(found)
-    for letter in letters:
-        for name, value in letter.items():
-            text = value.decode(errors="replace") if isinstance(value, bytes) else value
-            echo(f"{name:<15} {text}")
-    raise typer.Exit(0 if letters else 1)
+    _require_letters(letters, "the id of a letter", repr(letter_id))
+    for name, value in letters[0].items():
+        text = value.decode(errors="replace") if isinstance(value, bytes) else value
+        echo(f"{name:<15} {text}")
+
+
+def _require_letters(found: object, expected: str, came: str) -> None:
+    from include.chimera.errors import ConfigurationError
+
+    if not found:
+        raise ConfigurationError(
+            expected=expected,
+            came=came,
+            where="ops.dead_letters",
+            remedy="list them with their whole ids: python -m include.chimera dead-letters list",
+        )
 
 
 @dead_letters.command()
@@ -113,11 +124,15 @@ def replay(
     """Parse, judge and publish waiting letters again."""
     from include.chimera import replay as replays
 
+    tried = 0
     for done in replays.replay(source, letter_id or ()):
+        tried += done.letters
         typer.echo(
             f"{done.source} {done.hour}: {done.published} of {done.letters} published, "
             f"{done.parked} parked"
         )
+    left = len({*(letter_id or ())}) - tried
+    _require_letters(left <= 0, "ids of letters that wait for a replay", f"{left} others")
 
 
 @dead_letters.command()

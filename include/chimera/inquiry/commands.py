@@ -85,6 +85,8 @@ def trace(
     else:
         for origin in found:
             _show_origin(origin, lines)
+    if not found:
+        echo("no row of the table meets the condition", err=True)
     raise typer.Exit(0 if found else 1)
 
 
@@ -99,11 +101,12 @@ def _show_origin(origin: Origin, lines: int, depth: int = 0) -> None:
         echo(f"{indent}  {name:<16} {value}")
     run_id = origin.commit.get("run_id")
     if run_id and lines:
-        table = Relation.parse(origin.table)
+        table, at = Relation.parse(origin.table), origin.commit.get("committed_at")
         asked = LogQuery(
             run_id=run_id,
             task=rf"\b(gate_{table.schema}|build|extract)_{table.identifier}$",
             logger=r"^(include\.chimera|dbt$)",
+            attempts_at=datetime.fromisoformat(at) if at else None,
             limit=lines,
         )
         for line in search_logs(asked):

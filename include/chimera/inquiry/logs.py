@@ -36,6 +36,7 @@ class LogQuery:
         text: Part of the message, in any case.
         since: First moment, UTC.
         limit: At most so many lines, the newest ones.
+        attempts_at: Of each task the attempt alone that had begun last by then, UTC.
     """
 
     correlation_id: str | None = None
@@ -46,6 +47,7 @@ class LogQuery:
     text: str | None = None
     since: datetime | None = None
     limit: int = 200
+    attempts_at: datetime | None = None
 
 
 def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]]:
@@ -61,7 +63,9 @@ def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]
     place = root or get_settings().task_logs
     lines = (
         f"select cast(json_extract_string(json, '$.timestamp') as timestamptz) as logged_at, "
-        f"{', '.join(map(_text, _TEXTS))}, json, filename from read_ndjson_objects("
+        f"{', '.join(map(_text, _TEXTS))}, json, filename, "
+        # A deferred attempt has further files: `attempt=1.log.trigger.<id>.log`.
+        r"regexp_extract(filename, '^.*/attempt=\d+') as attempt from read_ndjson_objects("
         f"{quote(f'{place}/**/*.log')}, filename = true, ignore_errors = true, "
         f"maximum_object_size = {_LONGEST_LINE})"
     )
@@ -106,5 +110,19 @@ def _conditions(query: LogQuery) -> Iterator[str]:
         yield f"level in ({', '.join(map(quote, names))})"
     if given["text"]:
         yield f"contains(lower(event), lower({quote(given['text'])}))"
-    if given["since"]:
-        yield f"logged_at >= timestamptz {quote(given['since'].isoformat())}"
+    yield from _times(query)
+
+
+def _times(query: LogQuery) -> Iterator[str]:
+    if query.since:
+        yield f"logged_at >= timestamptz {quote(query.since.isoformat())}"
+    if query.attempts_at:
+        yield f"attempt in ({_attempts_at(query.attempts_at)})"
+
+
+def _attempts_at(moment: datetime) -> str:
+    begun = "select attempt, min(logged_at) as begun_at from lines group by attempt"
+    return (
+        f"select arg_max(attempt, begun_at) from ({begun}) where begun_at <= "
+        f"timestamptz {quote(moment.isoformat())} group by regexp_replace(attempt, '[^/]+$', '')"
+    )

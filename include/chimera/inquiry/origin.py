@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -104,6 +105,8 @@ def _origin(name: str, file: str, key: dict[str, str]) -> Origin:
         for origin in trace(parent, _same(shared), 1, read)
     ]
     told = {part: commit[part] for part in _TOLD if part in commit}
+    if "timestamp" in commit:
+        told["committed_at"] = datetime.fromtimestamp(commit["timestamp"] / 1e3, UTC).isoformat()
     return Origin(name, file, version, told, key, marks, made_from)
 
 

@@ -117,11 +117,14 @@ def find_run(table: str | None, run_id: str) -> Run:
     for record in sorted(records, key=itemgetter("validated_at"), reverse=True):
         if run_id in ("latest", record["run_id"]):
             return run_of_record(record)
+    runs = len({record["run_id"] for record in records})
     raise NothingToAcceptError(
-        expected=f"a run {run_id} in which the gate of {table or 'any table'} judged",
-        came=f"{len(records)} other runs",
+        expected=f"a run {run_id} in which the gate of {table or 'any table'} has judged what is "
+        "staged now",
+        came=f"{runs} other runs in which it has" if runs else "no run in which it has",
         where=_runs(),
-        remedy="copy the run id from Airflow or from the gate's message",
+        remedy="copy the run id from Airflow or from the gate's message; of a run that was cleared "
+        "let the gate judge again first",
     )
 
 

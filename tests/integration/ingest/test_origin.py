@@ -1,7 +1,12 @@
 """A row is traced to the commit that wrote it, wherever upkeep has moved it since."""
 
-import pytest
+import json
+from datetime import datetime, timedelta
 
+import pytest
+from typer.testing import CliRunner
+
+from include.chimera.cli import app
 from include.chimera.errors import TerminalError
 from include.chimera.inquiry.origin import trace
 from include.chimera.lake.tables import open_table
@@ -35,6 +40,27 @@ def test_each_row_has_the_run_and_version_that_wrote_it(two_runs):
     assert first.commit["window"] == "/".join(
         moment.isoformat() for moment in (run_of(0).window.start, run_of(0).window.end)
     )
+
+
+def test_the_log_lines_are_those_of_the_attempt_that_committed(server, uri, configure, tmp_path):
+    """A run that is cleared keeps its id and adds attempts: the newest lines are another's."""
+    configure(task_logs_root=tmp_path / "logs")
+    insert(server, 1, at(0))
+    ingest(uri, run_of(0))
+    committed = datetime.fromisoformat(origin(1).commit["committed_at"])
+    folder = tmp_path / "logs" / "run_id=scheduled__0" / "task_id=gate_bronze_generations"
+    folder.mkdir(parents=True)
+    for attempt, minutes in ((1, -9), (2, -1), (3, 60)):
+        line = {
+            "timestamp": (committed + timedelta(minutes=minutes)).isoformat(),
+            "logger": "include.chimera.x",
+            "event": f"of attempt {attempt}",
+        }
+        (folder / f"attempt={attempt}.log").write_text(json.dumps(line))
+    where = f"generation_id = '{key(1)}'"
+    shown = CliRunner().invoke(app, ["trace", GENERATION, "--where", where]).output
+    assert "of attempt 2" in shown
+    assert shown.count("of attempt") == 1
 
 
 def test_compaction_does_not_hide_who_wrote_a_row(two_runs):

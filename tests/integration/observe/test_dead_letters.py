@@ -65,6 +65,15 @@ def test_a_mistyped_state_or_source_does_not_look_like_no_letters(words: tuple[s
         assert command("replay", *words).exit_code == 2
 
 
+def test_an_id_of_no_letter_is_refused(letters: list[str]) -> None:
+    """Nothing at all, or a replay of none, looks as if the letter were empty or well."""
+    for words in (("show", letters[0][:8]), ("replay", "--id", "f" * 32)):
+        found = command(*words)
+        assert found.exit_code == 1
+        assert isinstance(found.exception, ConfigurationError)
+        assert "dead-letters list" in found.exception.remedy
+
+
 def test_the_list_says_how_many_it_leaves_out(letters: list[str]) -> None:
     """Fifty of sixty rows alone look like all there is."""
     shown = command("list").output

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 
-def write(root: Path, task: str, *lines: dict | str, run: str = "run one") -> None:
-    path = root / "dag_id=etl" / f"run_id={run}" / f"task_id={task}" / "attempt=1.log"
-    path.parent.mkdir(parents=True)
+def write(
+    root: Path, task: str, *lines: dict | str, run: str = "run one", attempt: int = 1
+) -> None:
+    path = root / "dag_id=etl" / f"run_id={run}" / f"task_id={task}" / f"attempt={attempt}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
     texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
     path.write_text("".join(f"{text}\n" for text in texts))
 
@@ -59,6 +61,17 @@ def test_conditions_narrow_together(root: str) -> None:
     assert events(root, logger="^include") == ["it's Failed", "staged"]
     assert events(root, since=datetime(2026, 1, 5, 10, 0, 3, tzinfo=UTC)) == ["staged", "other"]
     assert events(root, limit=1) == ["other"]
+
+
+def test_the_lines_of_the_attempt_at_a_moment_are_found(tmp_path: Path) -> None:
+    """A run that is cleared keeps its id: the newest lines are not those of the commit before."""
+    for attempt, second in ((1, 1), (2, 5), (3, 20)):
+        said = line(second, "begun"), line(second + 3, f"{attempt}")
+        write(tmp_path, "gate", *said, attempt=attempt)
+    write(tmp_path, "build", line(2, "built"))
+    write(tmp_path, "build", line(19, "built again"), attempt=2)
+    moment = datetime(2026, 1, 5, 10, 0, 7, tzinfo=UTC)
+    assert events(str(tmp_path), attempts_at=moment) == ["built", "begun", "2"]
 
 
 def test_no_logs_and_hostile_values_find_nothing(root: str, tmp_path: Path) -> None:

@@ -101,9 +101,20 @@ def test_acceptance_is_about_the_staged_files_alone(hour) -> None:
         run_gate()
 
 
+def test_after_a_rerun_the_gate_has_to_judge_again(hour) -> None:
+    """The verdict was about files that are nobody's now; "0 other runs" did not say so."""
+    rows = with_bad_status(hour[TABLE], 0.05)
+    stage(RUN, TABLE, rows)
+    with pytest.raises(GateFailedError):
+        run_gate()
+    stage(RUN, TABLE, rows)
+    with pytest.raises(NothingToAcceptError, match=r"no run in which it has.*judge again first"):
+        accept(TABLE, RUN.run_id, "looked at them")
+
+
 def test_only_a_failed_gate_can_be_accepted(hour) -> None:
     """Neither a gate that passed, nor one that has not run, nor without a reason."""
-    with pytest.raises(NothingToAcceptError, match="0 other runs"):
+    with pytest.raises(NothingToAcceptError, match="no run in which it has"):
         accept(TABLE, "latest", "why not")
     stage(RUN, TABLE, hour[TABLE])
     run_gate()
