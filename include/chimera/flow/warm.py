@@ -12,10 +12,10 @@ import logging
 import shutil
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from include.chimera.lake.engine import check_signatures
+from include.chimera.lake.scratch import scratch, sweep_scratch
 from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
 
 if TYPE_CHECKING:
@@ -60,8 +60,10 @@ WORKING = (
 def warm_up(names: Sequence[str]) -> None:
     """Import modules by name, and rehearse what the first use of them would do.
 
-    What can't be imported or rehearsed is logged; the tasks report it, each for itself.
+    What can't be imported or rehearsed is logged; the tasks report it, each for itself. Temporary
+    folders of processes that were killed before go first.
     """
+    sweep_scratch()
     for name in names:
         try:
             importlib.import_module(name)
@@ -110,7 +112,7 @@ def rehearse_dbt() -> None:
     partial_parse = DBT_MANIFEST.with_name("partial_parse.msgpack")
     if not partial_parse.is_file():
         return
-    with TemporaryDirectory(prefix="chimera-warm-") as folder:
+    with scratch("warm") as folder:
         shutil.copy(partial_parse, Path(folder) / partial_parse.name)
         place = str(DBT_PROJECT)
         flags = ["--project-dir", place, "--profiles-dir", place, "--profile", "chimera"]

@@ -6,7 +6,6 @@ import logging
 import re
 import time
 from dataclasses import dataclass, field
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -30,6 +29,7 @@ from include.chimera.lake.drafts import copy_log, publish_draft
 from include.chimera.lake.durability import sync_files, sync_log
 from include.chimera.lake.failures import translate
 from include.chimera.lake.places import folder_of
+from include.chimera.lake.scratch import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,7 +110,7 @@ def commit(
     """
 
     def attempt() -> tuple[DeltaTable, Change | None]:
-        with TemporaryDirectory(prefix="chimera-draft-") as place:
+        with scratch("draft") as place:
             found = load()
             table = found or create(place)
             change = decide(table)

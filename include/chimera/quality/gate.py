@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus, urlencode
 
@@ -19,6 +18,7 @@ from great_expectations.validator.v1_validator import Validator
 
 from include.chimera.errors import ChimeraError, GateOutageError
 from include.chimera.lake.failures import translate
+from include.chimera.lake.scratch import scratch
 from include.chimera.paths import INCLUDE
 from include.chimera.quality import duckdb_source  # noqa: F401 - registers the datasource type
 from include.chimera.quality.configurations import configurations_kept
@@ -65,7 +65,7 @@ def gate_database(
         rows: Query of the rows, over files alone.
         prepare: Creates the relations that rules refer to: `run` and `keys_…`.
     """
-    with TemporaryDirectory(prefix="chimera-gate-") as folder:
+    with scratch("gate") as folder:
         path = Path(folder) / "gate.duckdb"
         with duckdb.connect(str(path)) as connection:
             connection.execute("set TimeZone = 'UTC'")
