@@ -1,4 +1,4 @@
-"""Airflow's own parser takes each of its commands as the runbook writes it."""
+"""Airflow's own parser and ours take each of their commands as the runbook writes it."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ import shlex
 
 import pytest
 from airflow.cli.cli_parser import get_parser
+from typer.main import get_command
 
+from include.chimera.cli import app
 from include.chimera.paths import PROJECT
 
-_STAND_INS = {"<hour>": "2026-03-01T09:00:00+00:00", "<date>": "2026-03-01", "…": "2026-03-01"}
-_MENTIONS = {"airflow …", "airflow backfill create"}
+_STAND_INS = {
+    "<hour>": "2026-03-01T09:00:00+00:00",
+    "<date>": "2026-03-01",
+    "<n>": "1",
+    "…": "2026-03-01",
+}
+_MENTIONS = {"airflow …", "airflow backfill create", "chimera …"}
 
 
-def commands() -> list[str]:
-    """Return the commands of code blocks and tables, with something where a reader fills in."""
+def commands(program: str) -> list[str]:
+    """Return a program's commands, of blocks and tables, with something where a reader fills in."""
     text = (PROJECT / "docs/runbook.md").read_text().replace("\\\n", "")
-    blocks, quoted = r"^(airflow .+)$", r"`(airflow [^`]+)`"
+    blocks, quoted = rf"^({program} .+)$", rf"`({program} [^`]+)`"
     found = re.findall(blocks, text, re.MULTILINE) + re.findall(quoted, text)
     commands = sorted({*found} - _MENTIONS)
     for name, value in _STAND_INS.items():
@@ -25,11 +32,20 @@ def commands() -> list[str]:
     return [re.sub(r"<(\w+)>", r"\1", command) for command in commands]
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", commands("airflow"))
 def test_a_command_of_the_runbook_is_one_of_airflows(command: str) -> None:
     get_parser().parse_args(shlex.split(command, comments=True)[1:])
 
 
+@pytest.mark.parametrize("command", commands("chimera"))
+def test_a_command_of_the_runbook_is_one_of_ours(command: str) -> None:
+    _, *words = shlex.split(command, comments=True)
+    found = get_command(app)
+    while subcommands := getattr(found, "commands", None):
+        found = subcommands[words.pop(0)]
+    found.make_context("chimera", words)
+
+
 def test_the_runbook_clears_a_run_that_was_triggered_by_hand() -> None:
     """`tasks clear` selects by logical dates, which such a run has none of: it clears nothing."""
-    assert any("dags clear" in command and "--run-id" in command for command in commands())
+    assert any("dags clear" in command and "--run-id" in command for command in commands("airflow"))
