@@ -13,6 +13,7 @@ import typer
 
 from include.chimera.observe.terminal import echo
 from include.chimera.relation import Relation
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from include.chimera.inquiry.origin import Origin
@@ -64,6 +65,8 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
         said = describe_error(json.loads(line["json"]), line["filename"])
         for below in filter(str.strip, [*rest, said]):
             echo(indent(below, "    "))
+    if not found:
+        echo(f"no log line matches in {root or get_settings().task_logs}", err=True)
     raise typer.Exit(0 if found else 1)
 
 

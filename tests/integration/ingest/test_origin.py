@@ -75,6 +75,9 @@ def test_compaction_does_not_hide_who_wrote_a_row(two_runs):
 def test_condition_that_finds_nothing_and_one_that_makes_no_sense(two_runs):
     del two_runs
     assert trace(GENERATION, "status = 'no such'") == []
+    told = CliRunner().invoke(app, ["trace", GENERATION, "--where", "status = 'no such'"])
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "no row" in told.stderr
     for where in ("no_such_column = 1", "status = ", "1; drop table x"):
         with pytest.raises(TerminalError, match="generation_id"):
             trace(GENERATION, where)

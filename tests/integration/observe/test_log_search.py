@@ -80,6 +80,13 @@ def test_no_logs_and_hostile_values_find_nothing(root: str, tmp_path: Path) -> N
     assert not events(root, text="'; drop table lines; --")
 
 
+def test_the_command_says_where_it_found_nothing(root: str) -> None:
+    """A mistyped id, or another machine's folder, looks like a run without a word."""
+    done = CliRunner().invoke(app, ["logs", "--root", root, "--correlation-id", "no such"])
+    assert done.exit_code == 1
+    assert done.stderr == f"no log line matches in {root}\n"
+
+
 def raised(*chain: tuple[str, str]) -> list[dict]:
     """Return exceptions as Airflow's structlog writes them, the outermost first."""
     return [
