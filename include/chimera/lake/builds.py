@@ -89,8 +89,17 @@ def _free(build: Build, run: Run | None) -> DeltaTable | None:
 
     Raises:
         ContractError: The table is there, and the build may not replace it.
+        CommitConflictError: Its rows were changed on a copy, and another writer was first.
     """
     table = open_table(build.table)
+    version = None if table is None else table.version()
+    if build.is_rewrite and version != build.plan.base_version:
+        raise CommitConflictError(
+            expected=f"version {build.plan.base_version}, which a statement changed",
+            came=f"version {version}",
+            where=f"table {build.table}",
+            remedy="run dbt again; if it persists, look for other writers of this table",
+        )
     if run is None:
         require_free(build.table, table, may_replace=build.may_replace)
     return table

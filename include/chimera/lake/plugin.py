@@ -40,6 +40,7 @@ from include.chimera.lake.orders import Order
 from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import relation_of
 from include.chimera.lake.session import Session
+from include.chimera.lake.statements import require_no_creation
 from include.chimera.lake.views import View
 from include.chimera.relation import Relation
 from include.chimera.settings import Settings, get_settings
@@ -154,7 +155,8 @@ class Plugin(BasePlugin):
             case "rename":
                 self._session.rename(name, _checked(*config["target"]))
             case "statements":
-                self._session.run_statements(self._local.cursor, config["statements"])
+                cursor, partial = self._local.cursor, config["partial"] or ""
+                self._session.run_statements(cursor, config["statements"], partial)
 
     def _write(self, order: Order) -> None:
         """Store a model's rows; where one does not fit, name the column even if DuckDB does not."""
@@ -214,6 +216,8 @@ class Plugin(BasePlugin):
         return self._session.is_partial(Relation(*relation))
 
     def _changed_by(self, statements: str) -> str | None:
+        for statement in duckdb.extract_statements(statements):
+            require_no_creation(statement.query)
         changed = self._session.changed_by(statements)
         return None if changed is None else str(changed)
 

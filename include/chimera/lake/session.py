@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 import duckdb
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
-from include.chimera.errors import ChimeraError, ConfigurationError, LogDamagedError
+from include.chimera.errors import (
+    ChimeraError,
+    CommitConflictError,
+    ConfigurationError,
+    LogDamagedError,
+)
 from include.chimera.lake import storage
 from include.chimera.lake.builds import commit_build, partitions_of, require_free
 from include.chimera.lake.catalog import Catalog
@@ -20,7 +32,7 @@ from include.chimera.lake.lineage import Plan, is_partial, plan
 from include.chimera.lake.orders import WHOLE, WINDOW, Order
 from include.chimera.lake.partitions import partition_columns
 from include.chimera.lake.places import folder_of, forget, schema_folder
-from include.chimera.lake.relations import read_files, scan
+from include.chimera.lake.relations import read_files, relation_of, scan
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.stage import Build, save
 from include.chimera.lake.statements import COPY, changed_table
@@ -38,6 +50,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PARTIAL = "lake_partial"  # schema of this process's database
+_ANEW = Retrying(
+    retry=retry_if_exception_type(CommitConflictError),
+    stop=stop_after_attempt(8),
+    wait=wait_random_exponential(multiplier=0.05, max=5),
+    reraise=True,
+)
 
 
 class Session:
@@ -52,6 +70,7 @@ class Session:
     def __init__(self, run: Run | None) -> None:
         self.run = run
         self.built: dict[Relation, list[str] | None] = {}
+        self._changing = threading.Lock()
 
     def attach(self, connection: DuckDBPyConnection) -> None:
         """Take this database for the lake's relations, which it gets as statements name them."""
@@ -161,6 +180,7 @@ class Session:
             may_replace=order.may_replace or order.strategy == WINDOW,
             # Hours of other parents under this table's marks: the next build makes it whole.
             is_partial=bool(order.partial) or (order.is_deferred and order.strategy == WINDOW),
+            is_rewrite=order.source == COPY,
         )
         paths = [file.path for file in build.files]
         written = read_files(folder_of(order.table), paths, columns)
@@ -202,8 +222,13 @@ class Session:
     def _is_table(self, name: Relation) -> bool:
         return self.catalog.kind(name) == "table" and self.catalog.table(name) is not None
 
-    def run_statements(self, connection: DuckDBPyConnection, statements: str) -> None:
-        """Run SQL statements, those that change a table of the lake on a copy that replaces it."""
+    def run_statements(
+        self, connection: DuckDBPyConnection, statements: str, partial: str = ""
+    ) -> None:
+        """Run SQL statements, those that change a table of the lake on a copy that replaces it.
+
+        Where parents are read in part (`partial`), a table that is whole stays as it is.
+        """
         for statement in duckdb.extract_statements(statements):
             found = changed_table(statement.query, self._is_table)
             if found is None:
@@ -211,13 +236,36 @@ class Session:
                 continue
             name, changed = found
             self._stand_alone("a statement that changes the table", name)
-            table = self.catalog.table(name)
-            if table is None:
-                continue
-            connection.execute(f"create or replace temp table {COPY} as {scan(table, name)}")
-            connection.execute(changed)
-            self._replace(connection, self._as_it_is(name, table), self.plan(name, ()))
+            if partial and self._is_whole(name):
+                self._copy(connection, f"from {relation_of(name)}", changed)
+                self._show_only(connection, Order(name, COPY, WHOLE, partial=partial))
+            else:
+                with self._changing:
+                    _ANEW(self._change, connection, name, changed)
             connection.execute(f"drop table {COPY}")
+
+    def _change(self, connection: DuckDBPyConnection, name: Relation, changed: str) -> None:
+        """Replace a table by what a statement makes of its newest version.
+
+        Raises:
+            CommitConflictError: Another writer was first: what this statement saw is no more.
+        """
+        table = open_table(name)
+        if table is None:
+            raise CommitConflictError(
+                expected="the table that a statement changes",
+                came="none: it was dropped meanwhile",
+                where=f"table {name}",
+                remedy="run dbt again",
+            )
+        self._show(name, table)
+        self._copy(connection, scan(table, name), changed)
+        self._replace(connection, self._as_it_is(name, table), plan(table, {}, self.run))
+
+    @staticmethod
+    def _copy(connection: DuckDBPyConnection, rows: str, changed: str) -> None:
+        connection.execute(f"create or replace temp table {COPY} as {rows}")
+        connection.execute(changed)
 
     @staticmethod
     def _as_it_is(name: Relation, table: DeltaTable) -> Order:
@@ -231,6 +279,7 @@ class Session:
             required=tuple(field.name for field in fields if not field.nullable),
             comments={field.name: str(field.metadata.get("comment", "")) for field in fields},
             checks=constraints_of(configuration),
+            partial="kept" if is_partial(table) else "",
         )
 
     def save_view(self, name: Relation, view: View, partial: str = "") -> None:

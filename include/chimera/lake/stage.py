@@ -156,6 +156,7 @@ class Build:
         checks: Check constraints, name to condition.
         may_replace: Whether the build may replace a table that was there when it was planned.
         is_partial: Whether its parents were read in part only (`dbt run --empty`, `--sample`).
+        is_rewrite: Whether the rows are those of the plan's version, changed on a copy.
     """
 
     table: str
@@ -170,6 +171,7 @@ class Build:
     checks: dict[str, str] = field(default_factory=dict)
     may_replace: bool = True
     is_partial: bool = False
+    is_rewrite: bool = False
 
 
 def attempt_folder(run: Run, batch: Batch) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from include.chimera.errors import ContractError
 from include.chimera.relation import Relation, unquoted
 
 if TYPE_CHECKING:
@@ -20,6 +21,12 @@ _CHANGE = re.compile(
     rf"\s+(?P<relation>(?:{_PART}\s*\.\s*){{1,2}}{_PART})",
     re.IGNORECASE,
 )
+_CREATION = re.compile(
+    r"\s*create\s+(?:or\s+replace\s+)?(?P<kind>table|view)\s+(?:if\s+not\s+exists\s+)?"
+    rf"(?P<relation>(?:{_PART}\s*\.\s*){{1,2}}{_PART})",
+    re.IGNORECASE,
+)
+_OWN = ("main", "temp")  # what a statement makes there, it means for its process alone
 _COMMENTS = re.compile(r"\A(?:\s*(?:--[^\n]*\n|/\*.*?\*/))*", re.DOTALL)
 COPY = "lake_statement_copy"
 
@@ -43,3 +50,21 @@ def changed_table(
         return None
     start, end = found.span("relation")
     return name, text[:start] + COPY + text[end:]
+
+
+def require_no_creation(statement: str) -> None:
+    """Refuse a statement that makes a relation in the session, where a person expects the lake's.
+
+    Raises:
+        ContractError: It does: whatever is written there is gone after this process.
+    """
+    found = _CREATION.match(_COMMENTS.sub("", statement, count=1))
+    if found is None or unquoted(re.findall(_PART, found["relation"])[-2]).lower() in _OWN:
+        return
+    raise ContractError(
+        expected=f"a {found['kind']} of the lake, made by a model, seed or snapshot",
+        came=f"create {found['kind']} {found['relation']}, gone after this process with its rows",
+        where="a hook",
+        remedy="make it a model or a seed; for this process alone: create temporary "
+        f"{found['kind']}",
+    )

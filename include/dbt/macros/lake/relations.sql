@@ -147,7 +147,7 @@
     {%- if execute -%}
         {%- set known = run_query("select lake_changed_by(" ~ lake_literal(statements) ~ ")") -%}
         {%- if known.rows[0][0] -%}
-            {% do lake_do(this or api.Relation.create(schema="lake", identifier="lake"), "statements", {"statements": statements}) %}
+            {% do lake_do(this or api.Relation.create(schema="lake", identifier="lake"), "statements", {"statements": statements, "partial": lake_partial()}) %}
         {%- else -%}
             {% do run_query(statements) %}
         {%- endif -%}
@@ -160,7 +160,7 @@
         {%- if rendered -%}
             {%- set known = run_query("select lake_changed_by(" ~ lake_literal(rendered) ~ ")") -%}
             {%- if known.rows[0][0] -%}
-                {% do lake_do(this, "statements", {"statements": rendered}) %}
+                {% do lake_do(this, "statements", {"statements": rendered, "partial": lake_partial()}) %}
             {%- else -%}
                 {% call statement(auto_begin=inside_transaction) %}{{ rendered }}{% endcall %}
             {%- endif -%}
