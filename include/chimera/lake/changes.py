@@ -124,7 +124,10 @@ class Changer:
         ]
         theirs = columns_of(self.connection, table.schema())
         fitted = fit(stored, theirs, self.order.on_schema_change, self._where)
-        self._rewrite = self.rewrite.on([column.name for column in fitted.columns], self._where)
+        names = [column.name for column in fitted.columns]
+        self._require_partitions(table, names)
+        given = [column.name for column in stored]
+        self._rewrite = self.rewrite.on(names, given, self._where)
         check_conversion(self.connection, f"from {_ROWS}", fitted.narrowed, self._where)
         check_conversion(self.connection, live, fitted.retyped, self._where)
         rows = project(fitted.columns, stored, f"from {_ROWS}", self.rewrite.helpers)
@@ -133,7 +136,6 @@ class Changer:
         all_go = self._rewrite.replaces(table.metadata().partition_columns)
         if replaced and (fitted.is_rewritten or not all_go):
             kept = project(fitted.columns, theirs, self._part(live, replaced))
-        names = [column.name for column in fitted.columns]
         content = self._rewrite.content(kept, f"({rows})", names)
         schema = self._write(table, content, is_changed=fitted.is_changed)
         if not self._written and replaced is None and schema is None:
@@ -141,6 +143,17 @@ class Changer:
         is_partial_build = bool(self.order.partial)
         marks = marks_of(self.plan, table, is_partial_build=is_partial_build)
         return Change(self._written, replaced, marks, self._metadata, schema)
+
+    def _require_partitions(self, table: DeltaTable, columns: Sequence[str]) -> None:
+        gone = [name for name in table.metadata().partition_columns if name not in columns]
+        if gone:
+            raise ContractError(
+                expected="a model that has its table's partition columns",
+                came=f"no {', '.join(gone)}, under on_schema_change='sync_all_columns'",
+                where=self._where,
+                remedy="give it, or set another partition_by and rebuild the table whole: "
+                "dbt build --full-refresh --select <model>",
+            )
 
     def _affected(
         self, table: DeltaTable, live: str, rows: str

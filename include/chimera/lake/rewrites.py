@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.errors import ContractError
 from include.chimera.lake.engine import identifier, quote
-from include.chimera.relation import spelling
+from include.chimera.relation import folded, spelling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,19 +54,30 @@ class Rewrite:
         """Whether no row that the table holds can change."""
         return self.strategy == "append" or not (self.keys or self.strategy == "microbatch")
 
-    def on(self, columns: Sequence[str], where: str) -> Rewrite:
+    def on(self, columns: Sequence[str], given: Sequence[str], where: str) -> Rewrite:
         """Return the same for a table of these columns, each named as the table spells it.
 
-        Raises:
-            ContractError: A column that steers the change is none of the table's.
-        """
+        A merge leaves columns that the model does not give as they are.
 
-        def found(option: str, names: Sequence[str]) -> tuple[str, ...]:
-            spelled = {name: spelling(name, columns) for name in names}
+        Args:
+            columns: The table's.
+            given: The model's.
+            where: For messages.
+
+        Raises:
+            ContractError: A column that steers the change is none of the table's, or not given.
+        """
+        known = {folded(name) for name in given}
+        both = [column for column in columns if folded(column) in known]
+
+        def found(option: str, names: Sequence[str], among: Sequence[str]) -> tuple[str, ...]:
+            spelled = {name: spelling(name, among) for name in names}
             unknown = [name for name, there in spelled.items() if there is None]
             if unknown:
+                is_nowhere = any(spelling(name, columns) is None for name in unknown)
+                whose = "the table" if is_nowhere else "the model too"
                 raise ContractError(
-                    expected=f"{option} to name columns of the table",
+                    expected=f"{option} to name columns of {whose}",
                     came=", ".join(unknown),
                     where=where,
                     remedy="name columns of the model, as in its query; quotes are not needed",
@@ -78,11 +89,16 @@ class Rewrite:
         times = [self.event_time] if self.strategy == "microbatch" else []
         return replace(
             self,
-            keys=found("unique_key", self.keys),
-            update=None if self.update is None else found("merge_update_columns", self.update),
-            exclude=found("merge_exclude_columns", self.exclude),
-            valid_to="".join(found("dbt_valid_to", [self.valid_to] if self.valid_to else [])),
-            event_time="".join(found("event_time", times)),
+            keys=found("unique_key", self.keys, both),
+            update=self.update and found("merge_update_columns", self.update, both),
+            exclude=(
+                *found("merge_exclude_columns", self.exclude, columns),
+                *(column for column in columns if column not in both),
+            ),
+            valid_to="".join(
+                found("dbt_valid_to", [self.valid_to] if self.valid_to else [], columns)
+            ),
+            event_time="".join(found("event_time", times, both)),
         )
 
     def replaces(self, partition_by: Sequence[str]) -> bool:

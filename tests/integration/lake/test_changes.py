@@ -170,3 +170,59 @@ def test_in_a_dag_run_only_what_can_wait_for_its_gate_is_built(process):
     one.session.run = Run("run", Window.of_hour(datetime(2026, 1, 1, tzinfo=UTC)))
     with pytest.raises(ConfigurationError, match="replace_window"):
         one.build(HOURS, "append")
+
+
+def test_a_merge_leaves_a_column_alone_that_the_model_no_longer_gives(process):
+    """As dbt-duckdb does; nulls in its place would be a loss without a word."""
+    one = process()
+    one.build(HOURS, **BY_HOUR)
+    one.build(
+        "select 1 as id, 'h1' as hour, true as is_late union all select 4, 'h1', false",
+        "merge",
+        how={"keys": ("id",)},
+        on_schema_change="append_new_columns",
+    )
+    assert one.rows() == [
+        (1, "a", "h1", True),
+        (2, "b", "h1", None),
+        (3, "c", "h2", None),
+        (4, None, "h1", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "how"),
+    [
+        ("merge", {"keys": ("id",)}),
+        ("delete+insert", {"keys": ("hour", "id")}),
+        ("merge", {"keys": ("hour",), "update": ("id",)}),
+        ("microbatch", {"event_time": "id", "begin": "1", "end": "2"}),
+    ],
+)
+def test_a_model_that_no_longer_gives_what_steers_its_change_is_refused(process, strategy, how):
+    """A key that is null in all rows matches none: each build would add them once more."""
+    one = process()
+    one.build(HOURS, **BY_HOUR)
+    with pytest.raises(ContractError, match="columns of the model too; came id"):
+        one.build(
+            "select 'z' as v, 'h9' as hour",
+            strategy,
+            how=how,
+            on_schema_change="append_new_columns",
+        )
+    assert len(one.rows()) == 3
+
+
+@pytest.mark.parametrize("strategy", ["append", "merge", "delete+insert"])
+def test_a_partition_column_is_not_synced_away(process, strategy):
+    one = process()
+    one.build(HOURS, **BY_HOUR)
+    with pytest.raises(ContractError, match=r"no hour, under .*--full-refresh"):
+        one.build(
+            "select 4 as id, 'd' as v",
+            strategy,
+            how={"keys": ("id",)},
+            on_schema_change="sync_all_columns",
+            **BY_HOUR,
+        )
+    assert len(one.rows()) == 3
