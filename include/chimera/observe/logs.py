@@ -63,9 +63,11 @@ def describe_error(line: Mapping[str, Any], log: str) -> str:
         log: Where it stands.
     """
     chain = errors_of(line)
-    for name, text in chain:
+    for _, text in chain:
         ours = _OURS.search(text)
         if ours:
+            # Raised again by Airflow's class it keeps its own, by which the runbook knows it.
+            name = next(name for name, said in reversed(chain) if ours[0] in said)
             return "\n".join([f"{name}: {_cut(ours[1])}", _cut(ours[2]), _cut(ours[3])])
     if not chain:
         return ""

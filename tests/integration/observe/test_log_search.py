@@ -116,6 +116,14 @@ def test_an_error_is_told_with_what_to_do_next(tmp_path: Path) -> None:
     assert "4711" not in text
 
 
+def test_an_error_that_airflow_raised_again_keeps_its_class(tmp_path: Path) -> None:
+    """The runbook's table of errors knows no AirflowFailException."""
+    own = str(SourceUnavailableError("an answer", "none", "app_db", "wait"))
+    again = raised(("AirflowFailException", own), ("SourceUnavailableError", own))
+    write(tmp_path, "a", line(1, "failed", "error", error_detail=again))
+    assert "  SourceUnavailableError: Expected an answer" in ask(str(tmp_path), "--level", "error")
+
+
 @pytest.mark.parametrize(
     "detail",
     [
