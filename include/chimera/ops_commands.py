@@ -67,15 +67,15 @@ def list_letters(
     from include.chimera.lake.letters import letter_states
 
     where = f"state = {quote(state)}" + (f" and source = {quote(source)}" if source else "")
-    shown = "letter_id, source, stage, last_reason, attempts, recorded_at"
+    names = ("letter_id", "source", "stage", "last_reason", "attempts", "recorded_at")
+    shown = f"{', '.join(names[:-1])}, strftime({names[-1]}, '%Y-%m-%d %H:%M:%S')"
     with connect() as connection:
         rows = connection.execute(
             f"select {shown}, count(*) over () from ({letter_states()}) where {where} "
             f"order by recorded_at desc, letter_id limit {limit}"
         ).fetchall()
-    id_column, *others = shown.split(", ")
-    table = Table(Column(id_column, min_width=_ID_WIDTH))
-    for name in others:
+    table = Table(Column(names[0], min_width=_ID_WIDTH, no_wrap=True))
+    for name in names[1:]:
         table.add_column(name, overflow="fold")
     for *cells, _ in rows:
         table.add_row(*map(printable, cells))
