@@ -128,6 +128,7 @@ class Changer:
         self._require_partitions(table, names)
         given = [column.name for column in stored]
         self._rewrite = self.rewrite.on(names, given, self._where)
+        self._require_moments(theirs)
         check_conversion(self.connection, f"from {_ROWS}", fitted.narrowed, self._where)
         check_conversion(self.connection, live, fitted.retyped, self._where)
         rows = project(fitted.columns, stored, f"from {_ROWS}", self.rewrite.helpers)
@@ -153,6 +154,16 @@ class Changer:
                 where=self._where,
                 remedy="give it, or set another partition_by and rebuild the table whole: "
                 "dbt build --full-refresh --select <model>",
+            )
+
+    def _require_moments(self, columns: Sequence[Column]) -> None:
+        kinds = {column.name: column.kind for column in columns}
+        if kinds.get(self._rewrite.event_time) == "VARCHAR":
+            raise ContractError(
+                expected="an event_time that is a date or a timestamp",
+                came=f"{self._rewrite.event_time}, text: its order is not that of moments",
+                where=self._where,
+                remedy="cast it in the model, and in the parents that have an event_time",
             )
 
     def _affected(

@@ -173,7 +173,7 @@ class _Reader:
         if unread := unread_names(self.root, hour.start):
             folder = shown(hour_folder(self.root, hour.start))
             logger.warning(
-                "%s: %s files are not read, their names end neither in .jsonl nor in .jsonl.gz: %s",
+                "%s: %s names are not read, they end neither in .jsonl nor in .jsonl.gz: %s",
                 folder,
                 len(unread),
                 unread[0],

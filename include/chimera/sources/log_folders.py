@@ -151,14 +151,14 @@ def log_files(root: Path, start: datetime) -> list[LogFile]:
 
 
 def unread_names(root: Path, start: datetime) -> list[str]:
-    """Return what is called much like a log in an hour's folder, and is not read for its name.
+    """Return what stands in an hour's folder and is not read for its name, shown.
 
-    A name that begins with a dot is a shipper's own, while it writes.
+    A name that begins with a dot or an underscore is a writer's own, as `_SUCCESS` is.
 
     Raises:
         SourceUnavailableError: As `names_in`.
     """
-    names = (name for name in names_in(root, start) if ".jsonl" in name and name[0] != ".")
+    names = (name for name in names_in(root, start) if name[0] not in "._")
     return [shown(name) for name in names if not _NAME.search(name)]
 
 

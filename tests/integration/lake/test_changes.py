@@ -226,3 +226,17 @@ def test_a_partition_column_is_not_synced_away(process, strategy):
             **BY_HOUR,
         )
     assert len(one.rows()) == 3
+
+
+def test_microbatch_takes_no_text_for_moments(process):
+    """As text, T comes after a blank: an hour of 2026-01-01T05 would be empty."""
+    one = process()
+    one.build("select 1 as id, '2026-01-01T05:00:00' as seen_at")
+    bounds = {"begin": "2026-01-01 05:00:00+00:00", "end": "2026-01-01 06:00:00+00:00"}
+    with pytest.raises(ContractError, match="a date or a timestamp; came seen_at, text"):
+        one.build(
+            "select 1 as id, '2026-01-01T05:00:00' as seen_at",
+            "microbatch",
+            how={"event_time": "SEEN_AT", **bounds},
+        )
+    assert one.rows() == [(1, "2026-01-01T05:00:00")]

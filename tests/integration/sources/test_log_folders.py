@@ -315,14 +315,15 @@ def test_a_name_that_is_no_text_is_shown_escaped_and_its_file_read(folder):
 
 def test_a_log_that_is_not_read_for_its_name_is_told(folder, caplog):
     """Packed by another tool, or kept by an editor; a shipper's hidden file is not done yet."""
-    for name in (".api.jsonl.tmp", "api.jsonl.1.gz", "api.jsonl.2"):
+    for name in (".api.jsonl.tmp", "api.jsonl.1.gz", "api.jsonl.2", "_SUCCESS", "_temporary"):
         (folder / name).touch()
     extract_api_logs(root_of(folder), run_of())
     assert "are not read" not in caplog.text
-    for name in ("api.jsonl.zst", "api.jsonl.bak"):
+    for name in ("api.jsonl.zst", "api.jsonl.bak", "API.JSONL", "api.log.gz", "api.json"):
         (folder / name).touch()
+    (folder / "more").mkdir()
     extract_api_logs(root_of(folder), run_of())
-    assert "2 files are not read" in caplog.text
+    assert "6 names are not read" in caplog.text
 
 
 def test_names_that_differ_are_shown_differently():
