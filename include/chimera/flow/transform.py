@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import TYPE_CHECKING
 
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
@@ -49,7 +51,8 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
         bronze_gates: Gate task by bronze table.
 
     Raises:
-        ConfigurationError: The dbt manifest has not been built.
+        ConfigurationError: The dbt manifest has not been built, or a task's name can't hold a
+            table's.
     """
     if not DBT_MANIFEST.is_file():
         raise ConfigurationError(
@@ -64,15 +67,15 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
         for unique_id, node in group.dbt_graph.filtered_nodes.items()
         if node.resource_type == DbtResourceType.MODEL
     }
+    tables = _tables()
     gates: dict[str, BaseOperator] = {}
     gate_of: dict[str, BaseOperator] = {}
     with group:
         for unique_id, node in nodes.items():
             if not node.has_ephemeral_materialization:
-                table = f"{node.config['schema']}.{node.resource_name}"
-                gate = gate_task(table, **GATE)
+                gate = gate_task(tables[unique_id], **GATE)
                 group.tasks_map[unique_id] >> gate
-                gates[table] = gate_of[unique_id] = gate
+                gates[tables[unique_id]] = gate_of[unique_id] = gate
     for unique_id, node in nodes.items():
         model = group.tasks_map[unique_id]
         for parent in node.depends_on:
@@ -81,6 +84,25 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
             elif parent in gate_of:
                 _replace_edge(group.tasks_map[parent], gate_of[parent], model)
     return gates
+
+
+def _tables() -> dict[str, str]:
+    """Return each model's table as dbt names it: by its alias and schema, which Cosmos leaves out.
+
+    Raises:
+        ConfigurationError: A gate's task, which is named after the table, can't carry the name.
+    """
+    nodes = json.loads(DBT_MANIFEST.read_text())["nodes"]
+    models = {name: node for name, node in nodes.items() if node["resource_type"] == "model"}
+    for name, node in models.items():
+        if not re.fullmatch(r"\w+", node["alias"], re.ASCII):
+            raise ConfigurationError(
+                expected="tables of the pipeline named by ASCII letters, digits and _ alone",
+                came=f"alias {node['alias']!r}",
+                where=name,
+                remedy="give the model another alias: its gate's task is named after its table",
+            )
+    return {name: f"{node['schema']}.{node['alias']}" for name, node in models.items()}
 
 
 def _replace_edge(parent: BaseOperator, gate: BaseOperator, child: BaseOperator) -> None:
