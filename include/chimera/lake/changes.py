@@ -28,6 +28,7 @@ from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import marks_of, metadata_of
 from include.chimera.lake.partitions import among, partition_columns, text_of
 from include.chimera.lake.places import folder_of
+from include.chimera.lake.refusals import refusals
 from include.chimera.lake.relations import read_files, scan
 from include.chimera.lake.tables import create_table, open_table
 from include.chimera.relation import folded, spelling
@@ -94,7 +95,8 @@ class Changer:
         query = f"from {self.order.source}"
         self._incoming = describe(self.connection, query)
         rows = select(self._incoming, query)
-        self.connection.execute(f"create or replace temp table {_ROWS} as {rows}")
+        with refusals(column.name for column in self._incoming):
+            self.connection.execute(f"create or replace temp table {_ROWS} as {rows}")
 
     def _load(self) -> DeltaTable:
         order = self.order
@@ -194,9 +196,9 @@ class Changer:
     def _values(self, column: str, query: str) -> list[str]:
         """Return a partition column's values other than null, as Delta writes them."""
         text = text_of(column, arrow_schema(self.connection, query).field(column).type)
-        found = self.connection.execute(
-            f"select distinct {text} from ({query}) where {identifier(column)} is not null"
-        ).fetchall()
+        query = f"select distinct {text} from ({query}) where {identifier(column)} is not null"
+        with refusals([column]):
+            found = self.connection.execute(query).fetchall()
         return sorted(value for (value,) in found)
 
     def _part(self, live: str, replaced: tuple[str, Sequence[str]] | str) -> str:

@@ -8,6 +8,7 @@ survive stops the query. What has no counterpart is refused by name.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from include.chimera.errors import ContractError
 from include.chimera.lake.engine import identifier
+from include.chimera.lake.refusals import NANOSECONDS, refuse
 from include.chimera.relation import folded, spelling
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _WIDENED = {
     "timestamp_ms": "TIMESTAMP",
     "timestamp_ns": "TIMESTAMP",
 }
+_NANOSECONDS = re.compile(r"\bTIMESTAMP_NS\b")
 # Delta forbids the first ones; delta_scan takes a dot in a predicate for a field of a struct.
 _FORBIDDEN = frozenset(" ,;{}()\n\t=.")
 
@@ -67,11 +70,9 @@ class Column:
         if self.kind == self.source:
             return name
         cast = f"cast({name} as {self.kind})"
-        if self.source == "TIMESTAMP_NS":
-            message = f"column {self.name} has nanoseconds: cast it to timestamp"
-            text = message.replace("'", "''")
-            kept = f"cast({cast} as TIMESTAMP_NS) is not distinct from {name}"
-            cast = f"case when {kept} then {cast} else error('{text}') end"
+        if _NANOSECONDS.search(self.source):
+            kept = f"cast({cast} as {self.source}) is not distinct from {name}"
+            cast = f"case when {kept} then {cast} else {refuse(NANOSECONDS, self.name)} end"
         return f"{cast} as {name}"
 
 

@@ -10,16 +10,17 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import duckdb
 from deltalake.transaction import AddAction
 
 from include.chimera.lake import storage
 from include.chimera.lake.engine import identifier, quote
-from include.chimera.lake.partitions import TOO_LONG, check_partition, text_of, too_long
+from include.chimera.lake.partitions import check_partition, text_of
+from include.chimera.lake.refusals import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import duckdb
     import pyarrow as pa
 
 # Level 1 takes a quarter less CPU than DuckDB's own level 3, and no more bytes: 5.1 s instead of
@@ -99,12 +100,8 @@ def write_files(
         )
     else:
         target, options = f"{folder}/part-{uuid4()}.parquet", _COPY_OPTIONS
-    try:
+    with refusals(schema.names):
         written = connection.execute(f"copy ({rows}) to {quote(target)} ({options})").fetchall()
-    except duckdb.InvalidInputException as error:
-        if TOO_LONG in str(error):
-            raise too_long(str(error)) from None
-        raise
     files = [
         DataFile(
             path=name[len(folder) + 1 :],

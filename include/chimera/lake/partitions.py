@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from include.chimera.errors import ContractError
 from include.chimera.lake.engine import duckdb_type, identifier, quote
+from include.chimera.lake.refusals import LONGEST, TOO_LONG, refuse
 from include.chimera.relation import spelling
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ _NULLS = ("", "null", "__hive_default_partition__")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 # delta-rs can't read back what it makes of these: -1.50 as -1.-50 (measured with 1.6.3).
 _FRACTION_BELOW_ZERO = re.compile(r"-.*\.\d*[1-9]\d*")
-_LONGEST = 200  # bytes of a folder's name, beside the column's: file systems take 255
-TOO_LONG = "partition value is too long"
 
 
 def partition_columns(schema: pa.Schema, partition_by: Iterable[str], where: str) -> list[str]:
@@ -37,7 +36,7 @@ def partition_columns(schema: pa.Schema, partition_by: Iterable[str], where: str
 
     Raises:
         ContractError: There is no such column, or its type has no text that every reader knows, or
-            its name no folder that every reader knows.
+            its name no folder that every reader knows, or there is no other column.
     """
     found = []
     for column in partition_by:
@@ -58,6 +57,13 @@ def partition_columns(schema: pa.Schema, partition_by: Iterable[str], where: str
                 remedy="name a column of the model, or add one of such a type to partition by",
             )
         found.append(name)
+    if found and not set(schema.names) - set(found):
+        raise ContractError(
+            expected="a column beside those of partition_by, which stand in no file",
+            came=f"{', '.join(found)} alone",
+            where=where,
+            remedy="add a column to the model, or build it without partition_by",
+        )
     return found
 
 
@@ -80,8 +86,8 @@ def text_of(column: str, kind: pa.DataType) -> str:
         return f"strftime({name} at time zone 'UTC', '%Y-%m-%d %H:%M:%S.%f')"
     if _is_text(kind):
         return (
-            f"case when strlen(url_encode({name})) <= {_LONGEST} or {name} is null then {name} "
-            f"else error({quote(f'{TOO_LONG}: column {column}')}) end"
+            f"case when strlen(url_encode({name})) <= {LONGEST} or {name} is null then {name} "
+            f"else {refuse(TOO_LONG, column)} end"
         )
     return f"cast({name} as varchar)"
 
@@ -97,16 +103,6 @@ def among(column: str, values: Sequence[str], kind: pa.DataType) -> str:
     listed = ", ".join(f"cast({quote(value)} as {type_name})" for value in values)
     name = identifier(column)
     return f"({name} between least({listed}) and greatest({listed}) and {name} in ({listed}))"
-
-
-def too_long(message: str) -> ContractError:
-    """Return the error of a partition value that no folder can be named by."""
-    return ContractError(
-        expected=f"partition values of at most {_LONGEST} bytes",
-        came="a longer one",
-        where=message[message.index(TOO_LONG) :].partition(": ")[2].partition("\n")[0],
-        remedy="partition by a shorter column",
-    )
 
 
 def check_partition(partition: Mapping[str, str | None], rows: int, schema: pa.Schema) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import ContractError, GateFailedError, StageMissingError, visible
 from include.chimera.faults import fault_point
 from include.chimera.lake.builds import commit_build
@@ -17,6 +18,7 @@ from include.chimera.lake.engine import connect, session_config
 from include.chimera.lake.failures import translate
 from include.chimera.lake.novelty import rows_brought
 from include.chimera.lake.publish import Publication
+from include.chimera.lake.relations import empty
 from include.chimera.lake.stage import (
     PUBLICATION,
     VERDICT,
@@ -42,7 +44,7 @@ from include.chimera.quality.rules import RuleBook, rule_book
 from include.chimera.quality.split import examples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from duckdb import DuckDBPyConnection
@@ -124,7 +126,7 @@ class Gate:
         if not verdict.success:
             raise self._refusal(verdict)
         require_publishing(f"gate of {self.table}, run {self.run.run_id}")
-        with judging(self.table):
+        with judging(self.table, self._retyped):
             publication = (
                 publish_rows(
                     self.connection,
@@ -178,6 +180,20 @@ class Gate:
         found = find_acceptance(self.run, self.table, verdict.failed_rules)
         return found.metadata() if found and verdict.accepted_by else {}
 
+    def _retyped(self) -> str:
+        """Return which staged columns have another type than their contract's, and which."""
+        if self.batch is None:
+            return ""
+        staged = self.connection.sql(self.rows)
+        schema = CONTRACTS[self.table].schema
+        wanted = self.connection.sql(empty(schema))
+        kinds = dict(zip(wanted.columns, wanted.types, strict=True))
+        return "; ".join(
+            f"column {name} of {kind}, not {kinds[name]}"
+            for name, kind in zip(staged.columns, staged.types, strict=True)
+            if kind != kinds.get(name, kind)
+        )
+
     def _publish_build(self) -> Publication:
         verdict = self.checked.verdict if self.checked else None
         build, before = load_build(self.run, self.table), open_table(self.table)
@@ -191,8 +207,13 @@ class Gate:
 
 
 @contextmanager
-def judging(table: str) -> Iterator[None]:
-    """Tell an outage from unreadable rows; what DuckDB says of rows could hold their values."""
+def judging(table: str, retyped: Callable[[], str] = str) -> Iterator[None]:
+    """Tell an outage from unreadable rows; what DuckDB says of rows could hold their values.
+
+    Args:
+        table: The gate's table.
+        retyped: Tells which staged columns are of another type than the table's.
+    """
     where = f"gate of {table}; nothing is committed"
     try:
         yield
@@ -201,7 +222,7 @@ def judging(table: str) -> Iterator[None]:
     except duckdb.Error as error:
         raise translate(error, where) or ContractError(
             expected="rows of the declared columns and types",
-            came=type(error).__name__,
+            came=retyped() or type(error).__name__,
             where=where,
             remedy="compare the staged files' columns with the contract or the rules' columns",
         ) from None

@@ -128,6 +128,27 @@ def test_a_later_value_that_is_refused_leaves_the_table(process, strategy):
     assert open_table(TABLE).version() == 0
 
 
+@pytest.mark.parametrize("keys", ["id", "part", "id part"])
+@pytest.mark.parametrize("strategy", ["append", "merge", "delete+insert"])
+def test_a_value_too_long_for_a_folder_is_told_by_its_column(process, strategy, keys):
+    """Whether it is met while the rows are written, or before, where partitions are chosen."""
+    process().build(batch("varchar", ["'a'"], "2026-01-01"), partition_by=("part",))
+    long = batch("varchar", ["repeat('ü', 100)"], "2026-01-01")
+    told = r"at most 200 bytes; came a longer one\. Where: column part\."
+    with pytest.raises(ContractError, match=told):
+        process().build(long, strategy, how={"keys": tuple(keys.split())})
+
+
+@pytest.mark.parametrize("strategy", ["all", "append"])
+def test_a_partition_column_needs_another_beside_it(process, strategy):
+    """It stands in no file: DuckDB can't write one without a column."""
+    with pytest.raises(
+        ContractError, match=r"came part alone\. Where: model dev\.model\. Next: add"
+    ):
+        process().build("select 1 as part", strategy, partition_by=("part",))
+    assert open_table(TABLE) is None
+
+
 def test_a_partition_column_is_taken_as_the_model_writes_it(process):
     """Named without regard to case, as DuckDB names it; a name that is none is refused."""
     process().build("select 1 as id, 'a' as region", partition_by=("REGION",))

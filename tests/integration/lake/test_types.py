@@ -101,8 +101,12 @@ def test_types_without_a_counterpart_are_refused_by_name(process, text):
 def test_nanoseconds_are_kept_or_refused(process):
     one = process()
     one.build("select '2026-01-01 00:00:00.123456'::timestamp_ns as t")
-    with pytest.raises(Exception, match="has nanoseconds"):
-        one.build("select '2026-01-01 00:00:00.123456789'::timestamp_ns as t")
+    stamp = "'2026-01-01 00:00:00.123456789'::timestamp_ns"
+    told = r"came one with nanoseconds\. Where: column t\. Next: cast the column"
+    for value in (stamp, f"[{stamp}]", f"{{'a': {stamp}}}"):
+        for strategy in ("all", "append"):
+            with pytest.raises(ContractError, match=told):
+                one.build(f"select {value} as t", strategy, table="dev.other")
 
 
 @pytest.mark.parametrize("strategy", ["append", "merge"])

@@ -1,0 +1,53 @@
+"""What our own SQL refuses of a row: DuckDB's `error()` carries kind and column, never a value."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from include.chimera.errors import ContractError
+from include.chimera.lake.casts import unwrapped
+from include.chimera.lake.engine import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+LONGEST = 200  # bytes of a folder's name, beside the column's: file systems take 255
+TOO_LONG, NANOSECONDS = "partition value is too long", "nanoseconds"
+# What is expected, what came, what helps.
+_TOLD = {
+    TOO_LONG: (f"partition values of at most {LONGEST} bytes", "a longer one",
+               "partition by a shorter column"),
+    NANOSECONDS: ("timestamps of microseconds, as Delta keeps them", "one with nanoseconds",
+                  "cast the column to timestamp in the model"),
+}  # fmt: skip
+
+
+def refuse(kind: str, column: str) -> str:
+    """Return the expression that stops a statement, for `refusals` to tell why."""
+    return f"error({quote(_said(kind, column))})"
+
+
+@contextmanager
+def refusals(columns: Iterable[str]) -> Iterator[None]:
+    """Tell what `refuse` stopped, by its column; known by its whole text, which holds no value.
+
+    Raises:
+        ContractError: A row was refused.
+    """
+    try:
+        yield
+    except duckdb.InvalidInputException as error:
+        text = str(unwrapped(error)).removeprefix("Invalid Input Error: ")
+        known = {_said(kind, column): (kind, column) for column in columns for kind in _TOLD}
+        if text not in known:
+            raise
+        kind, column = known[text]
+        expected, came, remedy = _TOLD[kind]
+        raise ContractError(expected, came, f"column {column}", remedy) from None
+
+
+def _said(kind: str, column: str) -> str:
+    return f"{kind}: column {column}"
