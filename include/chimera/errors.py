@@ -124,7 +124,8 @@ class ProtocolUnsupportedError(TerminalError, LakeError):
     expects = "a table that needs no more of Delta's protocol than deltalake and DuckDB know"
     helps = (
         "drop the table feature with the engine that set it (alter table … drop feature), or "
-        "write the table anew; do not raise the pinned versions for it"
+        "move the table's folder away and make the table anew: --full-refresh does not replace "
+        "what another engine can read; do not raise the pinned versions for it"
     )
 
 

@@ -24,7 +24,7 @@ from include.chimera.lake.lineage import (
     metadata_of,
     read_since,
 )
-from include.chimera.lake.tables import create_at, open_table
+from include.chimera.lake.tables import create_at, end_beginning, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +76,8 @@ def commit_build(
         lambda loaded: _noted(_decide(loaded, build, schema, run), notes),
         lambda place: create_at(place, schema, build.partition_by, build.properties),
     )
+    if build.plan.base_version is None:
+        end_beginning(build.table)
     if change is None:
         logger.warning("newer commits superseded this build of %s", build.table)
     return table

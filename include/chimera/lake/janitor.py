@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING
 
 from include.chimera.lake import storage
 from include.chimera.lake.places import folder_of
-from include.chimera.lake.tables import leaving_out, open_table, table_names
+from include.chimera.lake.tables import NO_TABLE, leaving_out, open_table, table_names
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 # delta-rs writes `<file>#<number>` first and renames it; a kill leaves it, and no vacuum knows it.
-_HALF_WRITTEN = re.compile(r"\.(parquet|json)#\d+$")
+# One right after a first commit leaves the note that there is no table.
+_HALF_WRITTEN = re.compile(rf"\.(parquet|json)#\d+$|/{NO_TABLE}(#\d+)?$")
 
 
 @dataclass(frozen=True)

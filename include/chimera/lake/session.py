@@ -19,6 +19,7 @@ from include.chimera.errors import (
     CommitConflictError,
     ConfigurationError,
     LogDamagedError,
+    PathUndecodableError,
 )
 from include.chimera.lake import storage
 from include.chimera.lake.builds import commit_build, partitions_of, require_free
@@ -36,7 +37,7 @@ from include.chimera.lake.relations import read_files, relation_of, scan
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.stage import Build, save
 from include.chimera.lake.statements import COPY, changed_table
-from include.chimera.lake.tables import drop_table, open_table
+from include.chimera.lake.tables import begin_table, drop_table, open_table, require_decodable
 from include.chimera.lake.views import View, drop_view, save_view
 
 if TYPE_CHECKING:
@@ -139,10 +140,15 @@ class Session:
         )
 
     def _drop_unreadable(self, name: Relation) -> None:
-        """Drop a table whose log can't be followed: no reader loses what nobody can read."""
+        """Drop a table whose log can't be followed: no reader loses what nobody can read.
+
+        Nor could a commit replace its rows: delta-rs removes no file whose path it can't decode.
+        """
         try:
-            open_table(name)
-        except LogDamagedError as error:
+            table = open_table(name)
+            if table is not None:
+                require_decodable(name, table)
+        except (LogDamagedError, PathUndecodableError) as error:
             self._stand_alone("a table that can't be read", name)
             logger.warning("dropping %s, to build it anew: %s", name, error)
             self.catalog.forget(name)
@@ -165,6 +171,8 @@ class Session:
         if order.strategy == WINDOW and planned.touched is not None:
             replaced = partitions_of(planned.touched, partition_by)
             rows = f"{rows} where {among(partition_by[0], replaced)}"
+        if live is None:
+            begin_table(order.table)
         build = Build(
             table=str(order.table),
             files=write_files(connection, rows, folder_of(order.table), columns, partition_by),

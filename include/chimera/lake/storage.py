@@ -114,13 +114,18 @@ class StoredFile:
     changed_at: datetime
 
 
-def walk(place: str) -> list[StoredFile]:
-    """Return each file below a folder, however deep; none where it does not exist."""
+def walk(place: str, *, has_folders: bool = False) -> list[StoredFile]:
+    """Return each file below a folder, however deep; none where it does not exist.
+
+    Args:
+        place: The folder.
+        has_folders: Whether folders are among them, with no bytes.
+    """
     _, path = _locate(place)
     return [
-        StoredFile(place + entry.path[len(path) :], entry.size, entry.mtime)
+        StoredFile(place + entry.path[len(path) :], entry.size or 0, entry.mtime)
         for entry in _listed(place, is_deep=True)
-        if entry.is_file
+        if entry.is_file or has_folders
     ]
 
 

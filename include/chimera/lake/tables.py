@@ -6,13 +6,20 @@ import logging
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.errors import LakeError, LogDamagedError, NotDeltaError, StorageRefusedError
+from include.chimera.errors import (
+    LakeError,
+    LogDamagedError,
+    NotDeltaError,
+    PathUndecodableError,
+    StorageRefusedError,
+)
 from include.chimera.lake import places, storage
 from include.chimera.lake.failures import classify, lake_error, storage_errors
 from include.chimera.lake.places import folder_of
@@ -29,8 +36,11 @@ _PROPERTIES: dict[str, str | None] = {"delta.setTransactionRetentionDuration": "
 logger = logging.getLogger(__name__)
 _LOG = "_delta_log"
 _SMALLEST = len('{"txn":{}}')  # bytes of an entry with one action
-# What a build leaves that died before its table's first commit.
-_STAGED = re.compile(r"(^|/)part-[0-9a-f-]{36}\.parquet$|#\d+$|\.tmp$")
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# Stands in a folder from before a first build's files until its commit (docs/adr/0020).
+NO_TABLE = "_no_table"
+_OURS = re.compile(r"(^|/)part-[0-9a-f-]{36}\.parquet$")
+_HALF_WRITTEN = re.compile(r"#\d+$|\.tmp$")
 
 
 def open_table(
@@ -65,7 +75,7 @@ def open_table(
 
 
 def _require_absence(name: Relation | str, error: TableNotFoundError, where: str) -> None:
-    """Refuse to take a table for one that is not there yet, unless nothing else is either.
+    """Refuse to take a table for one that is not there yet, unless something proves it.
 
     Raises:
         LakeError: Its folder can't be entered, or holds what no unfinished first build leaves.
@@ -74,22 +84,63 @@ def _require_absence(name: Relation | str, error: TableNotFoundError, where: str
         raise error
     folder = folder_of(name)
     found = [file.place[len(folder) + 1 :] for file in storage.walk(folder)]
-    others = [place for place in found if not _STAGED.search(place)]
+    whole = [place for place in found if place != NO_TABLE and not _HALF_WRITTEN.search(place)]
+    others = [place for place in whole if not _OURS.search(place)]
     if any(place.startswith(f"{_LOG}/") for place in others):
         raise lake_error(LogDamagedError, "a damaged log: no version is left of it", where)
     if others:
         raise lake_error(NotDeltaError, f"{len(others)} files without a Delta log", where)
+    if whole and NO_TABLE not in found:
+        came = f"a damaged log: nothing is left of it beside {len(whole)} data files"
+        raise lake_error(LogDamagedError, came, where)
+
+
+def begin_table(name: Relation | str) -> None:
+    """Note, before a first build writes files, that its table is not there yet.
+
+    Raises:
+        LakeError: Its folder holds what is left of a table, or of something else.
+    """
+    if open_table(name, has_files=False) is None:
+        _note_absence(folder_of(name))
+
+
+def _note_absence(folder: str) -> None:
+    storage.create_text(f"{folder}/{NO_TABLE}", "Files without a log here are no table's.\n")
+
+
+def end_beginning(name: Relation | str) -> None:
+    """Take back what `begin_table` noted: from its first commit on the table is there."""
+    storage.delete_files([f"{folder_of(name)}/{NO_TABLE}"])
+
+
+def require_decodable(name: Relation | str, table: DeltaTable) -> None:
+    """Refuse a log that names a file by what is no text, once its escapes are undone.
+
+    Raises:
+        PathUndecodableError: It does.
+    """
+    for path in pa.table(table.get_add_actions())["path"].to_pylist():
+        try:
+            is_text = bool(unquote_to_bytes(path).decode())
+        except UnicodeDecodeError:
+            is_text = False
+        if not is_text or _BROKEN_ESCAPE.search(path):
+            came = "one that is no text in UTF-8, or has a % without its two digits"
+            raise lake_error(PathUndecodableError, came, f"{name}, a path in its log")
 
 
 def _require_whole_log(name: Relation | str, where: str) -> None:
-    """Refuse a log with a hollow entry: a power cut leaves one, which readers take for no commit.
+    """Refuse a log with a hollow entry, which readers take for no commit.
+
+    A power cut leaves one, and so is a folder that has an entry's name.
 
     Raises:
         LogDamagedError: There is one.
     """
     hollow = [
         entry.place
-        for entry in storage.walk(f"{folder_of(name)}/{_LOG}")
+        for entry in storage.walk(f"{folder_of(name)}/{_LOG}", has_folders=True)
         if entry.size_bytes < _SMALLEST and _is_entry(entry.place)
     ]
     if hollow:
@@ -127,7 +178,9 @@ def create_table(
     """
     folder = folder_of(name)
     storage.make_folder(folder)
-    return create_at(folder, schema, partition_by, properties)
+    table = create_at(folder, schema, partition_by, properties)
+    end_beginning(name)
+    return table
 
 
 def create_at(
@@ -172,7 +225,9 @@ def lake_tables() -> list[Relation]:
 
 def drop_table(name: Relation | str) -> None:
     """Delete a table and its files; one that is not there is no failure."""
-    storage.delete_folder(folder_of(name))
+    folder = folder_of(name)
+    _note_absence(folder)  # a death may leave files without a log
+    storage.delete_folder(folder)
     places.forget()
 
 

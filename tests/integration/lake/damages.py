@@ -6,6 +6,9 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+
 from include.chimera.errors import (
     LogDamagedError,
     NotDeltaError,
@@ -17,6 +20,19 @@ from include.chimera.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+CANARY = "canary-4711@example.org"
+
+
+def make(lake: Path, name: str = "orders", *, has_checkpoint: bool = False) -> Path:
+    """Write a table of three versions, as another writer does."""
+    table = lake / "dev" / name
+    for number in range(3):
+        rows = pa.table({"id": pa.array([number]), "text": [CANARY]})
+        write_deltalake(str(table), rows, mode="append")
+    if has_checkpoint:
+        DeltaTable(str(table)).create_checkpoint()
+    return table
 
 
 def entry(table: Path, version: int) -> Path:
@@ -111,6 +127,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "log is a file": (lambda table: (shutil.rmtree(table / "_delta_log"),
                                      (table / "_delta_log").write_text("x")),
                       NotDeltaError, "Not a directory"),
+    "an entry is a folder": (lambda table: (entry(table, 2).unlink(), entry(table, 2).mkdir()),
+                             LogDamagedError, "00000000000000000002.json holds no action"),
+    "a folder is the next entry": (lambda table: entry(table, 3).mkdir(),
+                                   LogDamagedError, "00000000000000000003.json holds no action"),
     "data file lost": (lambda table: _rows(table).unlink(), StorageAwayError, "not there"),
     "data file cut off": (lambda table: _cut(_rows(table)), LogDamagedError, "data file"),
     "data file empty": (lambda table: _rows(table).write_bytes(b""), LogDamagedError, "data file"),

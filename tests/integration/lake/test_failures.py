@@ -10,9 +10,8 @@ import os
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable
 
 from include.chimera.errors import (
     ChimeraError,
@@ -31,23 +30,11 @@ from include.chimera.lake.casts import failing_column
 from include.chimera.lake.commits import Change, commit
 from include.chimera.lake.failures import classify, storage_errors, translate
 from include.chimera.lake.relations import scan
-from include.chimera.lake.tables import open_table, table_names
+from include.chimera.lake.tables import begin_table, open_table, table_names
 from include.chimera.quality.gates import judging
-from tests.integration.lake.damages import CHECKPOINT_DAMAGES, DAMAGES, protocol
+from tests.integration.lake.damages import CANARY, CHECKPOINT_DAMAGES, DAMAGES, make, protocol
 
 pytestmark = pytest.mark.integration
-CANARY = "canary-4711@example.org"
-
-
-def make(lake: Path, name: str = "orders", *, has_checkpoint: bool = False) -> Path:
-    """Write a table of three versions, as another writer does."""
-    table = lake / "dev" / name
-    for number in range(3):
-        rows = pa.table({"id": pa.array([number]), "text": [CANARY]})
-        write_deltalake(str(table), rows, mode="append")
-    if has_checkpoint:
-        DeltaTable(str(table)).create_checkpoint()
-    return table
 
 
 def read(connection: duckdb.DuckDBPyConnection, name: str = "dev.orders") -> list[tuple]:
@@ -90,6 +77,7 @@ def test_a_bad_table_stays_in_the_list_of_tables(lake, damage):
 def test_what_a_killed_first_build_left_is_no_table_yet(lake):
     """Its staged files stand there without a log, and so may an empty log: it is built again."""
     folder = lake / "dev" / "orders"
+    begin_table("dev.orders")
     (folder / "_delta_log").mkdir(parents=True)
     (folder / "part-0a3d9a2b-6a51-4f7d-9d0a-0123456789ab.parquet").write_bytes(b"rows")
     (folder / "_delta_log" / "_commit_1.json.tmp").write_bytes(b"")

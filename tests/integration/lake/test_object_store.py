@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from include.chimera.errors import ConfigurationError
-from include.chimera.lake.tables import open_table, table_names
+from include.chimera.errors import ConfigurationError, LogDamagedError
+from include.chimera.lake import storage
+from include.chimera.lake.tables import NO_TABLE, open_table, table_names
 from include.chimera.lake.views import View
 from include.chimera.relation import Relation
 from tests.integration.object_store import forget_settings, object_store
@@ -54,6 +55,18 @@ def test_views_renamed_and_dropped_tables(process):
     one.session.drop(Relation("dev", "other"))
     assert open_table("dev.other") is None
     assert list(table_names()) == []
+
+
+def test_a_table_whose_log_is_lost_is_not_begun_anew(process, lake):
+    """A folder without objects is none there: what is left looks like a first build's files."""
+    process().build("select 1 as id")
+    assert not any(file.place.endswith(NO_TABLE) for file in storage.walk(f"{lake}/dev"))
+    storage.delete_folder(f"{lake}/dev/model/_delta_log")
+    for strategy in ("append", "all"):
+        with pytest.raises(LogDamagedError, match="nothing is left of it"):
+            process().build("select 2 as id", strategy, may_replace=False)
+    process().build("select 2 as id", is_full_refresh=True)
+    assert process().rows() == [(2,)]
 
 
 def test_a_bucket_that_does_not_exist_is_no_empty_lake(lake, monkeypatch):

@@ -15,6 +15,7 @@ from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan
 from include.chimera.lake.places import folder_of
 from include.chimera.lake.stage import Batch, Build, attempt_folder, save
+from include.chimera.lake.tables import begin_table
 from include.chimera.quality.gates import open_gate
 from include.chimera.quality.split import broken_predicate, suite_expectations
 from include.chimera.quality.verdict import RATIO_RULE
@@ -37,6 +38,8 @@ def stage(run: Run, table: str, rows: pa.Table) -> None:
     is_bronze = table.startswith("bronze.")
     batch = Batch(table, draw_token(table), hours=run.window.labels(), allow_shrink=True)
     folder = attempt_folder(run, batch) if is_bronze else folder_of(table)
+    if not is_bronze:
+        begin_table(table)
     with duckdb.connect() as connection:
         connection.register("rows", rows)
         files = write_files(connection, "from rows", folder, rows.schema)

@@ -19,7 +19,7 @@ from include.chimera.lake.novelty import rows_brought
 from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import Build
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.tables import begin_table, open_table
 from tests.builders import HOUR, LABEL, generations, publish, run_of
 
 MODEL, PARENT = "gold.fct", "bronze.generations"
@@ -43,6 +43,7 @@ def build(
     rows = ", ".join(f"('{hour}', {value})" for hour, value in values.items())
     query = f"select * from (values {rows}) as t (_window_hour, value)"
     columns = connection.execute(f"{query} limit 0").to_arrow_table().schema
+    begin_table(MODEL)
     files = write_files(connection, query, folder_of(MODEL), columns, ["_window_hour"])
     schema = Schema.from_arrow(columns).to_json()
     planned = Plan(base.version() if base else None, {parent_identity(): read}, None)
