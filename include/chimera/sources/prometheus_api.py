@@ -33,7 +33,7 @@ class _Data(msgspec.Struct):
     """An answer's data; each series stays text until it is its turn."""
 
     resultType: str = ""  # noqa: N815 - Prometheus' name
-    result: list[msgspec.Raw] = msgspec.field(default_factory=list)
+    result: list[msgspec.Raw] | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -43,6 +43,7 @@ class _Answer(msgspec.Struct):
     data: _Data | None = None
     errorType: str = ""  # noqa: N815 - Prometheus' name
     warnings: list[msgspec.Raw] = msgspec.field(default_factory=list)
+    isPartial: bool = False  # noqa: N815 - VictoriaMetrics says so where Prometheus warns
 
 
 class _Histogram(msgspec.Struct):
@@ -125,7 +126,7 @@ def _check_status(status: int, where: str) -> None:
             where=where,
             remedy="wait for the server to recover; the task retries by itself",
         )
-    if status in (401, 403, 404):
+    if status in (401, 403, 404) or httpx.codes.is_redirect(status):
         raise ConfigurationError(
             expected="a Prometheus server that lets us read",
             came=f"status {status}",
@@ -135,19 +136,22 @@ def _check_status(status: int, where: str) -> None:
 
 
 def _series(answer: _Answer, where: str) -> list[msgspec.Raw]:
-    if answer.status != "success" or answer.data is None or answer.warnings:
+    data = answer.data or _Data()
+    found = data.result
+    if answer.status != "success" or answer.warnings or answer.isPartial or found is None:
+        size = "no result" if found is None else "a part" if answer.isPartial else "a result"
+        kind = _word(answer.errorType or "no error")
         raise DataFaultError(
             expected="a complete answer",
-            came=f"{_word(answer.errorType or 'no error')}, {len(answer.warnings)} warnings",
+            came=f"{size}, {kind}, {len(answer.warnings)} warnings",
             where=where,
             remedy="ask the same query in Prometheus' own UI and mend what it names",
         )
-    found = answer.data.result
-    is_known = answer.data.resultType in _TYPES
+    is_known = data.resultType in _TYPES
     if not is_known or any(map(_is_histogram, found)):
         raise ContractError(
             expected="float samples",
-            came="native histograms" if is_known else _word(answer.data.resultType),
+            came="native histograms" if is_known else _word(data.resultType),
             where=where,
             remedy="expose classic buckets (_bucket, _sum, _count) of this metric as well",
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -50,6 +52,10 @@ _SETTLING_SCRAPES = 2
 _BATCH_ROWS = 10_000
 _LONGEST_LABEL = 1024  # characters; Prometheus' own limits (label_value_length_limit) are lower
 _NOT_A_NUMBER = (ValueError, TypeError, OverflowError, OSError)  # of float and fromtimestamp
+# As Prometheus writes numbers; Python's `float` takes 1_000 and other scripts' digits, too.
+_NUMBER = re.compile(
+    r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.ASCII | re.IGNORECASE
+)
 NO_SERIES, NO_SAMPLE, LONG_LABEL = "malformed_series", "sample_not_a_number", "label_too_long"
 
 
@@ -211,7 +217,14 @@ def _samples(
 def _number(value: Any) -> float:  # noqa: ANN401 - parsed JSON
     if isinstance(value, bool):
         raise TypeError
-    return float(value)
+    if not isinstance(value, str):
+        return float(value)
+    if not _NUMBER.fullmatch(value):
+        raise ValueError
+    number = float(value)
+    if math.isinf(number) and value[-1].isdigit():
+        raise OverflowError
+    return number
 
 
 def _moment(seconds: Any) -> datetime:  # noqa: ANN401 - parsed JSON

@@ -12,7 +12,12 @@ from urllib.parse import parse_qsl, urlsplit
 import duckdb
 import pytest
 
-from include.chimera.errors import ContractError, DataFaultError, SourceUnavailableError
+from include.chimera.errors import (
+    ConfigurationError,
+    ContractError,
+    DataFaultError,
+    SourceUnavailableError,
+)
 from include.chimera.sources import prometheus_api
 from include.chimera.sources.provider_metrics import extract_provider_metrics, reach
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
@@ -142,6 +147,8 @@ def test_many_series_are_made_rows_a_few_at_a_time():
         ({"status": "error", "errorType": f"\x1b[2J{CANARY}"}, DataFaultError),
         ({"status": CANARY}, DataFaultError),
         ({**matrix(), "warnings": [CANARY * 10_000]}, DataFaultError),
+        ({**matrix(), "isPartial": True}, DataFaultError),
+        ({"status": "success", "data": {"resultType": "matrix"}}, DataFaultError),
         ({"status": "success", "data": {"resultType": CANARY, "result": []}}, ContractError),
         (
             {"status": "success", "data": {"resultType": "matrix", "result": CANARY}},
@@ -165,11 +172,37 @@ def test_what_a_server_says_is_told_by_kind_and_length(document, error, caplog):
     assert (CANARY in told, "\x1b" in told) == (False, False)
 
 
+def test_a_server_that_sends_us_elsewhere_is_a_wrong_setting():
+    """A login page, mostly; it is not followed, and waiting does not help."""
+
+    def redirect(handler, _):
+        handler.send_response(302)
+        handler.send_header("Location", f"http://{CANARY}/")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with serving(redirect) as url, pytest.raises(ConfigurationError, match="status 302") as raised:
+        extract_provider_metrics(url, run_of())
+    assert CANARY not in str(raised.value)
+
+
+def test_each_way_to_write_a_number_is_read():
+    values = ["0.5", ".5", "5.", "1e-05", "+Inf", "-Inf", "NaN", "-0", 1]
+    samples = [[START + number, text] for number, text in enumerate(values)]
+    with answering({"metric": UP, "values": samples}) as url:
+        batch = extract_provider_metrics(url, run_of())
+    assert (batch.rows_read, batch.rows_unparsed) == (len(values), 0)
+
+
 BAD_SAMPLES = [
     [START, CANARY],
     [CANARY, "1"],
     ["NaN", "1"],
     [1e300, "1"],
+    [START, "1e309"],
+    [START, "1_000"],
+    [START, "٣"],
+    [START, " 1"],
     [START, None],
     [START, True],
     [START, 10**400],
