@@ -6,6 +6,7 @@ rows are fetched, so that fetching fails as running does.
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from dbt_common.events.contextvars import get_node_info
 
 from include.chimera.lake.casts import is_mistake
 from include.chimera.lake.failures import translate
+from include.chimera.lake.statements import creation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from include.chimera.errors import ChimeraError
 
+logger = logging.getLogger(__name__)
 _UNTOLD = "its text is left out: it may hold rows"
 
 
@@ -43,7 +46,9 @@ class TellingCursor(DuckDBCursorWrapper):
         self._explain = explain
 
     def execute(self, sql: str, bindings: Sequence[Any] | None = None) -> DuckDBPyConnection:
-        """Run a statement."""
+        """Run a statement; hooks of a run (`on-run-start`) pass no macro and come here alone."""
+        if made := creation(sql):
+            logger.warning("create %s %s: it is gone after this process with its rows", *made)
         with self._telling():
             ran: DuckDBPyConnection = self._cursor.execute(sql, bindings)
             return ran

@@ -52,19 +52,30 @@ def changed_table(
     return name, text[:start] + COPY + text[end:]
 
 
+def creation(statement: str) -> tuple[str, str] | None:
+    """Return the kind and name of what a statement makes in the session, as if it were the lake's.
+
+    Whatever is written there is gone after this process.
+    """
+    found = _CREATION.match(_COMMENTS.sub("", statement, count=1))
+    if found is None or unquoted(re.findall(_PART, found["relation"])[-2]).lower() in _OWN:
+        return None
+    return found["kind"].lower(), found["relation"]
+
+
 def require_no_creation(statement: str) -> None:
     """Refuse a statement that makes a relation in the session, where a person expects the lake's.
 
     Raises:
-        ContractError: It does: whatever is written there is gone after this process.
+        ContractError: It does.
     """
-    found = _CREATION.match(_COMMENTS.sub("", statement, count=1))
-    if found is None or unquoted(re.findall(_PART, found["relation"])[-2]).lower() in _OWN:
+    found = creation(statement)
+    if found is None:
         return
+    kind, name = found
     raise ContractError(
-        expected=f"a {found['kind']} of the lake, made by a model, seed or snapshot",
-        came=f"create {found['kind']} {found['relation']}, gone after this process with its rows",
+        expected=f"a {kind} of the lake, made by a model, seed or snapshot",
+        came=f"create {kind} {name}, gone after this process with its rows",
         where="a hook",
-        remedy="make it a model or a seed; for this process alone: create temporary "
-        f"{found['kind']}",
+        remedy=f"make it a model or a seed; for this process alone: create temporary {kind}",
     )

@@ -1,6 +1,7 @@
 """Statements in hooks change the lake's tables, and lose nothing on the way."""
 
 import pytest
+import yaml
 
 from include.chimera.lake.lineage import is_partial
 from include.chimera.lake.tables import open_table
@@ -78,3 +79,13 @@ def test_a_hook_may_make_what_is_its_processs_own(project, rows):
     project.write("models/m.sql", model(hook))
     project.dbt("run")
     assert rows("select id from dev.m") == [(1,)]
+
+
+def test_a_table_that_a_runs_hook_makes_is_told_to_end_with_the_process(project):
+    """dbt runs `on-run-start` without a macro: nothing but the cursor sees it."""
+    config = yaml.safe_load((project.folder / "dbt_project.yml").read_text())
+    config["on-run-start"] = ["create table if not exists dev.made (name varchar)"]
+    config["on-run-end"] = ["insert into dev.made values ('end')"]
+    project.write("dbt_project.yml", yaml.safe_dump(config))
+    project.write("models/m.sql", "select 1 as id")
+    assert "create table dev.made: it is gone after this process" in project.dbt("run")
