@@ -36,8 +36,14 @@ class Process:
 
 
 @pytest.fixture
-def process(lake):  # noqa: ARG001 - the lake must be there first
-    """Return what starts another process on the same lake."""
+def damaged(versions) -> None:
+    """Say that the test spoils a log, so that not every version can be read."""
+    versions.are_checked = False
+
+
+@pytest.fixture
+def process(lake, versions):  # noqa: ARG001 - the lake is there first, and looked at last
+    """Return what starts another process on the same lake; each version it writes is checked."""
     started = []
 
     def start() -> Process:

@@ -14,7 +14,7 @@ from tests.builders import generations, publish, run_of
 from tests.integration.lake.conftest import TABLE
 from tests.integration.lake.deaths import Died, dying_at
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("damaged")]
 ROW = "select 1 as id, '20260101T05' as _window_hour"
 BY_HOUR = {"partition_by": ("_window_hour",)}
 KEY = {"how": {"keys": ("id",)}}

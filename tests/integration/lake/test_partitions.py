@@ -166,6 +166,7 @@ def test_windows_are_hours_or_days_of_their_own_columns(process):
         process().build(query, "window", partition_by=("provider_id",))
 
 
+@pytest.mark.usefixtures("damaged")
 def test_a_full_refresh_repairs_a_table_that_nobody_can_open(process):
     """One value that delta-rs can't parse, as another writer may commit it, and no open works."""
     query = "select {} as id, timestamptz '2026-01-01' as part"

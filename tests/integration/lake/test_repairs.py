@@ -12,7 +12,7 @@ from include.chimera.errors import LakeError, NotDeltaError, ProtocolUnsupported
 from tests.integration.lake.damages import CHECKPOINT_DAMAGES, DAMAGES, make
 from tests.versions import check_version
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("damaged")]
 TABLE = "dev.orders"
 OTHERS = (NotDeltaError, ProtocolUnsupportedError)
 REPAIRED = {name: harm for name, (harm, kind, _) in DAMAGES.items() if kind not in OTHERS}
