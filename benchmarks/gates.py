@@ -23,7 +23,7 @@ import duckdb
 
 from benchmarks.records import Record, hand_on
 from include.chimera.contracts import CONTRACTS
-from include.chimera.lake.engine import identifier
+from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.paths import INCLUDE
 from include.chimera.quality.split import broken_predicate, suite_expectations
 

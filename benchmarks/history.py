@@ -65,7 +65,7 @@ def lake(folder: Path) -> Iterator[None]:
 @contextmanager
 def session(folder: Path) -> Iterator[DuckDBPyConnection]:
     """Open a session on the lake in a folder."""
-    from include.chimera.lake.engine import connect  # noqa: PLC0415 - not before a fork
+    from include.chimera.lake.store.duckdb_sessions import connect  # noqa: PLC0415 - not before a fork
 
     with lake(folder), connect() as connection:
         yield connection
@@ -191,7 +191,7 @@ def invoke(folder: Path, *command: str) -> bool:
 
 def measure(root: Path, sizes: list[int]) -> dict[int, float]:
     """Return the least CPU seconds of one more hour, by hours of history."""
-    from include.chimera.lake.engine import check_signatures  # noqa: PLC0415 - as above
+    from include.chimera.lake.store.duckdb_sessions import check_signatures  # noqa: PLC0415 - as above
 
     check_signatures()  # as the process does that forks tasks
     best: dict[int, float] = {}

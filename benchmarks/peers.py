@@ -113,8 +113,8 @@ class Lake(Peer):
     def start(self) -> None:
         os.environ["CHIMERA_STATE_DIR"] = str(self.folder)  # noqa: TID251 - before it is read
         os.environ["CHIMERA_DUCKDB_MEMORY_LIMIT"] = LIMITS["memory_limit"]  # noqa: TID251 - as above
-        from include.chimera.lake.engine import connect  # noqa: PLC0415 - not in other peers
         from include.chimera.lake.session import Session  # noqa: PLC0415 - not in other peers
+        from include.chimera.lake.store.duckdb_sessions import connect  # noqa: PLC0415 - not in other peers
 
         self.connection, self.session = connect(), Session(None)
         self.session.attach(self.connection)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from duckdb import DuckDBPyConnection
 
-from include.chimera.lake.engine import connect
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.paths import STATE
 from include.chimera.settings import get_settings
 from tests.versions import Versions

@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
-from include.chimera.lake.engine import connect
-from include.chimera.lake.places import folder_of
+from include.chimera.lake.store.duckdb_sessions import connect
+from include.chimera.lake.store.places import folder_of
 
 # Reading a version costs some 10 ms: a test that writes more than this is not about versions.
 MOST_VERSIONS = 40

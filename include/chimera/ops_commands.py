@@ -63,8 +63,8 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
 ) -> None:
     """List letters, the newest first, without their content."""
-    from include.chimera.lake.engine import connect, quote
     from include.chimera.lake.letters import letter_states
+    from include.chimera.lake.store.duckdb_sessions import connect, quote
 
     where = f"state = {quote(state)}" + (f" and source = {quote(source)}" if source else "")
     names = ("letter_id", "source", "stage", "last_reason", "attempts", "recorded_at")
@@ -88,8 +88,8 @@ def list_letters(
 @dead_letters.command()
 def show(letter_id: str) -> None:
     """Show one letter with its payload: a raw row, for your eyes only."""
-    from include.chimera.lake.engine import connect, fetch_records, quote
     from include.chimera.lake.letters import letter_states
+    from include.chimera.lake.store.duckdb_sessions import connect, fetch_records, quote
 
     with connect() as connection:
         found = connection.execute(

@@ -20,7 +20,6 @@ import pyarrow as pa
 from include.chimera.contracts import API_LOGS, CONTRACTS, PARTITION
 from include.chimera.errors import ConfigurationError, GateFailedError
 from include.chimera.faults import fault_point
-from include.chimera.lake.engine import among, connect, fetch_records, quote
 from include.chimera.lake.fences import draw_token
 from include.chimera.lake.letters import (
     MAX_ATTEMPTS,
@@ -31,6 +30,7 @@ from include.chimera.lake.letters import (
 )
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
+from include.chimera.lake.store.duckdb_sessions import among, connect, fetch_records, quote
 from include.chimera.quality.acceptance import current_user, require_reason
 from include.chimera.quality.batches import window_and_keys
 from include.chimera.quality.controls import require_publishing

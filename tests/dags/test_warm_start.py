@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 HELD = """
 from include.chimera.flow.warm import PARSING, WORKING
-from include.chimera.lake.engine import check_signatures
+from include.chimera.lake.store.duckdb_sessions import check_signatures
 from dbt_common.clients.jinja import template_cache
 print(json.dumps({
     "missing": [name for name in PARSING + WORKING if name not in sys.modules],

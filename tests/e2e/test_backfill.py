@@ -9,7 +9,7 @@ from itertools import pairwise
 import duckdb
 import pytest
 
-from include.chimera.lake.engine import prepare
+from include.chimera.lake.store.duckdb_sessions import prepare
 from include.chimera.local.environment import build_environment, keep_secrets
 from include.chimera.local.stack import DAG_ID
 from include.chimera.paths import PROJECT

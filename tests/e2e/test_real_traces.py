@@ -14,7 +14,7 @@ from statistics import quantiles
 import duckdb
 import pytest
 
-from include.chimera.lake.engine import prepare
+from include.chimera.lake.store.duckdb_sessions import prepare
 from tests.e2e.conftest import CommandResult
 
 pytestmark = pytest.mark.e2e

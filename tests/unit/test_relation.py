@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.places import decoded, encoded
+from include.chimera.lake.store.places import decoded, encoded
 from include.chimera.relation import Relation
 
 NASTY = st.sampled_from(["select", "events.v2", "_x", "_views", "ключ", "ñandú", "100%", "a%41b",

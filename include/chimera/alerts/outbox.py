@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.chimera.alerts.messages import Message
 from include.chimera.errors import RetryableError
-from include.chimera.lake import storage
+from include.chimera.lake.store import storage
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from include.chimera.lake.engine import check_signatures
-from include.chimera.lake.scratch import scratch, sweep_scratch
+from include.chimera.lake.store.duckdb_sessions import check_signatures
+from include.chimera.lake.store.scratch import scratch, sweep_scratch
 from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
 
 if TYPE_CHECKING:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from include.chimera.lake import storage
-from include.chimera.lake.engine import connect, fetch_records, quote, reach_object_store
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.duckdb_sessions import (
+    connect,
+    fetch_records,
+    quote,
+    reach_object_store,
+)
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:

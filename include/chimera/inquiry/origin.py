@@ -16,10 +16,10 @@ import duckdb
 import pyarrow as pa
 
 from include.chimera.errors import TerminalError
-from include.chimera.lake.engine import connect, identifier, quote
 from include.chimera.lake.lineage import consumed_parent
-from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import scan
+from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
+from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.tables import open_table
 
 if TYPE_CHECKING:

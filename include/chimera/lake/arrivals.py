@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
 from include.chimera.lake.content import Content, content_by_hour, hours_in
-from include.chimera.lake.engine import identifier
 from include.chimera.lake.files import copy_files, write_files
 from include.chimera.lake.novelty import count_new
-from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import read_files
 from include.chimera.lake.stage import attempt_folder
+from include.chimera.lake.store.duckdb_sessions import identifier
+from include.chimera.lake.store.places import folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ChimeraError, ContractError
-from include.chimera.lake import storage
 from include.chimera.lake.checks import Constraints, check_conversion, check_rows, constraints_of
 from include.chimera.lake.columns import (
     Column,
@@ -23,13 +22,14 @@ from include.chimera.lake.columns import (
     select,
 )
 from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.engine import identifier
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import marks_of, metadata_of
 from include.chimera.lake.partitions import among, partition_columns, text_of
-from include.chimera.lake.places import folder_of
 from include.chimera.lake.refusals import refusals
 from include.chimera.lake.relations import read_files, scan
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.duckdb_sessions import identifier
+from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.tables import create_table, open_table
 from include.chimera.relation import folded, spelling
 

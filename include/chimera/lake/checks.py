@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.engine import identifier
+from include.chimera.lake.store.duckdb_sessions import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -26,10 +26,10 @@ from include.chimera.lake.details import (
     needs_plain_timestamps,
 )
 from include.chimera.lake.drafts import copy_log, publish_draft
-from include.chimera.lake.durability import sync_files, sync_log
-from include.chimera.lake.failures import translate
-from include.chimera.lake.places import folder_of
-from include.chimera.lake.scratch import scratch
+from include.chimera.lake.store.durability import sync_files, sync_log
+from include.chimera.lake.store.places import folder_of
+from include.chimera.lake.store.scratch import scratch
+from include.chimera.lake.store.storage_errors import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

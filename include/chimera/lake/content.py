@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import PARTITION
-from include.chimera.lake.engine import identifier
+from include.chimera.lake.store.duckdb_sessions import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

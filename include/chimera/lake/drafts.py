@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
-from include.chimera.lake import storage
+from include.chimera.lake.store import storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,10 +12,10 @@ from uuid import uuid4
 
 from deltalake.transaction import AddAction
 
-from include.chimera.lake import storage
-from include.chimera.lake.engine import identifier, quote
 from include.chimera.lake.partitions import check_partition, text_of
 from include.chimera.lake.refusals import refusals
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.duckdb_sessions import identifier, quote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Literal
 
 from include.chimera.contracts import DEAD_LETTERS, PARTITION
 from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.engine import among, quote
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import metadata_of
-from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import empty, scan
+from include.chimera.lake.store.duckdb_sessions import among, quote
+from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.tables import contract_table, open_table
 
 if TYPE_CHECKING:

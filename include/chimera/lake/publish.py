@@ -16,11 +16,11 @@ from include.chimera.faults import fault_point
 from include.chimera.lake.arrivals import Arrivals, hours_of
 from include.chimera.lake.commits import Change, commit, run_metadata
 from include.chimera.lake.content import Content, hours_in, sum_of
-from include.chimera.lake.engine import among, identifier
-from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.fences import WHOLE, fence_mark, fence_of
 from include.chimera.lake.lineage import metadata_of
 from include.chimera.lake.relations import scan
+from include.chimera.lake.store.duckdb_sessions import among, identifier
+from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.lake.tables import contract_table
 from include.chimera.lake.verify import TOKEN, committed_counts, verify
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.casts import unwrapped
-from include.chimera.lake.engine import quote
+from include.chimera.lake.store.cast_errors import unwrapped
+from include.chimera.lake.store.duckdb_sessions import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

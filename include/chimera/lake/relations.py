@@ -8,8 +8,8 @@ from urllib.parse import unquote
 
 import duckdb
 
-from include.chimera.lake.engine import duckdb_type, identifier, quote
-from include.chimera.lake.places import folder_of
+from include.chimera.lake.store.duckdb_sessions import duckdb_type, identifier, quote
+from include.chimera.lake.store.places import folder_of
 from include.chimera.relation import Relation
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.engine import identifier, quote
+from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.relation import folded, spelling
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import StageMissingError
-from include.chimera.lake import storage
-from include.chimera.lake.failures import storage_errors
 from include.chimera.lake.files import DataFile
 from include.chimera.lake.lineage import Plan
-from include.chimera.lake.places import decoded, encoded
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.places import decoded, encoded
+from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.lake.waiting import HeldBack
 from include.chimera.settings import get_settings
 

@@ -20,9 +20,9 @@ from include.chimera.errors import (
     PathUndecodableError,
     StorageRefusedError,
 )
-from include.chimera.lake import places, storage
-from include.chimera.lake.failures import classify, lake_error, storage_errors
-from include.chimera.lake.places import folder_of
+from include.chimera.lake.store import places, storage
+from include.chimera.lake.store.places import folder_of
+from include.chimera.lake.store.storage_errors import classify, lake_error, storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,8 +10,8 @@ from deltalake import DeltaTable
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.errors import VerificationError
 from include.chimera.lake.content import Content, content_by_hour
-from include.chimera.lake.engine import among
 from include.chimera.lake.relations import scan
+from include.chimera.lake.store.duckdb_sessions import among
 from include.chimera.lake.tables import open_table
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.chimera.lake import storage
-from include.chimera.lake.places import forget, view_place
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.places import forget, view_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,8 +12,6 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import ControlRefusedError, NothingToAcceptError
-from include.chimera.lake import storage
-from include.chimera.lake.places import encoded
 from include.chimera.lake.stage import (
     ACCEPTANCE,
     VERDICT,
@@ -21,6 +19,8 @@ from include.chimera.lake.stage import (
     read_record,
     write_record,
 )
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.places import encoded
 from include.chimera.settings import get_settings
 from include.chimera.window import Run, Window
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.checks import null_counts
-from include.chimera.lake.engine import identifier, quote
+from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.quality.habits import DEVIATIONS, SCALE
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import great_expectations as gx
 from great_expectations.validator.v1_validator import Validator
 
 from include.chimera.errors import ChimeraError, GateOutageError
-from include.chimera.lake.failures import translate
-from include.chimera.lake.scratch import scratch
+from include.chimera.lake.store.scratch import scratch
+from include.chimera.lake.store.storage_errors import translate
 from include.chimera.paths import INCLUDE
 from include.chimera.quality import duckdb_source  # noqa: F401 - registers the datasource type
 from include.chimera.quality.configurations import configurations_kept

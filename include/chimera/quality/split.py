@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import CONTRACTS, PARTITION
-from include.chimera.lake.engine import identifier, quote
+from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.paths import GX_PROJECT
 from include.chimera.quality.checks import sql_literal
 

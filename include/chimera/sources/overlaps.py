@@ -6,8 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import PARTITION
-from include.chimera.lake.engine import connect
 from include.chimera.lake.staging import rows_of
+from include.chimera.lake.store.duckdb_sessions import connect
 
 if TYPE_CHECKING:
     from include.chimera.lake.stage import Batch

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from include.chimera.contracts import IS_DELETED, PARTITION, ROW_HASH
-from include.chimera.lake.engine import duckdb_type
 from include.chimera.lake.letters import UNKNOWN_HOUR
+from include.chimera.lake.store.duckdb_sessions import duckdb_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

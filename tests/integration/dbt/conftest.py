@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from include.chimera.lake.engine import connect
 from include.chimera.lake.orders import Order
 from include.chimera.lake.session import Session
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.relation import Relation
 from tests.integration.dbt.processes import Project
 from tests.integration.object_store import forget_settings, object_store

@@ -10,7 +10,7 @@ from include.chimera.lake.tables import open_table
 from include.chimera.lake.views import View
 from include.chimera.relation import Relation
 from tests.integration.dbt.conftest import lake_session, make_project
-from tests.integration.lake.damages import entry
+from tests.integration.lake.store.damages import entry
 from tests.integration.object_store import forget_settings
 
 pytestmark = pytest.mark.integration

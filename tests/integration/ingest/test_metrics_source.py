@@ -16,9 +16,9 @@ from include.chimera.errors import (
     ShrinkError,
     SourceUnavailableError,
 )
-from include.chimera.lake.engine import connect
 from include.chimera.lake.stage import load_batch
 from include.chimera.lake.staging import rows_of
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.sources.provider_metrics import (
     METRICS,
     extract_provider_metrics,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from include.chimera.lake.engine import connect
 from include.chimera.lake.orders import Order
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.session import Session
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.relation import Relation
 
 TABLE = "dev.model"

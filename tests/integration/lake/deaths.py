@@ -21,12 +21,12 @@ STEPS = {
     "_prepare": ("include.chimera.lake.commits",),
     "_write": ("include.chimera.lake.commits",),
     "publish_draft": ("include.chimera.lake.commits",),
-    "create_text": ("include.chimera.lake.storage",),
+    "create_text": ("include.chimera.lake.store.storage",),
     "sync_log": ("include.chimera.lake.commits",),
     "save_view": ("include.chimera.lake.session",),
     "drop_view": ("include.chimera.lake.session",),
     "drop_table": ("include.chimera.lake.session",),
-    "delete_files": ("include.chimera.lake.storage",),
+    "delete_files": ("include.chimera.lake.store.storage",),
 }
 
 

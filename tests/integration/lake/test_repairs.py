@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from include.chimera.errors import LakeError, NotDeltaError, ProtocolUnsupportedError
-from tests.integration.lake.damages import CHECKPOINT_DAMAGES, DAMAGES, make
+from tests.integration.lake.store.damages import CHECKPOINT_DAMAGES, DAMAGES, make
 from tests.versions import check_version
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("damaged")]

@@ -9,7 +9,7 @@ import pytest
 from deltalake import DeltaTable
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.places import folder_of
+from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.tables import open_table
 
 pytestmark = pytest.mark.integration

@@ -20,7 +20,7 @@ from include.chimera.lake.relations import scan
 from include.chimera.lake.tables import open_table
 from include.chimera.lake.upkeep import compact, maintain, optimize_layer
 from tests.builders import HOUR, LABEL, generations, publish, run_of
-from tests.integration.lake.damages import DAMAGES
+from tests.integration.lake.store.damages import DAMAGES
 
 TABLE = "bronze.generations"
 

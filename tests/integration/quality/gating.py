@@ -13,8 +13,8 @@ from deltalake import Schema
 from include.chimera.lake.fences import draw_token
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan
-from include.chimera.lake.places import folder_of
 from include.chimera.lake.stage import Batch, Build, attempt_folder, save
+from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.tables import begin_table
 from include.chimera.quality.gates import open_gate
 from include.chimera.quality.split import broken_predicate, suite_expectations

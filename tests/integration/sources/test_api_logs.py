@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from include.chimera.lake.engine import connect
 from include.chimera.lake.letters import append_letters, letters_query
 from include.chimera.lake.publish import Publication, Publisher
 from include.chimera.lake.relations import scan
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.tables import open_table
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.window import HOUR as ONE_HOUR

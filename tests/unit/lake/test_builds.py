@@ -16,9 +16,9 @@ from include.chimera.lake.builds import commit_build
 from include.chimera.lake.files import write_files
 from include.chimera.lake.lineage import Plan, consumed_mark, identity_of, plan
 from include.chimera.lake.novelty import rows_brought
-from include.chimera.lake.places import folder_of
 from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import Build
+from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.tables import begin_table, open_table
 from tests.builders import HOUR, LABEL, generations, publish, run_of
 

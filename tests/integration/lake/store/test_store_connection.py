@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 from include.chimera.flow.runs import read_run
-from include.chimera.lake.engine import connect
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.orders import Order
 from include.chimera.lake.session import Session
 from include.chimera.relation import Relation

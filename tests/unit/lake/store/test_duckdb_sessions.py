@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.lake.engine import _extension, connect, load_extension
+from include.chimera.lake.store.duckdb_sessions import _extension, connect, load_extension
 
 
 def test_no_session_allows_unsigned_extensions():

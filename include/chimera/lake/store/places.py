@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ContractError
-from include.chimera.lake import storage
+from include.chimera.lake.store import storage
 from include.chimera.relation import Relation, folded
 from include.chimera.settings import get_settings
 

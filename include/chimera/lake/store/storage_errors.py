@@ -29,8 +29,13 @@ from include.chimera.errors import (
     StorageAwayError,
     StorageRefusedError,
 )
-from include.chimera.lake import storage
-from include.chimera.lake.casts import is_about_rows, is_broken_file, rows_error, unwrapped
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.cast_errors import (
+    is_about_rows,
+    is_broken_file,
+    rows_error,
+    unwrapped,
+)
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ _KEY = re.compile(
     "ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY|InvalidAccessKeyId|InvalidToken|"
     "ExpiredToken|EXPIRED_TOKEN|QuotaExceeded|InsufficientStorage"
 )
-# Measured with deltalake 1.6.3 and DuckDB 1.5.5 (tests/integration/lake/test_failures.py); the
+# Measured with deltalake 1.6.3 and DuckDB 1.5.5 (tests/integration/lake/store/test_storage_errors.py); the
 # first phrase that is found counts.
 _PHRASES: tuple[tuple[str, type[LakeError], str], ...] = (
     (r"Unsupported|[Nn]ot supported|[Tt]able features must be|(reader|writer) version",

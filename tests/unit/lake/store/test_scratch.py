@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from include.chimera.lake.scratch import scratch, sweep_scratch
+from include.chimera.lake.store.scratch import scratch, sweep_scratch
 from include.chimera.paths import PROJECT
 
 KILLED = """
 import os, signal
 from pathlib import Path
-from include.chimera.lake.scratch import scratch
+from include.chimera.lake.store.scratch import scratch
 with scratch("warm") as folder:
     Path(folder, "partial_parse.msgpack").write_text("x")
     os.kill(os.getpid(), signal.SIGKILL)

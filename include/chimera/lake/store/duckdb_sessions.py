@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.lake import storage
+from include.chimera.lake.store import storage
 from include.chimera.settings import get_object_store, get_settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import traceback
 import pytest
 
 from include.chimera.errors import CommitConflictError, StorageRefusedError
-from include.chimera.lake.failures import storage_errors
+from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.lake.tables import open_table
 from include.chimera.settings import get_settings
 from tests.integration.lake.conftest import Process
