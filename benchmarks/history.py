@@ -75,11 +75,11 @@ def add_hour(
     connection: DuckDBPyConnection, table: str, query: str, hour: str, **marks: int
 ) -> DeltaTable:
     """Commit an hour of rows as a publication does; return the table."""
-    from include.chimera.lake.columns import arrow_schema  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.commits import Change, commit  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.files import write_files  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.lineage import metadata_of  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.tables import (  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.delta.columns import arrow_schema  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.delta.commits import Change, commit  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.delta.lineage import metadata_of  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.delta.parquet_files import write_files  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.delta.tables import (  # noqa: PLC0415 - settings come first
         create_table,
         folder_of,
     )
@@ -123,7 +123,7 @@ def fill(folder: Path, hours: int) -> None:
         },
         "models/sources.yml": SOURCES,
     }
-    from include.chimera.lake.lineage import (  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.delta.lineage import (  # noqa: PLC0415 - settings come first
         consumed_mark,
         identity_of,
     )

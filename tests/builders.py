@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from duckdb import DuckDBPyConnection
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.lake.fences import draw_token
-from include.chimera.lake.files import write_files
+from include.chimera.lake.delta.fencing_tokens import draw_token
+from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.publish import Publication, Publisher
 from include.chimera.lake.stage import Batch, attempt_folder, load_batch
 from include.chimera.lake.staging import refusals_of, rows_of

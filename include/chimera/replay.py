@@ -20,7 +20,7 @@ import pyarrow as pa
 from include.chimera.contracts import API_LOGS, CONTRACTS, PARTITION
 from include.chimera.errors import ConfigurationError, GateFailedError
 from include.chimera.faults import fault_point
-from include.chimera.lake.fences import draw_token
+from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.letters import (
     MAX_ATTEMPTS,
     Event,

@@ -17,7 +17,7 @@ import pytest
 from deltalake import DeltaTable
 
 from include.chimera.errors import TerminalError
-from include.chimera.lake.lineage import TOUCHED
+from include.chimera.lake.delta.lineage import TOUCHED
 from include.chimera.local.api import AirflowApi
 from include.chimera.local.environment import keep_passwords
 from include.chimera.local.postgres import AIRFLOW_DATABASE

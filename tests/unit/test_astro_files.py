@@ -258,7 +258,7 @@ def test_image_does_not_carry(path):
     "path",
     [
         "include/chimera/settings.py", "include/dbt/dbt_project.yml", "include/gx/gx.yml",
-        "include/chimera/lake/tables.py", "dags/chimera_etl_hourly.py", "plugins/warm_start.py",
+        "include/chimera/lake/delta/tables.py", "dags/chimera_etl_hourly.py", "plugins/warm_start.py",
         "requirements.txt", "packages.txt", "pyproject.toml", ".astro/config.yaml",
     ],
 )  # fmt: skip

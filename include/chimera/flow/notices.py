@@ -226,7 +226,7 @@ def _remedies(table: str) -> dict[str, str]:
 
 def _affected(task: Any) -> Affected:  # noqa: ANN401 - Airflow's operator
     """Return the table that a task works for, its live version, and the tables behind it."""
-    from include.chimera.lake.tables import open_table  # noqa: PLC0415 - heavy
+    from include.chimera.lake.delta.tables import open_table  # noqa: PLC0415 - heavy
 
     behind = sorted(task.get_flat_relative_ids(upstream=False))
     tables = [table for name in behind if (table := _table_of(name))]

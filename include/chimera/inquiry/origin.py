@@ -16,11 +16,11 @@ import duckdb
 import pyarrow as pa
 
 from include.chimera.errors import TerminalError
-from include.chimera.lake.lineage import consumed_parent
-from include.chimera.lake.relations import scan
+from include.chimera.lake.delta.lineage import consumed_parent
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import open_table
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

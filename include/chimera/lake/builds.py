@@ -12,10 +12,10 @@ from deltalake import Schema
 
 from include.chimera.contracts import PARTITION
 from include.chimera.errors import CommitConflictError, ContractError
-from include.chimera.lake.columns import same_columns
-from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.details import Details
-from include.chimera.lake.lineage import (
+from include.chimera.lake.delta.columns import same_columns
+from include.chimera.lake.delta.commits import Change, commit, run_metadata
+from include.chimera.lake.delta.details import Details
+from include.chimera.lake.delta.lineage import (
     READ,
     changes_since,
     consumed_mark,
@@ -24,7 +24,7 @@ from include.chimera.lake.lineage import (
     metadata_of,
     read_since,
 )
-from include.chimera.lake.tables import create_at, end_beginning, open_table
+from include.chimera.lake.delta.tables import create_at, end_beginning, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

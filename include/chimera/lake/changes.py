@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ChimeraError, ContractError
-from include.chimera.lake.checks import Constraints, check_conversion, check_rows, constraints_of
-from include.chimera.lake.columns import (
+from include.chimera.lake.delta.columns import (
     Column,
     arrow_schema,
     columns_of,
@@ -21,16 +20,22 @@ from include.chimera.lake.columns import (
     project,
     select,
 )
-from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.files import write_files
-from include.chimera.lake.lineage import marks_of, metadata_of
-from include.chimera.lake.partitions import among, partition_columns, text_of
-from include.chimera.lake.refusals import refusals
-from include.chimera.lake.relations import read_files, scan
+from include.chimera.lake.delta.commits import Change, commit, run_metadata
+from include.chimera.lake.delta.constraints import (
+    Constraints,
+    check_conversion,
+    check_rows,
+    constraints_of,
+)
+from include.chimera.lake.delta.lineage import marks_of, metadata_of
+from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.partitions import among, partition_columns, text_of
+from include.chimera.lake.delta.refusals import refusals
+from include.chimera.lake.delta.scans import read_files, scan
+from include.chimera.lake.delta.tables import create_table, open_table
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import create_table, open_table
 from include.chimera.relation import folded, spelling
 
 if TYPE_CHECKING:
@@ -39,8 +44,8 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable, Schema
     from duckdb import DuckDBPyConnection
 
-    from include.chimera.lake.files import DataFile
-    from include.chimera.lake.lineage import Plan
+    from include.chimera.lake.delta.lineage import Plan
+    from include.chimera.lake.delta.parquet_files import DataFile
     from include.chimera.lake.orders import Order
     from include.chimera.lake.rewrites import Rewrite
 

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import BRONZE, PUBLISHED_VERSIONS, WINDOW_LEDGER
-from include.chimera.lake.relations import scan
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.lake.tables import open_table
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta

@@ -7,9 +7,9 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import BRONZE, QUALITY_RESULTS, WINDOW_LEDGER
-from include.chimera.lake.relations import scan
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.lake.tables import open_table
 from include.chimera.window import HOUR, Window
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from include.chimera.lake.delta.tables import NO_TABLE, leaving_out, open_table, table_names
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import NO_TABLE, leaving_out, open_table, table_names
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from include.chimera.contracts import PARTITION, Contract
-from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.files import write_files
-from include.chimera.lake.lineage import metadata_of
-from include.chimera.lake.relations import scan
+from include.chimera.lake.delta.commits import Change, commit, run_metadata
+from include.chimera.lake.delta.lineage import metadata_of
+from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import contract_table
 from include.chimera.lake.store.duckdb_sessions import among, connect, identifier
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import contract_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

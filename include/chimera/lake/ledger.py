@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import BRONZE, DEAD_LETTERS, PARTITION, WINDOW_LEDGER
 from include.chimera.faults import fault_point
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import leaving_out, open_table, row_count
 from include.chimera.lake.journal import append_rows
-from include.chimera.lake.relations import scan
 from include.chimera.lake.snapshots import publish_versions
 from include.chimera.lake.stage import (
     PUBLICATION,
@@ -20,7 +21,6 @@ from include.chimera.lake.stage import (
     write_record,
 )
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
-from include.chimera.lake.tables import leaving_out, open_table, row_count
 from include.chimera.lake.verify import COUNTS, counts_by_attempt
 from include.chimera.lake.waiting import HeldBack
 

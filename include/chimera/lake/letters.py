@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from include.chimera.contracts import DEAD_LETTERS, PARTITION
-from include.chimera.lake.commits import Change, commit, run_metadata
-from include.chimera.lake.files import write_files
-from include.chimera.lake.lineage import metadata_of
-from include.chimera.lake.relations import empty, scan
+from include.chimera.lake.delta.commits import Change, commit, run_metadata
+from include.chimera.lake.delta.lineage import metadata_of
+from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.scans import empty, scan
+from include.chimera.lake.delta.tables import contract_table, open_table
 from include.chimera.lake.store.duckdb_sessions import among, quote
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import contract_table, open_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,12 +9,12 @@ import duckdb
 import pyarrow as pa
 from deltalake import Schema
 
-from include.chimera.lake.columns import same_columns
-from include.chimera.lake.relations import read_files
+from include.chimera.lake.delta.columns import same_columns
+from include.chimera.lake.delta.scans import read_files
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, session_config
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

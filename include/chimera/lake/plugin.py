@@ -26,8 +26,8 @@ from duckdb.func import FunctionNullHandling
 
 from include.chimera.errors import ChimeraError, ConfigurationError, ContractError
 from include.chimera.lake.cursors import TellingCursor
+from include.chimera.lake.delta.scans import relation_of
 from include.chimera.lake.orders import Order
-from include.chimera.lake.relations import relation_of
 from include.chimera.lake.session import Session
 from include.chimera.lake.statements import require_no_creation
 from include.chimera.lake.store.cast_errors import (

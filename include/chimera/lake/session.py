@@ -24,20 +24,20 @@ from include.chimera.errors import (
 from include.chimera.lake.builds import commit_build, partitions_of, require_free
 from include.chimera.lake.catalog import Catalog
 from include.chimera.lake.changes import Changer
-from include.chimera.lake.checks import Constraints, check_rows, constraints_of
-from include.chimera.lake.columns import arrow_schema, delta_schema, describe, respell, select
-from include.chimera.lake.files import write_files
-from include.chimera.lake.lineage import Plan, is_partial, plan
+from include.chimera.lake.delta.columns import arrow_schema, delta_schema, describe, respell, select
+from include.chimera.lake.delta.constraints import Constraints, check_rows, constraints_of
+from include.chimera.lake.delta.lineage import Plan, is_partial, plan
+from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.partitions import partition_columns
+from include.chimera.lake.delta.scans import read_files, relation_of, scan
+from include.chimera.lake.delta.tables import begin_table, drop_table, open_table, require_decodable
 from include.chimera.lake.orders import WHOLE, WINDOW, Order
-from include.chimera.lake.partitions import partition_columns
-from include.chimera.lake.relations import read_files, relation_of, scan
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.stage import Build, save
 from include.chimera.lake.statements import COPY, changed_table
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import among, identifier
 from include.chimera.lake.store.places import folder_of, forget, schema_folder
-from include.chimera.lake.tables import begin_table, drop_table, open_table, require_decodable
 from include.chimera.lake.views import View, drop_view, save_view
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import StageMissingError
-from include.chimera.lake.files import DataFile
-from include.chimera.lake.lineage import Plan
+from include.chimera.lake.delta.lineage import Plan
+from include.chimera.lake.delta.parquet_files import DataFile
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.places import decoded, encoded
 from include.chimera.lake.store.storage_errors import storage_errors

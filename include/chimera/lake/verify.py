@@ -10,16 +10,16 @@ from deltalake import DeltaTable
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.errors import VerificationError
 from include.chimera.lake.content import Content, content_by_hour
-from include.chimera.lake.relations import scan
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import among
-from include.chimera.lake.tables import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from duckdb import DuckDBPyConnection
 
-    from include.chimera.lake.commits import Change
+    from include.chimera.lake.delta.commits import Change
     from include.chimera.window import Run
 
 TOKEN = "attempt_token"  # noqa: S105 - a fencing token, no secret

@@ -13,7 +13,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.lake.checks import null_counts
+from include.chimera.lake.delta.constraints import null_counts
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.quality.habits import DEVIATIONS, SCALE
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from include.chimera.lake.files import DataFile
+    from include.chimera.lake.delta.parquet_files import DataFile
     from include.chimera.window import Run
 
 MIN_DAYS, MAX_DAYS = 5, 14

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.builds import staged_columns
-from include.chimera.lake.relations import read_files_as_they_are, scan
+from include.chimera.lake.delta.scans import read_files_as_they_are, scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.stage import STAGE, attempt_folder, load_batch, load_build, read_record
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import open_table
 from include.chimera.quality.checks import keys_relation
 from include.chimera.quality.habits import limits
 

@@ -14,9 +14,10 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import ContractError, GateFailedError, StageMissingError, visible
 from include.chimera.faults import fault_point
 from include.chimera.lake.builds import commit_build
+from include.chimera.lake.delta.scans import empty
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.novelty import rows_brought
 from include.chimera.lake.publish import Publication
-from include.chimera.lake.relations import empty
 from include.chimera.lake.stage import (
     PUBLICATION,
     VERDICT,
@@ -27,7 +28,6 @@ from include.chimera.lake.stage import (
 from include.chimera.lake.staging import check_files
 from include.chimera.lake.store.duckdb_sessions import connect, session_config
 from include.chimera.lake.store.storage_errors import translate
-from include.chimera.lake.tables import open_table
 from include.chimera.quality.acceptance import find_acceptance
 from include.chimera.quality.batches import staged_batch, window_and_keys
 from include.chimera.quality.controls import require_publishing

@@ -18,9 +18,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import PARTITION, QUALITY_RESULTS
-from include.chimera.lake.relations import scan
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import quote
-from include.chimera.lake.tables import open_table
 from include.chimera.window import HOUR, hour_label
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import CONTRACTS, PARTITION, QUALITY_RESULTS
-from include.chimera.lake.files import DataFile
+from include.chimera.lake.delta.parquet_files import DataFile
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.journal import append_rows
-from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import STAGE, VERDICT, read_records
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
-from include.chimera.lake.tables import open_table
 from include.chimera.quality.anomalies import MAX_DAYS, PREFIX, is_unusual, measures
 from include.chimera.quality.batches import staged_batch
 from include.chimera.quality.habits import USUAL

@@ -25,7 +25,7 @@ from tenacity import (
 from include.chimera.contracts import API_LOGS, PARTITION
 from include.chimera.errors import SourceChangedError
 from include.chimera.faults import fault_point
-from include.chimera.lake.fences import draw_token
+from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.settings import get_settings

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import IS_DELETED, ROW_HASH, Contract
 from include.chimera.errors import ShrinkError
-from include.chimera.lake.fences import draw_token
-from include.chimera.lake.relations import empty, scan
+from include.chimera.lake.delta.fencing_tokens import draw_token
+from include.chimera.lake.delta.scans import empty, scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
-from include.chimera.lake.tables import open_table
 from include.chimera.sources.database import snapshot
 from include.chimera.sources.rows import MAX_VALUE_BYTES, with_lineage
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import MODELS, Contract
 from include.chimera.faults import fault_point
-from include.chimera.lake.fences import draw_token
+from include.chimera.lake.delta.fencing_tokens import draw_token
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
-from include.chimera.lake.tables import open_table
 from include.chimera.lake.waiting import HeldBack
 from include.chimera.settings import get_settings
 from include.chimera.sources.columns import check_columns

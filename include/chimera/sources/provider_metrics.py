@@ -22,7 +22,7 @@ import pyarrow as pa
 from include.chimera.contracts import PARTITION, PROVIDER_METRICS
 from include.chimera.errors import DataFaultError, SourceUnavailableError
 from include.chimera.faults import fault_point
-from include.chimera.lake.fences import draw_token
+from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.settings import get_settings

@@ -7,9 +7,9 @@ from shutil import copytree
 
 import pytest
 
+from include.chimera.lake.delta.tables import open_table, table_names
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import open_table, table_names
 
 pytestmark = pytest.mark.integration
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 
 pytestmark = pytest.mark.integration
 

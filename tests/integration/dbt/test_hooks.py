@@ -3,8 +3,8 @@
 import pytest
 import yaml
 
-from include.chimera.lake.lineage import is_partial
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.lineage import is_partial
+from include.chimera.lake.delta.tables import open_table
 
 pytestmark = pytest.mark.integration
 SOURCES = "sources: [{name: raw, tables: [{name: events, config: {event_time: seen_at}}]}]\n"

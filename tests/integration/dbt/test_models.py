@@ -20,13 +20,13 @@ import pyarrow as pa
 import pytest
 
 from include.chimera.contracts import CONTRACTS, PARTITION
-from include.chimera.lake.fences import draw_token
+from include.chimera.lake.delta.fencing_tokens import draw_token
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish import Publisher
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import rows_of, stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import open_table
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Run, Window, hour_label
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from include.chimera.lake.delta.tables import lake_tables, open_table
 from include.chimera.lake.store.duckdb_sessions import connect, quote
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import lake_tables, open_table
 from include.chimera.relation import Relation
 
 pytestmark = pytest.mark.integration

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.paths import DBT_PROJECT
 
 pytestmark = pytest.mark.integration

@@ -19,11 +19,11 @@ from hypothesis.stateful import (
 )
 
 from include.chimera.contracts import GENERATIONS
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish import WATERMARK
-from include.chimera.lake.relations import scan
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import open_table
 from include.chimera.lake.upkeep import maintain, optimize_layer
 from include.chimera.paths import DBT_PROJECT
 from include.chimera.sources.deletions import extract_deletions

@@ -3,7 +3,7 @@
 import pytest
 
 from include.chimera.errors import StorageAwayError, StorageRefusedError
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 from tests.integration.ingest.pipeline import (
     GENERATION,
     at,

@@ -15,10 +15,10 @@ from include.chimera.errors import (
     SourceUnavailableError,
 )
 from include.chimera.lake import staging
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ledger import close_run
 from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.stage import PUBLICATION, load_batch, write_record
-from include.chimera.lake.tables import open_table
 from include.chimera.sources.database import snapshot
 from include.chimera.sources.postgres import extract_models
 from include.chimera.window import HOUR, Run, Window, floor_hour

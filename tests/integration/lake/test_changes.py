@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from include.chimera.errors import ConfigurationError, ContractError
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.window import Run, Window
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("versions")]

@@ -4,6 +4,8 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from include.chimera.contracts import DEAD_LETTERS
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.erasure import about, erase
 from include.chimera.lake.letters import (
     PAYLOAD_BYTES,
@@ -11,8 +13,6 @@ from include.chimera.lake.letters import (
     append_letters,
     letters_query,
 )
-from include.chimera.lake.relations import scan
-from include.chimera.lake.tables import open_table
 from include.chimera.lake.upkeep import maintain
 from tests.builders import LABEL, run_of
 

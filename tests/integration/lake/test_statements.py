@@ -3,7 +3,7 @@
 import pytest
 
 from include.chimera.errors import CommitConflictError
-from include.chimera.lake.tables import drop_table
+from include.chimera.lake.delta.tables import drop_table
 
 pytestmark = pytest.mark.integration
 ADD = "insert into dev.model select count(*) from dev.model"

@@ -13,11 +13,11 @@ from duckdb import DuckDBPyConnection
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import VerificationError
 from include.chimera.inquiry.facts import run_facts
-from include.chimera.lake.files import write_files
+from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.gaps import find_gaps
 from include.chimera.lake.ledger import close_run
-from include.chimera.lake.relations import scan
-from include.chimera.lake.tables import open_table
 from include.chimera.lake.upkeep import compact, maintain, optimize_layer
 from tests.builders import HOUR, LABEL, generations, publish, run_of
 from tests.integration.lake.store.damages import DAMAGES

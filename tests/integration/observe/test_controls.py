@@ -13,11 +13,11 @@ from include.chimera.cli import app
 from include.chimera.contracts import GENERATIONS
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import ControlRefusedError, PublishingStoppedError
-from include.chimera.lake.commits import Change, commit
-from include.chimera.lake.lineage import consumed_mark, identity_of, plan
+from include.chimera.lake.delta.commits import Change, commit
+from include.chimera.lake.delta.lineage import consumed_mark, identity_of, plan
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import create_table, open_table
 from include.chimera.lake.publish import WATERMARK
-from include.chimera.lake.relations import scan
-from include.chimera.lake.tables import create_table, open_table
 from include.chimera.quality.controls import restore, resume_publishing, stop_publishing
 from include.chimera.replay import replay
 from include.chimera.window import HOUR as ONE_HOUR

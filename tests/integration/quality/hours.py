@@ -18,7 +18,7 @@ from include.chimera.contracts import (
     PARTITION,
     PROVIDER_METRICS,
 )
-from include.chimera.lake.fences import draw_token
+from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.sources.api_logs import LogLine

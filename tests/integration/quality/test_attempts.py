@@ -11,8 +11,9 @@ import pytest
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
 from include.chimera.inquiry.facts import note_counted, run_facts
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ledger import close_run
-from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import (
     PUBLICATION,
     REPORT,
@@ -26,7 +27,6 @@ from include.chimera.lake.stage import (
     write_record,
 )
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.lake.tables import open_table
 from include.chimera.local.report import read_pipeline_report
 from include.chimera.quality.history import record_quality
 from include.chimera.quality.report import write_report

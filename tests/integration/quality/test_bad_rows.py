@@ -10,7 +10,7 @@ import pytest
 
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.demo.generator import GeneratedFeed
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.quality.history import record_quality
 from tests.integration.quality.faults import replaced
 from tests.integration.quality.gating import RUN, gated, judge

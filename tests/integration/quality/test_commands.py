@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from include.chimera.cli import app
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.quality.report import report_path
 from tests.integration.quality.faults import chosen_rows, put
 from tests.integration.quality.gating import RUN, gated, stage

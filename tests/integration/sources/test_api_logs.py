@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.letters import append_letters, letters_query
 from include.chimera.lake.publish import Publication, Publisher
-from include.chimera.lake.relations import scan
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.lake.tables import open_table
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.window import HOUR as ONE_HOUR
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows

@@ -9,12 +9,12 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from include.chimera.errors import CountError, ShrinkError
-from include.chimera.lake.lineage import ARRIVED, TOUCHED
+from include.chimera.lake.delta.lineage import ARRIVED, TOUCHED
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish import WATERMARK, Publisher
-from include.chimera.lake.relations import scan
 from include.chimera.lake.stage import attempt_folder
 from include.chimera.lake.staging import rows_of
-from include.chimera.lake.tables import open_table
 from tests.builders import HOUR, LABEL, api_logs, generations, publish, run_of, stage
 
 GENERATIONS, LOGS, MODELS = "bronze.generations", "bronze.api_logs", "bronze.models"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.chimera.contracts import GENERATIONS, PARTITION
-from include.chimera.lake.files import DataFile
+from include.chimera.lake.delta.parquet_files import DataFile
 from include.chimera.quality.anomalies import MIN_DAYS, is_unusual, measures
 from tests.builders import run_of
 

@@ -48,7 +48,7 @@
 
 {#
   Predicate: the partition is one that this run must recompute. A column whose name ends in `_day`
-  is compared with days. Source of the hours: include/chimera/lake/lineage.py.
+  is compared with days. Source of the hours: include/chimera/lake/delta/lineage.py.
 #}
 {% macro touched(column) -%}
     {%- if not execute or lake_is_deferred() -%}{{ return("true") }}{%- endif -%}

@@ -13,8 +13,8 @@ import traceback
 import pytest
 
 from include.chimera.errors import CommitConflictError, StorageRefusedError
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.storage_errors import storage_errors
-from include.chimera.lake.tables import open_table
 from include.chimera.settings import get_settings
 from tests.integration.lake.conftest import Process
 

@@ -26,11 +26,11 @@ from include.chimera.errors import (
     StorageAwayError,
     StorageRefusedError,
 )
-from include.chimera.lake.commits import Change, commit
-from include.chimera.lake.relations import scan
+from include.chimera.lake.delta.commits import Change, commit
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import begin_table, open_table, table_names
 from include.chimera.lake.store.cast_errors import failing_column
 from include.chimera.lake.store.storage_errors import classify, storage_errors, translate
-from include.chimera.lake.tables import begin_table, open_table, table_names
 from include.chimera.quality.gates import judging
 from tests.integration.lake.store.damages import CANARY, CHECKPOINT_DAMAGES, DAMAGES, make, protocol
 

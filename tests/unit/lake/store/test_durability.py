@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 from tests.builders import generations, publish, run_of
 
 TABLE = "bronze.generations"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.refusals import LONGEST, TOO_LONG, refuse
+from include.chimera.lake.delta.refusals import LONGEST, TOO_LONG, refuse
 from include.chimera.lake.store.duckdb_sessions import duckdb_type, identifier, quote
 from include.chimera.relation import spelling
 

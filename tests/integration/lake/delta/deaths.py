@@ -16,13 +16,13 @@ from tests.integration.lake.conftest import TABLE, Process
 
 STEPS = {
     "write_files": ("include.chimera.lake.session", "include.chimera.lake.changes"),
-    "copy_log": ("include.chimera.lake.commits",),
-    "sync_files": ("include.chimera.lake.commits",),
-    "_prepare": ("include.chimera.lake.commits",),
-    "_write": ("include.chimera.lake.commits",),
-    "publish_draft": ("include.chimera.lake.commits",),
+    "copy_log": ("include.chimera.lake.delta.commits",),
+    "sync_files": ("include.chimera.lake.delta.commits",),
+    "_prepare": ("include.chimera.lake.delta.commits",),
+    "_write": ("include.chimera.lake.delta.commits",),
+    "publish_draft": ("include.chimera.lake.delta.commits",),
     "create_text": ("include.chimera.lake.store.storage",),
-    "sync_log": ("include.chimera.lake.commits",),
+    "sync_log": ("include.chimera.lake.delta.commits",),
     "save_view": ("include.chimera.lake.session",),
     "drop_view": ("include.chimera.lake.session",),
     "drop_table": ("include.chimera.lake.session",),
@@ -100,7 +100,7 @@ def _run_and_die(build: dict, number: int, folder: str) -> None:
 def run_killed(build: dict, number: int, folder: str) -> int:
     """Run a build in a process of its own that is killed at a moment; return its exit code."""
     start = multiprocessing.get_context("forkserver")
-    start.set_forkserver_preload(["tests.integration.lake.deaths"])
+    start.set_forkserver_preload(["tests.integration.lake.delta.deaths"])
     child = start.Process(target=_run_and_die, args=(build, number, folder))
     child.start()
     child.join(60)

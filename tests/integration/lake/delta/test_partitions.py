@@ -12,8 +12,8 @@ from deltalake.exceptions import DeltaError
 from deltalake.transaction import AddAction
 
 from include.chimera.errors import ContractError, LakeError, StorageAwayError
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import open_table
 from tests.integration.lake.conftest import TABLE
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("versions")]

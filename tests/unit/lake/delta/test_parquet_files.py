@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.files import _milliseconds, write_files
+from include.chimera.lake.delta.parquet_files import _milliseconds, write_files
 
 
 @given(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from include.chimera.lake.commits import Change, commit
-from include.chimera.lake.lineage import (
+from include.chimera.lake.delta.commits import Change, commit
+from include.chimera.lake.delta.lineage import (
     Footprint,
     changes_since,
     consumed_mark,
@@ -15,7 +15,7 @@ from include.chimera.lake.lineage import (
     metadata_of,
     plan,
 )
-from include.chimera.lake.tables import contract_table, drop_table
+from include.chimera.lake.delta.tables import contract_table, drop_table
 from tests.builders import HOUR, run_of
 
 pytestmark = pytest.mark.usefixtures("lake")

@@ -7,9 +7,9 @@ import json
 import pytest
 from deltalake import DeltaTable
 
-from include.chimera.lake import commits
+from include.chimera.lake.delta import commits
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import open_table
 from tests.integration.lake.conftest import TABLE
 from tests.integration.object_store import forget_settings, object_store
 

@@ -5,9 +5,9 @@ from deltalake import DeltaTable
 from duckdb import DuckDBPyConnection
 
 from include.chimera.errors import CommitConflictError
-from include.chimera.lake import commits
-from include.chimera.lake.commits import Change, commit
-from include.chimera.lake.tables import contract_table
+from include.chimera.lake.delta import commits
+from include.chimera.lake.delta.commits import Change, commit
+from include.chimera.lake.delta.tables import contract_table
 from tests.builders import generations, publish, run_of
 
 TABLE = "bronze.generations"

@@ -18,7 +18,7 @@ from deltalake import Schema
 from duckdb.sqltypes import DuckDBPyType
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.refusals import NANOSECONDS, refuse
+from include.chimera.lake.delta.refusals import NANOSECONDS, refuse
 from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.relation import folded, spelling
 

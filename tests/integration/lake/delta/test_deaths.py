@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 from tests.integration.lake.conftest import TABLE, Process
-from tests.integration.lake.deaths import Died, dying_at, run, run_killed
+from tests.integration.lake.delta.deaths import Died, dying_at, run, run_killed
 from tests.versions import rows_of_version
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("versions")]

@@ -9,8 +9,8 @@ import pytest
 from deltalake import DeltaTable
 
 from include.chimera.errors import ContractError
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.tables import open_table
 
 pytestmark = pytest.mark.integration
 

@@ -8,11 +8,11 @@ import shutil
 import pytest
 
 from include.chimera.errors import LogDamagedError
+from include.chimera.lake.delta.tables import NO_TABLE, open_table
 from include.chimera.lake.janitor import remove_leftovers
-from include.chimera.lake.tables import NO_TABLE, open_table
 from tests.builders import generations, publish, run_of
 from tests.integration.lake.conftest import TABLE
-from tests.integration.lake.deaths import Died, dying_at
+from tests.integration.lake.delta.deaths import Died, dying_at
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("damaged")]
 ROW = "select 1 as id, '20260101T05' as _window_hour"

@@ -20,12 +20,12 @@ from tenacity import (
 )
 
 from include.chimera.errors import CommitConflictError
-from include.chimera.lake.details import (
+from include.chimera.lake.delta.details import (
     allow_plain_timestamps,
     describe_table,
     needs_plain_timestamps,
 )
-from include.chimera.lake.drafts import copy_log, publish_draft
+from include.chimera.lake.delta.draft_commits import copy_log, publish_draft
 from include.chimera.lake.store.durability import sync_files, sync_log
 from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.store.scratch import scratch
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from deltalake import Schema
 
-    from include.chimera.lake.details import Details
-    from include.chimera.lake.files import DataFile
+    from include.chimera.lake.delta.details import Details
+    from include.chimera.lake.delta.parquet_files import DataFile
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)

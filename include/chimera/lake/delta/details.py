@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deltalake import TableFeatures
 from deltalake.exceptions import DeltaError
 
-from include.chimera.lake.checks import constraints_of
+from include.chimera.lake.delta.constraints import constraints_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

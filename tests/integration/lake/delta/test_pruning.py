@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 
 pytestmark = pytest.mark.integration
 

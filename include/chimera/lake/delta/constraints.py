@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from include.chimera.lake.columns import Column
-    from include.chimera.lake.files import DataFile
+    from include.chimera.lake.delta.columns import Column
+    from include.chimera.lake.delta.parquet_files import DataFile
 
 _CHECK = "delta.constraints."
 

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 from deltalake.transaction import AddAction
 
-from include.chimera.lake.tables import row_count
+from include.chimera.lake.delta.tables import row_count
 
 
 def test_rows_of_files_without_statistics_are_counted(tmp_path: Path) -> None:

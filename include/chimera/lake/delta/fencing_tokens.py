@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from include.chimera.lake.tables import open_table
+from include.chimera.lake.delta.tables import open_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from deltalake.transaction import AddAction
 
-from include.chimera.lake.partitions import check_partition, text_of
-from include.chimera.lake.refusals import refusals
+from include.chimera.lake.delta.partitions import check_partition, text_of
+from include.chimera.lake.delta.refusals import refusals
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 
