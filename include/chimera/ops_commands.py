@@ -63,7 +63,7 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
 ) -> None:
     """List letters, the newest first, without their content."""
-    from include.chimera.lake.letters import letter_states
+    from include.chimera.lake.dead_letters.letters import letter_states
     from include.chimera.lake.store.duckdb_sessions import connect, quote
 
     where = f"state = {quote(state)}" + (f" and source = {quote(source)}" if source else "")
@@ -88,7 +88,7 @@ def list_letters(
 @dead_letters.command()
 def show(letter_id: str) -> None:
     """Show one letter with its payload: a raw row, for your eyes only."""
-    from include.chimera.lake.letters import letter_states
+    from include.chimera.lake.dead_letters.letters import letter_states
     from include.chimera.lake.store.duckdb_sessions import connect, fetch_records, quote
 
     with connect() as connection:
@@ -156,7 +156,7 @@ def erase(
 
     With them the examples in gates' verdicts that may name it, and the quality report.
     """
-    from include.chimera.lake import erasure
+    from include.chimera.lake.dead_letters import erasure
     from include.chimera.quality.acceptance import current_user, require_reason
     from include.chimera.quality.examples import erase_examples
 

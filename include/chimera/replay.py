@@ -20,14 +20,14 @@ import pyarrow as pa
 from include.chimera.contracts import API_LOGS, CONTRACTS, PARTITION
 from include.chimera.errors import ConfigurationError, GateFailedError
 from include.chimera.faults import fault_point
-from include.chimera.lake.delta.fencing_tokens import draw_token
-from include.chimera.lake.letters import (
+from include.chimera.lake.dead_letters.letters import (
     MAX_ATTEMPTS,
     Event,
     append_letters,
     event_query,
     letter_states,
 )
+from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.stage import Batch
 from include.chimera.lake.staging import stage_rows
 from include.chimera.lake.store.duckdb_sessions import among, connect, fetch_records, quote

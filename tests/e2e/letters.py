@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 from include.chimera.contracts import GENERATIONS
+from include.chimera.lake.dead_letters.letters import append_letters, letter_states, letters_query
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.letters import append_letters, letter_states, letters_query
 from include.chimera.lake.store.duckdb_sessions import among, connect
 from include.chimera.settings import get_settings
 from include.chimera.window import Run

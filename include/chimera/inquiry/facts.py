@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from include.chimera.alerts.outbox import waiting
 from include.chimera.contracts import PARTITION
+from include.chimera.lake.dead_letters.letters import letter_states
 from include.chimera.lake.delta.tables import leaving_out, open_table, row_count, table_names
-from include.chimera.lake.letters import letter_states
 from include.chimera.lake.publish import WATERMARK
 from include.chimera.lake.stage import PUBLICATION, STAGE, VERDICT, read_records, write_record
 from include.chimera.lake.store.duckdb_sessions import connect

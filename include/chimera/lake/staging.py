@@ -13,9 +13,9 @@ import pyarrow as pa
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.errors import StageDamagedError
 from include.chimera.faults import fault_point
+from include.chimera.lake.dead_letters.letters import unknown_records
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.scans import read_files
-from include.chimera.lake.letters import unknown_records
 from include.chimera.lake.stage import Batch, attempt_folder, save
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect, identifier

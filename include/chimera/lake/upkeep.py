@@ -15,10 +15,10 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from include.chimera.errors import VerificationError
+from include.chimera.lake.dead_letters.erasure import EXPIRED, erase, expired, payloads
 from include.chimera.lake.delta.commits import is_conflict
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import leaving_out, open_table, table_names
-from include.chimera.lake.erasure import EXPIRED, erase, expired, payloads
 from include.chimera.lake.janitor import Removal, remove_leftovers
 from include.chimera.lake.store.duckdb_sessions import among, connect
 from include.chimera.lake.store.storage_errors import storage_errors

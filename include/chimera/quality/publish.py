@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.chimera.faults import fault_point
-from include.chimera.lake.letters import append_letters, letters_query
+from include.chimera.lake.dead_letters.letters import append_letters, letters_query
 from include.chimera.lake.publish import Publication, Publisher
 from include.chimera.lake.staging import refusals_of, rows_of
 from include.chimera.quality.split import bad_rows, good_rows

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
-from include.chimera.lake.letters import PAYLOAD_BYTES
+from include.chimera.lake.dead_letters.letters import PAYLOAD_BYTES
 from include.chimera.lake.staging import REFUSED_SCHEMA
 
 if TYPE_CHECKING:

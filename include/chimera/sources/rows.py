@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from include.chimera.contracts import IS_DELETED, PARTITION, ROW_HASH
-from include.chimera.lake.letters import UNKNOWN_HOUR
+from include.chimera.lake.dead_letters.letters import UNKNOWN_HOUR
 from include.chimera.lake.store.duckdb_sessions import duckdb_type
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from include.chimera import replay as replays
 from include.chimera.cli import app
 from include.chimera.contracts import GENERATIONS
 from include.chimera.errors import ConfigurationError, ShrinkError, TerminalError
-from include.chimera.lake.erasure import about, erase
+from include.chimera.lake.dead_letters.erasure import about, erase
+from include.chimera.lake.dead_letters.letters import append_letters, letter_states, letters_query
 from include.chimera.lake.gaps import Gap, backfills, find_gaps
 from include.chimera.lake.ledger import close_run
-from include.chimera.lake.letters import append_letters, letter_states, letters_query
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.upkeep import maintain
 from include.chimera.settings import get_settings

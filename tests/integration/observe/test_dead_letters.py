@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from include.chimera.cli import app
 from include.chimera.contracts import DEAD_LETTERS
 from include.chimera.errors import ConfigurationError, ControlRefusedError
+from include.chimera.lake.dead_letters.erasure import about
+from include.chimera.lake.dead_letters.letters import append_letters, letters_query
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.erasure import about
-from include.chimera.lake.letters import append_letters, letters_query
 from tests.builders import LABEL, run_of
 
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from include.chimera.contracts import DEAD_LETTERS
-from include.chimera.lake.delta.scans import scan
-from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.erasure import about, erase
-from include.chimera.lake.letters import (
+from include.chimera.lake.dead_letters.erasure import about, erase
+from include.chimera.lake.dead_letters.letters import (
     PAYLOAD_BYTES,
     UNKNOWN_HOUR,
     append_letters,
     letters_query,
 )
+from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.upkeep import maintain
 from tests.builders import LABEL, run_of
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import DEAD_LETTERS, PARTITION
 from include.chimera.errors import ConfigurationError, CountError
+from include.chimera.lake.dead_letters.letters import append_letters, event_query, letter_states
 from include.chimera.lake.delta.commits import Change, commit, run_metadata
 from include.chimera.lake.delta.lineage import metadata_of
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import contract_table, open_table
-from include.chimera.lake.letters import append_letters, event_query, letter_states
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
 from include.chimera.lake.store.places import folder_of
 from include.chimera.settings import get_settings
