@@ -28,8 +28,8 @@ from include.chimera.lake.dead_letters.letters import (
     letter_states,
 )
 from include.chimera.lake.delta.fencing_tokens import draw_token
-from include.chimera.lake.stage import Batch
-from include.chimera.lake.staging import stage_rows
+from include.chimera.lake.staged.manifests import Batch
+from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import among, connect, fetch_records, quote
 from include.chimera.quality.acceptance import current_user, require_reason
 from include.chimera.quality.batches import window_and_keys

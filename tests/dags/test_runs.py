@@ -10,7 +10,7 @@ from include.chimera.errors import ConfigurationError, StageMissingError, Termin
 from include.chimera.flow.gate import gate_task
 from include.chimera.flow.notices import judged_tables
 from include.chimera.flow.runs import run_json, run_of
-from include.chimera.lake.stage import PUBLICATION, VERDICT, read_record, write_record
+from include.chimera.lake.staged.manifests import PUBLICATION, VERDICT, read_record, write_record
 from include.chimera.settings import Settings
 
 HOUR = datetime(2026, 1, 1, 5, tzinfo=UTC)

@@ -117,7 +117,7 @@ def tell_run_failure(context: Context) -> None:
 @own_words()
 def tell_success(context: Context) -> None:
     """Tell what a run published, or that failed hours are well again (the last task's callback)."""
-    from include.chimera.lake.stage import REPORT, WHOLE_RUN, read_record  # noqa: PLC0415 - heavy
+    from include.chimera.lake.staged.manifests import REPORT, WHOLE_RUN, read_record  # noqa: PLC0415 - heavy
 
     told = channels()
     if not told:
@@ -212,7 +212,7 @@ def _tasks_in(dag_run: Any, *wanted: str) -> list[str]:  # noqa: ANN401 - Airflo
 
 def _verdict(run: Run, affected: Affected, error: BaseException | None) -> dict[str, Any] | None:
     """Return the gate's record where a negative verdict is what failed, else None."""
-    from include.chimera.lake.stage import VERDICT, read_record  # noqa: PLC0415 - heavy
+    from include.chimera.lake.staged.manifests import VERDICT, read_record  # noqa: PLC0415 - heavy
 
     is_verdict = error is not None and isinstance(cause(error), GateFailedError)
     return read_record(run, affected.table, VERDICT) if is_verdict and affected.table else None

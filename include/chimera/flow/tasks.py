@@ -20,7 +20,7 @@ from include.chimera.quality.rules import gated_tables
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from include.chimera.lake.stage import Batch
+    from include.chimera.lake.staged.manifests import Batch
     from include.chimera.window import Run
 
 
@@ -111,7 +111,7 @@ def optimize_layer(layer: str) -> dict[str, int]:
 def record_quality() -> dict[str, Any]:
     """Append what the gates found, whatever it was, write the reports, and send the metrics."""
     from include.chimera.alerts.outbox import resend  # noqa: PLC0415 - heavy
-    from include.chimera.lake.stage import keep_only  # noqa: PLC0415 - heavy
+    from include.chimera.lake.staged.manifests import keep_only  # noqa: PLC0415 - heavy
     from include.chimera.quality.docs import build_docs  # noqa: PLC0415 - heavy
     from include.chimera.quality.history import record_quality as record  # noqa: PLC0415 - heavy
     from include.chimera.quality.report import write_report  # noqa: PLC0415 - heavy

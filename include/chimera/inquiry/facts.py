@@ -13,7 +13,13 @@ from include.chimera.contracts import PARTITION
 from include.chimera.lake.dead_letters.letters import letter_states
 from include.chimera.lake.delta.tables import leaving_out, open_table, row_count, table_names
 from include.chimera.lake.publish import WATERMARK
-from include.chimera.lake.stage import PUBLICATION, STAGE, VERDICT, read_records, write_record
+from include.chimera.lake.staged.manifests import (
+    PUBLICATION,
+    STAGE,
+    VERDICT,
+    read_records,
+    write_record,
+)
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.verify import COUNTS
 from include.chimera.observe.metrics import Sample

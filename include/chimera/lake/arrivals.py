@@ -11,7 +11,7 @@ from include.chimera.lake.content import Content, content_by_hour, hours_in
 from include.chimera.lake.delta.parquet_files import copy_files, write_files
 from include.chimera.lake.delta.scans import read_files
 from include.chimera.lake.novelty import count_new
-from include.chimera.lake.stage import attempt_folder
+from include.chimera.lake.staged.manifests import attempt_folder
 from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.lake.store.places import folder_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from include.chimera.lake.delta.parquet_files import DataFile
-    from include.chimera.lake.stage import Batch
+    from include.chimera.lake.staged.manifests import Batch
     from include.chimera.window import Run
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from deltalake import DeltaTable
 
-    from include.chimera.lake.stage import Build
+    from include.chimera.lake.staged.manifests import Build
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from deltalake import DeltaTable
 
-    from include.chimera.lake.stage import Build
+    from include.chimera.lake.staged.manifests import Build
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from include.chimera.lake.delta.parquet_files import DataFile
-    from include.chimera.lake.stage import Batch
+    from include.chimera.lake.staged.manifests import Batch
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from include.chimera.lake.delta.scans import read_files, relation_of, scan
 from include.chimera.lake.delta.tables import begin_table, drop_table, open_table, require_decodable
 from include.chimera.lake.orders import WHOLE, WINDOW, Order
 from include.chimera.lake.rewrites import Rewrite
-from include.chimera.lake.stage import Build, save
+from include.chimera.lake.staged.manifests import Build, save
 from include.chimera.lake.statements import COPY, changed_table
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import among, identifier

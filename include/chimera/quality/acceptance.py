@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import ControlRefusedError, NothingToAcceptError
-from include.chimera.lake.stage import (
+from include.chimera.lake.staged.manifests import (
     ACCEPTANCE,
     VERDICT,
     manifest_place,

@@ -8,7 +8,13 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.builds import staged_columns
 from include.chimera.lake.delta.scans import read_files_as_they_are, scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.stage import STAGE, attempt_folder, load_batch, load_build, read_record
+from include.chimera.lake.staged.manifests import (
+    STAGE,
+    attempt_folder,
+    load_batch,
+    load_build,
+    read_record,
+)
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.lake.store.places import folder_of
 from include.chimera.quality.checks import keys_relation
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from include.chimera.lake.stage import Batch
+    from include.chimera.lake.staged.manifests import Batch
     from include.chimera.quality.rules import RuleBook
     from include.chimera.window import Run
 

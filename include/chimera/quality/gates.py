@@ -18,14 +18,14 @@ from include.chimera.lake.delta.scans import empty
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.novelty import rows_brought
 from include.chimera.lake.publish import Publication
-from include.chimera.lake.stage import (
+from include.chimera.lake.staged.manifests import (
     PUBLICATION,
     VERDICT,
     load_batch,
     load_build,
     write_record,
 )
-from include.chimera.lake.staging import check_files
+from include.chimera.lake.staged.stage_rows import check_files
 from include.chimera.lake.store.duckdb_sessions import connect, session_config
 from include.chimera.lake.store.storage_errors import translate
 from include.chimera.quality.acceptance import find_acceptance
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from great_expectations.data_context import FileDataContext
 
-    from include.chimera.lake.stage import Batch
+    from include.chimera.lake.staged.manifests import Batch
     from include.chimera.quality.verdict import Verdict
     from include.chimera.window import Run
 

@@ -11,7 +11,7 @@ from include.chimera.lake.delta.parquet_files import DataFile
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.journal import append_rows
-from include.chimera.lake.stage import STAGE, VERDICT, read_records
+from include.chimera.lake.staged.manifests import STAGE, VERDICT, read_records
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
 from include.chimera.quality.anomalies import MAX_DAYS, PREFIX, is_unusual, measures
 from include.chimera.quality.batches import staged_batch

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from include.chimera.faults import fault_point
 from include.chimera.lake.dead_letters.letters import append_letters, letters_query
 from include.chimera.lake.publish import Publication, Publisher
-from include.chimera.lake.staging import refusals_of, rows_of
+from include.chimera.lake.staged.stage_rows import refusals_of, rows_of
 from include.chimera.quality.split import bad_rows, good_rows
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from include.chimera.lake.stage import Batch
+    from include.chimera.lake.staged.manifests import Batch
     from include.chimera.window import Run
 
 

@@ -17,7 +17,7 @@ import jinja2
 from include.chimera.contracts import DEAD_LETTERS, PARTITION, QUALITY_RESULTS
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.stage import VERDICT, read_records
+from include.chimera.lake.staged.manifests import VERDICT, read_records
 from include.chimera.lake.store.duckdb_sessions import connect, quote
 from include.chimera.quality.anomalies import PREFIX
 from include.chimera.quality.rules import Rule, rule_books

@@ -26,8 +26,8 @@ from include.chimera.contracts import API_LOGS, PARTITION
 from include.chimera.errors import SourceChangedError
 from include.chimera.faults import fault_point
 from include.chimera.lake.delta.fencing_tokens import draw_token
-from include.chimera.lake.stage import Batch
-from include.chimera.lake.staging import stage_rows
+from include.chimera.lake.staged.manifests import Batch
+from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
 from include.chimera.sources.log_files import BOM, Line, read_lines, without_copies
 from include.chimera.sources.log_folders import (

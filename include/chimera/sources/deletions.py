@@ -16,8 +16,8 @@ from include.chimera.errors import ShrinkError
 from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.delta.scans import empty, scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.stage import Batch
-from include.chimera.lake.staging import stage_rows
+from include.chimera.lake.staged.manifests import Batch
+from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
 from include.chimera.sources.database import snapshot
 from include.chimera.sources.rows import MAX_VALUE_BYTES, with_lineage

@@ -6,11 +6,11 @@ import logging
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import PARTITION
-from include.chimera.lake.staging import rows_of
+from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
 
 if TYPE_CHECKING:
-    from include.chimera.lake.stage import Batch
+    from include.chimera.lake.staged.manifests import Batch
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)

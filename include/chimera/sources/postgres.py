@@ -15,9 +15,9 @@ from include.chimera.faults import fault_point
 from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish import WATERMARK
-from include.chimera.lake.stage import Batch
-from include.chimera.lake.staging import stage_rows
-from include.chimera.lake.waiting import HeldBack
+from include.chimera.lake.staged.held_back import HeldBack
+from include.chimera.lake.staged.manifests import Batch
+from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
 from include.chimera.sources.columns import check_columns
 from include.chimera.sources.database import Snapshot, snapshot

@@ -23,8 +23,8 @@ from include.chimera.contracts import PARTITION, PROVIDER_METRICS
 from include.chimera.errors import DataFaultError, SourceUnavailableError
 from include.chimera.faults import fault_point
 from include.chimera.lake.delta.fencing_tokens import draw_token
-from include.chimera.lake.stage import Batch
-from include.chimera.lake.staging import stage_rows
+from include.chimera.lake.staged.manifests import Batch
+from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
 from include.chimera.sources.prometheus_api import ask
 from include.chimera.sources.refused import RefusedRecords

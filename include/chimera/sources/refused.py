@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from include.chimera.lake.dead_letters.letters import PAYLOAD_BYTES
-from include.chimera.lake.staging import REFUSED_SCHEMA
+from include.chimera.lake.staged.stage_rows import REFUSED_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,8 +6,8 @@ from include.chimera.contracts import CONTRACTS, EVALUATIONS, GENERATIONS
 from include.chimera.demo.database import SCHEMA
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.stage import load_batch
-from include.chimera.lake.staging import check_files, rows_of
+from include.chimera.lake.staged.manifests import load_batch
+from include.chimera.lake.staged.stage_rows import check_files, rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.quality.batches import window_and_keys
 from include.chimera.quality.publish import publish_rows

@@ -6,7 +6,7 @@ import sys
 
 from include.chimera.faults import fault_point
 from include.chimera.lake.ledger import close_run
-from include.chimera.lake.stage import PUBLICATION, write_record
+from include.chimera.lake.staged.manifests import PUBLICATION, write_record
 from include.chimera.paths import PROJECT
 from tests.integration.ingest.pipeline import GENERATION, extract, publish, run_of
 

@@ -32,7 +32,7 @@ from include.chimera.errors import (
 from include.chimera.flow.own_words import own_words
 from include.chimera.lake import verify
 from include.chimera.lake.ledger import close_run
-from include.chimera.lake.stage import load_batch, save
+from include.chimera.lake.staged.manifests import load_batch, save
 from include.chimera.quality.docs import build_docs
 from include.chimera.quality.history import record_quality
 from include.chimera.quality.report import write_report

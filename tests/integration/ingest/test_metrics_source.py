@@ -16,8 +16,8 @@ from include.chimera.errors import (
     ShrinkError,
     SourceUnavailableError,
 )
-from include.chimera.lake.stage import load_batch
-from include.chimera.lake.staging import rows_of
+from include.chimera.lake.staged.manifests import load_batch
+from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.sources.provider_metrics import (
     METRICS,

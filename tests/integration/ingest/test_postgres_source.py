@@ -14,11 +14,11 @@ from include.chimera.errors import (
     ContractError,
     SourceUnavailableError,
 )
-from include.chimera.lake import staging
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ledger import close_run
 from include.chimera.lake.publish import WATERMARK
-from include.chimera.lake.stage import PUBLICATION, load_batch, write_record
+from include.chimera.lake.staged import stage_rows
+from include.chimera.lake.staged.manifests import PUBLICATION, load_batch, write_record
 from include.chimera.sources.database import snapshot
 from include.chimera.sources.postgres import extract_models
 from include.chimera.window import HOUR, Run, Window, floor_hour
@@ -62,7 +62,7 @@ def test_windows_are_half_open_at_the_microsecond(server, uri):
 
 def test_a_large_hour_is_staged_in_several_files_and_each_row_once(server, uri, monkeypatch):
     """DuckDB's memory grows while it writes a file, so that one file bounds it."""
-    monkeypatch.setattr(staging, "_ROWS_A_FILE", 10_000)
+    monkeypatch.setattr(stage_rows, "_ROWS_A_FILE", 10_000)
     server.execute(many(0, 40_000))
     batch = extract(uri, run_of(0))
     assert len(batch.files) > 1
@@ -72,7 +72,7 @@ def test_a_large_hour_is_staged_in_several_files_and_each_row_once(server, uri, 
 
 def test_long_rows_are_staged_in_more_files(server, uri, monkeypatch):
     """What DuckDB holds is bounded in bytes, too; short rows fill their file as ever."""
-    monkeypatch.setattr(staging, "_BYTES_A_FILE", 8 * 1024 * 1024)
+    monkeypatch.setattr(stage_rows, "_BYTES_A_FILE", 8 * 1024 * 1024)
     server.execute(many(0, 500))
     assert len(extract(uri, run_of(0)).files) == 1
     server.execute("update app.generations set request_id = repeat('x', 64000)")

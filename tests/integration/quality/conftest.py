@@ -13,8 +13,8 @@ from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish import Publisher
-from include.chimera.lake.stage import load_batch
-from include.chimera.lake.staging import rows_of
+from include.chimera.lake.staged.manifests import load_batch
+from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.paths import DBT_PROJECT, PROJECT
 from include.chimera.quality.rules import gated_tables

@@ -19,8 +19,8 @@ from include.chimera.contracts import (
     PROVIDER_METRICS,
 )
 from include.chimera.lake.delta.fencing_tokens import draw_token
-from include.chimera.lake.stage import Batch
-from include.chimera.lake.staging import stage_rows
+from include.chimera.lake.staged.manifests import Batch
+from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.sources.api_logs import LogLine
 from include.chimera.sources.provider_metrics import METRICS
 from include.chimera.window import hour_label

@@ -8,7 +8,7 @@ import pytest
 
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.demo.traces import SPAN_HOURS, ReplayedFeed
-from include.chimera.lake.stage import VERDICT, load_batch, write_record
+from include.chimera.lake.staged.manifests import VERDICT, load_batch, write_record
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.quality.batches import staged_batch, window_and_keys
 from include.chimera.quality.gate import gate_database

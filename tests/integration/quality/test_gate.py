@@ -16,7 +16,7 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.gaps import find_gaps
 from include.chimera.lake.ledger import close_run
 from include.chimera.lake.snapshots import published_snapshot, write_views
-from include.chimera.lake.stage import ACCEPTANCE, VERDICT, read_record, table_folder
+from include.chimera.lake.staged.manifests import ACCEPTANCE, VERDICT, read_record, table_folder
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.quality.acceptance import accept, current_user
 from include.chimera.quality.gates import open_gate

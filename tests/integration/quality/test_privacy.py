@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from include.chimera.cli import app
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import ContractError, GateFailedError
-from include.chimera.lake.stage import VERDICT, load_batch, read_record
+from include.chimera.lake.staged.manifests import VERDICT, load_batch, read_record
 from include.chimera.quality.commands import show_verdict
 from include.chimera.quality.docs import build_docs
 from include.chimera.quality.history import record_quality

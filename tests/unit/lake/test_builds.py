@@ -18,7 +18,7 @@ from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import begin_table, open_table
 from include.chimera.lake.novelty import rows_brought
-from include.chimera.lake.stage import Build
+from include.chimera.lake.staged.manifests import Build
 from include.chimera.lake.store.places import folder_of
 from tests.builders import HOUR, LABEL, generations, publish, run_of
 

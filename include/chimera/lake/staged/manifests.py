@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 from include.chimera.errors import StageMissingError
 from include.chimera.lake.delta.lineage import Plan
 from include.chimera.lake.delta.parquet_files import DataFile
+from include.chimera.lake.staged.held_back import HeldBack
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.places import decoded, encoded
 from include.chimera.lake.store.storage_errors import storage_errors
-from include.chimera.lake.waiting import HeldBack
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from include.chimera.faults import fault_point
 from include.chimera.lake.dead_letters.letters import unknown_records
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.scans import read_files
-from include.chimera.lake.stage import Batch, attempt_folder, save
+from include.chimera.lake.staged.manifests import Batch, attempt_folder, save
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect, identifier
 from include.chimera.lake.store.storage_errors import storage_errors
