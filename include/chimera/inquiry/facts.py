@@ -12,7 +12,8 @@ from include.chimera.alerts.outbox import waiting
 from include.chimera.contracts import PARTITION
 from include.chimera.lake.dead_letters.letters import letter_states
 from include.chimera.lake.delta.tables import leaving_out, open_table, row_count, table_names
-from include.chimera.lake.publish import WATERMARK
+from include.chimera.lake.publish.bronze_publisher import WATERMARK
+from include.chimera.lake.publish.verification import COUNTS
 from include.chimera.lake.staged.manifests import (
     PUBLICATION,
     STAGE,
@@ -21,7 +22,6 @@ from include.chimera.lake.staged.manifests import (
     write_record,
 )
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.lake.verify import COUNTS
 from include.chimera.observe.metrics import Sample
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, parse_hour

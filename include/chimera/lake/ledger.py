@@ -10,6 +10,7 @@ from include.chimera.faults import fault_point
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import leaving_out, open_table, row_count
 from include.chimera.lake.journal import append_rows
+from include.chimera.lake.publish.verification import COUNTS, counts_by_attempt
 from include.chimera.lake.snapshots import publish_versions
 from include.chimera.lake.staged.held_back import HeldBack
 from include.chimera.lake.staged.manifests import (
@@ -22,7 +23,6 @@ from include.chimera.lake.staged.manifests import (
     write_record,
 )
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
-from include.chimera.lake.verify import COUNTS, counts_by_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -16,7 +16,7 @@ from include.chimera.errors import CommitConflictError, ControlRefusedError
 from include.chimera.lake.delta.commits import is_conflict
 from include.chimera.lake.delta.lineage import consumed_mark, identity_of, metadata_of
 from include.chimera.lake.delta.tables import leaving_out, open_table, table_names
-from include.chimera.lake.publish import WATERMARK
+from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.store.durability import sync_log
 from include.chimera.lake.store.storage_errors import storage_errors
 

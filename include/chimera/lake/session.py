@@ -21,7 +21,6 @@ from include.chimera.errors import (
     LogDamagedError,
     PathUndecodableError,
 )
-from include.chimera.lake.builds import commit_build, partitions_of, require_free
 from include.chimera.lake.catalog import Catalog
 from include.chimera.lake.changes import Changer
 from include.chimera.lake.delta.columns import arrow_schema, delta_schema, describe, respell, select
@@ -32,6 +31,7 @@ from include.chimera.lake.delta.partitions import partition_columns
 from include.chimera.lake.delta.scans import read_files, relation_of, scan
 from include.chimera.lake.delta.tables import begin_table, drop_table, open_table, require_decodable
 from include.chimera.lake.orders import WHOLE, WINDOW, Order
+from include.chimera.lake.publish.model_builds import commit_build, partitions_of, require_free
 from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.staged.manifests import Build, save
 from include.chimera.lake.statements import COPY, changed_table

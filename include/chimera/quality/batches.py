@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.lake.builds import staged_columns
 from include.chimera.lake.delta.scans import read_files_as_they_are, scan
 from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.publish.model_builds import staged_columns
 from include.chimera.lake.staged.manifests import (
     STAGE,
     attempt_folder,

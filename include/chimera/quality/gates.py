@@ -13,11 +13,11 @@ import duckdb
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import ContractError, GateFailedError, StageMissingError, visible
 from include.chimera.faults import fault_point
-from include.chimera.lake.builds import commit_build
 from include.chimera.lake.delta.scans import empty
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.novelty import rows_brought
-from include.chimera.lake.publish import Publication
+from include.chimera.lake.publish.bronze_publisher import Publication
+from include.chimera.lake.publish.model_builds import commit_build
+from include.chimera.lake.publish.new_rows import rows_brought
 from include.chimera.lake.staged.manifests import (
     PUBLICATION,
     VERDICT,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.faults import fault_point
 from include.chimera.lake.dead_letters.letters import append_letters, letters_query
-from include.chimera.lake.publish import Publication, Publisher
+from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
 from include.chimera.lake.staged.stage_rows import refusals_of, rows_of
 from include.chimera.quality.split import bad_rows, good_rows
 

@@ -30,8 +30,8 @@ from include.chimera.errors import (
     VerificationError,
 )
 from include.chimera.flow.own_words import own_words
-from include.chimera.lake import verify
 from include.chimera.lake.ledger import close_run
+from include.chimera.lake.publish import verification
 from include.chimera.lake.staged.manifests import load_batch, save
 from include.chimera.quality.docs import build_docs
 from include.chimera.quality.history import record_quality
@@ -200,7 +200,7 @@ def test_counts_that_do_not_add_up_are_told_by_numbers(server, uri, said):
 def test_a_commit_that_is_not_what_was_published_is_told_by_numbers(server, uri, said, monkeypatch):
     fill(server, "generations")
     extract(uri, GENERATION)
-    monkeypatch.setattr(verify, "committed_counts", lambda *_: None)
+    monkeypatch.setattr(verification, "committed_counts", lambda *_: None)
     with failing(VerificationError, said):
         judge(GENERATION, said)
 
@@ -213,7 +213,7 @@ def test_an_error_of_nobody_is_told_by_its_place(server, uri, said, monkeypatch)
     def mistaken(*_):
         return pa.array([CANARY]).cast(pa.int64())
 
-    monkeypatch.setattr(verify, "committed_counts", mistaken)
+    monkeypatch.setattr(verification, "committed_counts", mistaken)
     with failing(UnexpectedError, said):
         judge(GENERATION, said)
 

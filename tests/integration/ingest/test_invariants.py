@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 from include.chimera.contracts import GENERATIONS
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.publish import WATERMARK
+from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.upkeep import maintain, optimize_layer

@@ -16,7 +16,7 @@ from include.chimera.errors import (
 )
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ledger import close_run
-from include.chimera.lake.publish import WATERMARK
+from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.staged import stage_rows
 from include.chimera.lake.staged.manifests import PUBLICATION, load_batch, write_record
 from include.chimera.sources.database import snapshot

@@ -17,7 +17,7 @@ from include.chimera.lake.delta.commits import Change, commit
 from include.chimera.lake.delta.lineage import consumed_mark, identity_of, plan
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import create_table, open_table
-from include.chimera.lake.publish import WATERMARK
+from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.quality.controls import restore, resume_publishing, stop_publishing
 from include.chimera.replay import replay
 from include.chimera.window import HOUR as ONE_HOUR

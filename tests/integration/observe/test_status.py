@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from include.chimera.cli import app
 from include.chimera.contracts import BRONZE, PUBLISHED_VERSIONS, WINDOW_LEDGER
 from include.chimera.lake.journal import append_rows
-from include.chimera.lake.verify import COUNTS
+from include.chimera.lake.publish.verification import COUNTS
 from include.chimera.window import HOUR, Run, Window, floor_hour, hour_label
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]

@@ -12,7 +12,7 @@ import pytest
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.publish import Publisher
+from include.chimera.lake.publish.bronze_publisher import Publisher
 from include.chimera.lake.staged.manifests import load_batch
 from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.duckdb_sessions import connect

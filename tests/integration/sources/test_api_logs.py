@@ -9,7 +9,7 @@ import pytest
 from include.chimera.lake.dead_letters.letters import append_letters, letters_query
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.publish import Publication, Publisher
+from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.window import HOUR as ONE_HOUR

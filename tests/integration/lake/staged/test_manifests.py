@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.builds import commit_build
 from include.chimera.lake.delta.lineage import Plan
 from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.publish.model_builds import commit_build
 from include.chimera.lake.staged.manifests import Build, load_build, save
 from include.chimera.relation import Relation
 from include.chimera.window import Run, Window

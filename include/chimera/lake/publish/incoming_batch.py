@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
-from include.chimera.lake.content import Content, content_by_hour, hours_in
 from include.chimera.lake.delta.parquet_files import copy_files, write_files
 from include.chimera.lake.delta.scans import read_files
-from include.chimera.lake.novelty import count_new
+from include.chimera.lake.publish.checksums import Content, content_by_hour, hours_in
+from include.chimera.lake.publish.new_rows import count_new
 from include.chimera.lake.staged.manifests import attempt_folder
 from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.lake.store.places import folder_of

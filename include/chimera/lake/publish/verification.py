@@ -9,9 +9,9 @@ from deltalake import DeltaTable
 
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.errors import VerificationError
-from include.chimera.lake.content import Content, content_by_hour
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.publish.checksums import Content, content_by_hour
 from include.chimera.lake.store.duckdb_sessions import among
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from include.chimera.errors import CountError, ShrinkError
 from include.chimera.lake.delta.lineage import ARRIVED, TOUCHED
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.publish import WATERMARK, Publisher
+from include.chimera.lake.publish.bronze_publisher import WATERMARK, Publisher
 from include.chimera.lake.staged.manifests import attempt_folder
 from include.chimera.lake.staged.stage_rows import rows_of
 from tests.builders import HOUR, LABEL, api_logs, generations, publish, run_of, stage

@@ -12,12 +12,12 @@ from deltalake import DeltaTable, Schema
 from duckdb import DuckDBPyConnection
 
 from include.chimera.errors import CommitConflictError, ContractError
-from include.chimera.lake.builds import commit_build
 from include.chimera.lake.delta.lineage import Plan, consumed_mark, identity_of, plan
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import begin_table, open_table
-from include.chimera.lake.novelty import rows_brought
+from include.chimera.lake.publish.model_builds import commit_build
+from include.chimera.lake.publish.new_rows import rows_brought
 from include.chimera.lake.staged.manifests import Build
 from include.chimera.lake.store.places import folder_of
 from tests.builders import HOUR, LABEL, generations, publish, run_of
