@@ -116,7 +116,9 @@ def fill(folder: Path, hours: int) -> None:
                     "dev": {
                         "type": "duckdb",
                         "schema": "dev",
-                        "plugins": [{"module": "include.chimera.lake.plugin", "alias": "lake"}],
+                        "plugins": [
+                            {"module": "include.chimera.lake.dbt_plugin.plugin", "alias": "lake"}
+                        ],
                     }
                 },
             }

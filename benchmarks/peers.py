@@ -113,15 +113,15 @@ class Lake(Peer):
     def start(self) -> None:
         os.environ["CHIMERA_STATE_DIR"] = str(self.folder)  # noqa: TID251 - before it is read
         os.environ["CHIMERA_DUCKDB_MEMORY_LIMIT"] = LIMITS["memory_limit"]  # noqa: TID251 - as above
-        from include.chimera.lake.session import Session  # noqa: PLC0415 - not in other peers
+        from include.chimera.lake.dbt_plugin.session import Session  # noqa: PLC0415 - not in other peers
         from include.chimera.lake.store.duckdb_sessions import connect  # noqa: PLC0415 - not in other peers
 
         self.connection, self.session = connect(), Session(None)
         self.session.attach(self.connection)
 
     def _build(self, table: str, query: str, strategy: str, *keys: str, by: str = "") -> None:
-        from include.chimera.lake.orders import Order  # noqa: PLC0415 - not in other peers
-        from include.chimera.lake.rewrites import Rewrite  # noqa: PLC0415 - not in other peers
+        from include.chimera.lake.dbt_plugin.materializations import Order  # noqa: PLC0415 - not in other peers
+        from include.chimera.lake.dbt_plugin.strategies import Rewrite  # noqa: PLC0415 - not in other peers
         from include.chimera.relation import Relation  # noqa: PLC0415 - not in other peers
 
         how = strategy if strategy == "all" else Rewrite(strategy, keys)

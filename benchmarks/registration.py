@@ -41,8 +41,8 @@ STORE = {
 
 def fill(count: int) -> None:
     """Make tables `bench.t0` and so on, all of the same content."""
-    from include.chimera.lake.orders import Order  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.session import Session  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.dbt_plugin.materializations import Order  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.dbt_plugin.session import Session  # noqa: PLC0415 - settings come first
     from include.chimera.lake.store.duckdb_sessions import connect  # noqa: PLC0415 - settings come first
     from include.chimera.lake.store.places import folder_of  # noqa: PLC0415 - settings come first
     from include.chimera.relation import Relation  # noqa: PLC0415 - settings come first
@@ -57,7 +57,7 @@ def fill(count: int) -> None:
 
 def start_and_read() -> tuple[float, float]:
     """Return the seconds to start and read one table, and to show all the others too."""
-    from include.chimera.lake.session import Session  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.dbt_plugin.session import Session  # noqa: PLC0415 - settings come first
     from include.chimera.lake.store.duckdb_sessions import connect  # noqa: PLC0415 - settings come first
 
     connection, session = connect(), Session(None)

@@ -31,7 +31,7 @@ TARGET = {
     "type": "duckdb",
     "path": ":memory:",
     "threads": 4,
-    "plugins": [{"module": "include.chimera.lake.plugin", "alias": "lake"}],
+    "plugins": [{"module": "include.chimera.lake.dbt_plugin.plugin", "alias": "lake"}],
 }
 
 _FUNCTIONS = "dbt-duckdb has no functions (UDFs)"

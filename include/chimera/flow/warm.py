@@ -42,7 +42,7 @@ WORKING = (
     "great_expectations",
     "include.chimera.inquiry.facts",
     "include.chimera.lake.ledger",
-    "include.chimera.lake.plugin",
+    "include.chimera.lake.dbt_plugin.plugin",
     "include.chimera.lake.upkeep",
     "include.chimera.quality.gates",
     "include.chimera.quality.history",

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from include.chimera.lake.orders import Order
-from include.chimera.lake.session import Session
+from include.chimera.lake.dbt_plugin.materializations import Order
+from include.chimera.lake.dbt_plugin.session import Session
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.relation import Relation
 from tests.integration.dbt.processes import Project
@@ -27,7 +27,7 @@ def make_project(folder: Path, **environment: str) -> Project:
         "path": ":memory:",
         "schema": "dev",
         "threads": 4,
-        "plugins": [{"module": "include.chimera.lake.plugin", "alias": "lake"}],
+        "plugins": [{"module": "include.chimera.lake.dbt_plugin.plugin", "alias": "lake"}],
     }
     project.write("dbt_project.yml", yaml.safe_dump(config))
     profiles = {"small": {"target": "dev", "outputs": {"dev": profile}}}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 _START = multiprocessing.get_context("forkserver")
 _START.set_forkserver_preload(
-    ["dbt.cli.main", "dbt.adapters.duckdb", "include.chimera.lake.plugin"]
+    ["dbt.cli.main", "dbt.adapters.duckdb", "include.chimera.lake.dbt_plugin.plugin"]
 )
 
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from include.chimera.errors import ContractError
+from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.delta.tables import lake_tables, open_table
-from include.chimera.lake.rewrites import Rewrite
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 

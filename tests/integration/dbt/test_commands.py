@@ -7,8 +7,8 @@ from shutil import copytree
 
 import pytest
 
+from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.delta.tables import open_table, table_names
-from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.store.places import folder_of
 
 pytestmark = pytest.mark.integration

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.delta.lineage import consumed_mark, identity_of, is_partial
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.rewrites import Rewrite
 
 pytestmark = pytest.mark.integration
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from include.chimera.lake.dbt_plugin.materializations import Order
+from include.chimera.lake.dbt_plugin.views import View
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.orders import Order
-from include.chimera.lake.views import View
 from include.chimera.relation import Relation
 from tests.integration.dbt.conftest import lake_session, make_project
 from tests.integration.lake.store.damages import entry

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from include.chimera.lake.orders import Order
-from include.chimera.lake.rewrites import Rewrite
-from include.chimera.lake.session import Session
+from include.chimera.lake.dbt_plugin.materializations import Order
+from include.chimera.lake.dbt_plugin.session import Session
+from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.relation import Relation
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
-    from include.chimera.lake.views import View
+    from include.chimera.lake.dbt_plugin.views import View
 
 _PARTITION = re.compile(r"(?<=/)([^/=]+)=[^/]*(?=/)")
 

@@ -1,4 +1,4 @@
-{# How a materialization hands a model to the plugin (include/chimera/lake/orders.py). #}
+{# How a materialization hands a model to the plugin (include/chimera/lake/dbt_plugin/materializations.py). #}
 
 {# Run the hooks before a model and name the relation that will hold its rows. #}
 {% macro lake_begin() -%}

@@ -9,13 +9,16 @@ import signal
 from contextlib import contextmanager
 from unittest import mock
 
-from include.chimera.lake.views import View
+from include.chimera.lake.dbt_plugin.views import View
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 from tests.integration.lake.conftest import TABLE, Process
 
 STEPS = {
-    "write_files": ("include.chimera.lake.session", "include.chimera.lake.changes"),
+    "write_files": (
+        "include.chimera.lake.dbt_plugin.session",
+        "include.chimera.lake.dbt_plugin.row_changes",
+    ),
     "copy_log": ("include.chimera.lake.delta.commits",),
     "sync_files": ("include.chimera.lake.delta.commits",),
     "_prepare": ("include.chimera.lake.delta.commits",),
@@ -23,9 +26,9 @@ STEPS = {
     "publish_draft": ("include.chimera.lake.delta.commits",),
     "create_text": ("include.chimera.lake.store.storage",),
     "sync_log": ("include.chimera.lake.delta.commits",),
-    "save_view": ("include.chimera.lake.session",),
-    "drop_view": ("include.chimera.lake.session",),
-    "drop_table": ("include.chimera.lake.session",),
+    "save_view": ("include.chimera.lake.dbt_plugin.session",),
+    "drop_view": ("include.chimera.lake.dbt_plugin.session",),
+    "drop_table": ("include.chimera.lake.dbt_plugin.session",),
     "delete_files": ("include.chimera.lake.store.storage",),
 }
 

@@ -184,7 +184,7 @@ def test_a_full_refresh_repairs_a_table_that_nobody_can_open(process):
 def test_a_full_refresh_keeps_a_table_that_is_away(process, lake):
     """Only what nobody can read is dropped, not what can't be reached now."""
     process().build("select 1 as id")
-    opening = mock.patch("include.chimera.lake.session.open_table", side_effect=away())
+    opening = mock.patch("include.chimera.lake.dbt_plugin.session.open_table", side_effect=away())
     with opening, pytest.raises(StorageAwayError):
         process().build("select 2 as id", is_full_refresh=True)
     assert process().rows() == [(1,)]

@@ -11,11 +11,11 @@ import pytest
 from dbt_common.exceptions import CompilationError, DbtRuntimeError
 
 from include.chimera.errors import ConfigurationError, ContractError
+from include.chimera.lake.dbt_plugin.plugin import _reported
+from include.chimera.lake.dbt_plugin.views import View
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.plugin import _reported
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import load_extension
-from include.chimera.lake.views import View
 from include.chimera.relation import Relation
 
 pytestmark = pytest.mark.integration

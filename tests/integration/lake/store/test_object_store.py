@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from include.chimera.errors import ConfigurationError, LogDamagedError
+from include.chimera.lake.dbt_plugin.views import View
 from include.chimera.lake.delta.tables import NO_TABLE, open_table, table_names
 from include.chimera.lake.store import storage
-from include.chimera.lake.views import View
 from include.chimera.relation import Relation
 from tests.integration.object_store import forget_settings, object_store
 

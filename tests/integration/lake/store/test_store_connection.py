@@ -21,8 +21,8 @@ from types import SimpleNamespace
 
 from include.chimera.flow.runs import read_run
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.lake.orders import Order
-from include.chimera.lake.session import Session
+from include.chimera.lake.dbt_plugin.materializations import Order
+from include.chimera.lake.dbt_plugin.session import Session
 from include.chimera.relation import Relation
 
 read_run(SimpleNamespace(run_type="manual", run_id="a_run", data_interval_start=None,

@@ -17,12 +17,12 @@ import duckdb
 
 from include.chimera.contracts import BRONZE, CONTRACTS
 from include.chimera.errors import ChimeraError, LakeError, RetryableError
+from include.chimera.lake.dbt_plugin.views import View, load_view
 from include.chimera.lake.delta.scans import define, empty, remove, scan, show_view
 from include.chimera.lake.delta.tables import lake_tables, open_table
 from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.lake.store.places import view_names
 from include.chimera.lake.store.storage_errors import storage_errors
-from include.chimera.lake.views import View, load_view
 from include.chimera.relation import Relation, folded
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import duckdb
 from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
 from dbt_common.events.contextvars import get_node_info
 
-from include.chimera.lake.statements import creation
+from include.chimera.lake.dbt_plugin.statements import creation
 from include.chimera.lake.store.cast_errors import is_mistake
 from include.chimera.lake.store.storage_errors import translate
 

@@ -21,8 +21,12 @@ from include.chimera.errors import (
     LogDamagedError,
     PathUndecodableError,
 )
-from include.chimera.lake.catalog import Catalog
-from include.chimera.lake.changes import Changer
+from include.chimera.lake.dbt_plugin.catalog import Catalog
+from include.chimera.lake.dbt_plugin.materializations import WHOLE, WINDOW, Order
+from include.chimera.lake.dbt_plugin.row_changes import Changer
+from include.chimera.lake.dbt_plugin.statements import COPY, changed_table
+from include.chimera.lake.dbt_plugin.strategies import Rewrite
+from include.chimera.lake.dbt_plugin.views import View, drop_view, save_view
 from include.chimera.lake.delta.columns import arrow_schema, delta_schema, describe, respell, select
 from include.chimera.lake.delta.constraints import Constraints, check_rows, constraints_of
 from include.chimera.lake.delta.lineage import Plan, is_partial, plan
@@ -30,15 +34,11 @@ from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.partitions import partition_columns
 from include.chimera.lake.delta.scans import read_files, relation_of, scan
 from include.chimera.lake.delta.tables import begin_table, drop_table, open_table, require_decodable
-from include.chimera.lake.orders import WHOLE, WINDOW, Order
 from include.chimera.lake.publish.model_builds import commit_build, partitions_of, require_free
-from include.chimera.lake.rewrites import Rewrite
 from include.chimera.lake.staged.manifests import Build, save
-from include.chimera.lake.statements import COPY, changed_table
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import among, identifier
 from include.chimera.lake.store.places import folder_of, forget, schema_folder
-from include.chimera.lake.views import View, drop_view, save_view
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable, Schema
     from duckdb import DuckDBPyConnection
 
+    from include.chimera.lake.dbt_plugin.materializations import Order
+    from include.chimera.lake.dbt_plugin.strategies import Rewrite
     from include.chimera.lake.delta.lineage import Plan
     from include.chimera.lake.delta.parquet_files import DataFile
-    from include.chimera.lake.orders import Order
-    from include.chimera.lake.rewrites import Rewrite
 
 _ROWS = "lake_incoming_rows"
 

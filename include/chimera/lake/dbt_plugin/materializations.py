@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from include.chimera.lake.rewrites import Rewrite
+from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.relation import Relation
 
 if TYPE_CHECKING:

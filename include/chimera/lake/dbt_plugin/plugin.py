@@ -25,11 +25,12 @@ from dbt_common.exceptions import CompilationError, DbtRuntimeError
 from duckdb.func import FunctionNullHandling
 
 from include.chimera.errors import ChimeraError, ConfigurationError, ContractError
-from include.chimera.lake.cursors import TellingCursor
+from include.chimera.lake.dbt_plugin.cursor import TellingCursor
+from include.chimera.lake.dbt_plugin.materializations import Order
+from include.chimera.lake.dbt_plugin.session import Session
+from include.chimera.lake.dbt_plugin.statements import require_no_creation
+from include.chimera.lake.dbt_plugin.views import View
 from include.chimera.lake.delta.scans import relation_of
-from include.chimera.lake.orders import Order
-from include.chimera.lake.session import Session
-from include.chimera.lake.statements import require_no_creation
 from include.chimera.lake.store.cast_errors import (
     failing_column,
     is_about_rows,
@@ -41,7 +42,6 @@ from include.chimera.lake.store.cast_errors import (
 from include.chimera.lake.store.duckdb_sessions import lake_config, prepare
 from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.store.storage_errors import storage_errors
-from include.chimera.lake.views import View
 from include.chimera.relation import Relation
 from include.chimera.settings import Settings, get_settings
 

@@ -1,0 +1,1 @@
+"""The dbt plugin: its session, catalogue, views, and incremental strategies."""
