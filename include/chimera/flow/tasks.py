@@ -132,8 +132,8 @@ def record_quality() -> dict[str, Any]:
 @own_words()
 def report_run() -> dict[str, Any]:
     """Append the run's ledger and published versions, and write its report."""
-    from include.chimera.lake.ledger import close_run  # noqa: PLC0415 - heavy
-    from include.chimera.lake.snapshots import published_snapshot, write_views  # noqa: PLC0415
+    from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot, write_views  # noqa: PLC0415
+    from include.chimera.lake.ops_tables.ledger import close_run  # noqa: PLC0415 - heavy
 
     run = run_of(get_current_context())
     report = close_run(run, gated_tables())

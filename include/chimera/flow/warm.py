@@ -41,7 +41,7 @@ WORKING = (
     "dbt.task.build",
     "great_expectations",
     "include.chimera.inquiry.facts",
-    "include.chimera.lake.ledger",
+    "include.chimera.lake.ops_tables.ledger",
     "include.chimera.lake.dbt_plugin.plugin",
     "include.chimera.lake.upkeep",
     "include.chimera.quality.gates",

@@ -67,7 +67,7 @@ def snapshot(
     out: Annotated[Path | None, typer.Option(help="Where to write the DuckDB views.")] = None,
 ) -> None:
     """Write DuckDB views of the silver and gold tables, pinned to versions of one run."""
-    from include.chimera.lake.snapshots import published_snapshot, write_views
+    from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot, write_views
 
     found = published_snapshot(run)
     path = write_views(found, out)

@@ -10,7 +10,7 @@ from include.chimera.contracts import CONTRACTS, PARTITION, QUALITY_RESULTS
 from include.chimera.lake.delta.parquet_files import DataFile
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.journal import append_rows
+from include.chimera.lake.ops_tables.appends import append_rows
 from include.chimera.lake.staged.manifests import STAGE, VERDICT, read_records
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
 from include.chimera.quality.anomalies import MAX_DAYS, PREFIX, is_unusual, measures

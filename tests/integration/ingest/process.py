@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from include.chimera.faults import fault_point
-from include.chimera.lake.ledger import close_run
+from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.staged.manifests import PUBLICATION, write_record
 from include.chimera.paths import PROJECT
 from tests.integration.ingest.pipeline import GENERATION, extract, publish, run_of

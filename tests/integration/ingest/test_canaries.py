@@ -30,7 +30,7 @@ from include.chimera.errors import (
     VerificationError,
 )
 from include.chimera.flow.own_words import own_words
-from include.chimera.lake.ledger import close_run
+from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.publish import verification
 from include.chimera.lake.staged.manifests import load_batch, save
 from include.chimera.quality.docs import build_docs

@@ -15,7 +15,7 @@ from include.chimera.errors import ConfigurationError, ShrinkError, TerminalErro
 from include.chimera.lake.dead_letters.erasure import about, erase
 from include.chimera.lake.dead_letters.letters import append_letters, letter_states, letters_query
 from include.chimera.lake.gaps import Gap, backfills, find_gaps
-from include.chimera.lake.ledger import close_run
+from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.upkeep import maintain
 from include.chimera.settings import get_settings

@@ -15,7 +15,7 @@ from include.chimera.errors import (
     SourceUnavailableError,
 )
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.ledger import close_run
+from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.staged import stage_rows
 from include.chimera.lake.staged.manifests import PUBLICATION, load_batch, write_record

@@ -20,7 +20,7 @@ from include.chimera.flow.tasks import _counts
 from include.chimera.inquiry.facts import run_facts
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.ledger import close_run
+from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.store.duckdb_sessions import connect, reach_object_store
 from include.chimera.quality.docs import build_docs
 from include.chimera.quality.history import record_quality

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from include.chimera.cli import app
 from include.chimera.contracts import BRONZE, PUBLISHED_VERSIONS, WINDOW_LEDGER
-from include.chimera.lake.journal import append_rows
+from include.chimera.lake.ops_tables.appends import append_rows
 from include.chimera.lake.publish.verification import COUNTS
 from include.chimera.window import HOUR, Run, Window, floor_hour, hour_label
 

@@ -13,7 +13,7 @@ from include.chimera.errors import GateFailedError
 from include.chimera.inquiry.facts import note_counted, run_facts
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.ledger import close_run
+from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.staged.manifests import (
     PUBLICATION,
     REPORT,

@@ -14,8 +14,8 @@ from include.chimera.errors import GateFailedError, NothingToAcceptError, Storag
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.gaps import find_gaps
-from include.chimera.lake.ledger import close_run
-from include.chimera.lake.snapshots import published_snapshot, write_views
+from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot, write_views
+from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.staged.manifests import ACCEPTANCE, VERDICT, read_record, table_folder
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.quality.acceptance import accept, current_user

@@ -9,9 +9,9 @@ from include.chimera.contracts import BRONZE, DEAD_LETTERS, PARTITION, WINDOW_LE
 from include.chimera.faults import fault_point
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import leaving_out, open_table, row_count
-from include.chimera.lake.journal import append_rows
+from include.chimera.lake.ops_tables.appends import append_rows
+from include.chimera.lake.ops_tables.consistent_snapshots import publish_versions
 from include.chimera.lake.publish.verification import COUNTS, counts_by_attempt
-from include.chimera.lake.snapshots import publish_versions
 from include.chimera.lake.staged.held_back import HeldBack
 from include.chimera.lake.staged.manifests import (
     PUBLICATION,

@@ -16,7 +16,7 @@ from include.chimera.contracts import PUBLISHED_VERSIONS
 from include.chimera.errors import SnapshotMissingError
 from include.chimera.lake.delta.scans import relation_of, scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.journal import append_rows
+from include.chimera.lake.ops_tables.appends import append_rows
 from include.chimera.lake.staged.manifests import PUBLICATION, VERDICT, read_records
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
 from include.chimera.lake.store.places import folder_of

@@ -1,0 +1,1 @@
+"""The tables of operations: ledger, consistent snapshots, appends that happen once."""
