@@ -49,7 +49,7 @@ def clean_logs() -> list[dict[str, Any]]:
 @own_words()
 def maintain_lake() -> list[dict[str, Any]]:
     """Remove expired payloads and what no version of a table refers to."""
-    from include.chimera.lake.upkeep import maintain  # noqa: PLC0415 - heavy
+    from include.chimera.lake.upkeep.optimization import maintain  # noqa: PLC0415 - heavy
 
     return [asdict(removal) for removal in maintain(dry_run=_is_dry())]
 

@@ -100,7 +100,7 @@ def extract_provider_metrics() -> dict[str, Any]:
 @own_words()
 def optimize_layer(layer: str) -> dict[str, int]:
     """Compact and vacuum the layer's tables that need it."""
-    from include.chimera.lake.upkeep import optimize_layer as optimize  # noqa: PLC0415 - heavy
+    from include.chimera.lake.upkeep.optimization import optimize_layer as optimize  # noqa: PLC0415 - heavy
 
     run_of(get_current_context())
     return {upkeep.table: upkeep.files_after for upkeep in optimize(layer)}

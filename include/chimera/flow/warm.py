@@ -43,7 +43,7 @@ WORKING = (
     "include.chimera.inquiry.facts",
     "include.chimera.lake.ops_tables.ledger",
     "include.chimera.lake.dbt_plugin.plugin",
-    "include.chimera.lake.upkeep",
+    "include.chimera.lake.upkeep.optimization",
     "include.chimera.quality.gates",
     "include.chimera.quality.history",
     "include.chimera.quality.report",

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from include.chimera.errors import ControlRefusedError, PublishingStoppedError
-from include.chimera.lake.restore import restore_table
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.storage_errors import storage_errors
+from include.chimera.lake.upkeep.restore import restore_table
 from include.chimera.quality.acceptance import current_user, require_reason
 from include.chimera.settings import get_settings
 

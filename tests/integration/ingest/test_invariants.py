@@ -24,7 +24,7 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.upkeep import maintain, optimize_layer
+from include.chimera.lake.upkeep.optimization import maintain, optimize_layer
 from include.chimera.paths import DBT_PROJECT
 from include.chimera.sources.deletions import extract_deletions
 from tests.integration.dbt.processes import Project

@@ -17,7 +17,7 @@ from include.chimera.lake.dead_letters.letters import append_letters, letter_sta
 from include.chimera.lake.gaps import Gap, backfills, find_gaps
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.lake.upkeep import maintain
+from include.chimera.lake.upkeep.optimization import maintain
 from include.chimera.settings import get_settings
 from include.chimera.sources.deletions import extract_deletions
 from include.chimera.window import Window

@@ -13,7 +13,7 @@ from include.chimera.lake.dead_letters.letters import (
 )
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.upkeep import maintain
+from include.chimera.lake.upkeep.optimization import maintain
 from tests.builders import LABEL, run_of
 
 RECORDS = (

@@ -18,7 +18,7 @@ from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.gaps import find_gaps
 from include.chimera.lake.ops_tables.ledger import close_run
-from include.chimera.lake.upkeep import compact, maintain, optimize_layer
+from include.chimera.lake.upkeep.optimization import compact, maintain, optimize_layer
 from tests.builders import HOUR, LABEL, generations, publish, run_of
 from tests.integration.lake.store.damages import DAMAGES
 

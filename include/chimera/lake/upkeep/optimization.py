@@ -19,10 +19,10 @@ from include.chimera.lake.dead_letters.erasure import EXPIRED, erase, expired, p
 from include.chimera.lake.delta.commits import is_conflict
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import leaving_out, open_table, table_names
-from include.chimera.lake.janitor import Removal, remove_leftovers
 from include.chimera.lake.publish.verification import latest_commits
 from include.chimera.lake.store.duckdb_sessions import among, connect
 from include.chimera.lake.store.storage_errors import storage_errors
+from include.chimera.lake.upkeep.leftovers import Removal, remove_leftovers
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 

@@ -1,0 +1,1 @@
+"""The care of tables: files merged, leftovers removed, an earlier version restored."""
