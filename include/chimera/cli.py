@@ -115,7 +115,7 @@ def doctor() -> None:
 
 
 def _is_fresh(max_age: str) -> bool:
-    from include.chimera.lake.freshness import check_freshness
+    from include.chimera.operations.freshness import check_freshness
 
     found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", max_age)
     if not found:

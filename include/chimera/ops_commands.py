@@ -122,7 +122,7 @@ def replay(
     ] = None,
 ) -> None:
     """Parse, judge and publish waiting letters again."""
-    from include.chimera import replay as replays
+    from include.chimera.operations import replay as replays
 
     tried = 0
     for done in replays.replay(source, letter_id or ()):
@@ -141,7 +141,7 @@ def park(
     reason: Annotated[str, typer.Option(help="Why it will not be tried again; it is recorded.")],
 ) -> None:
     """Take a letter out of replay."""
-    from include.chimera import replay as replays
+    from include.chimera.operations import replay as replays
 
     replays.park(letter_id, reason)
 
@@ -184,7 +184,7 @@ def gaps(
     ] = None,
 ) -> None:
     """List the hours that tables lack, and what backfills them; exit code 1 if any."""
-    from include.chimera.lake.gaps import backfills, find_gaps
+    from include.chimera.operations.gaps import backfills, find_gaps
     from include.chimera.window import Window
 
     first = start.replace(tzinfo=start.tzinfo or UTC) if start else _first_due()
@@ -206,7 +206,7 @@ def _first_due() -> datetime:
         TerminalError: Nothing says which one that was.
     """
     from include.chimera.errors import TerminalError
-    from include.chimera.lake.gaps import first_hour
+    from include.chimera.operations.gaps import first_hour
 
     settings = get_settings()
     first = settings.start_date if "start_date" in settings.model_fields_set else first_hour()

@@ -180,7 +180,7 @@ def test_metrics_that_can_not_be_had_are_logged_without_what_was_said(monkeypatc
     def broken(_):
         raise ValueError(CANARY)
 
-    monkeypatch.setattr("include.chimera.inquiry.facts.run_facts", broken)
+    monkeypatch.setattr("include.chimera.operations.run_metrics.run_facts", broken)
     caplog.set_level(logging.DEBUG)
     metrics.emit(None)
     assert "could not gather the run's metrics" in caplog.text

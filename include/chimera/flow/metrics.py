@@ -25,7 +25,7 @@ def emit(run: Run) -> None:
     Called by a task that runs whatever became of the others. Metrics that can't be had are
     logged and fail no run.
     """
-    from include.chimera.inquiry.facts import note_counted, run_facts  # noqa: PLC0415 - heavy
+    from include.chimera.operations.run_metrics import note_counted, run_facts  # noqa: PLC0415 - heavy
 
     try:
         with own_words():

@@ -112,9 +112,9 @@ def record_quality() -> dict[str, Any]:
     """Append what the gates found, whatever it was, write the reports, and send the metrics."""
     from include.chimera.alerts.outbox import resend  # noqa: PLC0415 - heavy
     from include.chimera.lake.staged.manifests import keep_only  # noqa: PLC0415 - heavy
+    from include.chimera.operations.quality_report import write_report  # noqa: PLC0415 - heavy
     from include.chimera.quality.docs import build_docs  # noqa: PLC0415 - heavy
     from include.chimera.quality.history import record_quality as record  # noqa: PLC0415 - heavy
-    from include.chimera.quality.report import write_report  # noqa: PLC0415 - heavy
 
     context = get_current_context()
     run = run_of(context)
@@ -155,7 +155,7 @@ def extract_deletions(table: str) -> dict[str, Any]:
 @own_words()
 def replay_letters() -> dict[str, int]:
     """Parse, judge and publish waiting dead letters again; the params say which."""
-    from include.chimera.replay import replay  # noqa: PLC0415 - heavy
+    from include.chimera.operations.replay import replay  # noqa: PLC0415 - heavy
 
     context = get_current_context()
     run_of(context)

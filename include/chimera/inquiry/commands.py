@@ -16,7 +16,7 @@ from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from include.chimera.inquiry.origin import Origin
+    from include.chimera.operations.trace import Origin
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -45,8 +45,8 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
     import json
     from textwrap import indent
 
-    from include.chimera.inquiry.logs import LEVELS, LogQuery, search_logs
     from include.chimera.observe.logs import describe_error
+    from include.chimera.operations.log_search import LEVELS, LogQuery, search_logs
 
     if level is not None and level not in LEVELS:
         raise typer.BadParameter(", ".join(LEVELS), param_hint="--level")
@@ -80,7 +80,7 @@ def trace(
     """Say which commit, run, dbt invocation, window and source made a row, down to its source."""
     import json
 
-    from include.chimera.inquiry.origin import trace as find
+    from include.chimera.operations.trace import trace as find
 
     found = find(table, where, limit)
     if as_json:
@@ -94,7 +94,7 @@ def trace(
 
 
 def _show_origin(origin: Origin, lines: int, depth: int = 0) -> None:
-    from include.chimera.inquiry.logs import LogQuery, search_logs
+    from include.chimera.operations.log_search import LogQuery, search_logs
 
     indent = "    " * depth
     echo(f"{indent}{origin.table} version {origin.version}, {origin.file}")

@@ -76,8 +76,8 @@ def snapshot(
 
 def report(run: RunOption = "latest") -> None:
     """Write the quality report of a run as one HTML page."""
+    from include.chimera.operations.quality_report import write_report
     from include.chimera.quality.acceptance import find_run
-    from include.chimera.quality.report import write_report
 
     typer.echo(str(write_report(find_run(None, run))))
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from include.chimera.errors import visible
 from include.chimera.lake.staged.manifests import VERDICT, write_record
+from include.chimera.operations.quality_report import report_path
 from include.chimera.quality.acceptance import run_of_record, verdicts
-from include.chimera.quality.report import report_path
 from include.chimera.quality.split import CUT
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from include.chimera import replay as replays
 from include.chimera.cli import app
 from include.chimera.contracts import GENERATIONS
 from include.chimera.errors import ConfigurationError, ShrinkError, TerminalError
 from include.chimera.lake.dead_letters.erasure import about, erase
 from include.chimera.lake.dead_letters.letters import append_letters, letter_states, letters_query
-from include.chimera.lake.gaps import Gap, backfills, find_gaps
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.upkeep.optimization import maintain
+from include.chimera.operations import replay as replays
+from include.chimera.operations.gaps import Gap, backfills, find_gaps
 from include.chimera.settings import get_settings
 from include.chimera.sources.deletions import extract_deletions
 from include.chimera.window import Window

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from include.chimera.cli import app
 from include.chimera.errors import TerminalError
-from include.chimera.inquiry.origin import trace
 from include.chimera.lake.delta.tables import open_table
+from include.chimera.operations.trace import trace
 from tests.integration.ingest.pipeline import GENERATION, at, ingest, insert, key, rows, run_of
 
 pytestmark = pytest.mark.integration

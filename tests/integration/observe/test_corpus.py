@@ -17,14 +17,14 @@ import pytest
 from include.chimera.contracts import API_LOGS, DEAD_LETTERS
 from include.chimera.errors import ChimeraError, GateFailedError
 from include.chimera.flow.tasks import _counts
-from include.chimera.inquiry.facts import run_facts
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.store.duckdb_sessions import connect, reach_object_store
+from include.chimera.operations.quality_report import write_report
+from include.chimera.operations.run_metrics import run_facts
 from include.chimera.quality.docs import build_docs
 from include.chimera.quality.history import record_quality
-from include.chimera.quality.report import write_report
 from include.chimera.settings import get_object_store, get_settings
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.sources.database import snapshot

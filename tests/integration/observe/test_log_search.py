@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from include.chimera.cli import app
 from include.chimera.errors import SourceUnavailableError
-from include.chimera.inquiry.logs import LogQuery, search_logs
+from include.chimera.operations.log_search import LogQuery, search_logs
 from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:

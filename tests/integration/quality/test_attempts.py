@@ -10,7 +10,6 @@ import pytest
 
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
-from include.chimera.inquiry.facts import note_counted, run_facts
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.ledger import close_run
@@ -28,8 +27,9 @@ from include.chimera.lake.staged.manifests import (
 )
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.local.report import read_pipeline_report
+from include.chimera.operations.quality_report import write_report
+from include.chimera.operations.run_metrics import note_counted, run_facts
 from include.chimera.quality.history import record_quality
-from include.chimera.quality.report import write_report
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Run, Window
 from tests.integration.quality.faults import chosen_rows, put

@@ -10,7 +10,7 @@ from include.chimera.cli import app
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.quality.report import report_path
+from include.chimera.operations.quality_report import report_path
 from tests.integration.quality.faults import chosen_rows, put
 from tests.integration.quality.gating import RUN, gated, stage
 from tests.integration.quality.hours import bronze_tables

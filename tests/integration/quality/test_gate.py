@@ -13,11 +13,11 @@ from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError, NothingToAcceptError, StorageAwayError
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.gaps import find_gaps
 from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot, write_views
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.staged.manifests import ACCEPTANCE, VERDICT, read_record, table_folder
 from include.chimera.lake.store.duckdb_sessions import connect
+from include.chimera.operations.gaps import find_gaps
 from include.chimera.quality.acceptance import accept, current_user
 from include.chimera.quality.gates import open_gate
 from include.chimera.quality.history import record_quality

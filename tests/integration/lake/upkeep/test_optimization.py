@@ -12,13 +12,13 @@ from duckdb import DuckDBPyConnection
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import VerificationError
-from include.chimera.inquiry.facts import run_facts
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.gaps import find_gaps
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.upkeep.optimization import compact, maintain, optimize_layer
+from include.chimera.operations.gaps import find_gaps
+from include.chimera.operations.run_metrics import run_facts
 from tests.builders import HOUR, LABEL, generations, publish, run_of
 from tests.integration.lake.store.damages import DAMAGES
 
