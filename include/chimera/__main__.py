@@ -1,6 +1,6 @@
 """`python -m include.chimera`."""
 
-from include.chimera.cli import main
+from include.chimera.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,7 @@ import pytest
 from airflow.cli.cli_parser import get_parser
 from typer.main import get_command
 
-from include.chimera.cli import app
+from include.chimera.cli.app import app
 from include.chimera.paths import PROJECT
 
 _STAND_INS = {

@@ -12,8 +12,8 @@ import psutil
 import psycopg
 import pytest
 
+from include.chimera.cli.servers import down
 from include.chimera.errors import ChimeraError
-from include.chimera.local.commands import down
 from include.chimera.local.processes import memory_bytes
 from include.chimera.local.stack import DAG_ID
 from include.chimera.local.stackfile import read_stack

@@ -13,10 +13,10 @@ from collections import Counter
 import psycopg
 import pytest
 
+from include.chimera.cli.servers import down
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.local.commands import down
 from include.chimera.local.processes import find_marked
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs import parse_line

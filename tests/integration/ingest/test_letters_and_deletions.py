@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from include.chimera.cli import app
+from include.chimera.cli.app import app
 from include.chimera.contracts import GENERATIONS
 from include.chimera.errors import ConfigurationError, ShrinkError, TerminalError
 from include.chimera.lake.dead_letters.erasure import about, erase

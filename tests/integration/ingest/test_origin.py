@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from typer.testing import CliRunner
 
-from include.chimera.cli import app
+from include.chimera.cli.app import app
 from include.chimera.errors import TerminalError
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.operations.trace import trace

@@ -11,8 +11,8 @@ import psutil
 import psycopg
 import pytest
 
+from include.chimera.cli.servers import down
 from include.chimera.errors import TerminalError
-from include.chimera.local.commands import down
 from include.chimera.local.keeping import KeeperLine, Program, ServerDiedError, StateLock
 from include.chimera.local.layout import Layout
 from include.chimera.local.postgres import APP_DATABASE, Postgres

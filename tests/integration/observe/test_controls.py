@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from include.chimera.cli import app
+from include.chimera.cli.app import app
 from include.chimera.contracts import GENERATIONS
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import ControlRefusedError, PublishingStoppedError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from include.chimera.cli import app
+from include.chimera.cli.app import app
 from include.chimera.contracts import DEAD_LETTERS
 from include.chimera.errors import ConfigurationError, ControlRefusedError
 from include.chimera.lake.dead_letters.erasure import about

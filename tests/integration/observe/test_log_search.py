@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from include.chimera.cli import app
+from include.chimera.cli.app import app
 from include.chimera.errors import SourceUnavailableError
 from include.chimera.operations.log_search import LogQuery, search_logs
 from include.chimera.window import Run, Window

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from typer.testing import CliRunner
 
-from include.chimera.cli import app
+from include.chimera.cli.app import app
 from include.chimera.contracts import BRONZE, PUBLISHED_VERSIONS, WINDOW_LEDGER
 from include.chimera.lake.ops_tables.appends import append_rows
 from include.chimera.lake.publish.verification import COUNTS

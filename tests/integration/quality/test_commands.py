@@ -6,7 +6,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from include.chimera.cli import app
+from include.chimera.cli.app import app
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
 from include.chimera.lake.delta.tables import open_table

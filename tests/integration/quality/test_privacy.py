@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from include.chimera.cli import app
+from include.chimera.cli.app import app
+from include.chimera.cli.gates import show_verdict
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import ContractError, GateFailedError
 from include.chimera.lake.staged.manifests import VERDICT, load_batch, read_record
 from include.chimera.operations.quality_report import write_report
-from include.chimera.quality.commands import show_verdict
 from include.chimera.quality.docs import build_docs
 from include.chimera.quality.history import record_quality
 from tests.integration.quality.faults import chosen_rows, put, replaced

@@ -14,11 +14,11 @@ from typing import Annotated
 
 import typer
 
-from include.chimera import ops_commands
+from include.chimera.cli import inspection as inquiry
+from include.chimera.cli import repair
+from include.chimera.cli.gates import add_commands
 from include.chimera.errors import ChimeraError
-from include.chimera.inquiry import commands as inquiry
 from include.chimera.observe.terminal import echo
-from include.chimera.quality.commands import add_commands
 from include.chimera.settings import get_settings
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 add_commands(app)
-ops_commands.add_commands(app)
+repair.add_commands(app)
 inquiry.add_commands(app)
 
 
@@ -62,19 +62,19 @@ def up(
     ] = None,
 ) -> None:
     """Start everything and leave it running, with the UI."""
-    from include.chimera.local import commands
+    from include.chimera.cli import servers
     from include.chimera.local.interruption import interruptible
 
     with interruptible(owner):
-        commands.up(get_settings())
+        servers.up(get_settings())
 
 
 @app.command()
 def down() -> None:
     """Stop everything."""
-    from include.chimera.local import commands
+    from include.chimera.cli import servers
 
-    commands.down(get_settings())
+    servers.down(get_settings())
 
 
 @app.command(
@@ -83,9 +83,9 @@ def down() -> None:
 )
 def airflow(context: typer.Context) -> None:
     """Airflow's own command line, on the servers that run here: `airflow dags list`."""
-    from include.chimera.local import commands
+    from include.chimera.cli import servers
 
-    commands.airflow(get_settings(), context.args)
+    servers.airflow(get_settings(), context.args)
 
 
 @app.command()
@@ -101,17 +101,17 @@ def status(
     """Show what is running; the exit code is 1 when nothing is."""
     if max_age:
         raise typer.Exit(0 if _is_fresh(max_age) else 1)
-    from include.chimera.local import commands
+    from include.chimera.cli import servers
 
-    raise typer.Exit(0 if commands.status(get_settings()) else 1)
+    raise typer.Exit(0 if servers.status(get_settings()) else 1)
 
 
 @app.command()
 def doctor() -> None:
     """Check promises that lean on libraries, on what runs now; exit code 1: one is not kept."""
-    from include.chimera.local import commands
+    from include.chimera.cli import servers
 
-    raise typer.Exit(0 if commands.doctor(get_settings()) else 1)
+    raise typer.Exit(0 if servers.doctor(get_settings()) else 1)
 
 
 def _is_fresh(max_age: str) -> bool:

@@ -1,0 +1,1 @@
+"""The command line: one app, a module for each group of commands."""
