@@ -25,7 +25,7 @@ from benchmarks.records import Record, hand_on
 from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.paths import INCLUDE
-from include.chimera.quality.split import broken_predicate, suite_expectations
+from include.chimera.quality.rules.good_and_bad_rows import broken_predicate, suite_expectations
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ def relations(connection: duckdb.DuckDBPyConnection) -> None:
 
 def judge_by_gate(path: Path) -> float:
     """Run the table's checkpoint as the DAG does."""
-    from include.chimera.quality.gate import (  # noqa: PLC0415 - its import is no part of what is measured
+    from include.chimera.quality.gx.checkpoint import (  # noqa: PLC0415 - its import is no part of what is measured
         GatedCheckpoint,
         gate_database,
         gx_context,

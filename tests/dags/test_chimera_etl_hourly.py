@@ -17,7 +17,7 @@ from include.chimera.contracts import BRONZE
 from include.chimera.flow.notices import tell_run_failure
 from include.chimera.flow.tasks import EXTRACTS
 from include.chimera.paths import PROJECT
-from include.chimera.quality.rules import rule_books
+from include.chimera.quality.rules.book import rule_books
 from include.chimera.window import HOUR
 from plugins.source_sensor import SOURCES
 

@@ -139,7 +139,7 @@ def sample() -> None:
 @app.command()
 def suites() -> None:
     """Compile the GX suites from their rules."""
-    from include.chimera.quality.suites import write_suites
+    from include.chimera.quality.rules.suites import write_suites
 
     typer.echo(f"wrote {len(write_suites())} files")
 

@@ -29,7 +29,7 @@ def add_commands(app: typer.Typer) -> None:
 def validate(table: str, run: RunOption = "latest") -> None:
     """Judge what a run staged for <layer>.<table> again, without committing anything."""
     from include.chimera.quality.acceptance import find_run
-    from include.chimera.quality.gates import open_gate
+    from include.chimera.quality.gate import open_gate
 
     with open_gate(table, find_run(table, run)) as gate:
         verdict = gate.checkpoint(gate.context()).run()
@@ -56,7 +56,7 @@ def staged(table: str, run: RunOption = "latest") -> None:
     """Show which files a run staged for a table, and how to look at them."""
     from include.chimera.quality.acceptance import find_run
     from include.chimera.quality.batches import staged_batch
-    from include.chimera.quality.rules import rule_book
+    from include.chimera.quality.rules.book import rule_book
 
     query = staged_batch(find_run(table, run), rule_book(table))
     typer.echo(f"{query};")

@@ -229,16 +229,16 @@ def _last_due() -> datetime:
 
 def stop_publishing(reason: ReasonOption) -> None:
     """Keep every gate from publishing, until resume-publishing; what is published stays."""
-    from include.chimera.quality import controls
+    from include.chimera.quality import publishing_switch
 
-    typer.echo(str(controls.stop_publishing(reason)))
+    typer.echo(str(publishing_switch.stop_publishing(reason)))
 
 
 def resume_publishing(reason: ReasonOption) -> None:
     """Let gates publish again; then clear the gates that were refused."""
-    from include.chimera.quality import controls
+    from include.chimera.quality import publishing_switch
 
-    typer.echo(str(controls.resume_publishing(reason)))
+    typer.echo(str(publishing_switch.resume_publishing(reason)))
 
 
 def restore(
@@ -247,8 +247,8 @@ def restore(
     reason: ReasonOption,
 ) -> None:
     """Put a table back to a version, by one more commit; publishing has to be stopped."""
-    from include.chimera.quality import controls
+    from include.chimera.quality import publishing_switch
 
-    made = controls.restore(table, version, reason)
+    made = publishing_switch.restore(table, version, reason)
     typer.echo(f"{table} is at version {made}, with the rows of version {version}")
     typer.echo("next  mend the cause, resume-publishing; the next run reads what came after again")

@@ -43,7 +43,7 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
             AirflowFailException: The verdict is negative: the task fails without retry.
         """
         from include.chimera.lake.staged.manifests import forget  # noqa: PLC0415 - heavy
-        from include.chimera.quality.gates import open_gate  # noqa: PLC0415 - GX is heavy
+        from include.chimera.quality.gate import open_gate  # noqa: PLC0415 - GX is heavy
 
         run = run_of(context)
         forget(run, self.table)

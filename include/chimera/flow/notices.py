@@ -219,7 +219,7 @@ def _verdict(run: Run, affected: Affected, error: BaseException | None) -> dict[
 
 
 def _remedies(table: str) -> dict[str, str]:
-    from include.chimera.quality.rules import rule_book  # noqa: PLC0415 - heavy
+    from include.chimera.quality.rules.book import rule_book  # noqa: PLC0415 - heavy
 
     return {rule.rule_id: rule.remedy for rule in rule_book(table).rules}
 

@@ -16,7 +16,7 @@ from include.chimera.flow.notices import judged_tables, run_url, tell_success
 from include.chimera.flow.own_words import own_words
 from include.chimera.flow.policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.runs import run_of
-from include.chimera.quality.rules import gated_tables
+from include.chimera.quality.rules.book import gated_tables
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def record_quality() -> dict[str, Any]:
     from include.chimera.alerts.outbox import resend  # noqa: PLC0415 - heavy
     from include.chimera.lake.staged.manifests import keep_only  # noqa: PLC0415 - heavy
     from include.chimera.operations.quality_report import write_report  # noqa: PLC0415 - heavy
-    from include.chimera.quality.docs import build_docs  # noqa: PLC0415 - heavy
-    from include.chimera.quality.history import record_quality as record  # noqa: PLC0415 - heavy
+    from include.chimera.quality.gx.data_docs import build_docs  # noqa: PLC0415 - heavy
+    from include.chimera.quality.quality_results import record_quality as record  # noqa: PLC0415 - heavy
 
     context = get_current_context()
     run = run_of(context)

@@ -20,7 +20,7 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.manifests import VERDICT, read_records
 from include.chimera.lake.store.duckdb_sessions import connect, quote
 from include.chimera.quality.anomalies import PREFIX
-from include.chimera.quality.rules import Rule, rule_books
+from include.chimera.quality.rules.book import Rule, rule_books
 from include.chimera.quality.verdict import RATIO_RULE
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings

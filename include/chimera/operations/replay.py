@@ -33,10 +33,10 @@ from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import among, connect, fetch_records, quote
 from include.chimera.quality.acceptance import current_user, require_reason
 from include.chimera.quality.batches import window_and_keys
-from include.chimera.quality.controls import require_publishing
-from include.chimera.quality.gates import open_gate
-from include.chimera.quality.rules import rule_book
-from include.chimera.quality.split import BROKEN, tagged
+from include.chimera.quality.gate import open_gate
+from include.chimera.quality.publishing_switch import require_publishing
+from include.chimera.quality.rules.book import rule_book
+from include.chimera.quality.rules.good_and_bad_rows import BROKEN, tagged
 from include.chimera.sources.api_logs import row_of
 from include.chimera.sources.rows import typed
 from include.chimera.window import Run, Window, parse_hour

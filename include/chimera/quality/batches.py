@@ -17,8 +17,8 @@ from include.chimera.lake.staged.manifests import (
 )
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.lake.store.places import folder_of
-from include.chimera.quality.checks import keys_relation
-from include.chimera.quality.habits import limits
+from include.chimera.quality.rules.kinds import keys_relation
+from include.chimera.quality.value_baselines import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from include.chimera.lake.staged.manifests import Batch
-    from include.chimera.quality.rules import RuleBook
+    from include.chimera.quality.rules.book import RuleBook
     from include.chimera.window import Run
 
 

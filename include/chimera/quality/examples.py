@@ -8,7 +8,7 @@ from include.chimera.errors import visible
 from include.chimera.lake.staged.manifests import VERDICT, write_record
 from include.chimera.operations.quality_report import report_path
 from include.chimera.quality.acceptance import run_of_record, verdicts
-from include.chimera.quality.split import CUT
+from include.chimera.quality.rules.good_and_bad_rows import CUT
 
 
 def erase_examples(subject: str) -> int:

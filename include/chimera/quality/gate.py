@@ -1,264 +1,256 @@
-"""Run a table's checkpoint over staged rows, and say what it means."""
+"""What stands before and behind a gate: staged rows in, a commit out, records of both."""
 
 from __future__ import annotations
 
 import logging
-import re
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus, urlencode
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
 
 import duckdb
-import great_expectations as gx
-from great_expectations.validator.v1_validator import Validator
 
-from include.chimera.errors import ChimeraError, GateOutageError
-from include.chimera.lake.store.scratch import scratch
+from include.chimera.contracts import CONTRACTS
+from include.chimera.errors import ContractError, GateFailedError, StageMissingError, visible
+from include.chimera.faults import fault_point
+from include.chimera.lake.delta.scans import empty
+from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.publish.bronze_publisher import Publication
+from include.chimera.lake.publish.model_builds import commit_build
+from include.chimera.lake.publish.new_rows import rows_brought
+from include.chimera.lake.staged.manifests import (
+    PUBLICATION,
+    VERDICT,
+    load_batch,
+    load_build,
+    write_record,
+)
+from include.chimera.lake.staged.stage_rows import check_files
+from include.chimera.lake.store.duckdb_sessions import connect, session_config
 from include.chimera.lake.store.storage_errors import translate
-from include.chimera.paths import INCLUDE
-from include.chimera.quality import duckdb_source  # noqa: F401 - registers the datasource type
-from include.chimera.quality.configurations import configurations_kept
-from include.chimera.quality.suites import ASSET
-from include.chimera.quality.verdict import RATIO_RULE, RuleResult, Verdict, tolerated
-from include.chimera.settings import get_settings
+from include.chimera.quality.acceptance import find_acceptance
+from include.chimera.quality.batches import staged_batch, window_and_keys
+from include.chimera.quality.bronze_gate import publish_rows
+from include.chimera.quality.gx.checkpoint import (
+    OUTAGES,
+    GatedCheckpoint,
+    gate_database,
+    gx_context,
+    outage,
+)
+from include.chimera.quality.gx.data_docs import keep_result
+from include.chimera.quality.publishing_switch import require_publishing
+from include.chimera.quality.rules.book import RuleBook, rule_book
+from include.chimera.quality.rules.good_and_bad_rows import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from great_expectations.checkpoint import Checkpoint
-    from great_expectations.core import (
-        ExpectationSuiteValidationResult,
-        ExpectationValidationResult,
-    )
+    from duckdb import DuckDBPyConnection
     from great_expectations.data_context import FileDataContext
 
-# DuckDB's errors that say nothing about the rows: the machine or the storage failed.
-OUTAGES = (
-    duckdb.IOException,
-    duckdb.OutOfMemoryException,
-    duckdb.ConnectionException,
-    duckdb.InternalException,
-    duckdb.FatalException,
-    duckdb.InterruptException,
-    duckdb.HTTPException,
-)
-_OUTAGE = re.compile(
-    rf"^\(?_?duckdb\.({'|'.join(error.__name__ for error in OUTAGES)})\)?:? (.*)", re.MULTILINE
-)
+    from include.chimera.lake.staged.manifests import Batch
+    from include.chimera.quality.verdict import Verdict
+    from include.chimera.window import Run
+
 logger = logging.getLogger(__name__)
-
-# Two lines about a default value for each expectation: a third of all lines of a run.
-logging.getLogger("great_expectations.expectations.expectation").setLevel(logging.WARNING)
-
-
-@contextmanager
-def gate_database(
-    rows: str, prepare: Callable[[duckdb.DuckDBPyConnection], None]
-) -> Iterator[Path]:
-    """Give a read-only DuckDB file whose view `batch` shows the staged rows.
-
-    Args:
-        rows: Query of the rows, over files alone.
-        prepare: Creates the relations that rules refer to: `run` and `keys_…`.
-    """
-    with scratch("gate") as folder:
-        path = Path(folder) / "gate.duckdb"
-        with duckdb.connect(str(path)) as connection:
-            connection.execute("set TimeZone = 'UTC'")
-            prepare(connection)
-            connection.execute(f"create view {ASSET} as {rows}")
-        yield path
-
-
-def connection_string(database: Path) -> str:
-    """Return the URL under which GX opens a gate's database: read-only, memory bounded."""
-    settings = get_settings()
-    options = urlencode(
-        {
-            "access_mode": "read_only",
-            "memory_limit": settings.duckdb_memory_limit,
-            "threads": settings.duckdb_threads,
-        }
-    )
-    return f"duckdb+gx:///{quote_plus(str(database), safe='/')}?{options}"
-
-
-def gx_context(database: Path, results: Path | None = None) -> FileDataContext:
-    """Open the GX project over a gate's database.
-
-    Args:
-        database: The file that `gate_database` made.
-        results: Where GX keeps its results; None: a folder beside the database.
-    """
-    return gx.get_context(
-        mode="file",
-        project_root_dir=INCLUDE,
-        runtime_environment={
-            "CHIMERA_GATE": connection_string(database),
-            "CHIMERA_GX_RESULTS": str(results or database.parent / "results"),
-            "CHIMERA_GX_DOCS": str(get_settings().state_dir / "reports" / "data_docs"),
-        },
-    )
 
 
 @dataclass
-class GatedCheckpoint:
-    """A checkpoint whose result is a verdict that knows severity and pass ratio.
-
-    The provider's operator calls `run` and reads `success` and `describe_dict()` of what it
-    returns: nothing else of GX' result, with its values, leaves this object.
+class Gate:
+    """One table's gate in one run.
 
     Args:
-        checkpoint: GX' own.
         table: `<layer>.<table>`.
-        rows: Rows staged, unparsed ones included.
-        rows_unparsed: How many of them could not be parsed.
-        min_pass_ratio: Share that has to be good.
-        accepted: Returns who let these failed rules through, None for nobody.
-        examples: Returns the commonest values that break a public rule.
+        run: The DAG run.
+        connection: DuckDB session that sees the staged files.
+        book: The table's rules.
+        rows: Query of the staged rows.
+        database: The file that GX reads.
+        batch: Bronze's staged attempt, the same one from the first rule to the commit.
     """
 
-    checkpoint: Checkpoint
     table: str
-    rows: int
-    rows_unparsed: int
-    min_pass_ratio: float
-    accepted: Callable[[tuple[str, ...]], str | None] = lambda _: None
-    examples: Callable[[str], tuple[tuple[str, int], ...]] = lambda _: ()
+    run: Run
+    connection: DuckDBPyConnection
+    book: RuleBook
+    rows: str
+    database: Path
+    batch: Batch | None = None
     started: float = field(default_factory=time.monotonic)
-    verdict: Verdict | None = None
-    result: ExpectationSuiteValidationResult | None = None
+    checked: GatedCheckpoint | None = None
 
-    def run(self, batch_parameters: dict[str, Any] | None = None) -> Verdict:
-        """Apply the rules and remember the verdict.
+    def context(self) -> FileDataContext:
+        """Return the GX project over the staged rows."""
+        return gx_context(self.database)
+
+    def checkpoint(self, context: FileDataContext) -> GatedCheckpoint:
+        """Return the table's checkpoint."""
+        fault_point("audit.start")
+        unparsed = self.batch.rows_unparsed if self.batch else 0
+        staged = self.batch or load_build(self.run, self.table)
+        self.checked = GatedCheckpoint(
+            context.checkpoints.get(self.table),
+            self.table,
+            sum(file.rows for file in staged.files) + unparsed,
+            unparsed,
+            self.book.min_pass_ratio,
+            accepted=self._accepted_by,
+            examples=self._examples,
+            started=self.started,
+        )
+        return self.checked
+
+    def publish(self) -> None:
+        """Commit what passed and record the verdict; to be called once the checkpoint has run.
 
         Raises:
-            LakeError: A rule could not be judged because storage failed.
-            MemoryExhaustedError: DuckDB reached its memory limit.
-            GateOutageError: DuckDB failed otherwise.
+            GateFailedError: The verdict forbids it; nothing is committed.
+            PublishingStoppedError: A person has stopped publishing; nothing is committed.
+            StageMissingError: The checkpoint has not run.
+            LakeError: The lake can't be read or written.
+            ConversionError: A value does not fit its column.
+            GateOutageError: DuckDB failed.
         """
-        self.result = self._validate(batch_parameters)
-        found = self._results(self.result)
-        verdict = self._verdict(found)
-        if verdict.failed_rules:
-            who = self.accepted(verdict.failed_rules)
-            verdict = self._verdict(found, who) if who else verdict
-        self.verdict = verdict
-        return verdict
-
-    def _validate(
-        self, batch_parameters: dict[str, Any] | None
-    ) -> ExpectationSuiteValidationResult:
-        """Have GX judge the suite.
-
-        Its own `Checkpoint.run` would first compare the suite with its file four times and then
-        store the result (0.06 s of 0.6, 2026-11-24): both are read-only here.
-        """
-        (definition,) = self.checkpoint.validation_definitions
-        validator = Validator(
-            definition.batch_definition, self.checkpoint.result_format, batch_parameters or None
-        )
-        with configurations_kept():
-            return validator.validate_expectation_suite(definition.suite)
-
-    def _verdict(self, results: tuple[RuleResult, ...], who: str | None = None) -> Verdict:
-        return Verdict(
-            self.table,
-            results,
-            self.rows,
-            self._rows_refused(results),
-            self.min_pass_ratio,
-            who,
-            time.monotonic() - self.started,
-            datetime.now(UTC).isoformat(),
-        )
-
-    def _rows_refused(self, results: tuple[RuleResult, ...]) -> int:
-        """Return how many rows are bad: all of them where that could not be judged."""
-        for rule in results:
-            if rule.rule_id == RATIO_RULE:
-                return self.rows if rule.unexpected_count is None else rule.unexpected_count
-        return self.rows_unparsed
-
-    def _results(self, result: ExpectationSuiteValidationResult) -> tuple[RuleResult, ...]:
-        for item in result.results:
-            if (fault := _outage_in(_raised(item.exception_info))) is not None:
-                raise outage(self.table, fault)
-        found = [_result(item, self.examples) for item in result.results]
-        for rule in found:
-            if rule.error:
-                logger.warning(
-                    "%s: rule %s (%s) can't be judged: %s",
-                    *(self.table, rule.rule_id, rule.severity, rule.error),
+        verdict = self.checked.verdict if self.checked else None
+        if self.checked is None or verdict is None:
+            raise StageMissingError(
+                expected="a verdict",
+                came="none: the checkpoint has not run",
+                where=f"gate of {self.table}, run {self.run.run_id}",
+                remedy="clear the gate's task",
+            )
+        write_record(self.run, self.table, VERDICT, self._record(verdict))
+        keep_result(self.checked)
+        if not verdict.success:
+            raise self._refusal(verdict)
+        require_publishing(f"gate of {self.table}, run {self.run.run_id}")
+        with judging(self.table, self._retyped):
+            publication = (
+                publish_rows(
+                    self.connection,
+                    self.batch,
+                    self.run,
+                    rows_refused=verdict.rows_refused,
+                    notes=self._notes(verdict),
                 )
-        return tuple(found)
+                if self.batch
+                else self._publish_build()
+            )
+        write_record(self.run, self.table, PUBLICATION, asdict(publication))
+        fault_point("publish.recorded")
+        logger.info("gate of %s: %s, %s", self.table, verdict.outcome, publication)
+
+    def _refusal(self, verdict: Verdict) -> GateFailedError:
+        remedies = {rule.rule_id: rule.remedy for rule in self.book.rules}
+        first = next((remedies[name] for name in verdict.failed_rules if name in remedies), "")
+        return GateFailedError(
+            expected=f"no broken critical rule, {verdict.min_pass_ratio:.0%} of the rows good",
+            came=f"{', '.join(verdict.failed_rules)}; "
+            f"{verdict.rows_refused} of {verdict.rows} rows bad",
+            where=f"gate of {self.table}, run {self.run.run_id}; the live version is unchanged",
+            remedy=f"{first} The staged files: python -m include.chimera staged {self.table} "
+            f"--run {self.run.run_id}".strip(),
+        )
+
+    def _record(self, verdict: Verdict) -> dict[str, object]:
+        """Return the verdict with its run, so that commands need nothing but the record."""
+        window = self.run.window
+        found = find_acceptance(self.run, self.table, verdict.failed_rules)
+        return {
+            **verdict.to_dict(),
+            "run_id": self.run.run_id,
+            "window": [window.start.isoformat(), window.end.isoformat()],
+            "moves_watermark": self.run.moves_watermark,
+            "accepted_reason": found.reason if found and verdict.accepted_by else None,
+        }
+
+    def _accepted_by(self, failed_rules: tuple[str, ...]) -> str | None:
+        found = find_acceptance(self.run, self.table, failed_rules)
+        return found.accepted_by if found else None
+
+    def _examples(self, rule_id: str) -> tuple[tuple[str, int], ...]:
+        query = examples(self.table, rule_id, self.rows)
+        found = self.connection.execute(query).fetchall() if query else []
+        return tuple((visible(str(value)), count) for value, count in found)
+
+    def _notes(self, verdict: Verdict) -> dict[str, str]:
+        """Return what the commit's metadata says of an acceptance; nothing where there is none."""
+        found = find_acceptance(self.run, self.table, verdict.failed_rules)
+        return found.metadata() if found and verdict.accepted_by else {}
+
+    def _retyped(self) -> str:
+        """Return which staged columns have another type than their contract's, and which."""
+        if self.batch is None:
+            return ""
+        staged = self.connection.sql(self.rows)
+        schema = CONTRACTS[self.table].schema
+        wanted = self.connection.sql(empty(schema))
+        kinds = dict(zip(wanted.columns, wanted.types, strict=True))
+        return "; ".join(
+            f"column {name} of {kind}, not {kinds[name]}"
+            for name, kind in zip(staged.columns, staged.types, strict=True)
+            if kind != kinds.get(name, kind)
+        )
+
+    def _publish_build(self) -> Publication:
+        verdict = self.checked.verdict if self.checked else None
+        build, before = load_build(self.run, self.table), open_table(self.table)
+        table = commit_build(build, self.run, self._notes(verdict) if verdict else {})
+        rows, new = (
+            sum(file.rows for file in build.files),
+            rows_brought(build, before, table.version()),
+        )
+        held = None if new is None else rows - new
+        return Publication(self.table, rows, new, 0, held, table.version())
 
 
-def outage(table: str, error: BaseException) -> ChimeraError:
-    """Return the error of a gate that could not judge at all; its class says if a retry helps."""
+@contextmanager
+def judging(table: str, retyped: Callable[[], str] = str) -> Iterator[None]:
+    """Tell an outage from unreadable rows; what DuckDB says of rows could hold their values.
+
+    Args:
+        table: The gate's table.
+        retyped: Tells which staged columns are of another type than the table's.
+    """
     where = f"gate of {table}; nothing is committed"
-    return translate(error, where) or GateOutageError(
-        expected="rules that can be judged",
-        came=type(error).__name__,
-        where=where,
-        remedy="the task retries by itself; if it persists, look at memory and at what interrupts "
-        "the worker",
-    )
+    try:
+        yield
+    except (*OUTAGES, OSError) as error:
+        raise outage(table, error) from None
+    except duckdb.Error as error:
+        raise translate(error, where) or ContractError(
+            expected="rows of the declared columns and types",
+            came=retyped() or type(error).__name__,
+            where=where,
+            remedy="compare the staged files' columns with the contract or the rules' columns",
+        ) from None
 
 
-def _result(
-    item: ExpectationValidationResult, examples: Callable[[str], tuple[tuple[str, int], ...]]
-) -> RuleResult:
-    rule: Any = item.expectation_config
-    rule_id, broken = rule.meta["rule_id"], item.result.get("unexpected_count")
-    observed = item.result.get("observed_value")
-    checked = item.result.get("element_count")
-    return RuleResult(
-        rule_id=rule_id,
-        severity=str(getattr(rule.severity, "value", "critical")),
-        is_passed=bool(item.success),
-        checked_count=checked,
-        unexpected_count=broken,
-        observed_value=float(observed) if isinstance(observed, (int, float)) else None,
-        error=_error(item.exception_info),
-        examples=examples(rule_id) if broken else (),
-        tolerated_count=tolerated(checked or 0, rule.kwargs.get("mostly", 1)),
-    )
+@contextmanager
+def open_gate(table: str, run: Run) -> Iterator[Gate]:
+    """Open a table's gate over what the run staged.
 
-
-def _error(information: dict[str, Any] | None) -> str | None:
-    """Return the class name of what a rule raised; its message could hold values."""
-    raised = _raised(information)
-    return _class_name(raised["exception_traceback"]) if raised else None
-
-
-def _raised(information: dict[str, Any] | None) -> dict[str, str] | None:
-    """Return message and traceback of what a rule raised, None where it raised nothing."""
-    nested = [value for value in (information or {}).values() if isinstance(value, dict)]
-    for entry in nested or [information or {}]:
-        if entry.get("raised_exception"):
-            return {
-                name: str(entry.get(name) or "").strip()
-                for name in ("exception_message", "exception_traceback")
-            }
-    return None
-
-
-def _outage_in(raised: dict[str, str] | None) -> duckdb.Error | None:
-    """Return the outage that a rule met, as DuckDB raised it: GX keeps nothing but its text."""
-    for text in (raised or {}).values():
-        if found := _OUTAGE.search(text):
-            error: duckdb.Error = getattr(duckdb, found[1])(found[2])
-            return error
-    return None
-
-
-def _class_name(traceback: str) -> str:
-    """Return the class that a traceback's last exception has, without its module."""
-    lines = traceback.splitlines()
-    raised = [line.split(":")[0] for line in lines if line[:1].isalpha() and "Error" in line[:80]]
-    return raised[-1].rpartition(".")[2][:60] if raised else "unknown"
+    Raises:
+        StageMissingError: Nothing was staged.
+        StageDamagedError: A staged file is not the one in its manifest.
+        ConfigurationError: The table has no rules.
+        LakeError: The lake or the staged files can't be read.
+        GateOutageError: DuckDB failed.
+    """
+    book = rule_book(table)
+    batch = load_batch(run, table) if book.splits_rows else None
+    rows = staged_batch(run, book, batch)
+    with judging(table):
+        if batch is not None:
+            check_files(run, batch)
+    # The extension takes 0.3 s to load (2026-11-24): bronze's commit, keys and limits need it.
+    is_lake_read = book.splits_rows or book.references() or book.watches_values
+    session = connect() if is_lake_read else duckdb.connect(config=dict(session_config()))
+    with session as connection, ExitStack() as stack:
+        with judging(table):
+            relations = window_and_keys(book, run, batch, connection)
+            relations(connection)
+            database = stack.enter_context(gate_database(rows, relations))
+        yield Gate(table, run, connection, book, rows, database, batch)

@@ -10,9 +10,9 @@ from include.chimera.lake.staged.manifests import load_batch
 from include.chimera.lake.staged.stage_rows import check_files, rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.quality.batches import window_and_keys
-from include.chimera.quality.publish import publish_rows
-from include.chimera.quality.rules import rule_book
-from include.chimera.quality.split import bad_rows
+from include.chimera.quality.bronze_gate import publish_rows
+from include.chimera.quality.rules.book import rule_book
+from include.chimera.quality.rules.good_and_bad_rows import bad_rows
 from include.chimera.sources.postgres import extract_versions
 from include.chimera.window import HOUR, Run, Window
 

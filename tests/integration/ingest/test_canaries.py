@@ -34,8 +34,8 @@ from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.publish import verification
 from include.chimera.lake.staged.manifests import load_batch, save
 from include.chimera.operations.quality_report import write_report
-from include.chimera.quality.docs import build_docs
-from include.chimera.quality.history import record_quality
+from include.chimera.quality.gx.data_docs import build_docs
+from include.chimera.quality.quality_results import record_quality
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.sources.postgres import extract_models, extract_versions
 from include.chimera.sources.provider_metrics import METRICS, extract_provider_metrics

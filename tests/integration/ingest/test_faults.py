@@ -22,7 +22,7 @@ from include.chimera.faults import Step
 from include.chimera.lake.staged.manifests import Batch, attempt_folder, load_batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.upkeep.optimization import optimize_layer
-from include.chimera.quality.gates import open_gate
+from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.sources.database import snapshot
 from include.chimera.sources.rows import typed

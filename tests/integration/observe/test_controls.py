@@ -19,7 +19,7 @@ from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import create_table, open_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.operations.replay import replay
-from include.chimera.quality.controls import restore, resume_publishing, stop_publishing
+from include.chimera.quality.publishing_switch import restore, resume_publishing, stop_publishing
 from include.chimera.window import HOUR as ONE_HOUR
 from include.chimera.window import hour_label
 from tests.builders import HOUR, generations, publish, run_of

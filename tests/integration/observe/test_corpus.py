@@ -23,8 +23,8 @@ from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.store.duckdb_sessions import connect, reach_object_store
 from include.chimera.operations.quality_report import write_report
 from include.chimera.operations.run_metrics import run_facts
-from include.chimera.quality.docs import build_docs
-from include.chimera.quality.history import record_quality
+from include.chimera.quality.gx.data_docs import build_docs
+from include.chimera.quality.quality_results import record_quality
 from include.chimera.settings import get_object_store, get_settings
 from include.chimera.sources.api_logs import extract_api_logs
 from include.chimera.sources.database import snapshot

@@ -17,7 +17,7 @@ from include.chimera.lake.staged.manifests import load_batch
 from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.paths import DBT_PROJECT, PROJECT
-from include.chimera.quality.rules import gated_tables
+from include.chimera.quality.rules.book import gated_tables
 from include.chimera.settings import get_settings
 from tests.integration.quality.gating import RUN
 from tests.integration.quality.hours import bronze_tables, stage_hour

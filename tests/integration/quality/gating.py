@@ -16,8 +16,8 @@ from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.tables import begin_table
 from include.chimera.lake.staged.manifests import Batch, Build, attempt_folder, save
 from include.chimera.lake.store.places import folder_of
-from include.chimera.quality.gates import open_gate
-from include.chimera.quality.split import broken_predicate, suite_expectations
+from include.chimera.quality.gate import open_gate
+from include.chimera.quality.rules.good_and_bad_rows import broken_predicate, suite_expectations
 from include.chimera.quality.verdict import RATIO_RULE
 from include.chimera.window import Run, Window
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from include.chimera.quality.gates import Gate
+    from include.chimera.quality.gate import Gate
     from include.chimera.quality.verdict import Verdict
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)

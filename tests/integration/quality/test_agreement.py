@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from include.chimera.contracts import PARTITION
-from include.chimera.quality.rules import gated_tables
+from include.chimera.quality.rules.book import gated_tables
 from tests.integration.quality.gating import RUN, assert_split_agrees, gated, stage
 
 pytestmark = pytest.mark.integration

@@ -29,7 +29,7 @@ from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.local.report import read_pipeline_report
 from include.chimera.operations.quality_report import write_report
 from include.chimera.operations.run_metrics import note_counted, run_facts
-from include.chimera.quality.history import record_quality
+from include.chimera.quality.quality_results import record_quality
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Run, Window
 from tests.integration.quality.faults import chosen_rows, put

@@ -11,7 +11,7 @@ import pytest
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.quality.history import record_quality
+from include.chimera.quality.quality_results import record_quality
 from tests.integration.quality.faults import replaced
 from tests.integration.quality.gating import RUN, gated, judge
 from tests.integration.quality.hours import bronze_tables, stage_hour

@@ -11,10 +11,10 @@ from include.chimera.demo.traces import SPAN_HOURS, ReplayedFeed
 from include.chimera.lake.staged.manifests import VERDICT, load_batch, write_record
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.quality.batches import staged_batch, window_and_keys
-from include.chimera.quality.gate import gate_database
-from include.chimera.quality.gates import Gate
-from include.chimera.quality.history import record_quality
-from include.chimera.quality.rules import rule_book
+from include.chimera.quality.gate import Gate
+from include.chimera.quality.gx.checkpoint import gate_database
+from include.chimera.quality.quality_results import record_quality
+from include.chimera.quality.rules.book import rule_book
 from include.chimera.window import HOUR, Run, Window
 from tests.integration.quality.gating import START, alarms, stage
 from tests.integration.quality.hours import bronze_tables

@@ -9,9 +9,9 @@ import great_expectations as gx
 import pytest
 
 from include.chimera.paths import INCLUDE
-from include.chimera.quality.gate import connection_string
-from include.chimera.quality.rules import gated_tables, rule_book
-from include.chimera.quality.suites import STATISTICS
+from include.chimera.quality.gx.checkpoint import connection_string
+from include.chimera.quality.rules.book import gated_tables, rule_book
+from include.chimera.quality.rules.suites import STATISTICS
 from include.chimera.quality.verdict import RATIO_RULE, tolerated
 from tests.integration.quality.faults import (
     BRONZE_FAULTS,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from include.chimera.quality.gates import Gate
+    from include.chimera.quality.gate import Gate
     from include.chimera.quality.verdict import Verdict
 
 pytestmark = pytest.mark.integration

@@ -19,8 +19,8 @@ from include.chimera.lake.staged.manifests import ACCEPTANCE, VERDICT, read_reco
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.operations.gaps import find_gaps
 from include.chimera.quality.acceptance import accept, current_user
-from include.chimera.quality.gates import open_gate
-from include.chimera.quality.history import record_quality
+from include.chimera.quality.gate import open_gate
+from include.chimera.quality.quality_results import record_quality
 from include.chimera.window import HOUR, Window
 from tests.integration.quality.faults import chosen_rows, put
 from tests.integration.quality.gating import RUN, gated, stage

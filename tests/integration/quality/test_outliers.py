@@ -14,10 +14,10 @@ from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.demo.traces import ReplayedFeed
 from include.chimera.errors import GateFailedError
 from include.chimera.paths import INCLUDE
-from include.chimera.quality import gate as gates
-from include.chimera.quality import rules, split, suites
-from include.chimera.quality.habits import MIN_HOURS, limit
-from include.chimera.quality.history import record_quality
+from include.chimera.quality.gx import checkpoint as gates
+from include.chimera.quality.quality_results import record_quality
+from include.chimera.quality.rules import book, good_and_bad_rows, suites
+from include.chimera.quality.value_baselines import MIN_HOURS, limit
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Run, Window
 from tests.integration.quality.gating import START, alarms, gated
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 
 TABLE, RULE = "bronze.generations", "usual_cost_usd"
 LINE = "check: usual, column: cost_usd, floor: 0.01, severity: warning"
-WATCHED = {rule.columns[0]: rule for rule in rules.rule_book(TABLE).rules if rule.check == "usual"}
+WATCHED = {rule.columns[0]: rule for rule in book.rule_book(TABLE).rules if rule.check == "usual"}
 
 
 def hour_of(number: int) -> Run:
@@ -92,8 +92,8 @@ def configure(monkeypatch: pytest.MonkeyPatch, folder: Path, line: str) -> None:
     path = project / "rules" / f"{TABLE}.yml"
     assert LINE in path.read_text()
     path.write_text(path.read_text().replace(LINE, line))
-    monkeypatch.setattr(rules, "RULES", project / "rules")
-    monkeypatch.setattr(split, "GX_PROJECT", project)
+    monkeypatch.setattr(book, "RULES", project / "rules")
+    monkeypatch.setattr(good_and_bad_rows, "GX_PROJECT", project)
     monkeypatch.setattr(gates, "INCLUDE", folder)
     for changed, text in suites.drift(project).items():
         changed.write_text(text)

@@ -16,8 +16,8 @@ from include.chimera.demo.generator import GeneratedFeed
 from include.chimera.errors import ContractError, GateFailedError
 from include.chimera.lake.staged.manifests import VERDICT, load_batch, read_record
 from include.chimera.operations.quality_report import write_report
-from include.chimera.quality.docs import build_docs
-from include.chimera.quality.history import record_quality
+from include.chimera.quality.gx.data_docs import build_docs
+from include.chimera.quality.quality_results import record_quality
 from tests.integration.quality.faults import chosen_rows, put, replaced
 from tests.integration.quality.gating import RUN, gated, stage
 from tests.integration.quality.hours import bronze_tables

@@ -31,7 +31,7 @@ from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import begin_table, open_table, table_names
 from include.chimera.lake.store.cast_errors import failing_column
 from include.chimera.lake.store.storage_errors import classify, storage_errors, translate
-from include.chimera.quality.gates import judging
+from include.chimera.quality.gate import judging
 from tests.integration.lake.store.damages import CANARY, CHECKPOINT_DAMAGES, DAMAGES, make, protocol
 
 pytestmark = pytest.mark.integration

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.quality.checks import CHECKS
-from include.chimera.quality.rules import RuleBook, read_rule_book, rule_books
-from include.chimera.quality.split import examples
-from include.chimera.quality.suites import expectation
+from include.chimera.quality.rules.book import RuleBook, read_rule_book, rule_books
+from include.chimera.quality.rules.good_and_bad_rows import examples
+from include.chimera.quality.rules.kinds import CHECKS
+from include.chimera.quality.rules.suites import expectation
 
 BOOKS = rule_books()
 

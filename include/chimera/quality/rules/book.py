@@ -15,7 +15,7 @@ import yaml
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import GX_PROJECT
-from include.chimera.quality.checks import CHECKS
+from include.chimera.quality.rules.kinds import CHECKS
 from include.chimera.relation import Relation
 
 if TYPE_CHECKING:

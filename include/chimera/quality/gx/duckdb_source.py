@@ -30,7 +30,7 @@ from great_expectations.expectations.metrics.table_metric_provider import TableM
 from sqlalchemy.dialects import registry
 from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 
-from include.chimera.quality import expectations  # noqa: F401 - registers them with GX
+from include.chimera.quality.gx import expectations  # noqa: F401 - registers them with GX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

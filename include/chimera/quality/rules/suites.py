@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
 from include.chimera.paths import GX_PROJECT
-from include.chimera.quality.checks import CHECKS
-from include.chimera.quality.rules import rule_books
-from include.chimera.quality.split import broken_predicate
+from include.chimera.quality.rules.book import rule_books
+from include.chimera.quality.rules.good_and_bad_rows import broken_predicate
+from include.chimera.quality.rules.kinds import CHECKS
 from include.chimera.quality.verdict import RATIO_RULE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.chimera.quality.rules import Rule, RuleBook
+    from include.chimera.quality.rules.book import Rule, RuleBook
 
 # Checks of what the rows are together: they look at good rows alone.
 STATISTICS = ("mean", "stdev", "usual")

@@ -15,8 +15,8 @@ from include.chimera.lake.staged.manifests import STAGE, VERDICT, read_records
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
 from include.chimera.quality.anomalies import MAX_DAYS, PREFIX, is_unusual, measures
 from include.chimera.quality.batches import staged_batch
-from include.chimera.quality.habits import USUAL
-from include.chimera.quality.rules import rule_book
+from include.chimera.quality.rules.book import rule_book
+from include.chimera.quality.value_baselines import USUAL
 from include.chimera.quality.verdict import RATIO_RULE
 from include.chimera.window import hour_label
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.paths import GX_PROJECT
-from include.chimera.quality.checks import sql_literal
+from include.chimera.quality.rules.kinds import sql_literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
-    from include.chimera.quality.rules import Rule, RuleBook
+    from include.chimera.quality.rules.book import Rule, RuleBook
     from include.chimera.window import Run
 
 USUAL = "usual_"

@@ -7,7 +7,7 @@ import duckdb
 import pytest
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.quality.split import bad_rows, examples, good_rows
+from include.chimera.quality.rules.good_and_bad_rows import bad_rows, examples, good_rows
 from tests.builders import HOUR, LABEL, generations
 
 TABLE = "bronze.generations"

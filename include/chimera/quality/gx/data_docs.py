@@ -13,13 +13,13 @@ from great_expectations.data_context.types.resource_identifiers import (
     ValidationResultIdentifier,
 )
 
-from include.chimera.quality.gate import gx_context
+from include.chimera.quality.gx.checkpoint import gx_context
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.chimera.quality.gate import GatedCheckpoint
+    from include.chimera.quality.gx.checkpoint import GatedCheckpoint
 
 RESULTS_PER_SUITE = 24
 _NOT_RAISED = {

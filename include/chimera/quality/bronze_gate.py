@@ -8,7 +8,7 @@ from include.chimera.faults import fault_point
 from include.chimera.lake.dead_letters.letters import append_letters, letters_query
 from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
 from include.chimera.lake.staged.stage_rows import refusals_of, rows_of
-from include.chimera.quality.split import bad_rows, good_rows
+from include.chimera.quality.rules.good_and_bad_rows import bad_rows, good_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

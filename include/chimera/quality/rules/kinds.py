@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from include.chimera.quality.rules import Rule
+    from include.chimera.quality.rules.book import Rule
 
 Configuration = tuple[str, dict[str, Any]]
 GREATEST_DOUBLE = 1.7976931348623157e308  # Source: IEEE 754, binary64

@@ -7,9 +7,9 @@ import pytest
 from include.chimera.contracts import BRONZE
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import DBT_PROJECT
-from include.chimera.quality.rules import RuleBook, rule_book, rule_books
-from include.chimera.quality.split import row_predicates
-from include.chimera.quality.suites import documents, drift
+from include.chimera.quality.rules.book import RuleBook, rule_book, rule_books
+from include.chimera.quality.rules.good_and_bad_rows import row_predicates
+from include.chimera.quality.rules.suites import documents, drift
 
 
 def test_committed_suites_are_what_the_rules_compile_to() -> None:
