@@ -12,7 +12,7 @@ ENV AIRFLOW__COSMOS__ENABLE_TELEMETRY=False \
     SCARF_NO_ANALYTICS=1
 
 # A Celery worker loads no Airflow plugin: this warms it up before it forks.
-ENV AIRFLOW__CELERY__EXTRA_CELERY_CONFIG='{"imports": ["include.chimera.flow.celery_worker"]}'
+ENV AIRFLOW__CELERY__EXTRA_CELERY_CONFIG='{"imports": ["include.chimera.flow.warm_start.celery_worker"]}'
 
 USER root
 # Without bytecode each new process pays for compilation: `import great_expectations` takes 9 s, not 3 s.

@@ -81,9 +81,9 @@ def measure(rounds: int) -> dict[str, tuple[float, float]]:
     """Return CPU seconds and wall by contender, medians of the rounds."""
     importlib.import_module("airflow.sdk.execution_time.task_runner")
     stock = [in_fork(run_operator) for _ in range(rounds)]
-    warm = importlib.import_module("include.chimera.flow.warm")
+    warm = importlib.import_module("include.chimera.flow.warm_start.warm_up")
     warm.warm_up(warm.PARSING + warm.WORKING)
-    transform = importlib.import_module("include.chimera.flow.transform")
+    transform = importlib.import_module("include.chimera.flow.cosmos.graph")
     ours = [in_fork(lambda: run_operator(*transform.DBT_FLAGS)) for _ in range(rounds)]
     return {"stock": _median(stock), "ours": _median(ours)}
 

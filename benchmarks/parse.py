@@ -47,7 +47,7 @@ def parse(manifest: Path) -> None:
     Raises:
         AssertionError: The DAG lacks models.
     """
-    transform = importlib.import_module("include.chimera.flow.transform")
+    transform = importlib.import_module("include.chimera.flow.cosmos.graph")
     transform.DBT_MANIFEST = manifest
     tasks = runpy.run_path(str(DAG_FILE))["dag"].task_ids
     wanted = sum(key.startswith("model.") for key in json.loads(manifest.read_text())["nodes"])
@@ -65,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     if not DBT_MANIFEST.is_file():
         sys.exit("no dbt manifest: run `make manifest`")
-    warm = importlib.import_module("include.chimera.flow.warm")
+    warm = importlib.import_module("include.chimera.flow.warm_start.warm_up")
     warm.warm_up(warm.PARSING)
     found = []
     with tempfile.TemporaryDirectory() as folder:

@@ -17,8 +17,8 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from include.chimera.contracts import BRONZE
-from include.chimera.flow.notices import tell_run_failure
-from include.chimera.flow.policy import minutes_of
+from include.chimera.flow.delivery.callbacks import tell_run_failure
+from include.chimera.flow.retry_policy import minutes_of
 from include.chimera.flow.tasks import replay_letters
 from include.chimera.settings import get_settings
 

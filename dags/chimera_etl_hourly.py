@@ -32,12 +32,12 @@ from __future__ import annotations
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from include.chimera.flow.gate import gate_task
-from include.chimera.flow.notices import tell_run_failure
-from include.chimera.flow.policy import EXTRACT, GATE, deadline, minutes_of
-from include.chimera.flow.runs import run_json
+from include.chimera.flow.cosmos.graph import transform
+from include.chimera.flow.delivery.callbacks import tell_run_failure
+from include.chimera.flow.gate_operator import gate_task
+from include.chimera.flow.retry_policy import EXTRACT, GATE, deadline, minutes_of
+from include.chimera.flow.run_context import run_json
 from include.chimera.flow.tasks import EXTRACTS, optimize_layer, record_quality, report_run
-from include.chimera.flow.transform import transform
 from include.chimera.settings import get_settings
 from plugins.source_sensor import SOURCES, SourceSensor
 

@@ -21,9 +21,9 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.maintenance import clean_logs, keep_outbox, maintain_lake
-from include.chimera.flow.notices import tell_run_failure
-from include.chimera.flow.policy import minutes_of
+from include.chimera.flow.retry_policy import minutes_of
 from include.chimera.settings import get_settings
 
 with DAG(

@@ -19,9 +19,9 @@ from __future__ import annotations
 from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from include.chimera.flow.gate import gate_task
-from include.chimera.flow.notices import tell_run_failure
-from include.chimera.flow.policy import GATE, minutes_of
+from include.chimera.flow.delivery.callbacks import tell_run_failure
+from include.chimera.flow.gate_operator import gate_task
+from include.chimera.flow.retry_policy import GATE, minutes_of
 from include.chimera.flow.tasks import extract_deletions
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings

@@ -13,7 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.chimera.errors import ChimeraError, SourceLateError, SourceUnavailableError
 from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
-from include.chimera.flow.own_words import own_words
+from include.chimera.flow.foreign_errors import own_words
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class SourceSensor(BaseSensorOperator):
             AirflowSkipException: The run was asked for other sources.
             ChimeraError: The logs can't be listed or read.
         """
-        from include.chimera.flow.runs import run_of  # noqa: PLC0415 - keeps other components light
+        from include.chimera.flow.run_context import run_of  # noqa: PLC0415 - keeps other components light
 
         end, asked = run_of(context).window.end, context["params"].get("sources")
         if asked and not set(asked) & set(self.tables):
@@ -101,7 +101,7 @@ class SourceSensor(BaseSensorOperator):
             SourceLateError: The source is still not complete; `event` says what it lacks.
             SourceUnavailableError: `event` is its four parts.
         """
-        from include.chimera.flow.runs import run_of  # noqa: PLC0415 - as above
+        from include.chimera.flow.run_context import run_of  # noqa: PLC0415 - as above
 
         end = run_of(context).window.end
         if isinstance(event, list):

@@ -2,7 +2,7 @@
 
 LocalExecutor forks its workers from the scheduler and each worker forks its tasks; the DAG
 processor forks a process per DAG file. A Celery worker loads no plugin: see
-`include/chimera/flow/celery_worker.py`.
+`include/chimera/flow/warm_start/celery_worker.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-from include.chimera.flow.warm import PARSING, WORKING, warm_up
+from include.chimera.flow.warm_start.warm_up import PARSING, WORKING, warm_up
 from include.chimera.settings import get_settings
 
 BY_COMMAND = {"dag-processor": PARSING, "scheduler": PARSING + WORKING}

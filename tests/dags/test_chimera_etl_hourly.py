@@ -14,7 +14,7 @@ from airflow.timetables.base import DataInterval, TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.contracts import BRONZE
-from include.chimera.flow.notices import tell_run_failure
+from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.tasks import EXTRACTS
 from include.chimera.paths import PROJECT
 from include.chimera.quality.rules.book import rule_books

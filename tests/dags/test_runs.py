@@ -7,9 +7,9 @@ import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from include.chimera.errors import ConfigurationError, StageMissingError, TerminalError
-from include.chimera.flow.gate import gate_task
-from include.chimera.flow.notices import judged_tables
-from include.chimera.flow.runs import run_json, run_of
+from include.chimera.flow.delivery.callbacks import judged_tables
+from include.chimera.flow.gate_operator import gate_task
+from include.chimera.flow.run_context import run_json, run_of
 from include.chimera.lake.staged.manifests import PUBLICATION, VERDICT, read_record, write_record
 from include.chimera.settings import Settings
 

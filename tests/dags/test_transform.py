@@ -9,7 +9,7 @@ from airflow.sdk import DAG
 
 from include.chimera.contracts import BRONZE
 from include.chimera.errors import ConfigurationError
-from include.chimera.flow import transform as module
+from include.chimera.flow.cosmos import graph as module
 from include.chimera.paths import DBT_MANIFEST
 
 MODEL = "model.chimera.dim_models"

@@ -13,7 +13,7 @@ from include.chimera.paths import PROJECT
 pytestmark = pytest.mark.integration
 
 HELD = """
-from include.chimera.flow.warm import PARSING, WORKING
+from include.chimera.flow.warm_start.warm_up import PARSING, WORKING
 from include.chimera.lake.store.duckdb_sessions import check_signatures
 from dbt_common.clients.jinja import template_cache
 print(json.dumps({

@@ -16,8 +16,8 @@ from include.chimera.errors import (
     GateFailedError,
     SourceUnavailableError,
 )
-from include.chimera.flow.notices import tell_run_failure
-from include.chimera.flow.policy import DBT, EXTRACT, deadline, minutes_of, task_arguments
+from include.chimera.flow.delivery.callbacks import tell_run_failure
+from include.chimera.flow.retry_policy import DBT, EXTRACT, deadline, minutes_of, task_arguments
 from include.chimera.settings import get_settings
 from plugins.source_sensor import SOURCES, SourceSensor
 

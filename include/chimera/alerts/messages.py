@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from include.chimera.alerts.faults import Fault
+    from include.chimera.alerts.causes import Fault
     from include.chimera.window import Run
 
 Kind = Literal["success", "failure", "gate_failure", "late", "recovery", "dead_letters"]

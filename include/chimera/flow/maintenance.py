@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.configuration import conf
 from airflow.sdk import get_current_context, task
 
-from include.chimera.flow.channels import channels
-from include.chimera.flow.own_words import own_words
-from include.chimera.flow.policy import UPKEEP
-from include.chimera.flow.runs import run_of
+from include.chimera.flow.delivery.channels import channels
+from include.chimera.flow.foreign_errors import own_words
+from include.chimera.flow.retry_policy import UPKEEP
+from include.chimera.flow.run_context import run_of
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from airflow.sdk import BaseHook, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.flow.channels import channels
 from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
-from include.chimera.flow.metrics import emit
-from include.chimera.flow.notices import judged_tables, run_url, tell_success
-from include.chimera.flow.own_words import own_words
-from include.chimera.flow.policy import EXTRACT, GATE, UPKEEP
-from include.chimera.flow.runs import run_of
+from include.chimera.flow.delivery.callbacks import judged_tables, run_url, tell_success
+from include.chimera.flow.delivery.channels import channels
+from include.chimera.flow.foreign_errors import own_words
+from include.chimera.flow.metrics_backend import emit
+from include.chimera.flow.retry_policy import EXTRACT, GATE, UPKEEP
+from include.chimera.flow.run_context import run_of
 from include.chimera.quality.rules.book import gated_tables
 from include.chimera.settings import get_settings
 

@@ -26,8 +26,8 @@ from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import delete, select
 
-from include.chimera.flow import transform
-from include.chimera.flow.notices import HOURLY
+from include.chimera.flow.cosmos import graph
+from include.chimera.flow.delivery.callbacks import HOURLY
 from include.chimera.paths import DBT_MANIFEST, PROJECT
 from include.chimera.settings import get_settings
 from plugins import deadline_watch
@@ -114,7 +114,7 @@ def main():
     """Make each edit, store the DAG, make a run."""
     initdb()
     shutil.copytree(PROJECT / "dags", FOLDER, ignore=shutil.ignore_patterns("__pycache__"))
-    transform.DBT_MANIFEST = MANIFEST
+    graph.DBT_MANIFEST = MANIFEST
     DagBundlesManager().sync_bundles_to_db()
     told = {}
     for number, (name, edit) in enumerate(EDITS.items()):

@@ -15,7 +15,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from include.chimera.alerts.faults import Fault
+from include.chimera.alerts.causes import Fault
 from include.chimera.alerts.messages import Affected, failure
 from include.chimera.contracts import CONTRACTS, EVALUATIONS, GENERATIONS
 from include.chimera.errors import (
@@ -29,7 +29,7 @@ from include.chimera.errors import (
     UnexpectedError,
     VerificationError,
 )
-from include.chimera.flow.own_words import own_words
+from include.chimera.flow.foreign_errors import own_words
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.publish import verification
 from include.chimera.lake.staged.manifests import load_batch, save

@@ -20,7 +20,7 @@ import os
 from airflow.sdk.configuration import conf
 from airflow.sdk.observability import stats
 from airflow.sdk.observability.metrics import stats_utils
-from include.chimera.flow.metrics import send
+from include.chimera.flow.metrics_backend import send
 from include.chimera.observe.metrics import Sample
 
 stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)

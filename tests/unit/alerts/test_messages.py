@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from include.chimera.alerts import messages
-from include.chimera.alerts.faults import STEPS, Fault
+from include.chimera.alerts.causes import STEPS, Fault
 from include.chimera.alerts.messages import Affected, Message
 from include.chimera.alerts.rendering import email, slack
 from include.chimera.errors import ChimeraError, ShrinkError, SourceUnavailableError

@@ -19,7 +19,7 @@ TASK = """
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from include.chimera.flow.runs import read_run
+from include.chimera.flow.run_context import read_run
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.dbt_plugin.materializations import Order
 from include.chimera.lake.dbt_plugin.session import Session

@@ -17,10 +17,10 @@ from cosmos.constants import (
 )
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.flow.dbt_events import log_event
-from include.chimera.flow.dbt_failures import note_failure
-from include.chimera.flow.gate import gate_task
-from include.chimera.flow.policy import DBT, GATE
+from include.chimera.flow.cosmos.events import log_event
+from include.chimera.flow.cosmos.failures import note_failure
+from include.chimera.flow.gate_operator import gate_task
+from include.chimera.flow.retry_policy import DBT, GATE
 from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT, PROJECT
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from airflow.serialization.decoders import decode_deadline_alert
 from airflow.serialization.encoders import encode_deadline_alert
 
 from include.chimera.errors import CommitConflictError, ContractError, GateFailedError
-from include.chimera.flow import policy
-from include.chimera.flow.policy import ErrorClassPolicy, deadline
+from include.chimera.flow import retry_policy
+from include.chimera.flow.retry_policy import ErrorClassPolicy, deadline
 from include.chimera.settings import get_settings
 
 PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
@@ -66,7 +66,7 @@ def test_clearing_a_task_starts_the_count_anew(retries: int) -> None:
 
 def test_what_made_dbt_fail_is_logged_in_our_own_words(caplog, monkeypatch) -> None:
     """Airflow's own line has the runner's error, which says nothing of what to do."""
-    monkeypatch.setattr(policy, "explain", lambda _: ContractError(**PARTS))
+    monkeypatch.setattr(retry_policy, "explain", lambda _: ContractError(**PARTS))
     decide(RuntimeError("row 4711"), 1)
     assert caplog.messages == ["ContractError: Expected a; came b. Where: c. Next: d"]
 

@@ -5,7 +5,7 @@ The Dockerfile names it: `AIRFLOW__CELERY__EXTRA_CELERY_CONFIG={"imports": [this
 
 from __future__ import annotations
 
-from include.chimera.flow.warm import PARSING, WORKING, warm_up
+from include.chimera.flow.warm_start.warm_up import PARSING, WORKING, warm_up
 from include.chimera.settings import get_settings
 
 if get_settings().warm_start:

@@ -20,7 +20,7 @@ from airflow.configuration import conf
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from include.chimera.alerts import messages
-from include.chimera.alerts.faults import Fault, cause
+from include.chimera.alerts.causes import Fault, cause
 from include.chimera.alerts.messages import Affected, Message
 from include.chimera.alerts.outbox import (
     announce,
@@ -31,11 +31,11 @@ from include.chimera.alerts.outbox import (
     open_failure,
 )
 from include.chimera.errors import GateFailedError
-from include.chimera.flow.channels import channels
-from include.chimera.flow.dbt_failures import explain
-from include.chimera.flow.metrics import send
-from include.chimera.flow.own_words import own_words
-from include.chimera.flow.runs import read_run, run_of
+from include.chimera.flow.cosmos.failures import explain
+from include.chimera.flow.delivery.channels import channels
+from include.chimera.flow.foreign_errors import own_words
+from include.chimera.flow.metrics_backend import send
+from include.chimera.flow.run_context import read_run, run_of
 from include.chimera.observe.logs import bind_run
 from include.chimera.observe.metrics import Sample
 from include.chimera.settings import get_settings

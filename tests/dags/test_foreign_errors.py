@@ -10,11 +10,16 @@ import pyarrow as pa
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from include.chimera.alerts.faults import Fault
+from include.chimera.alerts.causes import Fault
 from include.chimera.errors import ContractError, GateFailedError, UnexpectedError
-from include.chimera.flow import maintenance, metrics, tasks
-from include.chimera.flow.notices import tell_failure, tell_late, tell_run_failure, tell_success
-from include.chimera.flow.own_words import own_words
+from include.chimera.flow import maintenance, metrics_backend, tasks
+from include.chimera.flow.delivery.callbacks import (
+    tell_failure,
+    tell_late,
+    tell_run_failure,
+    tell_success,
+)
+from include.chimera.flow.foreign_errors import own_words
 from tests.said import said_of
 
 CANARY = "canary-4711\x1b[2J@example.org"
@@ -170,7 +175,7 @@ def test_each_callback_speaks_our_own_words(tell, monkeypatch) -> None:
     def broken(*_):
         raise ValueError(CANARY)
 
-    monkeypatch.setattr("include.chimera.flow.notices.channels", broken)
+    monkeypatch.setattr("include.chimera.flow.delivery.callbacks.channels", broken)
     with pytest.raises(UnexpectedError) as told:
         tell({CANARY: 1, "dag_run": {CANARY: 1}} if tell is tell_late else {})
     assert "canary" not in said_of(told.value)
@@ -182,6 +187,6 @@ def test_metrics_that_can_not_be_had_are_logged_without_what_was_said(monkeypatc
 
     monkeypatch.setattr("include.chimera.operations.run_metrics.run_facts", broken)
     caplog.set_level(logging.DEBUG)
-    metrics.emit(None)
+    metrics_backend.emit(None)
     assert "could not gather the run's metrics" in caplog.text
     assert "canary" not in caplog.text

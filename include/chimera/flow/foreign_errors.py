@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 
-from include.chimera.alerts.faults import cause
+from include.chimera.alerts.causes import cause
 from include.chimera.errors import ChimeraError, UnexpectedError
 from include.chimera.paths import PROJECT
 

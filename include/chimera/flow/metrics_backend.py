@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk.observability.stats import Stats
 from opentelemetry import metrics as otel
 
-from include.chimera.flow.own_words import own_words
+from include.chimera.flow.foreign_errors import own_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -9,8 +9,8 @@ from great_expectations_provider.common.errors import GXValidationFailed
 from great_expectations_provider.operators.validate_checkpoint import GXValidateCheckpointOperator
 
 from include.chimera.errors import GateFailedError, TerminalError
-from include.chimera.flow.own_words import own_words
-from include.chimera.flow.runs import run_of
+from include.chimera.flow.foreign_errors import own_words
+from include.chimera.flow.run_context import run_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -28,7 +28,7 @@ PARSING = (
     "cosmos.operators.local",
     "great_expectations_provider.operators.validate_checkpoint",
     "include.chimera.flow.tasks",
-    "include.chimera.flow.transform",
+    "include.chimera.flow.cosmos.graph",
     "plugins.source_sensor",
 )
 WORKING = (

@@ -17,10 +17,10 @@ from airflow.sdk import RetryDecision, RetryPolicy
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-from include.chimera.alerts.faults import cause
+from include.chimera.alerts.causes import cause
 from include.chimera.errors import ChimeraError, DataFaultError, RetryableError, TerminalError
-from include.chimera.flow.dbt_failures import explain
-from include.chimera.flow.notices import tell_failure, tell_late
+from include.chimera.flow.cosmos.failures import explain
+from include.chimera.flow.delivery.callbacks import tell_failure, tell_late
 from include.chimera.flow.watchdog import arm, disarm
 from include.chimera.settings import get_settings
 

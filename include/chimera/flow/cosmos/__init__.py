@@ -1,0 +1,1 @@
+"""Cosmos: the dbt graph as tasks, dbt's events and failures."""

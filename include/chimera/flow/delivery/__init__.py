@@ -1,0 +1,1 @@
+"""From Airflow's callbacks to Slack and e-mail."""

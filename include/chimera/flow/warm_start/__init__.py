@@ -1,0 +1,1 @@
+"""What tasks need is loaded before the process that forks them does so."""
