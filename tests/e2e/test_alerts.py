@@ -22,8 +22,8 @@ from include.chimera.local.api import AirflowApi
 from include.chimera.local.environment import keep_passwords
 from include.chimera.local.postgres import AIRFLOW_DATABASE
 from include.chimera.local.stack import DAG_ID
-from include.chimera.sources.api_logs import parse_line
-from include.chimera.sources.log_folders import hour_folder
+from include.chimera.sources.api_logs.extract import parse_line
+from include.chimera.sources.api_logs.log_folders import hour_folder
 from include.chimera.window import HOUR, Window
 from tests.corpus import CORPUS
 from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty

@@ -19,7 +19,7 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.local.processes import find_marked
 from include.chimera.settings import get_settings
-from include.chimera.sources.api_logs import parse_line
+from include.chimera.sources.api_logs.extract import parse_line
 from include.chimera.window import HOUR, Window
 from tests.e2e.duty import on_duty
 from tests.e2e.soak import FAULTS, START, Soak

@@ -43,7 +43,7 @@ def _begin(table: str) -> Run:
 
 
 def _extract_versions(table: str) -> dict[str, Any]:
-    from include.chimera.sources.postgres import extract_versions  # noqa: PLC0415 - heavy
+    from include.chimera.sources.postgres.extract import extract_versions  # noqa: PLC0415 - heavy
 
     run = _begin(table)
     uri = libpq_uri(BaseHook.get_connection(APP_DB))
@@ -68,7 +68,7 @@ def extract_evaluations() -> dict[str, Any]:
 @own_words()
 def extract_models() -> dict[str, Any]:
     """Stage the whole table of models."""
-    from include.chimera.sources.postgres import extract_models as extract  # noqa: PLC0415 - heavy
+    from include.chimera.sources.postgres.extract import extract_models as extract  # noqa: PLC0415 - heavy
 
     run = _begin("bronze.models")
     return _counts(extract(libpq_uri(BaseHook.get_connection(APP_DB)), run))
@@ -78,7 +78,7 @@ def extract_models() -> dict[str, Any]:
 @own_words()
 def extract_api_logs() -> dict[str, Any]:
     """Stage the API's log lines of the window and the lookback before it."""
-    from include.chimera.sources.api_logs import extract_api_logs as extract  # noqa: PLC0415 - heavy
+    from include.chimera.sources.api_logs.extract import extract_api_logs as extract  # noqa: PLC0415 - heavy
 
     run, params = _begin("bronze.api_logs"), get_current_context()["params"]
     allow_shrink = bool(params.get("allow_shrink"))
@@ -89,11 +89,11 @@ def extract_api_logs() -> dict[str, Any]:
 @own_words()
 def extract_provider_metrics() -> dict[str, Any]:
     """Stage the providers' metrics of the window and the lookback before it."""
-    from include.chimera.sources import provider_metrics  # noqa: PLC0415 - heavy
+    from include.chimera.sources.prometheus import extract  # noqa: PLC0415 - heavy
 
     run = _begin("bronze.provider_metrics")
     url = http_url(BaseHook.get_connection(PROMETHEUS))
-    return _counts(provider_metrics.extract_provider_metrics(url, run))
+    return _counts(extract.extract_provider_metrics(url, run))
 
 
 @task(trigger_rule="none_failed", **UPKEEP)
@@ -145,7 +145,7 @@ def report_run() -> dict[str, Any]:
 @own_words()
 def extract_deletions(table: str) -> dict[str, Any]:
     """Stage a deletion for each row of a table that is gone from the source."""
-    from include.chimera.sources.deletions import extract_deletions as extract  # noqa: PLC0415 - heavy
+    from include.chimera.sources.postgres.deletions import extract_deletions as extract  # noqa: PLC0415 - heavy
 
     run = run_of(get_current_context())
     return _counts(extract(CONTRACTS[table], libpq_uri(BaseHook.get_connection(APP_DB)), run))

@@ -18,9 +18,9 @@ from include.chimera.local.progress import Progress
 from include.chimera.local.stack import Stack
 from include.chimera.observe.terminal import make_console
 from include.chimera.quality.gate import open_gate
-from include.chimera.sources.api_logs import extract_api_logs
-from include.chimera.sources.postgres import extract_models, extract_versions
-from include.chimera.sources.provider_metrics import extract_provider_metrics
+from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.postgres.extract import extract_models, extract_versions
+from include.chimera.sources.prometheus.extract import extract_provider_metrics
 from include.chimera.window import Run
 
 if TYPE_CHECKING:

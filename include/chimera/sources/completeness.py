@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from include.chimera.errors import SourceChangedError
 from include.chimera.settings import get_settings
-from include.chimera.sources.database import clock
-from include.chimera.sources.log_folders import (
+from include.chimera.sources.api_logs.log_folders import (
     MARKER,
     log_files,
     log_root,
     names_in,
     written_at,
 )
-from include.chimera.sources.provider_metrics import reach, settling_seconds
+from include.chimera.sources.postgres.sessions import clock
+from include.chimera.sources.prometheus.extract import reach, settling_seconds
 from include.chimera.window import HOUR
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from include.chimera.quality.batches import window_and_keys
 from include.chimera.quality.bronze_gate import publish_rows
 from include.chimera.quality.rules.book import rule_book
 from include.chimera.quality.rules.good_and_bad_rows import bad_rows
-from include.chimera.sources.postgres import extract_versions
+from include.chimera.sources.postgres.extract import extract_versions
 from include.chimera.window import HOUR, Run, Window
 
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from include.chimera.errors import ShrinkError, SourceChangedError
-from include.chimera.sources import log_files as log_reading
-from include.chimera.sources.api_logs import extract_api_logs, parse_line
-from include.chimera.sources.log_files import MAX_LINE_BYTES, read_lines
-from include.chimera.sources.log_folders import log_files
+from include.chimera.sources.api_logs import log_files as log_reading
+from include.chimera.sources.api_logs.extract import extract_api_logs, parse_line
+from include.chimera.sources.api_logs.log_files import MAX_LINE_BYTES, read_lines
+from include.chimera.sources.api_logs.log_folders import log_files
 from include.chimera.window import HOUR, Run, Window, floor_hour
 from tests.integration.ingest.pipeline import hour, letters, publish, rows, run_of
 

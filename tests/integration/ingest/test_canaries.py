@@ -36,9 +36,9 @@ from include.chimera.lake.staged.manifests import load_batch, save
 from include.chimera.operations.quality_report import write_report
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
-from include.chimera.sources.api_logs import extract_api_logs
-from include.chimera.sources.postgres import extract_models, extract_versions
-from include.chimera.sources.provider_metrics import METRICS, extract_provider_metrics
+from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.postgres.extract import extract_models, extract_versions
+from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
 from tests.integration.ingest.pipeline import GENERATION, START, at, run_of
 from tests.integration.quality.gating import gated
 from tests.integration.sources.test_prometheus_bounds import matrix, send, serving

@@ -23,9 +23,9 @@ from include.chimera.lake.staged.manifests import Batch, attempt_folder, load_ba
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.upkeep.optimization import optimize_layer
 from include.chimera.quality.gate import open_gate
-from include.chimera.sources.api_logs import extract_api_logs
-from include.chimera.sources.database import snapshot
-from include.chimera.sources.rows import typed
+from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.postgres.selection import typed
+from include.chimera.sources.postgres.sessions import snapshot
 from tests.integration.ingest import process
 from tests.integration.ingest.pipeline import (
     GENERATION,

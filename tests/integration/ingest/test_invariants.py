@@ -26,7 +26,7 @@ from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.upkeep.optimization import maintain, optimize_layer
 from include.chimera.paths import DBT_PROJECT
-from include.chimera.sources.deletions import extract_deletions
+from include.chimera.sources.postgres.deletions import extract_deletions
 from tests.integration.dbt.processes import Project
 from tests.integration.ingest import process
 from tests.integration.ingest.pipeline import (

@@ -19,7 +19,7 @@ from include.chimera.lake.upkeep.optimization import maintain
 from include.chimera.operations import replay as replays
 from include.chimera.operations.gaps import Gap, backfills, find_gaps
 from include.chimera.settings import get_settings
-from include.chimera.sources.deletions import extract_deletions
+from include.chimera.sources.postgres.deletions import extract_deletions
 from include.chimera.window import Window
 from tests.integration.ingest import process
 from tests.integration.ingest.pipeline import (

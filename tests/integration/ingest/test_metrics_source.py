@@ -19,7 +19,7 @@ from include.chimera.errors import (
 from include.chimera.lake.staged.manifests import load_batch
 from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.sources.provider_metrics import (
+from include.chimera.sources.prometheus.extract import (
     METRICS,
     extract_provider_metrics,
     settling_seconds,

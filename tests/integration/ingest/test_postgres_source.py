@@ -19,8 +19,8 @@ from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.staged import stage_rows
 from include.chimera.lake.staged.manifests import PUBLICATION, load_batch, write_record
-from include.chimera.sources.database import snapshot
-from include.chimera.sources.postgres import extract_models
+from include.chimera.sources.postgres.extract import extract_models
+from include.chimera.sources.postgres.sessions import snapshot
 from include.chimera.window import HOUR, Run, Window, floor_hour
 from tests.integration.ingest.pipeline import (
     GENERATION,

@@ -16,10 +16,10 @@ import pytest
 
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.settings import get_settings
-from include.chimera.sources import api_logs
-from include.chimera.sources.api_logs import extract_api_logs
+from include.chimera.sources.api_logs import extract
+from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_folders import hour_folder, shown
 from include.chimera.sources.completeness import logs_lack
-from include.chimera.sources.log_folders import hour_folder, shown
 from include.chimera.window import HOUR as ONE_HOUR
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
 
@@ -260,7 +260,7 @@ def test_a_rotation_in_the_middle_of_a_reading_doubles_and_loses_nothing(
     """Ten lines in the live file, four in the one before, renamed after so many files."""
     (folder / "api.jsonl").write_bytes(lines(*range(10)))
     (folder / "api.jsonl.1").write_bytes(lines(*range(10, 14)))
-    read, seen = api_logs.read_lines, []
+    read, seen = extract.read_lines, []
 
     def reading(*file, **how):
         if len(seen) == after:
@@ -270,7 +270,7 @@ def test_a_rotation_in_the_middle_of_a_reading_doubles_and_loses_nothing(
         if len(seen) == after == 2:
             rotate(folder)
 
-    monkeypatch.setattr(api_logs, "read_lines", reading)
+    monkeypatch.setattr(extract, "read_lines", reading)
     extract_api_logs(root_of(folder), run_of())
     assert paths() == list(range(14))
 

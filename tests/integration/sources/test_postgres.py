@@ -15,7 +15,7 @@ from include.chimera.errors import SourceUnavailableError
 from include.chimera.lake.delta.commits import Change, commit
 from include.chimera.lake.delta.tables import contract_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
-from include.chimera.sources.postgres import extract_models, extract_versions
+from include.chimera.sources.postgres.extract import extract_models, extract_versions
 from include.chimera.window import HOUR as ONE_HOUR
 from include.chimera.window import Run, Window, floor_hour
 from tests.builders import HOUR, run_of, staged_rows

@@ -18,8 +18,8 @@ from include.chimera.errors import (
     DataFaultError,
     SourceUnavailableError,
 )
-from include.chimera.sources import prometheus_api
-from include.chimera.sources.provider_metrics import extract_provider_metrics, reach
+from include.chimera.sources.prometheus import prometheus_api
+from include.chimera.sources.prometheus.extract import extract_provider_metrics, reach
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
 from tests.serving import served
 

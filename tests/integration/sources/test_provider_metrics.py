@@ -11,7 +11,7 @@ import pytest
 
 from include.chimera.errors import ChimeraError, DataFaultError, SourceUnavailableError
 from include.chimera.lake.staged.manifests import STAGE, read_record
-from include.chimera.sources.provider_metrics import METRICS, extract_provider_metrics
+from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
 from tests.builders import HOUR, LABEL, run_of, staged_rows
 from tests.serving import served
 

@@ -12,7 +12,7 @@ from include.chimera.contracts import EVALUATIONS, GENERATIONS
 from include.chimera.demo.database import SCHEMA
 from include.chimera.lake.staged.manifests import load_batch
 from include.chimera.paths import INCLUDE
-from include.chimera.sources.postgres import extract_models, extract_versions
+from include.chimera.sources.postgres.extract import extract_models, extract_versions
 from tests.builders import run_of
 
 if TYPE_CHECKING:

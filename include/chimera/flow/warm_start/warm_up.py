@@ -47,10 +47,10 @@ WORKING = (
     "include.chimera.quality.gate",
     "include.chimera.quality.quality_results",
     "include.chimera.operations.quality_report",
-    "include.chimera.sources.api_logs",
+    "include.chimera.sources.api_logs.extract",
     "include.chimera.sources.completeness",
-    "include.chimera.sources.postgres",
-    "include.chimera.sources.provider_metrics",
+    "include.chimera.sources.postgres.extract",
+    "include.chimera.sources.prometheus.extract",
     "multiprocessing.dummy",
     "numpy",
     "openlineage.common.provider.dbt.local",  # Cosmos imports it after each dbt command

@@ -29,8 +29,8 @@ from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
-from include.chimera.sources.log_files import BOM, Line, read_lines, without_copies
-from include.chimera.sources.log_folders import (
+from include.chimera.sources.api_logs.log_files import BOM, Line, read_lines, without_copies
+from include.chimera.sources.api_logs.log_folders import (
     changed,
     hour_folder,
     log_files,
@@ -38,8 +38,8 @@ from include.chimera.sources.log_folders import (
     shown,
     unread_names,
 )
-from include.chimera.sources.overlaps import warn_of_overlaps
-from include.chimera.sources.refused import RefusedRecords
+from include.chimera.sources.api_logs.overlaps import warn_of_overlaps
+from include.chimera.sources.refused_records import RefusedRecords
 from include.chimera.window import HOUR, Window, hour_label
 
 if TYPE_CHECKING:

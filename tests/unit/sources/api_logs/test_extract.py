@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from include.chimera.sources.api_logs import extract_api_logs
+from include.chimera.sources.api_logs.extract import extract_api_logs
 from tests.builders import HOUR, LABEL, run_of, staged_refusals, staged_rows
 
 TABLE = "bronze.api_logs"

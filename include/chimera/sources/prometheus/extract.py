@@ -26,8 +26,8 @@ from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
-from include.chimera.sources.prometheus_api import ask
-from include.chimera.sources.refused import RefusedRecords
+from include.chimera.sources.prometheus.prometheus_api import ask
+from include.chimera.sources.refused_records import RefusedRecords
 from include.chimera.window import Window, hour_label
 
 if TYPE_CHECKING:

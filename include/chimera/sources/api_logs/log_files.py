@@ -15,7 +15,7 @@ import zlib
 from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from include.chimera.sources.log_folders import PACKED, LogFile, changed, opened, shown
+from include.chimera.sources.api_logs.log_folders import PACKED, LogFile, changed, opened, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,9 +19,9 @@ from include.chimera.lake.staged.held_back import HeldBack
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
-from include.chimera.sources.columns import check_columns
-from include.chimera.sources.database import Snapshot, snapshot
-from include.chimera.sources.rows import invisible, refusals, selection, typed, unfit
+from include.chimera.sources.postgres.column_check import check_columns
+from include.chimera.sources.postgres.selection import invisible, refusals, selection, typed, unfit
+from include.chimera.sources.postgres.sessions import Snapshot, snapshot
 
 if TYPE_CHECKING:
     from include.chimera.window import Run

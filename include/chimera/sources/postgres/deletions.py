@@ -19,8 +19,8 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
-from include.chimera.sources.database import snapshot
-from include.chimera.sources.rows import MAX_VALUE_BYTES, with_lineage
+from include.chimera.sources.postgres.selection import MAX_VALUE_BYTES, with_lineage
+from include.chimera.sources.postgres.sessions import snapshot
 
 if TYPE_CHECKING:
     from datetime import datetime

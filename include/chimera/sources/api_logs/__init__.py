@@ -1,0 +1,1 @@
+"""The API's logs: folders, files, lines."""

@@ -1,0 +1,1 @@
+"""The application's PostgreSQL: mutable tables, the models, deletions."""

@@ -1,0 +1,1 @@
+"""Provider metrics by Prometheus' HTTP API."""
