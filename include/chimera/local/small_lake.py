@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import BRONZE, EVALUATIONS, GENERATIONS
 from include.chimera.demo.application import metrics_folder, seed
-from include.chimera.demo.metrics_server import MetricsServer
+from include.chimera.demo.prometheus_imitation.metrics_server import MetricsServer
 from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
 from include.chimera.local.planning import choose_hours, hour_variables, plan_start

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from include.chimera.demo import database
+from include.chimera.demo import app_database
 from include.chimera.demo.application import api_log_path, metrics_path, seed
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.settings import Settings
@@ -134,7 +134,7 @@ def test_feeding_beside_an_open_transaction_waits_for_nobody_and_blocks_nobody(a
 
 def test_what_is_locked_is_not_waited_for(app_db, settings, monkeypatch):
     """A part of the schema that is still to be made is left for the next look."""
-    monkeypatch.setattr(database, "_LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(app_database, "_LOCK_TIMEOUT", "50ms")
     seed(app_db, [FIRST], settings)
     with psycopg.connect(app_db, autocommit=True) as admin:
         admin.execute("drop index app.models_updated_at")

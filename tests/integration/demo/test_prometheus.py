@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from include.chimera.demo.generator import GeneratedFeed
-from include.chimera.demo.metrics_server import MetricsServer
-from include.chimera.demo.openmetrics import write_families
-from include.chimera.demo.traces import ReplayedFeed
+from include.chimera.demo.prometheus_imitation.metrics_server import MetricsServer
+from include.chimera.demo.prometheus_imitation.openmetrics import write_families
+from include.chimera.demo.recorded.replayed import ReplayedFeed
+from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.window import HOUR, Window, hour_label
 from tests.integration.prometheus import needs_prometheus, prometheus
 from tests.serving import served

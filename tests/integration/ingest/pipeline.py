@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from include.chimera.contracts import CONTRACTS, EVALUATIONS, GENERATIONS
-from include.chimera.demo.database import SCHEMA
+from include.chimera.demo.app_database import SCHEMA
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.manifests import load_batch

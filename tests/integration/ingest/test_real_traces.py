@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from include.chimera.demo.database import connect
-from include.chimera.demo.traces import ReplayedFeed
+from include.chimera.demo.app_database import connect
+from include.chimera.demo.recorded.replayed import ReplayedFeed
 from include.chimera.window import HOUR, Run, Window
 from tests.integration.ingest.pipeline import GENERATION, START, hour, ingest, rows, run_of
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from include.chimera.cli.app import app
 from include.chimera.contracts import GENERATIONS
-from include.chimera.demo.generator import GeneratedFeed
+from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import ControlRefusedError, PublishingStoppedError
 from include.chimera.lake.delta.commits import Change, commit
 from include.chimera.lake.delta.lineage import consumed_mark, identity_of, plan

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.chimera.demo.generator import GeneratedFeed
+from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 
 from include.chimera.contracts import CONTRACTS, PARTITION
-from include.chimera.demo.generator import GeneratedFeed
+from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.quality.quality_results import record_quality
 from tests.integration.quality.faults import replaced

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from include.chimera.demo.generator import GeneratedFeed
-from include.chimera.demo.traces import SPAN_HOURS, ReplayedFeed
+from include.chimera.demo.recorded.replayed import SPAN_HOURS, ReplayedFeed
+from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.lake.staged.manifests import VERDICT, load_batch, write_record
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.quality.batches import staged_batch, window_and_keys

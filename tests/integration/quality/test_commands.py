@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from include.chimera.cli.app import app
-from include.chimera.demo.generator import GeneratedFeed
+from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.operations.quality_report import report_path

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from include.chimera.demo.generator import GeneratedFeed
-from include.chimera.demo.traces import ReplayedFeed
+from include.chimera.demo.recorded.replayed import ReplayedFeed
+from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
 from include.chimera.paths import INCLUDE
 from include.chimera.quality.gx import checkpoint as gates

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from include.chimera.cli.app import app
 from include.chimera.cli.gates import show_verdict
-from include.chimera.demo.generator import GeneratedFeed
+from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import ContractError, GateFailedError
 from include.chimera.lake.staged.manifests import VERDICT, load_batch, read_record
 from include.chimera.operations.quality_report import write_report

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from include.chimera.contracts import GENERATIONS
-from include.chimera.demo.database import SCHEMA
+from include.chimera.demo.app_database import SCHEMA
 from include.chimera.errors import SourceUnavailableError
 from include.chimera.lake.delta.commits import Change, commit
 from include.chimera.lake.delta.tables import contract_table

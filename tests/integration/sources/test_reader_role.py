@@ -9,7 +9,7 @@ import pytest
 from psycopg import errors
 
 from include.chimera.contracts import EVALUATIONS, GENERATIONS
-from include.chimera.demo.database import SCHEMA
+from include.chimera.demo.app_database import SCHEMA
 from include.chimera.lake.staged.manifests import load_batch
 from include.chimera.paths import INCLUDE
 from include.chimera.sources.postgres.extract import extract_models, extract_versions

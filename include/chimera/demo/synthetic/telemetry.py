@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from include.chimera.demo.draws import micros, profile_column, random_stream
-from include.chimera.demo.models import PROFILES, ModelProfile
-from include.chimera.demo.openmetrics import Family, Labels, Series, Times, Values, number_text
-from include.chimera.demo.rhythm import EPOCH, load_since_epoch
+from include.chimera.demo.prometheus_imitation.openmetrics import (
+    Family,
+    Labels,
+    Series,
+    Times,
+    Values,
+    number_text,
+)
+from include.chimera.demo.synthetic.draws import micros, profile_column, random_stream
+from include.chimera.demo.synthetic.model_profiles import PROFILES, ModelProfile
+from include.chimera.demo.synthetic.rhythm import EPOCH, load_since_epoch
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -7,9 +7,9 @@ from itertools import pairwise
 import pyarrow.compute as pc
 import pytest
 
-from include.chimera.demo.generator import GeneratedFeed
-from include.chimera.demo.openmetrics import read_series, write_families
-from include.chimera.demo.telemetry import hour_families
+from include.chimera.demo.prometheus_imitation.openmetrics import read_series, write_families
+from include.chimera.demo.synthetic.generator import GeneratedFeed
+from include.chimera.demo.synthetic.telemetry import hour_families
 from include.chimera.window import HOUR, Window, hour_label
 
 ROWS = 1000

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from include.chimera.demo.draws import (
+from include.chimera.demo.feed import log_level, log_line
+from include.chimera.demo.synthetic.draws import (
     CODES,
     FAILED,
     FILTERED,
@@ -14,13 +15,12 @@ from include.chimera.demo.draws import (
     Draw,
     random_stream,
 )
-from include.chimera.demo.feed import log_level, log_line
 from include.chimera.window import hour_label
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from include.chimera.demo.draws import Flags, Ints
+    from include.chimera.demo.synthetic.draws import Flags, Ints
 
 LATE_LINE_RATIO = 0.01
 _HTTP_STATUS = {

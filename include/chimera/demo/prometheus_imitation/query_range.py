@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from include.chimera.demo.openmetrics import (
+from include.chimera.demo.prometheus_imitation.openmetrics import (
     Labels,
     Series,
     Times,

@@ -13,8 +13,8 @@ from math import log
 import numpy as np
 import numpy.typing as npt
 
-from include.chimera.demo.models import PROFILES
-from include.chimera.demo.rhythm import load_at
+from include.chimera.demo.synthetic.model_profiles import PROFILES
+from include.chimera.demo.synthetic.rhythm import load_at
 from include.chimera.window import HOUR, hour_label
 
 Ints = npt.NDArray[np.int64]

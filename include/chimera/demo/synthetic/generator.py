@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.chimera.demo.api_log import hour_lines, request_ids
-from include.chimera.demo.draws import (
+from include.chimera.demo.feed import EVALUATIONS, GENERATIONS, HourData, row_ids
+from include.chimera.demo.synthetic.api_log import hour_lines, request_ids
+from include.chimera.demo.synthetic.draws import (
     CODES,
     STATUSES,
     TECHNIQUE_LISTS,
@@ -25,16 +26,15 @@ from include.chimera.demo.draws import (
     profile_column,
     random_stream,
 )
-from include.chimera.demo.feed import EVALUATIONS, GENERATIONS, HourData, row_ids
-from include.chimera.demo.models import PROFILES, priced_models
-from include.chimera.demo.telemetry import hour_families
+from include.chimera.demo.synthetic.model_profiles import PROFILES, priced_models
+from include.chimera.demo.synthetic.telemetry import hour_families
 from include.chimera.window import HOUR, Window, hour_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from include.chimera.demo.draws import Ints
+    from include.chimera.demo.synthetic.draws import Ints
 
 EVALUATION_RATIO = 0.05
 ATTACKS = {

@@ -1,6 +1,6 @@
 """A small stand-in for Prometheus: serves queries on loopback from the demo's own files.
 
-Run it as `python -m include.chimera.demo.metrics_server --folder F --port P`.
+Run it as `python -m include.chimera.demo.prometheus_imitation.metrics_server --folder F --port P`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-from include.chimera.demo.query_range import BadQueryError, MetricsFolder, RangeQuery
+from include.chimera.demo.prometheus_imitation.query_range import (
+    BadQueryError,
+    MetricsFolder,
+    RangeQuery,
+)
 from include.chimera.errors import ChimeraError, DataFaultError
 
 if TYPE_CHECKING:

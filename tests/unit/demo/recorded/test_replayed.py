@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
-from include.chimera.demo.traces import ReplayedFeed
+from include.chimera.demo.recorded.replayed import ReplayedFeed
 from include.chimera.errors import ConfigurationError
 from include.chimera.window import HOUR, Window
 

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from include.chimera.demo.openmetrics import Family, Series, read_series, write_families
+from include.chimera.demo.prometheus_imitation.openmetrics import (
+    Family,
+    Series,
+    read_series,
+    write_families,
+)
 from include.chimera.errors import DataFaultError
 
 

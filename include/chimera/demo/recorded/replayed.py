@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.chimera.demo.feed import EVALUATIONS, GENERATIONS, HourData, row_ids
-from include.chimera.demo.trace_prices import listed_models
-from include.chimera.demo.trace_streams import access_lines, availability, spread
+from include.chimera.demo.recorded.prices import listed_models
+from include.chimera.demo.recorded.streams import access_lines, availability, spread
 from include.chimera.errors import ConfigurationError
 from include.chimera.window import HOUR, Window
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from include.chimera.demo.trace_streams import TimedLine
+    from include.chimera.demo.recorded.streams import TimedLine
 
 Row = dict[str, Any]
 

@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 import pytest
 
-from include.chimera.demo.metrics_server import MetricsServer
-from include.chimera.demo.openmetrics import Family, Series, write_families
+from include.chimera.demo.prometheus_imitation.metrics_server import MetricsServer
+from include.chimera.demo.prometheus_imitation.openmetrics import Family, Series, write_families
 from include.chimera.window import parse_hour
 from tests.serving import served
 

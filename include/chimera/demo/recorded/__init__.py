@@ -1,0 +1,1 @@
+"""Real traces replayed as hours."""

@@ -1,0 +1,1 @@
+"""Made-up hours: draws, rhythm, log lines and telemetry."""
