@@ -6,7 +6,7 @@ STATE := .chimera
 # The owner: whatever is started below ends when this make does, even if it is killed.
 OWNED := exec $(PY) -m include.chimera
 # pytest gets SIGTERM when this make is killed (Linux).
-PYTEST := exec $(PY) include/chimera/local/launch.py --die-with-parent 15 -- $(PY) -m pytest
+PYTEST := exec $(PY) include/chimera/local/supervision/launch.py --die-with-parent 15 -- $(PY) -m pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down status sample suites docs test test-unit test-long conformance bench bench-check bench-long check audit lock clean manifest setup

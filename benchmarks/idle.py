@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 
 from benchmarks.records import Record, hand_on
-from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
-from include.chimera.local.planning import choose_hours, hour_variables, plan_start
-from include.chimera.local.stack import DAG_ID, Stack
+from include.chimera.local.runs.planning import choose_hours, hour_variables, plan_start
+from include.chimera.local.servers.stack import DAG_ID, Stack
+from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.paths import PROJECT
 from include.chimera.settings import get_settings
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.environments import peer_python
 from benchmarks.records import Record, hand_on
-from include.chimera.local.environment import MALLOC
+from include.chimera.local.servers.environment import MALLOC
 from include.chimera.paths import PROJECT
 from tests.integration.ingest.pipeline import create_schema, extract, many, publish, run_of
 from tests.integration.ingest.servers import PostgresServer

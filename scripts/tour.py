@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from include.chimera.local.stack import DAG_ID
+from include.chimera.local.servers.stack import DAG_ID
 from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, Run, Window
 from tests.e2e.duty import on_duty

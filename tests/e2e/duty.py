@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
-from include.chimera.local.planning import hour_variables, plan_start
-from include.chimera.local.sample import demo_sample
-from include.chimera.local.stack import DAG_ID, Sample, Stack
+from include.chimera.local.runs.planning import hour_variables, plan_start
+from include.chimera.local.servers.sample_application import demo_sample
+from include.chimera.local.servers.stack import DAG_ID, Sample, Stack
+from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 from include.chimera.window import HOUR, Window

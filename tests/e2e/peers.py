@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MessageHandler
 
-from include.chimera.local.ports import choose_port
+from include.chimera.local.servers.ports import choose_port
 
 
 @dataclass

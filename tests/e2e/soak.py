@@ -14,9 +14,9 @@ import pytest
 
 from include.chimera.cli.servers import down
 from include.chimera.errors import ChimeraError
-from include.chimera.local.processes import memory_bytes
-from include.chimera.local.stack import DAG_ID
-from include.chimera.local.stackfile import read_stack
+from include.chimera.local.servers.stack import DAG_ID
+from include.chimera.local.supervision.processes import memory_bytes
+from include.chimera.local.supervision.stackfile import read_stack
 from include.chimera.window import HOUR, Window
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

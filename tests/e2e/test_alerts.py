@@ -18,10 +18,10 @@ from deltalake import DeltaTable
 
 from include.chimera.errors import TerminalError
 from include.chimera.lake.delta.lineage import TOUCHED
-from include.chimera.local.api import AirflowApi
-from include.chimera.local.environment import keep_passwords
-from include.chimera.local.postgres import AIRFLOW_DATABASE
-from include.chimera.local.stack import DAG_ID
+from include.chimera.local.servers.airflow_api import AirflowApi
+from include.chimera.local.servers.environment import keep_passwords
+from include.chimera.local.servers.postgres_server import AIRFLOW_DATABASE
+from include.chimera.local.servers.stack import DAG_ID
 from include.chimera.sources.api_logs.extract import parse_line
 from include.chimera.sources.api_logs.log_folders import hour_folder
 from include.chimera.window import HOUR, Window

@@ -10,8 +10,8 @@ import duckdb
 import pytest
 
 from include.chimera.lake.store.duckdb_sessions import prepare
-from include.chimera.local.environment import build_environment, keep_secrets
-from include.chimera.local.stack import DAG_ID
+from include.chimera.local.servers.environment import build_environment, keep_secrets
+from include.chimera.local.servers.stack import DAG_ID
 from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, Window, floor_hour
 from tests.e2e.duty import on_duty

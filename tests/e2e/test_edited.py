@@ -5,8 +5,8 @@ import time
 import psycopg
 import pytest
 
-from include.chimera.local.postgres import AIRFLOW_DATABASE
-from include.chimera.local.stack import DAG_ID
+from include.chimera.local.servers.postgres_server import AIRFLOW_DATABASE
+from include.chimera.local.servers.stack import DAG_ID
 from tests.e2e.duty import on_duty
 from tests.e2e.statsd import StatsdSink
 

@@ -17,7 +17,7 @@ from include.chimera.cli.servers import down
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.local.processes import find_marked
+from include.chimera.local.supervision.processes import find_marked
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs.extract import parse_line
 from include.chimera.window import HOUR, Window

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import httpx
 from tenacity import retry, stop_after_delay, wait_fixed
 
-from include.chimera.local.ports import choose_port
+from include.chimera.local.servers.ports import choose_port
 from include.chimera.paths import INCLUDE
 from tests.e2e.statsd import Exporter
 from tests.integration.prometheus import serve

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from include.chimera.local.keeping import KeeperLine, StateLock
 from include.chimera.local.layout import Layout
-from include.chimera.local.postgres import APP_DATABASE, Postgres
-from include.chimera.local.processes import sweep
+from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
+from include.chimera.local.supervision.processes import sweep
+from include.chimera.local.supervision.supervisor import KeeperLine, StateLock
 
 
 @pytest.fixture(scope="session")

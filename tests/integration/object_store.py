@@ -10,7 +10,7 @@ import httpx
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from include.chimera.lake.store import storage
-from include.chimera.local.ports import choose_port
+from include.chimera.local.servers.ports import choose_port
 from include.chimera.paths import PROJECT
 from include.chimera.settings import get_object_store, get_settings
 

@@ -13,8 +13,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from include.chimera.local.environment import MALLOC
-from include.chimera.local.manifest import parse_command
+from include.chimera.local.servers.dbt_manifest import parse_command
+from include.chimera.local.servers.environment import MALLOC
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 from scripts.generate_docs import INTERNAL, PREFIX, shown_default

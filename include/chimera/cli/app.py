@@ -46,12 +46,12 @@ def run(
     ] = None,
 ) -> None:
     """Start everything, run the pipeline for some hours, report, stop everything."""
-    from include.chimera.local import running
-    from include.chimera.local.interruption import interruptible
+    from include.chimera.local.runs import run
+    from include.chimera.local.supervision.interruption import interruptible
 
     minutes = timeout_minutes or 30.0 + 10.0 * hours
     with interruptible(owner):
-        is_good = running.run(get_settings(), running.RunOptions(hours, minutes, json_file))
+        is_good = run.run(get_settings(), run.RunOptions(hours, minutes, json_file))
     raise typer.Exit(0 if is_good else 1)
 
 
@@ -63,7 +63,7 @@ def up(
 ) -> None:
     """Start everything and leave it running, with the UI."""
     from include.chimera.cli import servers
-    from include.chimera.local.interruption import interruptible
+    from include.chimera.local.supervision.interruption import interruptible
 
     with interruptible(owner):
         servers.up(get_settings())
@@ -129,8 +129,8 @@ def _is_fresh(max_age: str) -> bool:
 @app.command()
 def sample() -> None:
     """Fill the lake's bronze with one hour of the sample application, without Airflow."""
-    from include.chimera.local.interruption import interruptible
-    from include.chimera.local.small_lake import fill_bronze
+    from include.chimera.local.runs.small_lake import fill_bronze
+    from include.chimera.local.supervision.interruption import interruptible
 
     with interruptible(None):
         fill_bronze(get_settings())
@@ -147,14 +147,14 @@ def suites() -> None:
 @app.command()
 def manifest() -> None:
     """Build dbt's manifest for Cosmos, if the dbt project has changed."""
-    from include.chimera.local.manifest import build_manifest
+    from include.chimera.local.servers.dbt_manifest import build_manifest
 
     typer.echo("built the manifest" if build_manifest() else "the manifest is up to date")
 
 
 def main() -> None:
     """Run a command; an error of ours is shown without a stack trace."""
-    from include.chimera.local.interruption import StoppedError
+    from include.chimera.local.supervision.interruption import StoppedError
 
     try:
         app()

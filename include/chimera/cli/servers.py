@@ -12,30 +12,30 @@ from typing import TYPE_CHECKING, NoReturn
 import psutil
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.local.api import AirflowApi
 from include.chimera.local.doctor import check_next_run, examine
-from include.chimera.local.environment import keep_passwords
-from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
-from include.chimera.local.planning import plan_start
-from include.chimera.local.processes import (
+from include.chimera.local.runs.planning import plan_start
+from include.chimera.local.runs.progress import Progress
+from include.chimera.local.servers.airflow_api import AirflowApi
+from include.chimera.local.servers.environment import keep_passwords
+from include.chimera.local.servers.sample_application import demo_sample
+from include.chimera.local.servers.stack import SCHEDULED, Stack
+from include.chimera.local.supervision.processes import (
     find_marked,
     memory_bytes,
     memory_kind,
     send,
     sweep,
 )
-from include.chimera.local.progress import Progress
-from include.chimera.local.sample import demo_sample
-from include.chimera.local.stack import SCHEDULED, Stack
-from include.chimera.local.stackfile import read_stack
+from include.chimera.local.supervision.stackfile import read_stack
+from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.observe.terminal import make_console
 from include.chimera.window import HOUR, Window, floor_hour
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from include.chimera.local.stackfile import StackFile
+    from include.chimera.local.supervision.stackfile import StackFile
     from include.chimera.settings import Settings
 
 _DOWN_SECONDS = 30.0

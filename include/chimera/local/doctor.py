@@ -11,11 +11,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ChimeraError
-from include.chimera.local.api import AirflowApi
-from include.chimera.local.environment import keep_passwords
 from include.chimera.local.layout import Layout
-from include.chimera.local.stack import DAG_ID
-from include.chimera.local.stackfile import read_stack
+from include.chimera.local.servers.airflow_api import AirflowApi
+from include.chimera.local.servers.environment import keep_passwords
+from include.chimera.local.servers.stack import DAG_ID
+from include.chimera.local.supervision.stackfile import read_stack
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:

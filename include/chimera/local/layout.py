@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.local.private import make_outside, make_private
+from include.chimera.local.private_files import make_outside, make_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable

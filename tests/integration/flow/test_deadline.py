@@ -8,7 +8,7 @@ import sys
 import psycopg
 import pytest
 
-from include.chimera.local.postgres import AIRFLOW_DATABASE
+from include.chimera.local.servers.postgres_server import AIRFLOW_DATABASE
 from include.chimera.paths import PROJECT
 
 pytestmark = pytest.mark.integration

@@ -11,9 +11,9 @@ from pathlib import Path
 from adbc_driver_postgresql import dbapi
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from include.chimera.local.account import binaries, copy_binaries
-from include.chimera.local.ports import choose_port
-from include.chimera.local.private import is_open_to_all
+from include.chimera.local.private_files import is_open_to_all
+from include.chimera.local.servers.account import binaries, copy_binaries
+from include.chimera.local.servers.ports import choose_port
 
 _OPTIONS = {
     "fsync": "off",

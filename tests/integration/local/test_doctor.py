@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from include.chimera.local import doctor
-from include.chimera.local.api import AirflowApi
+from include.chimera.local.servers.airflow_api import AirflowApi
 from include.chimera.settings import get_settings
 from tests.serving import served
 

@@ -13,11 +13,16 @@ import pytest
 
 from include.chimera.cli.servers import down
 from include.chimera.errors import TerminalError
-from include.chimera.local.keeping import KeeperLine, Program, ServerDiedError, StateLock
 from include.chimera.local.layout import Layout
-from include.chimera.local.postgres import APP_DATABASE, Postgres
-from include.chimera.local.processes import find_marked, identity, sweep
-from include.chimera.local.stackfile import read_stack
+from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
+from include.chimera.local.supervision.processes import find_marked, identity, sweep
+from include.chimera.local.supervision.stackfile import read_stack
+from include.chimera.local.supervision.supervisor import (
+    KeeperLine,
+    Program,
+    ServerDiedError,
+    StateLock,
+)
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 
@@ -40,10 +45,10 @@ time.sleep(600)
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
-from include.chimera.local.keeping import KeeperLine, Program, StateLock
+from include.chimera.local.supervision.supervisor import KeeperLine, Program, StateLock
 from include.chimera.local.layout import Layout
-from include.chimera.local.postgres import Postgres
-from include.chimera.local.stackfile import note_stack
+from include.chimera.local.servers.postgres_server import Postgres
+from include.chimera.local.supervision.stackfile import note_stack
 
 layout = Layout.of(Path(sys.argv[1]))
 lock = StateLock(layout)

@@ -26,7 +26,7 @@ from include.chimera.lake.staged.manifests import (
     write_record,
 )
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.local.report import read_pipeline_report
+from include.chimera.local.runs.run_report import read_pipeline_report
 from include.chimera.operations.quality_report import write_report
 from include.chimera.operations.run_metrics import note_counted, run_facts
 from include.chimera.quality.quality_results import record_quality

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.local import private
+from include.chimera.local import private_files
 from include.chimera.local.layout import Layout
 
 
@@ -37,7 +37,7 @@ def test_the_folder_outside_has_another_name_each_time_and_is_found_again(
     """What can't be guessed can't be planted; what is over is removed."""
     place = tmp_path / "t"
     place.mkdir()
-    monkeypatch.setattr(private, "_PLACES", (str(tmp_path / "absent"), str(place)))
+    monkeypatch.setattr(private_files, "_PLACES", (str(tmp_path / "absent"), str(place)))
     layout = odd_state(tmp_path)
     first = layout.make_outside(lambda _: True)
     assert first.parent == place
@@ -56,7 +56,7 @@ def test_a_folder_that_is_a_link_now_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a restart of the machine the name in /tmp may be somebody else's."""
-    monkeypatch.setattr(private, "_PLACES", (str(tmp_path),))
+    monkeypatch.setattr(private_files, "_PLACES", (str(tmp_path),))
     layout = odd_state(tmp_path)
     outside = layout.make_outside(lambda _: True)
     outside.rmdir()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from include.chimera.local import report
-from include.chimera.local.api import DagRunState, TaskState
-from include.chimera.local.follow import HourResult
 from include.chimera.local.layout import Layout
-from include.chimera.local.progress import Progress
+from include.chimera.local.runs import run_report
+from include.chimera.local.runs.follow import HourResult
+from include.chimera.local.runs.progress import Progress
+from include.chimera.local.servers.airflow_api import DagRunState, TaskState
 from include.chimera.observe.terminal import make_console
 from include.chimera.window import HOUR, Run, Window, parse_hour
 
@@ -78,7 +78,7 @@ def shown(console):
 
 
 def test_show_hour_tells_rows_gates_refusals_stages_and_ids(console):
-    report.show_hour(console, HOUR_TOLD)
+    run_report.show_hour(console, HOUR_TOLD)
     text = shown(console)
     for part in (
         "2026-01-01 08:00 to 09:00 UTC: success",
@@ -100,37 +100,37 @@ def test_show_hour_tells_rows_gates_refusals_stages_and_ids(console):
 
 def test_show_hour_tells_what_open_transactions_hold_back(console):
     held = {"table": "bronze.generations", "text": "736 committed rows of the window wait"}
-    report.show_hour(console, HOUR_TOLD | {"pipeline": PIPELINE | {"held_back": [held]}})
+    run_report.show_hour(console, HOUR_TOLD | {"pipeline": PIPELINE | {"held_back": [held]}})
     assert "HELD BACK  bronze.generations: 736 committed rows of the window wait" in shown(console)
 
 
 def test_show_hour_without_a_terminal_has_no_control_codes_and_fits(console):
-    report.show_hour(console, HOUR_TOLD)
+    run_report.show_hour(console, HOUR_TOLD)
     assert "\x1b" not in shown(console)
     assert max(map(len, shown(console).splitlines())) <= 100
 
 
 def test_show_hour_of_a_failed_run_names_task_error_and_log(console):
     fault = {"task_id": "validate.gate_x", "error": "GateFailedError: [x]", "log": "/l/a b.log"}
-    report.show_hour(console, HOUR_TOLD | {"state": "failed", "fault": fault, "pipeline": None})
+    run_report.show_hour(console, HOUR_TOLD | {"state": "failed", "fault": fault, "pipeline": None})
     for part in ("validate.gate_x", "GateFailedError: [x]", "/l/a b.log"):
         assert part in shown(console)
 
 
 def test_a_fault_obeys_no_terminal_code_of_its_text(console):
     fault = {"task_id": "extract.x", "error": "ValueError: a\x1b[2Jb\nNext: c", "log": "/l"}
-    report.show_fault(console, fault)
+    run_report.show_fault(console, fault)
     assert "a\\u001b[2Jb\nNext: c" in shown(console)
 
 
 def test_pipeline_report_is_found_by_the_runs_folder(tmp_path):
     run = Run("scheduled__x", Window(parse_hour("20260101T08"), parse_hour("20260101T08") + HOUR))
-    assert report.read_pipeline_report(str(tmp_path), run) is None
+    assert run_report.read_pipeline_report(str(tmp_path), run) is None
     folder = tmp_path / "_runs" / run.folder
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(PIPELINE))
-    assert report.read_pipeline_report(str(tmp_path), run) == PIPELINE
-    assert report.read_pipeline_report("s3://bucket/lake", run) is None
+    assert run_report.read_pipeline_report(str(tmp_path), run) == PIPELINE
+    assert run_report.read_pipeline_report("s3://bucket/lake", run) is None
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "upstream_failed", None])
@@ -143,17 +143,17 @@ def test_a_runs_report_is_shown_only_where_this_attempt_wrote_it(tmp_path, state
     moment = hour.end
     run = DagRunState("r", "scheduled", "failed", moment, moment, moment, moment, moment)
     task = TaskState("report_run", -1, state, 1, moment, moment, moment)
-    told = report.describe_hour(HourResult(hour, run, [task], moment), str(tmp_path), None)
+    told = run_report.describe_hour(HourResult(hour, run, [task], moment), str(tmp_path), None)
     assert told["pipeline"] == (PIPELINE if state == "success" else None)
 
 
 def test_costs_name_how_memory_was_counted(console):
-    report.show_costs(console, report.Costs(95.2, 3 << 30, "proportional set size", 40))
+    run_report.show_costs(console, run_report.Costs(95.2, 3 << 30, "proportional set size", 40))
     assert "3,072 MiB of all 40 processes together (proportional set size)" in shown(console)
 
 
 def test_places_name_commands_that_exist(console):
-    report.show_places(console, Layout(Path("/s")), "/s/lake")
+    run_report.show_places(console, Layout(Path("/s")), "/s/lake")
     targets = (Path(__file__).resolve().parents[3] / "Makefile").read_text()
     for line in shown(console).splitlines():
         for target in ("make up", "make clean"):

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.chimera.local.api import TaskState
-from include.chimera.local.timing import most_at_once, stages
+from include.chimera.local.runs.timing import most_at_once, stages
+from include.chimera.local.servers.airflow_api import TaskState
 
 ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from include.chimera.local.processes import identity, is_same
+from include.chimera.local.supervision.processes import identity, is_same
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from include.chimera.errors import TerminalError
-from include.chimera.local.timing import NEVER_RAN, stage_of
+from include.chimera.local.runs.timing import NEVER_RAN, stage_of
 from include.chimera.observe.logs import describe_error
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from include.chimera.local.api import AirflowApi, DagRunState, TaskState
+    from include.chimera.local.servers.airflow_api import AirflowApi, DagRunState, TaskState
     from include.chimera.window import Window
 
 _POLL_SECONDS = 1.5

@@ -1,6 +1,6 @@
 """Keep the sample application alive while `make up` runs: each hour gets its rows ahead of time.
 
-`python -m include.chimera.local.feeder --app-db URI`
+`python -m include.chimera.local.servers.feeder --app-db URI`
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from include.chimera.local.processes import identity, is_same
+from include.chimera.local.supervision.processes import identity, is_same
 
 if TYPE_CHECKING:
     from include.chimera.local.layout import Layout

@@ -6,8 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from include.chimera.errors import TerminalError
-from include.chimera.local.api import DagRunState, TaskState
-from include.chimera.local.follow import HourFollower, HourResult, _turn, count_tasks, find_fault
+from include.chimera.local.runs.follow import (
+    HourFollower,
+    HourResult,
+    _turn,
+    count_tasks,
+    find_fault,
+)
+from include.chimera.local.servers.airflow_api import DagRunState, TaskState
 from include.chimera.window import HOUR, Window
 
 FIRST = datetime(2026, 1, 1, 8, tzinfo=UTC)

@@ -12,8 +12,8 @@ from unittest.mock import Mock
 import pytest
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.local import ports
-from include.chimera.local.ports import LOOPBACK, choose_port
+from include.chimera.local.servers import ports
+from include.chimera.local.servers.ports import LOOPBACK, choose_port
 from include.chimera.paths import PROJECT
 
 
@@ -39,7 +39,9 @@ def test_a_chosen_port_is_not_chosen_by_another_start() -> None:
     """A server needs seconds to bind: the choice itself is a claim."""
     port = free_port()
     assert choose_port(port) == port
-    script = f"from include.chimera.local.ports import choose_port; print(choose_port({port}))"
+    script = (
+        f"from include.chimera.local.servers.ports import choose_port; print(choose_port({port}))"
+    )
     other = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from include.chimera.local.timing import most_at_once, stages
+from include.chimera.local.runs.timing import most_at_once, stages
 from include.chimera.observe.terminal import printable
 from include.chimera.window import Run, Window
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from include.chimera.local.follow import HourResult, TaskFault
     from include.chimera.local.layout import Layout
+    from include.chimera.local.runs.follow import HourResult, TaskFault
 
 _MIB = 1 << 20
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from include.chimera.local.anchor import describe_sample, drop_anchor, read_anchor, set_aside
-from include.chimera.local.environment import Plan
-from include.chimera.local.ports import choose_port
+from include.chimera.local.runs.chosen_hours import (
+    describe_sample,
+    drop_anchor,
+    read_anchor,
+    set_aside,
+)
+from include.chimera.local.servers.environment import Plan
+from include.chimera.local.servers.ports import choose_port
 from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, Window
 

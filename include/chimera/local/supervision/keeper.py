@@ -1,6 +1,6 @@
 """The keeper: the parent of every server of a stack, and nothing else.
 
-`python -m include.chimera.local.keeper STATE` reads one request per line of JSON from standard
+`python -m include.chimera.local.supervision.keeper STATE` reads one request per line of JSON from standard
 input and writes one event per line to standard output. Its standard input is a pipe that only the
 supervisor holds: when the supervisor ends, however it ends, the pipe ends too, and the keeper stops
 all servers and leaves. After a `detach` it stays until it gets SIGTERM, and starts again what ends.
@@ -34,8 +34,8 @@ from typing import Any
 import psutil
 
 from include.chimera.local.layout import Layout
-from include.chimera.local.processes import sweep
-from include.chimera.local.stackfile import note_pid
+from include.chimera.local.supervision.processes import sweep
+from include.chimera.local.supervision.stackfile import note_pid
 
 _PR_SET_CHILD_SUBREAPER = 36  # Source: linux/prctl.h
 _TICK_SECONDS = 0.2

@@ -5,15 +5,15 @@ import stat
 
 import pytest
 
-from include.chimera.local.components import airflow_programs, read_pools
-from include.chimera.local.environment import (
+from include.chimera.local.layout import Layout
+from include.chimera.local.servers.components import airflow_programs, read_pools
+from include.chimera.local.servers.environment import (
     Plan,
     Secrets,
     build_environment,
     keep_passwords,
     keep_secrets,
 )
-from include.chimera.local.layout import Layout
 from include.chimera.paths import PROJECT
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from include.chimera.demo.application import seed
-from include.chimera.local.stack import Sample
+from include.chimera.local.servers.stack import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from include.chimera.local.environment import Plan
+    from include.chimera.local.servers.environment import Plan
     from include.chimera.settings import Settings
     from include.chimera.window import Window
 

@@ -15,31 +15,36 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ConfigurationError, TerminalError
-from include.chimera.local import manifest
-from include.chimera.local.api import AirflowApi
-from include.chimera.local.components import (
+from include.chimera.local.servers import dbt_manifest
+from include.chimera.local.servers.airflow_api import AirflowApi
+from include.chimera.local.servers.components import (
     airflow_programs,
     airflow_version,
     migrate_program,
     read_pools,
 )
-from include.chimera.local.environment import (
+from include.chimera.local.servers.environment import (
     Plan,
     build_environment,
     keep_passwords,
     keep_secrets,
 )
-from include.chimera.local.keeping import KeeperLine, Program, ServerDiedError, StateLock
-from include.chimera.local.postgres import APP_DATABASE, Postgres
-from include.chimera.local.processes import sweep
-from include.chimera.local.stackfile import note_stack
+from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
+from include.chimera.local.supervision.processes import sweep
+from include.chimera.local.supervision.stackfile import note_stack
+from include.chimera.local.supervision.supervisor import (
+    KeeperLine,
+    Program,
+    ServerDiedError,
+    StateLock,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
     from include.chimera.local.layout import Layout
-    from include.chimera.local.stackfile import Mode
+    from include.chimera.local.supervision.stackfile import Mode
 
 DAG_ID = "chimera_etl_hourly"
 SCHEDULED = (DAG_ID, "chimera_maintenance", "chimera_reconcile_daily")
@@ -171,13 +176,13 @@ class Stack:
         return program
 
     def _build_manifest(self) -> None:
-        if manifest.is_fresh():
+        if dbt_manifest.is_fresh():
             return
         self._say("building dbt's manifest")
-        folder = manifest.make_folder()
-        command, environment = manifest.parse_command(folder), manifest.parse_environment()
+        folder = dbt_manifest.make_folder()
+        command, environment = dbt_manifest.parse_command(folder), dbt_manifest.parse_environment()
         self.line.finish(Program("manifest", command, environment), _MIGRATE_SECONDS)
-        manifest.put_in_place(folder)
+        dbt_manifest.put_in_place(folder)
 
     def _note(self, mode: Mode) -> None:
         note_stack(
@@ -245,7 +250,13 @@ class Stack:
     def start_feeder(self) -> None:
         """Keep the sample application supplied with the hours to come."""
         env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
-        argv = [sys.executable, "-m", "include.chimera.local.feeder", "--app-db", self.app_db_uri]
+        argv = [
+            sys.executable,
+            "-m",
+            "include.chimera.local.servers.feeder",
+            "--app-db",
+            self.app_db_uri,
+        ]
         self.line.start(Program("feeder", argv, env))
 
     def detach(self, mode: Mode) -> None:

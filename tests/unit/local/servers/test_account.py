@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.local import account
 from include.chimera.local.layout import Layout
+from include.chimera.local.servers import account
 
 
 @pytest.fixture

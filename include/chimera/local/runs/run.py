@@ -7,23 +7,23 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from include.chimera.local import report
-from include.chimera.local.follow import HourFollower, find_fault
-from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
-from include.chimera.local.planning import choose_hours, hour_variables, plan_start
-from include.chimera.local.processes import memory_kind, sweep
-from include.chimera.local.progress import Progress
-from include.chimera.local.sample import demo_sample
-from include.chimera.local.sampler import MemorySampler
-from include.chimera.local.stack import DAG_ID, Stack
+from include.chimera.local.runs import run_report
+from include.chimera.local.runs.follow import HourFollower, find_fault
+from include.chimera.local.runs.planning import choose_hours, hour_variables, plan_start
+from include.chimera.local.runs.progress import Progress
+from include.chimera.local.servers.sample_application import demo_sample
+from include.chimera.local.servers.stack import DAG_ID, Stack
+from include.chimera.local.supervision.memory_sampler import MemorySampler
+from include.chimera.local.supervision.processes import memory_kind, sweep
+from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.observe.terminal import make_console
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.chimera.local.follow import HourResult
+    from include.chimera.local.runs.follow import HourResult
     from include.chimera.settings import Settings
     from include.chimera.window import Window
 
@@ -66,15 +66,15 @@ def run(settings: Settings, options: RunOptions) -> bool:
             with MemorySampler(stack.line.processes) as memory:
                 results = _run_hours(stack, hours, progress, begun + options.timeout_minutes * 60)
             progress.say("stopping the servers")
-    costs = report.Costs(
+    costs = run_report.Costs(
         time.monotonic() - begun, memory.peak_bytes, memory_kind(), memory.peak_count
     )
     told = _tell(results, layout, settings, costs)
     _write(told, layout, options.json_file)
     for hour in told["hours"]:
-        report.show_hour(console, hour)
-    report.show_costs(console, costs)
-    report.show_places(console, layout, settings.lake)
+        run_report.show_hour(console, hour)
+    run_report.show_costs(console, costs)
+    run_report.show_places(console, layout, settings.lake)
     return all(result.run.state == "success" for result in results)
 
 
@@ -99,10 +99,12 @@ def _run_hours(
 
 
 def _tell(
-    results: list[HourResult], layout: Layout, settings: Settings, costs: report.Costs
+    results: list[HourResult], layout: Layout, settings: Settings, costs: run_report.Costs
 ) -> dict[str, Any]:
     hours = [
-        report.describe_hour(result, settings.lake, find_fault(result, layout.task_logs, DAG_ID))
+        run_report.describe_hour(
+            result, settings.lake, find_fault(result, layout.task_logs, DAG_ID)
+        )
         for result in results
     ]
     return {"dag_id": DAG_ID, "lake": settings.lake, "hours": hours, "costs": asdict(costs)}

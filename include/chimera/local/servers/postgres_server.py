@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from include.chimera.local import account
-from include.chimera.local.keeping import KeeperLine, Program, ServerDiedError
-from include.chimera.local.private import allows_programs, is_open_to_all, write_private
+from include.chimera.local.private_files import allows_programs, is_open_to_all, write_private
+from include.chimera.local.servers import account
+from include.chimera.local.supervision.supervisor import KeeperLine, Program, ServerDiedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

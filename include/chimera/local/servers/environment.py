@@ -13,8 +13,13 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from include.chimera.local.postgres import AIRFLOW_DATABASE, APP_DATABASE, SUPERUSER, Postgres
-from include.chimera.local.private import write_private
+from include.chimera.local.private_files import write_private
+from include.chimera.local.servers.postgres_server import (
+    AIRFLOW_DATABASE,
+    APP_DATABASE,
+    SUPERUSER,
+    Postgres,
+)
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from include.chimera.errors import TerminalError
-from include.chimera.local.anchor import (
+from include.chimera.local.layout import Layout
+from include.chimera.local.runs.chosen_hours import (
     RESERVE_HOURS,
     describe_sample,
     drop_anchor,
     read_anchor,
     set_aside,
 )
-from include.chimera.local.layout import Layout
-from include.chimera.local.planning import choose_hours, hour_variables
+from include.chimera.local.runs.planning import choose_hours, hour_variables
 from include.chimera.settings import Settings
 from include.chimera.window import HOUR, floor_hour
 

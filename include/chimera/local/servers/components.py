@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.local.keeping import Program
+from include.chimera.local.supervision.supervisor import Program
 from include.chimera.paths import PROJECT
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from include.chimera.local.processes import memory_bytes
+from include.chimera.local.supervision.processes import memory_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

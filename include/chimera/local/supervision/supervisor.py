@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from include.chimera.errors import RetryableError, TerminalError
-from include.chimera.local import keeper, launch
-from include.chimera.local.private import make_private
-from include.chimera.local.processes import MARK
+from include.chimera.local.private_files import make_private
+from include.chimera.local.supervision import keeper, launch
+from include.chimera.local.supervision.processes import MARK
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:

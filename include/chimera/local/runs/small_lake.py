@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from include.chimera.contracts import BRONZE, EVALUATIONS, GENERATIONS
 from include.chimera.demo.application import metrics_folder, seed
 from include.chimera.demo.prometheus_imitation.metrics_server import MetricsServer
-from include.chimera.local.keeping import StateLock
 from include.chimera.local.layout import Layout
-from include.chimera.local.planning import choose_hours, hour_variables, plan_start
-from include.chimera.local.progress import Progress
-from include.chimera.local.stack import Stack
+from include.chimera.local.runs.planning import choose_hours, hour_variables, plan_start
+from include.chimera.local.runs.progress import Progress
+from include.chimera.local.servers.stack import Stack
+from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.observe.terminal import make_console
 from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs.extract import extract_api_logs

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from include.chimera.local.api import TaskState
+    from include.chimera.local.servers.airflow_api import TaskState
 
 
 NEVER_RAN = {"skipped", "upstream_failed", "removed"}  # Airflow gives them times nevertheless

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from rich.status import Status
 
-from include.chimera.local.follow import Counts, count_tasks
+from include.chimera.local.runs.follow import Counts, count_tasks
 
 if TYPE_CHECKING:
     from typing import Self
 
     from rich.console import Console
 
-    from include.chimera.local.api import TaskState
+    from include.chimera.local.servers.airflow_api import TaskState
     from include.chimera.window import Window
 
 _PLAIN_EVERY_SECONDS = 10.0

@@ -1,0 +1,1 @@
+"""The hours of `make run`: chosen, followed, reported."""

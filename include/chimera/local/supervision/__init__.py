@@ -1,0 +1,1 @@
+"""Processes that are owned from start to end: keeper, locks, signals."""
