@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from include.chimera.contracts import API_LOGS, CONTRACTS, PARTITION
 from include.chimera.errors import ConfigurationError, GateFailedError
-from include.chimera.faults import fault_point
+from include.chimera.fault_points import fault_point
 from include.chimera.lake.dead_letters.letters import (
     MAX_ATTEMPTS,
     Event,

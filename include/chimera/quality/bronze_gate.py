@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.chimera.faults import fault_point
+from include.chimera.fault_points import fault_point
 from include.chimera.lake.dead_letters.letters import append_letters, letters_query
 from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
 from include.chimera.lake.staged.stage_rows import refusals_of, rows_of

@@ -12,7 +12,7 @@ import duckdb
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import ContractError, GateFailedError, StageMissingError, visible
-from include.chimera.faults import fault_point
+from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.scans import empty
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import Publication

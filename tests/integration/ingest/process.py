@@ -4,7 +4,7 @@ import resource
 import subprocess
 import sys
 
-from include.chimera.faults import fault_point
+from include.chimera.fault_points import fault_point
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.staged.manifests import PUBLICATION, write_record
 from include.chimera.paths import PROJECT

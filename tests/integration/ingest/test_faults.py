@@ -18,7 +18,7 @@ from include.chimera.errors import (
     StageDamagedError,
     StageMissingError,
 )
-from include.chimera.faults import Step
+from include.chimera.fault_points import Step
 from include.chimera.lake.staged.manifests import Batch, attempt_folder, load_batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.upkeep.optimization import optimize_layer

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import BRONZE, DEAD_LETTERS, PARTITION, WINDOW_LEDGER
-from include.chimera.faults import fault_point
+from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import leaving_out, open_table, row_count
 from include.chimera.lake.ops_tables.appends import append_rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
 from include.chimera.errors import CountError, ShrinkError
-from include.chimera.faults import fault_point
+from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.commits import Change, commit, run_metadata
 from include.chimera.lake.delta.fencing_tokens import WHOLE, fence_mark, fence_of
 from include.chimera.lake.delta.lineage import metadata_of

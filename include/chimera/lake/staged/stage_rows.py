@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.errors import StageDamagedError
-from include.chimera.faults import fault_point
+from include.chimera.fault_points import fault_point
 from include.chimera.lake.dead_letters.letters import unknown_records
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.scans import read_files

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import MODELS, Contract
-from include.chimera.faults import fault_point
+from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
