@@ -7,6 +7,8 @@ STATE := .chimera
 OWNED := exec $(PY) -m include.chimera
 # pytest gets SIGTERM when this make is killed (Linux).
 PYTEST := exec $(PY) include/chimera/local/supervision/launch.py --die-with-parent 15 -- $(PY) -m pytest
+# Two files at once. Not the end-to-end ring: each of its runs is four tasks at once already.
+BESIDE := $(PYTEST) -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down status sample suites docs test test-unit test-long conformance bench bench-check bench-long check audit lock clean manifest setup
@@ -27,16 +29,18 @@ status: setup ## Show what is running, where, and the UI's passwords
 	@$(PY) -m include.chimera status || :
 
 test: setup manifest ## Run every test that a change must pass
-	@$(PYTEST) -m "not long" tests/unit tests/dags tests/integration tests/conformance tests/e2e
+	@$(BESIDE) -m "not long" tests/unit tests/dags tests/integration tests/conformance
+	@$(PYTEST) -m "not long" tests/e2e
 
 test-unit: setup ## Run the unit tests: seconds, no servers
 	@$(PYTEST) tests/unit
 
 test-long: setup manifest ## Run the tests that take longer than a change should wait for
-	@$(PYTEST) -m long tests
+	@$(BESIDE) -m long tests/integration tests/conformance
+	@$(PYTEST) -m long tests/e2e
 
 conformance: setup ## Run dbt's whole conformance suite against the lake
-	@$(PYTEST) tests/conformance
+	@$(BESIDE) tests/conformance
 
 bench: setup manifest ## Measure everything beside its peers: a table, JSON and a picture
 	@$(PY) -m benchmarks $(if $(ONLY),--only $(ONLY))

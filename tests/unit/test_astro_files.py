@@ -258,8 +258,9 @@ def test_image_does_not_carry(path):
     "path",
     [
         "include/chimera/settings.py", "include/dbt/dbt_project.yml", "include/gx/gx.yml",
-        "include/chimera/lake/delta/tables.py", "dags/chimera_etl_hourly.py", "plugins/warm_start.py",
-        "requirements.txt", "packages.txt", "pyproject.toml", ".astro/config.yaml",
+        "include/chimera/lake/delta/tables.py", "dags/chimera_etl_hourly.py",
+        "plugins/warm_start.py", "requirements.txt", "packages.txt", "pyproject.toml",
+        ".astro/config.yaml",
     ],
 )  # fmt: skip
 def test_image_carries(path):

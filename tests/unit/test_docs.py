@@ -7,12 +7,14 @@ import re
 import pytest
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.paths import INCLUDE, PROJECT
+from include.chimera.paths import INCLUDE, PROJECT, STATE
 from include.chimera.settings import Settings
 from scripts.generate_docs import main, pages, shown_default
 
 PIN = re.compile(r"^([\w.-]+)==(\S+)$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]+)[^)]*\)")
+PLACE = re.compile(r"`((?:[\w.-]+/)+(?:[\w-]+\.(?:py|sql|yml|md|toml|json|sh))?)(?:::\w+)?`")
+ROOTS = (PROJECT, INCLUDE, INCLUDE / "chimera", INCLUDE / "dbt", PROJECT / "tests")
 PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 
@@ -63,13 +65,22 @@ def test_links_lead_somewhere(page):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_pages_name_only_places_that_exist(page):
+    """A place is a path that starts in a folder of the repository, the package or the tests."""
+    for place in PLACE.findall(page.read_text()):
+        first = place.split("/")[0]
+        roots = [root for root in ROOTS if (root / first).is_dir() and first != STATE.name]
+        assert not roots or any((root / place).exists() for root in roots), place
+
+
 def test_folder_map_lists_only_what_exists():
     missing = [path for path in folder_map() if not (PROJECT / path).exists()]
     assert not missing
 
 
 def test_folder_map_lists_each_room_of_the_package():
-    rooms = {path.parent for path in (INCLUDE / "chimera").glob("*/*.py")}
+    rooms = {path.parent for path in (INCLUDE / "chimera").rglob("*/*.py")}
     unlisted = {f"{room.relative_to(PROJECT)}/" for room in rooms} - set(folder_map())
     assert not unlisted
 

@@ -1,4 +1,4 @@
-"""Gates: the only room that knows Great Expectations.
+"""Gates: what a table's rows must meet before they are published.
 
 Rules are written once per table (`include/gx/rules/*.yml`), compiled to a GX project
 (`include/gx/`), run on DuckDB, and compiled again to the SQL that splits good rows from bad.

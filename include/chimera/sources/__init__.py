@@ -1,1 +1,1 @@
-"""One module per kind of source; each stages what a run's window asks for."""
+"""One room per kind of source; each stages what a run's window asks for."""

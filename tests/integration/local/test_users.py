@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from include.chimera.local.layout import Layout
-from include.chimera.local.servers import account
+from include.chimera.local.servers import account, ports
 from include.chimera.local.servers import postgres_server as postgres_module
 from include.chimera.local.servers.ports import LOOPBACK, choose_port
 from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
@@ -176,7 +176,7 @@ def test_a_second_user_finds_a_port_beside_root_and_the_same_one_after_it() -> N
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]
-    claim = f"from include.chimera.local.servers.ports import choose_port as c; assert c({port}) == {port}"
+    claim = f"from {ports.__name__} import choose_port as c; assert c({port}) == {port}"
     command = [sys.executable, "-c", f"{claim}; print(flush=True); input()"]
     with subprocess.Popen(  # noqa: S603  # our own code
         command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

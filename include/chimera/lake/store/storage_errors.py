@@ -64,8 +64,8 @@ _KEY = re.compile(
     "ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY|InvalidAccessKeyId|InvalidToken|"
     "ExpiredToken|EXPIRED_TOKEN|QuotaExceeded|InsufficientStorage"
 )
-# Measured with deltalake 1.6.3 and DuckDB 1.5.5 (tests/integration/lake/store/test_storage_errors.py); the
-# first phrase that is found counts.
+# Measured with deltalake 1.6.3 and DuckDB 1.5.5
+# (tests/integration/lake/store/test_storage_errors.py); the first phrase that is found counts.
 _PHRASES: tuple[tuple[str, type[LakeError], str], ...] = (
     (r"Unsupported|[Nn]ot supported|[Tt]able features must be|(reader|writer) version",
      ProtocolUnsupportedError, "a version, feature or type that they don't know"),

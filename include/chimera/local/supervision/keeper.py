@@ -1,11 +1,11 @@
 """The keeper: the parent of every server of a stack, and nothing else.
 
-`python -m include.chimera.local.supervision.keeper STATE` reads one request per line of JSON from standard
-input and writes one event per line to standard output. Its standard input is a pipe that only the
-supervisor holds: when the supervisor ends, however it ends, the pipe ends too, and the keeper stops
-all servers and leaves. After a `detach` it stays until it gets SIGTERM, and starts again what ends.
-On Linux it adopts orphans of its servers, so that the tree below it is always the whole stack, and
-servers get a signal if the keeper is killed.
+`python -m include.chimera.local.supervision.keeper STATE` reads one request per line of JSON from
+standard input and writes one event per line to standard output. Its standard input is a pipe that
+only the supervisor holds: when the supervisor ends, however it ends, the pipe ends too, and the
+keeper stops all servers and leaves. After a `detach` it stays until it gets SIGTERM, and starts
+again what ends. On Linux it adopts orphans of its servers, so that the tree below it is always the
+whole stack, and servers get a signal if the keeper is killed.
 
     {"do": "start", "name": …, "argv": […], "env": {…}, "cwd": …, "log": …, "prefix": […],
      "stop_signal": 15, "last": false}

@@ -1,16 +1,19 @@
-"""docs/faults.md names tests that exist."""
+"""Pages that promise tests name tests that exist."""
 
 import re
+
+import pytest
 
 from include.chimera.paths import PROJECT
 
 TESTS = PROJECT / "tests"
 
 
-def test_each_fault_names_a_test_that_exists() -> None:
+@pytest.mark.parametrize(("page", "least"), [("faults", 20), ("upgrades", 15)])
+def test_each_promise_names_a_test_that_exists(page: str, least: int) -> None:
     """A renamed test must not leave a promise without proof."""
-    rows = [line for line in (PROJECT / "docs/faults.md").read_text().splitlines() if "::" in line]
-    assert len(rows) > 20
+    rows = [line for line in (PROJECT / f"docs/{page}.md").read_text().splitlines() if "::" in line]
+    assert len(rows) > least
     for row in rows:
         place = TESTS
         for folder, file, name in re.findall(r"([\w/]*/)?(test_\w+\.py)?::(test_\w+)", row):
