@@ -157,8 +157,8 @@ def erase(
     With them the examples in gates' verdicts that may name it, and the quality report.
     """
     from include.chimera.lake.dead_letters import erasure
+    from include.chimera.operations.example_erasure import erase_examples
     from include.chimera.quality.acceptance import current_user, require_reason
-    from include.chimera.quality.examples import erase_examples
 
     words, condition = require_reason(reason), erasure.about(subject)
     count, size = erasure.payloads(condition)
