@@ -2,6 +2,8 @@
 
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,13 @@ import pytest
 from include.chimera.errors import ConfigurationError
 from include.chimera.local import private_files
 from include.chimera.local.layout import Layout
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Return a short path: pytest's own are too long for a socket where rings run side by side."""
+    with tempfile.TemporaryDirectory(prefix="chimera-") as folder:
+        yield Path(folder)
 
 
 def odd_state(tmp_path: Path) -> Layout:

@@ -12,6 +12,7 @@ from include.chimera.local.runs.follow import HourResult
 from include.chimera.local.runs.progress import Progress
 from include.chimera.local.servers.airflow_api import DagRunState, TaskState
 from include.chimera.observe.terminal import make_console
+from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, Run, Window, parse_hour
 
 PIPELINE = {
@@ -154,7 +155,7 @@ def test_costs_name_how_memory_was_counted(console):
 
 def test_places_name_commands_that_exist(console):
     run_report.show_places(console, Layout(Path("/s")), "/s/lake")
-    targets = (Path(__file__).resolve().parents[3] / "Makefile").read_text()
+    targets = (PROJECT / "Makefile").read_text()
     for line in shown(console).splitlines():
         for target in ("make up", "make clean"):
             if target in line:
