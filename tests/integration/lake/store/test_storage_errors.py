@@ -67,7 +67,7 @@ def test_a_bad_checkpoint_is_a_damaged_log(lake, connection, damage):
     assert table_names() == ["dev.orders"]
 
 
-@pytest.mark.parametrize("damage", set(DAMAGES) - {"another folder", "a file"})
+@pytest.mark.parametrize("damage", [d for d in DAMAGES if d not in {"another folder", "a file"}])
 def test_a_bad_table_stays_in_the_list_of_tables(lake, damage):
     """What is not listed is not there: a table would be made anew over it."""
     DAMAGES[damage][0](make(lake))
