@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
-ROLE = INCLUDE / "chimera" / "sources" / "reader_role.sql"
+ROLE = INCLUDE / "chimera" / "sources" / "postgres" / "reader_role.sql"
 
 
 @pytest.fixture
