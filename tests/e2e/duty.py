@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from include.chimera.local.layout import Layout
 from include.chimera.local.runs.planning import hour_variables, plan_start
 from include.chimera.local.servers.sample_application import demo_sample
-from include.chimera.local.servers.stack import DAG_ID, Sample, Stack
+from include.chimera.local.servers.stack import DAG_ID, SampleApplication, Stack
 from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
@@ -38,7 +38,7 @@ class Duty:
     slack: Inbox
     mail: Inbox
     settings: Settings
-    sample: Sample
+    sample: SampleApplication
 
     def restart(self):
         """Stop everything, and start it again on the same state, without filling the sample."""

@@ -11,7 +11,7 @@ from include.chimera.local.runs.chosen_hours import (
     read_anchor,
     set_aside,
 )
-from include.chimera.local.servers.environment import Plan
+from include.chimera.local.servers.environment import ServerPlan
 from include.chimera.local.servers.ports import choose_port
 from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, Window
@@ -32,7 +32,7 @@ def plan_start(
     chimera: Mapping[str, str],
     reparse_seconds: int,
     code: Path = PROJECT,
-) -> Plan:
+) -> ServerPlan:
     """Return a plan with free ports, the usual ones if nobody else has them.
 
     Args:
@@ -41,7 +41,7 @@ def plan_start(
         reparse_seconds: How often a DAG file is parsed again.
         code: The folder that holds dags/ and plugins/.
     """
-    return Plan(
+    return ServerPlan(
         layout=layout,
         api_port=choose_port(_API_PORT),
         metrics_port=choose_port(_METRICS_PORT),

@@ -75,7 +75,7 @@ def keep_passwords(layout: Layout) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ServerPlan:
     """What one start of the servers decides.
 
     Args:
@@ -102,7 +102,9 @@ class Plan:
         return f"http://127.0.0.1:{self.api_port}"
 
 
-def build_environment(plan: Plan, secrets: Secrets, inherited: Mapping[str, str]) -> dict[str, str]:
+def build_environment(
+    plan: ServerPlan, secrets: Secrets, inherited: Mapping[str, str]
+) -> dict[str, str]:
     """Return the whole environment of Airflow's components.
 
     Args:
@@ -153,12 +155,12 @@ def _process_variables(inherited: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
-def _airflow(plan: Plan) -> dict[str, str]:
+def _airflow(plan: ServerPlan) -> dict[str, str]:
     """Airflow's settings as SECTION__KEY, without secrets."""
     return {**_core(plan), **_components(plan)}
 
 
-def _core(plan: Plan) -> dict[str, str]:
+def _core(plan: ServerPlan) -> dict[str, str]:
     """Settings that every component reads."""
     return {
         "CORE__DAGS_FOLDER": str(plan.dags_folder),
@@ -179,7 +181,7 @@ def _core(plan: Plan) -> dict[str, str]:
     }
 
 
-def _components(plan: Plan) -> dict[str, str]:
+def _components(plan: ServerPlan) -> dict[str, str]:
     """Settings of the database, the API server, the DAG processor, the scheduler and the logs."""
     postgres = Postgres(plan.layout)
     return {
@@ -221,7 +223,7 @@ def _secret_variables(secrets: Secrets) -> dict[str, str]:
     }
 
 
-def _connections(plan: Plan) -> dict[str, str]:
+def _connections(plan: ServerPlan) -> dict[str, str]:
     """The two sources as Airflow connections."""
     app_db = {
         "conn_type": "postgres",

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from include.chimera.demo.application import seed
-from include.chimera.local.servers.stack import Sample
+from include.chimera.local.servers.stack import SampleApplication
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from include.chimera.local.servers.environment import Plan
+    from include.chimera.local.servers.environment import ServerPlan
     from include.chimera.settings import Settings
     from include.chimera.window import Window
 
 
 def demo_sample(
-    settings: Settings, windows: list[Window], plan: Plan, say: Callable[[str], None]
-) -> Sample:
+    settings: Settings, windows: list[Window], plan: ServerPlan, say: Callable[[str], None]
+) -> SampleApplication:
     """Return the sample application with the given hours."""
 
     def fill(app_db_uri: str) -> None:
@@ -34,7 +34,7 @@ def demo_sample(
 
     folder, port = str(plan.layout.metrics), str(plan.metrics_port)
     module = "include.chimera.demo.prometheus_imitation.metrics_server"
-    return Sample(fill, ["-m", module, "--folder", folder, "--port", port])
+    return SampleApplication(fill, ["-m", module, "--folder", folder, "--port", port])
 
 
 def _give_memory_back() -> None:

@@ -24,7 +24,7 @@ from include.chimera.local.servers.components import (
     read_pools,
 )
 from include.chimera.local.servers.environment import (
-    Plan,
+    ServerPlan,
     build_environment,
     keep_passwords,
     keep_secrets,
@@ -54,7 +54,7 @@ _PARSE_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleApplication:
     """What the sample application contributes.
 
     Args:
@@ -75,7 +75,7 @@ class Stack:
         say: Shows a line of progress.
     """
 
-    def __init__(self, plan: Plan, lock: StateLock, say: Callable[[str], None]) -> None:
+    def __init__(self, plan: ServerPlan, lock: StateLock, say: Callable[[str], None]) -> None:
         self.plan = plan
         self.layout: Layout = plan.layout
         self._lock = lock
@@ -137,7 +137,7 @@ class Stack:
         self._say("starting PostgreSQL")
         self._postgres.start(self.line)
 
-    def start(self, sample: Sample | None, mode: Mode) -> None:
+    def start(self, sample: SampleApplication | None, mode: Mode) -> None:
         """Start everything and return when Airflow's API answers.
 
         Raises:

@@ -21,7 +21,7 @@ from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
 from include.chimera.sources.postgres.column_check import check_columns
 from include.chimera.sources.postgres.selection import invisible, refusals, selection, typed, unfit
-from include.chimera.sources.postgres.sessions import Snapshot, snapshot
+from include.chimera.sources.postgres.sessions import SourceSnapshot, snapshot
 
 if TYPE_CHECKING:
     from include.chimera.window import Run
@@ -75,7 +75,9 @@ def extract_models(uri: str, run: Run) -> Batch:
         return _stage(run, batch, MODELS, source, "true")
 
 
-def _stage(run: Run, batch: Batch, contract: Contract, source: Snapshot, inside: str) -> Batch:
+def _stage(
+    run: Run, batch: Batch, contract: Contract, source: SourceSnapshot, inside: str
+) -> Batch:
     table = f"app.{contract.table}"
     present = check_columns(contract, source.columns(table), table)
     batch = replace(batch, is_distinct=source.has_unique_key(table, contract.key))
@@ -95,7 +97,9 @@ def _stage(run: Run, batch: Batch, contract: Contract, source: Snapshot, inside:
     )
 
 
-def _held_back(contract: Contract, run: Run, source: Snapshot, upper: datetime) -> HeldBack | None:
+def _held_back(
+    contract: Contract, run: Run, source: SourceSnapshot, upper: datetime
+) -> HeldBack | None:
     """Return what stands in the window behind the bound; None: nothing that others hold back."""
     end = run.window.end
     began = [since for since in source.open_since if since < end]

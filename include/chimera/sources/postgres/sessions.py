@@ -75,7 +75,7 @@ _NOT_THERE = ("42P01", "42703", "3F000")
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class SourceSnapshot:
     """One REPEATABLE READ READ ONLY transaction.
 
     Args:
@@ -155,7 +155,7 @@ def clock(uri: str) -> datetime:
 
 
 @contextmanager
-def snapshot(uri: str) -> Iterator[Snapshot]:
+def snapshot(uri: str) -> Iterator[SourceSnapshot]:
     """Open one read-only snapshot; its safe bound is read before it begins.
 
     Args:
@@ -173,9 +173,9 @@ def snapshot(uri: str) -> Iterator[Snapshot]:
             for statement in _BEGIN:
                 cursor.execute(statement)
         if can_see:
-            yield Snapshot(cursor, bound, is_blind=False, open_since=tuple(since))
+            yield SourceSnapshot(cursor, bound, is_blind=False, open_since=tuple(since))
         else:
-            yield Snapshot(cursor, _blind_bound(clock), is_blind=True)
+            yield SourceSnapshot(cursor, _blind_bound(clock), is_blind=True)
         with _translated():
             cursor.execute("rollback")
 

@@ -8,8 +8,8 @@ import pytest
 from include.chimera.local.layout import Layout
 from include.chimera.local.servers.components import airflow_programs, read_pools
 from include.chimera.local.servers.environment import (
-    Plan,
     Secrets,
+    ServerPlan,
     build_environment,
     keep_passwords,
     keep_secrets,
@@ -19,7 +19,7 @@ from include.chimera.paths import PROJECT
 
 @pytest.fixture
 def plan(tmp_path):
-    return Plan(
+    return ServerPlan(
         layout=Layout.of(tmp_path),
         api_port=8123,
         metrics_port=9123,
