@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from duckdb import DuckDBPyConnection
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch, attempt_folder, load_batch
 from include.chimera.lake.staged.stage_rows import refusals_of, rows_of
 from include.chimera.window import Run, Window

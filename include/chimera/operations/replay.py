@@ -27,7 +27,7 @@ from include.chimera.lake.dead_letters.letters import (
     event_query,
     letter_states,
 )
-from include.chimera.lake.delta.fencing_tokens import draw_token
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import among, connect, fetch_records, quote

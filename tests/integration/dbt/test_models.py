@@ -20,9 +20,9 @@ import pyarrow as pa
 import pytest
 
 from include.chimera.contracts import CONTRACTS, PARTITION
-from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import Publisher
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import rows_of, stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect

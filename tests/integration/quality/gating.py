@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import duckdb
 from deltalake import Schema
 
-from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.delta.lineage import Plan
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.tables import begin_table
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch, Build, attempt_folder, save
 from include.chimera.lake.store.places import folder_of
 from include.chimera.quality.gate import open_gate

@@ -18,7 +18,7 @@ from include.chimera.contracts import (
     PARTITION,
     PROVIDER_METRICS,
 )
-from include.chimera.lake.delta.fencing_tokens import draw_token
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.sources.api_logs.extract import LogLine

@@ -30,12 +30,12 @@ from include.chimera.lake.delta.constraints import (
 from include.chimera.lake.delta.lineage import marks_of, metadata_of
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.partitions import among, partition_columns, text_of
-from include.chimera.lake.delta.refusals import refusals
 from include.chimera.lake.delta.scans import read_files, scan
 from include.chimera.lake.delta.tables import create_table, open_table
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.lake.store.places import folder_of
+from include.chimera.lake.store.refused_values import refusals
 from include.chimera.relation import folded, spelling
 
 if TYPE_CHECKING:

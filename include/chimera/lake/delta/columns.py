@@ -18,8 +18,8 @@ from deltalake import Schema
 from duckdb.sqltypes import DuckDBPyType
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.delta.refusals import NANOSECONDS, refuse
 from include.chimera.lake.store.duckdb_sessions import identifier
+from include.chimera.lake.store.refused_values import NANOSECONDS, refuse
 from include.chimera.relation import folded, spelling
 
 if TYPE_CHECKING:

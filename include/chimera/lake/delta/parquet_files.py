@@ -13,9 +13,9 @@ from uuid import uuid4
 from deltalake.transaction import AddAction
 
 from include.chimera.lake.delta.partitions import check_partition, text_of
-from include.chimera.lake.delta.refusals import refusals
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
+from include.chimera.lake.store.refused_values import refusals
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from include.chimera.errors import ContractError
-from include.chimera.lake.delta.refusals import LONGEST, TOO_LONG, refuse
 from include.chimera.lake.store.duckdb_sessions import duckdb_type, identifier, quote
+from include.chimera.lake.store.refused_values import LONGEST, TOO_LONG, refuse
 from include.chimera.relation import spelling
 
 if TYPE_CHECKING:

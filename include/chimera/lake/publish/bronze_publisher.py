@@ -14,13 +14,13 @@ from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
 from include.chimera.errors import CountError, ShrinkError
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.commits import Change, commit, run_metadata
-from include.chimera.lake.delta.fencing_tokens import WHOLE, fence_mark, fence_of
 from include.chimera.lake.delta.lineage import metadata_of
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import contract_table
 from include.chimera.lake.publish.checksums import Content, hours_in, sum_of
 from include.chimera.lake.publish.incoming_batch import Arrivals, hours_of
 from include.chimera.lake.publish.verification import TOKEN, committed_counts, verify
+from include.chimera.lake.staged.fencing_tokens import WHOLE, fence_mark, fence_of
 from include.chimera.lake.store.duckdb_sessions import among, identifier
 from include.chimera.lake.store.storage_errors import storage_errors
 

@@ -25,7 +25,7 @@ from tenacity import (
 from include.chimera.contracts import API_LOGS, PARTITION
 from include.chimera.errors import SourceChangedError
 from include.chimera.fault_points import fault_point
-from include.chimera.lake.delta.fencing_tokens import draw_token
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings

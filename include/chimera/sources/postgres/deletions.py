@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import IS_DELETED, ROW_HASH, Contract
 from include.chimera.errors import ShrinkError
-from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.delta.scans import empty, scan
 from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote

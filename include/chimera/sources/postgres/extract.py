@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import MODELS, Contract
 from include.chimera.fault_points import fault_point
-from include.chimera.lake.delta.fencing_tokens import draw_token
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.held_back import HeldBack
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows

@@ -22,7 +22,7 @@ import pyarrow as pa
 from include.chimera.contracts import PARTITION, PROVIDER_METRICS
 from include.chimera.errors import DataFaultError, SourceUnavailableError
 from include.chimera.fault_points import fault_point
-from include.chimera.lake.delta.fencing_tokens import draw_token
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
