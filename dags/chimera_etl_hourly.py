@@ -32,16 +32,18 @@ from __future__ import annotations
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+from include.chimera.contracts import BRONZE, SOURCES
 from include.chimera.flow.cosmos.graph import transform
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import EXTRACT, GATE, deadline, minutes_of
 from include.chimera.flow.run_context import run_json
-from include.chimera.flow.tasks import EXTRACTS, optimize_layer, record_quality, report_run
+from include.chimera.flow.tasks import extract_task, optimize_layer, record_quality, report_run
 from include.chimera.settings import get_settings
-from plugins.source_sensor import SOURCES, SourceSensor
+from plugins.source_sensor import SourceSensor
 
 settings = get_settings()
+TABLES = [contract.name for contract in BRONZE]
 
 
 def window_param(bound: str) -> Param:
@@ -74,10 +76,10 @@ with DAG(
         "sources": Param(
             None,
             type=["null", "array"],
-            items={"type": "string", "enum": [*EXTRACTS]},
+            items={"type": "string", "enum": TABLES},
             minItems=1,
             uniqueItems=True,
-            examples=[*EXTRACTS],
+            examples=TABLES,
             description="Read these bronze tables' sources alone; empty: all of them",
         ),
         "full_refresh": Param(
@@ -95,14 +97,14 @@ with DAG(
 ) as dag:
     dag.deadline = deadline(dag)
     with TaskGroup("extract"):
-        extracts = {table: extract() for table, extract in EXTRACTS.items()}
+        extracts = {contract.name: extract_task(contract)() for contract in BRONZE}
         if settings.source_wait_seconds:
-            for source, tables in SOURCES.items():
-                task_id = f"wait_for_{source}"
+            for source, contracts in SOURCES.items():
+                task_id, tables = f"wait_for_{source}", [contract.name for contract in contracts]
                 wait = SourceSensor(task_id=task_id, source=source, tables=tables, **EXTRACT)
                 wait >> [extracts[table] for table in tables]
     with TaskGroup("validate"):
-        bronze_gates = {table: gate_task(table, **GATE) for table in EXTRACTS}
+        bronze_gates = {table: gate_task(table, **GATE) for table in TABLES}
     for table, gate in bronze_gates.items():
         extracts[table] >> gate
     gates: dict[str, BaseOperator] = {**bronze_gates, **transform(bronze_gates)}

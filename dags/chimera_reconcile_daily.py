@@ -19,11 +19,11 @@ from __future__ import annotations
 from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
+from include.chimera.contracts import BRONZE
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import GATE, minutes_of
 from include.chimera.flow.tasks import extract_deletions
-from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 
 with DAG(
@@ -39,8 +39,7 @@ with DAG(
     default_args={"owner": "data-platform"},
     tags=["chimera"],
 ) as dag:
-    for table in ("bronze.generations", "bronze.evaluations"):
-        name = Relation.parse(table).identifier
-        extract_deletions.override(task_id=f"extract_deleted_{name}")(table) >> gate_task(
-            table, **GATE
-        )
+    for contract in BRONZE:
+        if contract.keeps_deletions:
+            extract = extract_deletions.override(task_id=f"extract_deleted_{contract.table}")
+            extract(contract.name) >> gate_task(contract.name, **GATE)

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 API_LOGS = "api_logs"
-SOURCES = {
-    APP_DB: ("bronze.generations", "bronze.evaluations", "bronze.models"),
-    API_LOGS: ("bronze.api_logs",),
-    PROMETHEUS: ("bronze.provider_metrics",),
-}
 _ADDRESS = {APP_DB: libpq_uri, PROMETHEUS: http_url}
 _POKE_SECONDS = 5.0
 # A look that never returns (a disk that hangs) must not hold the trigger for ever: its last one
@@ -44,7 +39,7 @@ class SourceSensor(BaseSensorOperator):
     finds out, and has the retries for it. Logs that can't be seen fail here already.
 
     Args:
-        source: A key of `SOURCES`.
+        source: A key of `contracts.SOURCES`.
         tables: What is read from it; a run that asks for none of these skips the sensor.
     """
 
@@ -121,7 +116,7 @@ class SourceTrigger(BaseTrigger):
     Where it can't look, its event is the error's four parts.
 
     Args:
-        source: A key of `SOURCES`.
+        source: A key of `contracts.SOURCES`.
         end: The window's end, exclusive, UTC.
         until: When to give up, UTC.
         interval: Seconds from one look to the next.

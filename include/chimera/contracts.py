@@ -9,13 +9,14 @@ A field that is not nullable is required; a gate enforces it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import pyarrow as pa
 
 from include.chimera.relation import Relation
 
 Kind = Literal["versions", "events", "reference", "log"]
+Source = Literal["app_db", "api_logs", "prometheus"]
 
 _TIME = pa.timestamp("us", tz="UTC")
 PARTITION, ROW_HASH, IS_DELETED = "_window_hour", "_row_hash", "_is_deleted"
@@ -36,6 +37,7 @@ class Contract:
         schema: Arrow schema, with the lineage columns.
         key: The columns that identify a row (of `versions`: together with `_row_hash`).
         event_time: The column that decides which hour downstream a row belongs to.
+        source: Where a bronze table's rows come from: what its extract reads and waits for.
         on_change: What a changed source column does that could be lived with: `freeze` stops the
             table, `evolve` goes on with a warning.
         retention_days: How long rows are kept; None: for ever.
@@ -49,6 +51,7 @@ class Contract:
     key: tuple[str, ...]
     event_time: str | None
     description: str
+    source: Source | None = None
     on_change: Literal["freeze", "evolve"] = "evolve"
     retention_days: int | None = None
     owner: str = "data-platform"
@@ -74,6 +77,11 @@ class Contract:
         return (PARTITION,) if PARTITION in self.schema.names else ()
 
     @property
+    def keeps_deletions(self) -> bool:
+        """Whether rows that are gone from the source are looked for once a day."""
+        return self.kind == "versions"
+
+    @property
     def source_columns(self) -> list[str]:
         """The columns that come from the source itself."""
         return [name for name in self.schema.names if not name.startswith("_")]
@@ -81,6 +89,7 @@ class Contract:
 
 GENERATIONS = Contract(
     name="bronze.generations",
+    source="app_db",
     kind="versions",
     key=("generation_id",),
     event_time="created_at",
@@ -112,6 +121,7 @@ GENERATIONS = Contract(
 
 EVALUATIONS = Contract(
     name="bronze.evaluations",
+    source="app_db",
     kind="versions",
     key=("evaluation_id",),
     event_time="created_at",
@@ -139,6 +149,7 @@ EVALUATIONS = Contract(
 
 MODELS = Contract(
     name="bronze.models",
+    source="app_db",
     kind="reference",
     on_change="freeze",
     key=("model_id",),
@@ -161,6 +172,7 @@ MODELS = Contract(
 
 API_LOGS = Contract(
     name="bronze.api_logs",
+    source="api_logs",
     kind="events",
     key=("_file", "_offset", "_line_hash"),
     event_time="timestamp",
@@ -187,6 +199,7 @@ API_LOGS = Contract(
 
 PROVIDER_METRICS = Contract(
     name="bronze.provider_metrics",
+    source="prometheus",
     kind="events",
     key=("series_id", "sampled_at"),
     event_time="sampled_at",
@@ -309,6 +322,11 @@ PUBLISHED_VERSIONS = Contract(
     ),
 )
 
+# The registry of sources: extracts, sensors, gates, the daily reconciliation and the sample follow.
 BRONZE = (GENERATIONS, EVALUATIONS, MODELS, API_LOGS, PROVIDER_METRICS)
 OPS = (DEAD_LETTERS, WINDOW_LEDGER, QUALITY_RESULTS, PUBLISHED_VERSIONS)
+SOURCES: dict[Source, list[Contract]] = {
+    source: [contract for contract in BRONZE if contract.source == source]
+    for source in get_args(Source)
+}
 CONTRACTS = {contract.name: contract for contract in (*BRONZE, *OPS)}

@@ -13,15 +13,15 @@ from airflow.sdk.execution_time.context import set_current_context
 from airflow.timetables.base import DataInterval, TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from include.chimera.contracts import BRONZE
+from include.chimera.contracts import BRONZE, SOURCES
 from include.chimera.flow.delivery.callbacks import tell_run_failure
-from include.chimera.flow.tasks import EXTRACTS
 from include.chimera.paths import PROJECT
 from include.chimera.quality.rules.book import rule_books
+from include.chimera.sources.completeness import LACKS
 from include.chimera.window import HOUR
-from plugins.source_sensor import SOURCES
 
 DAG_ID = "chimera_etl_hourly"
+TABLES = [contract.name for contract in BRONZE]
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +154,21 @@ def test_every_bronze_table_is_extracted_then_gated(dag: DAG) -> None:
 
 def test_every_extract_waits_for_its_own_source_alone(dag: DAG) -> None:
     """A source that is late, or down, stops nothing else."""
-    waits = {table: {f"extract.wait_for_{s}"} for s, tables in SOURCES.items() for table in tables}
-    assert {
-        table: upstream(dag, f"extract.extract_{table.partition('.')[2]}") for table in EXTRACTS
-    } == waits
-    for source in SOURCES:
+    for source, contracts in SOURCES.items():
+        for contract in contracts:
+            extract = f"extract.extract_{contract.table}"
+            assert upstream(dag, extract) == {f"extract.wait_for_{source}"}
         assert upstream(dag, f"extract.wait_for_{source}") == set()
+    assert set(SOURCES) == set(LACKS)
+
+
+def test_deletions_are_looked_for_in_each_mutable_table(dags: DagBag) -> None:
+    """A row that the application deletes leaves no trace that an hourly window could see."""
+    found = {task.task_id for task in dags.dags["chimera_reconcile_daily"].tasks}
+    mutable = [contract.table for contract in BRONZE if contract.kind == "versions"]
+    assert len(mutable) > 1
+    for table in mutable:
+        assert {f"extract_deleted_{table}", f"gate_bronze_{table}"} <= found
 
 
 def test_every_model_is_followed_by_its_gate(dag: DAG) -> None:
@@ -239,10 +248,10 @@ def test_a_full_refresh_is_dbts_own(dag: DAG, asked: str, is_whole: bool) -> Non
         assert ("--full-refresh" in rendered.add_cmd_flags()) is is_whole
 
 
-@pytest.mark.parametrize("table", EXTRACTS)
+@pytest.mark.parametrize("table", TABLES)
 def test_sources_that_were_not_asked_for_are_skipped(dag: DAG, table: str) -> None:
     """Before anything is read, and without a word to the source."""
-    others = [name for name in EXTRACTS if name != table]
+    others = [name for name in TABLES if name != table]
     task = dag.get_task(f"extract.extract_{table.partition('.')[2]}")
     dag_run = SimpleNamespace(
         run_id="manual__1",

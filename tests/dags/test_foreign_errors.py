@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from include.chimera.alerts.causes import Fault
+from include.chimera.contracts import BRONZE
 from include.chimera.errors import ContractError, GateFailedError, UnexpectedError
 from include.chimera.flow import maintenance, metrics_backend, tasks
 from include.chimera.flow.delivery.callbacks import (
@@ -149,10 +150,13 @@ def test_a_deferral_passes() -> None:
 
 
 TASKS = [
-    found
-    for module in (tasks, maintenance)
-    for found in vars(module).values()
-    if hasattr(found, "override") and hasattr(found, "function")
+    *map(tasks.extract_task, BRONZE),
+    *(
+        found
+        for module in (tasks, maintenance)
+        for found in vars(module).values()
+        if hasattr(found, "override") and hasattr(found, "function")
+    ),
 ]
 
 

@@ -13,7 +13,7 @@ from airflow.sdk.module_loading import import_string
 from include.chimera.errors import SourceLateError, SourceUnavailableError
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR
-from plugins.source_sensor import SOURCES, SourceSensor, SourceTrigger, lacks
+from plugins.source_sensor import SourceSensor, SourceTrigger, lacks
 
 END = datetime(2026, 3, 1, 10, tzinfo=UTC)
 
@@ -31,7 +31,7 @@ def log(tmp_path, monkeypatch):
 
 
 def sensor():
-    return SourceSensor(task_id="wait_for_api_logs", source="api_logs", tables=SOURCES["api_logs"])
+    return SourceSensor(task_id="wait_for_api_logs", source="api_logs", tables=["bronze.api_logs"])
 
 
 def context(**params):

@@ -19,7 +19,7 @@ from include.chimera.errors import (
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.retry_policy import DBT, EXTRACT, deadline, minutes_of, task_arguments
 from include.chimera.settings import get_settings
-from plugins.source_sensor import SOURCES, SourceSensor
+from plugins.source_sensor import SourceSensor
 
 PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
 QUICK = {**task_arguments(retries=1, minutes=4), "execution_timeout": timedelta(seconds=5)}
@@ -115,7 +115,7 @@ with DAG("drill_lost", schedule=None, on_failure_callback=tell_run_failure):
 with DAG("drill_wait", schedule=None, max_active_runs=2):
     # It may wait for longer than its own process may take, as it does with the usual settings.
     quick = {**EXTRACT, "execution_timeout": timedelta(seconds=5)}
-    tables = SOURCES["api_logs"]
+    tables = ["bronze.api_logs"]
     SourceSensor(task_id="wait_for_api_logs", source="api_logs", tables=tables, **quick)
 
 

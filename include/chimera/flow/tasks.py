@@ -20,6 +20,11 @@ from include.chimera.quality.rules.book import gated_tables
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from airflow.sdk import XComArg
+
+    from include.chimera.contracts import Contract
     from include.chimera.lake.staged.manifests import Batch
     from include.chimera.window import Run
 
@@ -42,58 +47,45 @@ def _begin(table: str) -> Run:
     return run
 
 
-def _extract_versions(table: str) -> dict[str, Any]:
-    from include.chimera.sources.postgres.extract import extract_versions  # noqa: PLC0415 - heavy
+def _read_database(contract: Contract, run: Run) -> Batch:
+    from include.chimera.sources.postgres.extract import extract_table  # noqa: PLC0415 - heavy
 
-    run = _begin(table)
-    uri = libpq_uri(BaseHook.get_connection(APP_DB))
-    return _counts(extract_versions(CONTRACTS[table], uri, run))
+    return extract_table(contract, libpq_uri(BaseHook.get_connection(APP_DB)), run)
 
 
-@task(pool=APP_DB, **EXTRACT)
-@own_words()
-def extract_generations() -> dict[str, Any]:
-    """Stage the generations that changed in the window."""
-    return _extract_versions("bronze.generations")
+def _read_logs(_: Contract, run: Run) -> Batch:
+    from include.chimera.sources.api_logs.extract import extract_api_logs  # noqa: PLC0415 - heavy
+
+    allow_shrink = bool(get_current_context()["params"].get("allow_shrink"))
+    return extract_api_logs(get_settings().api_logs, run, allow_shrink=allow_shrink)
 
 
-@task(pool=APP_DB, **EXTRACT)
-@own_words()
-def extract_evaluations() -> dict[str, Any]:
-    """Stage the evaluations that changed in the window."""
-    return _extract_versions("bronze.evaluations")
-
-
-@task(pool=APP_DB, **EXTRACT)
-@own_words()
-def extract_models() -> dict[str, Any]:
-    """Stage the whole table of models."""
-    from include.chimera.sources.postgres.extract import extract_models as extract  # noqa: PLC0415 - heavy
-
-    run = _begin("bronze.models")
-    return _counts(extract(libpq_uri(BaseHook.get_connection(APP_DB)), run))
-
-
-@task(**EXTRACT)  # type: ignore[untyped-decorator]  # its types can't follow **
-@own_words()
-def extract_api_logs() -> dict[str, Any]:
-    """Stage the API's log lines of the window and the lookback before it."""
-    from include.chimera.sources.api_logs.extract import extract_api_logs as extract  # noqa: PLC0415 - heavy
-
-    run, params = _begin("bronze.api_logs"), get_current_context()["params"]
-    allow_shrink = bool(params.get("allow_shrink"))
-    return _counts(extract(get_settings().api_logs, run, allow_shrink=allow_shrink))
-
-
-@task(**EXTRACT)  # type: ignore[untyped-decorator]  # its types can't follow **
-@own_words()
-def extract_provider_metrics() -> dict[str, Any]:
-    """Stage the providers' metrics of the window and the lookback before it."""
+def _read_metrics(_: Contract, run: Run) -> Batch:
     from include.chimera.sources.prometheus import extract  # noqa: PLC0415 - heavy
 
-    run = _begin("bronze.provider_metrics")
-    url = http_url(BaseHook.get_connection(PROMETHEUS))
-    return _counts(extract.extract_provider_metrics(url, run))
+    return extract.extract_provider_metrics(http_url(BaseHook.get_connection(PROMETHEUS)), run)
+
+
+_READERS: dict[str | None, Callable[[Contract, Run], Batch]] = {
+    "app_db": _read_database,
+    "api_logs": _read_logs,
+    "prometheus": _read_metrics,
+}
+
+
+def extract_task(contract: Contract) -> Callable[[], XComArg]:
+    """Return a task that stages what the run's window asks of a bronze table's source."""
+    arguments = {"task_id": f"extract_{contract.table}", "doc_md": contract.description, **EXTRACT}
+    if contract.source == APP_DB:
+        arguments["pool"] = APP_DB
+
+    @task(**arguments)  # type: ignore[untyped-decorator]  # its types can't follow **
+    @own_words()
+    def extract() -> dict[str, Any]:
+        return _counts(_READERS[contract.source](contract, _begin(contract.name)))
+
+    found: Callable[[], XComArg] = extract
+    return found
 
 
 @task(trigger_rule="none_failed", **UPKEEP)
@@ -166,12 +158,3 @@ def replay_letters() -> dict[str, int]:
         "published": sum(each.published for each in done),
         "parked": sum(each.parked for each in done),
     }
-
-
-EXTRACTS = {
-    "bronze.generations": extract_generations,
-    "bronze.evaluations": extract_evaluations,
-    "bronze.models": extract_models,
-    "bronze.api_logs": extract_api_logs,
-    "bronze.provider_metrics": extract_provider_metrics,
-}

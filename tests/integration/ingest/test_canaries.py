@@ -17,7 +17,7 @@ import pytest
 
 from include.chimera.alerts.causes import Fault
 from include.chimera.alerts.messages import Affected, failure
-from include.chimera.contracts import CONTRACTS, EVALUATIONS, GENERATIONS
+from include.chimera.contracts import CONTRACTS, EVALUATIONS, GENERATIONS, MODELS
 from include.chimera.errors import (
     ChimeraError,
     ConfigurationError,
@@ -37,7 +37,7 @@ from include.chimera.operations.quality_report import write_report
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.postgres.extract import extract_models, extract_versions
+from include.chimera.sources.postgres.extract import extract_reference, extract_versions
 from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
 from tests.integration.ingest.pipeline import GENERATION, START, at, run_of
 from tests.integration.quality.gating import gated
@@ -124,7 +124,7 @@ def extract(uri: str, table: str) -> None:
     if table in VERSIONS:
         extract_versions(CONTRACTS[table], uri, RUN)
     else:
-        extract_models(uri, RUN)
+        extract_reference(MODELS, uri, RUN)
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from include.chimera.alerts import messages
+from include.chimera.contracts import MODELS
 from include.chimera.errors import (
     ConfigurationError,
     ContractError,
@@ -19,7 +20,7 @@ from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.staged import stage_rows
 from include.chimera.lake.staged.manifests import PUBLICATION, load_batch, write_record
-from include.chimera.sources.postgres.extract import extract_models
+from include.chimera.sources.postgres.extract import extract_reference
 from include.chimera.sources.postgres.sessions import snapshot
 from include.chimera.window import HOUR, Run, Window, floor_hour
 from tests.integration.ingest.pipeline import (
@@ -346,7 +347,7 @@ def test_a_frozen_table_stops_at_any_change(server, uri):
     """Prices are read whole and replaced whole: one new column is enough."""
     server.execute("alter table app.models add column colour text")
     with pytest.raises(ContractError, match="added: colour"):
-        extract_models(uri, run_of(0))
+        extract_reference(MODELS, uri, run_of(0))
 
 
 def test_a_change_that_can_be_lived_with_is_a_warning(server, uri, caplog):

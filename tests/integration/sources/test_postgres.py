@@ -9,13 +9,13 @@ import duckdb
 import psycopg
 import pytest
 
-from include.chimera.contracts import GENERATIONS
+from include.chimera.contracts import GENERATIONS, MODELS
 from include.chimera.demo.app_database import SCHEMA
 from include.chimera.errors import SourceUnavailableError
 from include.chimera.lake.delta.commits import Change, commit
 from include.chimera.lake.delta.tables import contract_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
-from include.chimera.sources.postgres.extract import extract_models, extract_versions
+from include.chimera.sources.postgres.extract import extract_reference, extract_versions
 from include.chimera.window import HOUR as ONE_HOUR
 from include.chimera.window import Run, Window, floor_hour
 from tests.builders import HOUR, run_of, staged_rows
@@ -148,7 +148,7 @@ def test_models_are_read_whole(source: str) -> None:
             "values ('m1', 0.1, true, '2020-01-01Z'), ('m2', null, false, '2030-01-01Z')"
         )
     run = run_of()
-    assert extract_models(source, run).rows_read == 2
+    assert extract_reference(MODELS, source, run).rows_read == 2
     assert staged(run, "model_id, input_usd_per_mtok, is_enabled", "bronze.models") == [
         ("m1", 0.1, True),
         ("m2", None, False),

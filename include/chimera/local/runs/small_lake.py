@@ -8,7 +8,7 @@ from __future__ import annotations
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from include.chimera.contracts import BRONZE, EVALUATIONS, GENERATIONS
+from include.chimera.contracts import BRONZE, SOURCES
 from include.chimera.demo.application import metrics_folder, seed
 from include.chimera.demo.prometheus_imitation.metrics_server import MetricsServer
 from include.chimera.local.layout import Layout
@@ -19,7 +19,7 @@ from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.observe.terminal import make_console
 from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.postgres.extract import extract_models, extract_versions
+from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.sources.prometheus.extract import extract_provider_metrics
 from include.chimera.window import Run
 
@@ -51,9 +51,8 @@ def fill_bronze(settings: Settings) -> None:
 
 
 def _extract(app_db_uri: str, settings: Settings, run: Run) -> None:
-    for contract in (GENERATIONS, EVALUATIONS):
-        extract_versions(contract, app_db_uri, run)
-    extract_models(app_db_uri, run)
+    for contract in SOURCES["app_db"]:
+        extract_table(contract, app_db_uri, run)
     extract_api_logs(settings.api_logs, run)
     server = MetricsServer(metrics_folder(settings), 0)
     Thread(target=server.serve_forever, daemon=True).start()

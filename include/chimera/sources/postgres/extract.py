@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from include.chimera.contracts import MODELS, Contract
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
@@ -24,9 +23,22 @@ from include.chimera.sources.postgres.selection import invisible, refusals, sele
 from include.chimera.sources.postgres.sessions import SourceSnapshot, snapshot
 
 if TYPE_CHECKING:
+    from include.chimera.contracts import Contract
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
+
+
+def extract_table(contract: Contract, uri: str, run: Run) -> Batch:
+    """Stage what a run's window asks of a table, by the contract's kind.
+
+    Raises:
+        SourceUnavailableError: The database can't be reached, or broke off.
+        ContractError: The source's columns changed; nothing is staged.
+    """
+    if contract.kind == "reference":
+        return extract_reference(contract, uri, run)
+    return extract_versions(contract, uri, run)
 
 
 def extract_versions(contract: Contract, uri: str, run: Run) -> Batch:
@@ -63,16 +75,16 @@ def extract_versions(contract: Contract, uri: str, run: Run) -> Batch:
     return staged
 
 
-def extract_models(uri: str, run: Run) -> Batch:
-    """Stage the whole table of models.
+def extract_reference(contract: Contract, uri: str, run: Run) -> Batch:
+    """Stage a whole reference table.
 
     Raises:
         SourceUnavailableError: The database can't be reached, or broke off.
         ContractError: The source's columns changed; nothing is staged.
     """
-    batch = Batch(MODELS.name, draw_token(MODELS.name))
+    batch = Batch(contract.name, draw_token(contract.name))
     with snapshot(uri) as source:
-        return _stage(run, batch, MODELS, source, "true")
+        return _stage(run, batch, contract, source, "true")
 
 
 def _stage(
