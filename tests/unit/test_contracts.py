@@ -2,7 +2,8 @@
 
 import pytest
 
-from include.chimera.contracts import BRONZE, CONTRACTS, OPS, PARTITION, Contract
+from include.chimera import contracts
+from include.chimera.contracts import BRONZE, CONTRACTS, OPS, PARTITION, SOURCES, Contract
 
 
 @pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS)
@@ -29,3 +30,16 @@ def test_versions_are_told_apart_by_a_row_hash() -> None:
 def test_names_are_unique() -> None:
     """No table is described twice."""
     assert len(CONTRACTS) == len(BRONZE) + len(OPS)
+
+
+def test_each_contract_is_registered() -> None:
+    """One that stands beside the catalogue would be a table that nobody fills."""
+    declared = [each for each in vars(contracts).values() if isinstance(each, Contract)]
+    assert {each.name for each in declared} == set(CONTRACTS)
+
+
+def test_each_bronze_table_has_its_source() -> None:
+    """Without one its extract would wait for nothing, and fail at its first run."""
+    assert sorted(each.name for tables in SOURCES.values() for each in tables) == sorted(
+        each.name for each in BRONZE
+    )

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 from adbc_driver_postgresql import dbapi
 
+from include.chimera.contracts import SOURCES
 from include.chimera.demo import app_database
 from include.chimera.demo.application import api_log_path, metrics_path, seed
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 FIRST = Window.of_hour(datetime(2026, 1, 5, 8, tzinfo=UTC))
 SECOND = Window.of_hour(FIRST.end)
-TABLES = ("app.generations", "app.evaluations", "app.models", "app_demo.seeded_hours")
+TABLES = [*(f"app.{contract.table}" for contract in SOURCES["app_db"]), "app_demo.seeded_hours"]
 
 
 @pytest.fixture
@@ -49,6 +50,7 @@ def test_seed_twice_changes_nothing(app_db, settings):
     assert first.hours_made == ["20260105T08", "20260105T09"]
     assert again.hours_made == []
     assert again.rows == first.rows
+    assert all(before[0].values())  # no table of the sample is forgotten
     assert len(before[0]["app.generations"]) == first.rows["generations"]
     assert len(before[0]["app.evaluations"]) == first.rows["evaluations"]
     assert len(before[0]["app.models"]) == first.rows["models"]
