@@ -15,7 +15,10 @@ PIN = re.compile(r"^([\w.-]+)==(\S+)$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?://)([^)#\s]+)[^)]*\)")
 PLACE = re.compile(r"`((?:[\w.-]+/)+(?:[\w-]+\.(?:py|sql|yml|md|toml|json|sh))?)(?:::\w+)?`")
 ROOTS = (PROJECT, INCLUDE, INCLUDE / "chimera", INCLUDE / "dbt", PROJECT / "tests")
-PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+PAGES = [
+    *(PROJECT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *sorted((PROJECT / "docs").rglob("*.md")),
+]
 
 
 def folder_map() -> list[str]:
