@@ -119,15 +119,17 @@ def is_same(pid: int, created: float) -> bool:
 
 def memory_kind() -> str:
     """Name what `memory_bytes` adds up on this system."""
-    return "proportional set size" if _IS_LINUX else "unique set size"
+    kind = "proportional" if _IS_LINUX else "unique"
+    return f"{kind} set size, or the resident one where the system hides that"
 
 
 def memory_bytes(processes: Iterable[psutil.Process]) -> int:
     """Add up the memory of the processes.
 
     On Linux the proportional set size, which counts a page shared by n processes 1/n times in each,
-    so that the sum is what the processes really take together. Elsewhere the unique set size, or
-    the resident one where that is not readable.
+    so that the sum is what the processes really take together. Elsewhere the unique set size.
+    The resident one where neither is readable, which counts shared pages each time: Linux hides a
+    process that Airflow made undumpable from all but root.
     """
     return sum(_one_memory(process) for process in processes)
 
