@@ -58,11 +58,11 @@ def window_and_keys(
 ) -> Callable[[DuckDBPyConnection], None]:
     """Return what creates the relations that rules may name: `run`, `usual`, and `keys_…`.
 
-    `usual` has the limits of rules that watch values (see `habits`). Known are the keys of the
-    live version and of what this run has staged for that table, so that neither table's gate has to
-    wait for the other's. A table that does not exist yet knows no key, and `refers_to` then breaks
-    for no row. `lake` is a session that reads the lake's tables; a book that neither refers to
-    tables nor watches values needs none of them.
+    `usual` has the limits of rules that watch values (see `value_baselines`). Known are the keys
+    of the live version and of what this run has staged for that table, so that neither table's gate
+    has to wait for the other's. A table that does not exist yet knows no key, and `refers_to`
+    then breaks for no row. `lake` is a session that reads the lake's tables; a book that neither
+    refers to tables nor watches values needs none of them.
     """
     keys = {
         keys_relation(table, key): _known_keys(lake, run, table, key)

@@ -95,7 +95,7 @@ def text_of(column: str, kind: pa.DataType) -> str:
 def among(column: str, values: Sequence[str], kind: pa.DataType) -> str:
     """Return the predicate that a partition column has one of the values, given as their texts.
 
-    As `engine.among`, with bounds that are compared as the column's type: 9 comes before 10.
+    As `among`, with bounds compared as the column's type: 9 comes before 10.
     """
     if not values:
         return "false"

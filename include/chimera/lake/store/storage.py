@@ -178,7 +178,7 @@ def create_text(place: str, text: str) -> bool:
         return _create_object(place, text)
     target = Path(place)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # What a death leaves here is removed as delta-rs' own half-written files are (`janitor`).
+    # What a death leaves here is removed with delta-rs' half-written files (`leftovers`).
     written = target.with_name(f"{target.name}#{uuid4().int}")
     with written.open("w") as stream:
         stream.write(text)

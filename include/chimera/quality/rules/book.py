@@ -1,6 +1,6 @@
 """Rules as people write them: one line of `include/gx/rules/<layer>.<table>.yml` each.
 
-A line names a check (`checks.CHECKS`), its column or columns, and the check's bounds; owner,
+A line names a check (`kinds.CHECKS`), its column or columns, and the check's bounds; owner,
 severity, note and remedy have defaults.
 """
 
@@ -47,7 +47,7 @@ class Rule:
     """One rule of one table.
 
     Args:
-        check: What is checked: one of `checks.CHECKS`.
+        check: What is checked: one of `kinds.CHECKS`.
         columns: The columns it is about; none for `row_count`.
         bounds: What the check wants besides, e.g. `min`, `values` or `regex`.
         severity: `critical` fails the gate, `warning` and `info` are recorded.

@@ -1,8 +1,8 @@
 """The vocabulary of rules: each check's default note, its GX expectation, and its SQL predicate.
 
 A check of single rows becomes a GX expectation with `mostly`; the same expectation's JSON compiles
-to the predicate that is true for rows that break it (see `split`). A check of the whole table has
-no predicate.
+to the predicate that is true for rows that break it (see `good_and_bad_rows`). A check of the
+whole table has no predicate.
 """
 
 from __future__ import annotations
