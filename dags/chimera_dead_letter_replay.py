@@ -16,13 +16,11 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Param
 
-from include.chimera.contracts import BRONZE
+from include.chimera.contracts import REPLAYED
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.retry_policy import minutes_of
 from include.chimera.flow.tasks import replay_letters
 from include.chimera.settings import get_settings
-
-REPLAYED = [table.name for table in BRONZE if table.kind != "reference"]
 
 with DAG(
     dag_id="chimera_dead_letter_replay",

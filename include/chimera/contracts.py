@@ -329,4 +329,6 @@ SOURCES: dict[Source, list[Contract]] = {
     source: [contract for contract in BRONZE if contract.source == source]
     for source in get_args(Source)
 }
+# Whose dead letters are tried again: a reference table is read whole by each run.
+REPLAYED = [contract.name for contract in BRONZE if contract.kind != "reference"]
 CONTRACTS = {contract.name: contract for contract in (*BRONZE, *OPS)}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from include.chimera.contracts import API_LOGS, CONTRACTS, PARTITION
+from include.chimera.contracts import API_LOGS, CONTRACTS, PARTITION, REPLAYED
 from include.chimera.errors import ConfigurationError, GateFailedError
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.dead_letters.letters import (
@@ -77,8 +77,7 @@ def replay(source: str | None = None, letter_ids: Sequence[str] = ()) -> list[Re
         SourceUnavailableError, LakeError: The lake can't be read or written; try again.
     """
     require_publishing("ops.dead_letters")
-    kinds = [name for name, found in CONTRACTS.items() if found.kind in ("versions", "events")]
-    condition = f"state = 'waiting' and {among('source', [source] if source else kinds)}"
+    condition = f"state = 'waiting' and {among('source', [source] if source else REPLAYED)}"
     if letter_ids:
         condition += f" and {among('letter_id', letter_ids)}"
     with connect() as connection:
