@@ -14,6 +14,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import (
+    ChimeraError,
     LakeError,
     LogDamagedError,
     NotDeltaError,
@@ -62,37 +63,45 @@ def open_table(
     with storage_errors(where):
         _require_whole_log(name, where)
         try:
-            return DeltaTable(folder_of(name), version=version, without_files=not has_files)
-        except TableNotFoundError as error:
-            places.forget()
-            _require_absence(name, error, where)
-            return None
+            table = _opened(name, version, has_files=has_files)
+            if table is None:
+                # Listed after it was not found: the first commit of another may lie between.
+                remains = _what_remains(name, where)
+                table = _opened(name, version, has_files=has_files) if remains else None
+                if remains and table is None:
+                    raise remains
         except DeltaError:
             newest = None if version is None else open_table(name, has_files=False)
             if version is None or newest is None or newest.version() >= version:
                 raise
             return None
+        return table
 
 
-def _require_absence(name: Relation | str, error: TableNotFoundError, where: str) -> None:
-    """Refuse to take a table for one that is not there yet, unless something proves it.
+def _opened(name: Relation | str, version: int | None, *, has_files: bool) -> DeltaTable | None:
+    try:
+        return DeltaTable(folder_of(name), version=version, without_files=not has_files)
+    except TableNotFoundError as error:
+        if classify(error)[0] is StorageRefusedError:
+            raise
+        places.forget()
+        return None
 
-    Raises:
-        LakeError: Its folder can't be entered, or holds what no unfinished first build leaves.
-    """
-    if classify(error)[0] is StorageRefusedError:
-        raise error
+
+def _what_remains(name: Relation | str, where: str) -> ChimeraError | None:
+    """Say what stands where no table was found, unless it is what a first build leaves."""
     folder = folder_of(name)
     found = [file.place[len(folder) + 1 :] for file in storage.walk(folder)]
     whole = [place for place in found if place != NO_TABLE and not _HALF_WRITTEN.search(place)]
     others = [place for place in whole if not _OURS.search(place)]
     if any(place.startswith(f"{_LOG}/") for place in others):
-        raise lake_error(LogDamagedError, "a damaged log: no version is left of it", where)
+        return lake_error(LogDamagedError, "a damaged log: no version is left of it", where)
     if others:
-        raise lake_error(NotDeltaError, f"{len(others)} files without a Delta log", where)
+        return lake_error(NotDeltaError, f"{len(others)} files without a Delta log", where)
     if whole and NO_TABLE not in found:
         came = f"a damaged log: nothing is left of it beside {len(whole)} data files"
-        raise lake_error(LogDamagedError, came, where)
+        return lake_error(LogDamagedError, came, where)
+    return None
 
 
 def begin_table(name: Relation | str) -> None:

@@ -29,6 +29,7 @@ from include.chimera.errors import (
 from include.chimera.lake.delta.commits import Change, commit
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import begin_table, open_table, table_names
+from include.chimera.lake.store import storage
 from include.chimera.lake.store.cast_errors import failing_column
 from include.chimera.lake.store.storage_errors import classify, storage_errors, translate
 from include.chimera.quality.gate import judging
@@ -82,6 +83,21 @@ def test_what_a_killed_first_build_left_is_no_table_yet(lake):
     (folder / "part-0a3d9a2b-6a51-4f7d-9d0a-0123456789ab.parquet").write_bytes(b"rows")
     (folder / "_delta_log" / "_commit_1.json.tmp").write_bytes(b"")
     assert open_table("dev.orders") is None
+
+
+def test_a_first_commit_of_another_between_two_looks_is_no_damage(lake, monkeypatch):
+    """Two first hours at once: the table is made after one looked for it and before it listed."""
+    walk = storage.walk
+
+    def overtaken(place, **kwargs):
+        if place.endswith("/orders") and not (lake / "dev" / "orders" / "_delta_log").exists():
+            make(lake)
+        return walk(place, **kwargs)
+
+    monkeypatch.setattr(storage, "walk", overtaken)
+    table = open_table("dev.orders")
+    assert table is not None
+    assert table.version() == 2
 
 
 def test_a_version_that_a_table_never_had_is_not_there(lake):
