@@ -1,10 +1,10 @@
 """What may stand in the logs' folder: an hour is empty only if its place was listed, a file is read
 once whatever names it has, and nothing hangs or leads out of the root."""
 
+import ctypes
 import gzip
 import json
 import os
-import pwd
 import socket
 import tempfile
 import threading
@@ -24,6 +24,7 @@ from include.chimera.window import HOUR as ONE_HOUR
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
 
 pytestmark = pytest.mark.integration
+CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 1, 2
 TABLE, END = "bronze.api_logs", HOUR + ONE_HOUR
 
 
@@ -34,7 +35,7 @@ def lines(*numbers):
 
 @pytest.fixture
 def folder(monkeypatch):
-    """Return an hour's folder with a file of lines 0 to 2; all of it another user's."""
+    """Return an hour's folder with a file of lines 0 to 2."""
     with tempfile.TemporaryDirectory() as place:
         monkeypatch.setenv("CHIMERA_STATE_DIR", f"{place}/state")
         get_settings.cache_clear()
@@ -44,7 +45,7 @@ def folder(monkeypatch):
         (found / "api.jsonl").write_bytes(lines(0, 1, 2))
         os.utime(found / "api.jsonl", (END.timestamp(), END.timestamp()))
         yield found
-        # So that its owner, who is not root, may remove what the test locked.
+        # So that an owner who is not root may remove what the test locked.
         for path in (found.parents[1], found.parent, found, found / "api.jsonl"):
             if path.exists():
                 path.chmod(0o755)
@@ -52,20 +53,23 @@ def folder(monkeypatch):
 
 
 @contextmanager
-def unprivileged(folder):
-    """Read as a user whom modes bind, which root is not; what is there becomes this user's."""
+def bound_by_modes():
+    """Read as root whom modes bind as they bind every other owner (Linux's capabilities(7))."""
     if os.geteuid():
         yield
         return
-    top = folder.parents[2]
-    user = pwd.getpwnam("nobody")
-    for path in (top, *top.rglob("*")):
-        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
-    os.seteuid(user.pw_uid)
+    version, ourselves = 0x20080522, 0
+    header = (ctypes.c_uint32 * 2)(version, ourselves)
+    held, dropped = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()  # effective ones come first
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.capget(header, held) == 0
+    dropped[:] = held
+    dropped[0] &= ~(1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH)
+    assert libc.capset(header, dropped) == 0
     try:
         yield
     finally:
-        os.seteuid(0)
+        assert libc.capset(header, held) == 0
 
 
 def root_of(folder):
@@ -97,7 +101,7 @@ LOCKED = {
 def test_what_may_not_be_listed_or_read_is_named_and_no_empty_hour(folder, part, mode):
     """Neither by the sensor nor by the extract; a folder that may be passed needs no listing."""
     place = LOCKED[part](folder)
-    with unprivileged(folder):
+    with bound_by_modes():
         place.chmod(mode)
         if mode == 0o311 and part in ("root", "day"):
             assert logs_lack(root_of(folder), END) == ""
@@ -118,7 +122,7 @@ def test_a_missing_folder_is_an_empty_hour_only_below_one_that_was_listed(folder
     place = LOCKED[part](folder)
     if part == "root":
         folder.parent.rmdir()
-    with unprivileged(folder):
+    with bound_by_modes():
         place.chmod(0o311)
         for look in (logs_lack, lambda root, _: extract_api_logs(root, run_of())):
             with pytest.raises(SourceUnavailableError, match=place.name):

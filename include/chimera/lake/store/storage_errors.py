@@ -64,6 +64,7 @@ _KEY = re.compile(
     "ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY|InvalidAccessKeyId|InvalidToken|"
     "ExpiredToken|EXPIRED_TOKEN|QuotaExceeded|InsufficientStorage"
 )
+_NO_TEXT = "one that is no text in UTF-8"
 # Measured with deltalake 1.6.3 and DuckDB 1.5.5
 # (tests/integration/lake/store/test_storage_errors.py); the first phrase that is found counts.
 _PHRASES: tuple[tuple[str, type[LakeError], str], ...] = (
@@ -73,7 +74,7 @@ _PHRASES: tuple[tuple[str, type[LakeError], str], ...] = (
     (r"[Ii]nvalid table location|InvalidTableLocation|Path does not exist",
      NotDeltaError, "no folder of a table"),
     (r"can't decode byte|Utf8|utf-8|InvalidUrl|Error parsing Path|ObjectStorePath",
-     PathUndecodableError, "one that is no text in UTF-8"),
+     PathUndecodableError, _NO_TEXT),
     (r"contiguous commit files|end version \d+ not the same",
      LogDamagedError, "a damaged log: versions are missing"),
     (r"[Cc]heckpoint|Parquet error|less than footer",
@@ -175,6 +176,9 @@ def _by_words(error: BaseException, text: str) -> Found:
     file = str(error).partition('Cannot open file "')[2].partition('"')[0]
     if file and _is_decoded_wrongly(file):
         return PathUndecodableError, "one that a reader decodes to other characters"
+    if isinstance(error, duckdb.Error) and not text:
+        # Before Python 3.11.3 a message that is no text is lost on its way from C++.
+        return PathUndecodableError, _NO_TEXT
     if is_broken_file(text):
         return LogDamagedError, "a damaged data file: it is no whole Parquet file"
     plain = _PLACE.sub(" ", text)
