@@ -12,7 +12,7 @@ from include.chimera.quality.rules.book import rule_book
 
 MODELS = DBT_PROJECT / "models"
 SQL = {path.stem: path for path in MODELS.rglob("*.sql")}
-MARTS = sorted(name for name, path in SQL.items() if path.parent.name == "marts")
+MARTS = sorted(name for name, path in SQL.items() if "marts" in path.parts)
 
 
 def documented(kind: str) -> list[dict[str, Any]]:

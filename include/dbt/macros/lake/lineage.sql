@@ -46,12 +46,18 @@
     {%- endif -%}
 {%- endmacro %}
 
+{# Whether a model reads its parents whole. #}
+{% macro lake_takes_all() -%}
+    {{ return(not execute or not is_incremental() or lake_is_deferred()) }}
+{%- endmacro %}
+
 {#
-  Predicate: the partition is one that this run must recompute. A column whose name ends in `_day`
-  is compared with days. Source of the hours: include/chimera/lake/delta/lineage.py.
+  Predicate: the partition is one that this run must recompute; all of them where the model is built
+  whole. A column whose name ends in `_day` is compared with days. Source of the hours:
+  include/chimera/lake/delta/lineage.py.
 #}
 {% macro touched(column) -%}
-    {%- if not execute or lake_is_deferred() -%}{{ return("true") }}{%- endif -%}
+    {%- if lake_takes_all() -%}{{ return("true") }}{%- endif -%}
     {%- set hours = lake_call("lake_touched", [lake_name(this), lake_parents(model)]) -%}
     {%- if not hours or config.get("partition_by") != "_window_day" -%}
         {{ return(lake_predicate(column, hours)) }}
@@ -66,9 +72,9 @@
     ) }}
 {%- endmacro %}
 
-{# Predicate: the partition of the parent received rows since this model last read it. #}
+{# Predicate: the partition of the parent received rows since this model last read it, or as above. #}
 {% macro arrived(column, parent) -%}
-    {%- if not execute or lake_is_deferred() -%}{{ return("true") }}{%- endif -%}
+    {%- if lake_takes_all() -%}{{ return("true") }}{%- endif -%}
     {%- set hours = lake_call("lake_arrived", [lake_name(this), lake_parents(model), lake_name(parent)]) -%}
     {{ return(lake_predicate(column, hours)) }}
 {%- endmacro %}

@@ -1,15 +1,7 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='replace_window',
-    partition_by='_window_hour',
-) }}
-
 with source as (
 
     select * from {{ source('bronze', 'generations') }}
-    {% if is_incremental() %}
-        where {{ arrived('_window_hour', source('bronze', 'generations')) }}
-    {% endif %}
+    where {{ arrived('_window_hour', source('bronze', 'generations')) }}
 
 ),
 
@@ -54,9 +46,8 @@ renamed as (
 candidates as (
 
     select * from renamed
+    where {{ touched('_window_hour') }}
     {% if is_incremental() %}
-        where {{ touched('_window_hour') }}
-
         union all by name
 
         select * from {{ this }}

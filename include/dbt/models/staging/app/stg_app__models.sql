@@ -1,3 +1,5 @@
+{{ config(materialized='table', partition_by=none) }}
+
 with source as (
 
     select * from {{ source('bronze', 'models') }}

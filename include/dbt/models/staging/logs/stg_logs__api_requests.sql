@@ -1,15 +1,7 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='replace_window',
-    partition_by='_window_hour',
-) }}
-
 with source as (
 
     select * from {{ source('bronze', 'api_logs') }}
-    {% if is_incremental() %}
-        where {{ touched('_window_hour') }}
-    {% endif %}
+    where {{ touched('_window_hour') }}
 
 ),
 

@@ -1,18 +1,10 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='replace_window',
-    partition_by='_window_day',
-) }}
-
 with provider_hours as (
 
     select
         *,
         left(_window_hour, 8) as _window_day
     from {{ ref('agg_provider_hourly') }}
-    {% if is_incremental() %}
-        where {{ touched('_window_hour') }}
-    {% endif %}
+    where {{ touched('_window_hour') }}
 
 ),
 
@@ -22,9 +14,7 @@ generations as (
         *,
         left(_window_hour, 8) as _window_day
     from {{ ref('fct_generations') }}
-    {% if is_incremental() %}
-        where {{ touched('_window_hour') }}
-    {% endif %}
+    where {{ touched('_window_hour') }}
 
 ),
 

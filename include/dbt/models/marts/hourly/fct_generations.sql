@@ -1,17 +1,9 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='replace_window',
-    partition_by='_window_hour',
-) }}
-
 with generations as (
 
     select * from {{ ref('stg_app__generations') }}
     where
         _is_deleted is not true
-        {% if is_incremental() %}
-            and {{ touched('_window_hour') }}
-        {% endif %}
+        and {{ touched('_window_hour') }}
 
 ),
 

@@ -1,15 +1,7 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='replace_window',
-    partition_by='_window_hour',
-) }}
-
 with log_lines as (
 
     select * from {{ ref('stg_logs__api_requests') }}
-    {% if is_incremental() %}
-        where {{ touched('_window_hour') }}
-    {% endif %}
+    where {{ touched('_window_hour') }}
 
 ),
 

@@ -1,24 +1,14 @@
-{{ config(
-    materialized='incremental',
-    incremental_strategy='replace_window',
-    partition_by='_window_hour',
-) }}
-
 with requests as (
 
     select * from {{ ref('int_generations_aggregated_hourly') }}
-    {% if is_incremental() %}
-        where {{ touched('_window_hour') }}
-    {% endif %}
+    where {{ touched('_window_hour') }}
 
 ),
 
 availability as (
 
     select * from {{ ref('int_provider_availability_hourly') }}
-    {% if is_incremental() %}
-        where {{ touched('_window_hour') }}
-    {% endif %}
+    where {{ touched('_window_hour') }}
 
 ),
 
