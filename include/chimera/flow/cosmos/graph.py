@@ -80,19 +80,20 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
         model = group.tasks_map[unique_id]
         for parent in node.depends_on:
             if parent.startswith("source."):
-                bronze_gates[".".join(parent.split(".")[-2:])] >> model
+                bronze_gates[tables[parent]] >> model
             elif parent in gate_of:
                 _replace_edge(group.tasks_map[parent], gate_of[parent], model)
     return gates
 
 
 def _tables() -> dict[str, str]:
-    """Return each model's table as dbt names it: by its alias and schema, which Cosmos leaves out.
+    """Return the table of each model and source: its schema and alias, which Cosmos leaves out.
 
     Raises:
         ConfigurationError: A gate's task, which is named after the table, can't carry the name.
     """
-    nodes = json.loads(DBT_MANIFEST.read_text())["nodes"]
+    manifest = json.loads(DBT_MANIFEST.read_text())
+    nodes, sources = manifest["nodes"], manifest["sources"]
     models = {name: node for name, node in nodes.items() if node["resource_type"] == "model"}
     for name, node in models.items():
         if not re.fullmatch(r"\w+", node["alias"], re.ASCII):
@@ -102,7 +103,10 @@ def _tables() -> dict[str, str]:
                 where=name,
                 remedy="give the model another alias: its gate's task is named after its table",
             )
-    return {name: f"{node['schema']}.{node['alias']}" for name, node in models.items()}
+    return {
+        **{name: f"{node['schema']}.{node['identifier']}" for name, node in sources.items()},
+        **{name: f"{node['schema']}.{node['alias']}" for name, node in models.items()},
+    }
 
 
 def _replace_edge(parent: BaseOperator, gate: BaseOperator, child: BaseOperator) -> None:

@@ -1,7 +1,7 @@
 with source as (
 
-    select * from {{ source('bronze', 'evaluations') }}
-    where {{ arrived('_window_hour', source('bronze', 'evaluations')) }}
+    select * from {{ source('app', 'evaluations') }}
+    where {{ arrived('_window_hour', source('app', 'evaluations')) }}
 
 ),
 

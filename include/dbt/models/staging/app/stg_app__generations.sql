@@ -1,7 +1,7 @@
 with source as (
 
-    select * from {{ source('bronze', 'generations') }}
-    where {{ arrived('_window_hour', source('bronze', 'generations')) }}
+    select * from {{ source('app', 'generations') }}
+    where {{ arrived('_window_hour', source('app', 'generations')) }}
 
 ),
 

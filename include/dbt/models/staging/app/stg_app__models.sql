@@ -2,7 +2,7 @@
 
 with source as (
 
-    select * from {{ source('bronze', 'models') }}
+    select * from {{ source('app', 'models') }}
 
 ),
 

@@ -1,6 +1,6 @@
 with source as (
 
-    select * from {{ source('bronze', 'api_logs') }}
+    select * from {{ source('logs', 'api_logs') }}
     where {{ touched('_window_hour') }}
 
 ),

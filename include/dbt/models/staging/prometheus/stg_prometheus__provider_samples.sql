@@ -1,6 +1,6 @@
 with source as (
 
-    select * from {{ source('bronze', 'provider_metrics') }}
+    select * from {{ source('prometheus', 'provider_metrics') }}
     where {{ touched('_window_hour') }}
 
 ),
