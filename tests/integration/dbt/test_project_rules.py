@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,8 +39,8 @@ EXCEPTIONS = {
 
 
 @pytest.fixture(scope="module")
-def chimera(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Return the dbt project as it is now; the manifest that Airflow reads may be older."""
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Node:
+    """Return the dbt project's manifest as it is now; the one that Airflow reads may be older."""
     target = tmp_path_factory.mktemp("target")
     done = subprocess.run(  # noqa: S603 - our own command line
         [str(Path(sys.executable).with_name("dbt")), "parse", "--target", "prod",
@@ -51,7 +52,11 @@ def chimera(tmp_path_factory: pytest.TempPathFactory) -> Project:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    manifest = json.loads((target / "manifest.json").read_text())
+    return json.loads((target / "manifest.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def chimera(manifest: Node) -> Project:
     return Project({**manifest["nodes"], **manifest["sources"], **manifest["exposures"]})
 
 
@@ -59,6 +64,28 @@ def chimera(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_the_project_keeps_the_rule(chimera: Project, rule: str) -> None:
     """But for the exceptions, each of which is still one."""
     assert set(RULES[rule](chimera)) == EXCEPTIONS.get(rule, {}).keys()
+
+
+def macros_of(manifest: Node, *packages: str) -> dict[str, str]:
+    """Return the macros of packages, each by its name with its text."""
+    macros = [each for each in manifest["macros"].values() if each["package_name"] in packages]
+    return {each["name"]: each["macro_sql"] for each in macros}
+
+
+def test_each_macro_is_the_lakes_or_overrides_one_that_dbt_calls(manifest: Node) -> None:
+    """A name beside these is one that models and tests call."""
+    called = {"touched", "arrived", "test_accepted_range", "test_unique_combination"}
+    dbts = macros_of(manifest, "dbt", "dbt_duckdb")
+    dispatched = {re.sub("^default(?=__)|(?<=_)default$", "duckdb", name) for name in dbts}
+    ours = {name for name in macros_of(manifest, "chimera") if not name.startswith("lake_")}
+    assert ours - called <= dbts.keys() | dispatched
+
+
+def test_each_macro_of_the_lake_is_called(manifest: Node) -> None:
+    macros = macros_of(manifest, "chimera")
+    texts = "".join(macros.values())
+    calls = {name: len(re.findall(rf"\b{name}\(", texts)) for name in macros}
+    assert [name for name in macros if name.startswith("lake_") and calls[name] < 2] == []
 
 
 def model(name: str, folder: str, *parents: str, **more: Any) -> Node:

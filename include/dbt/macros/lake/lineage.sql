@@ -19,7 +19,7 @@
     {%- for unique_id in node.depends_on.nodes -%}
         {%- set parent = graph.nodes.get(unique_id) or graph.sources.get(unique_id) -%}
         {%- if parent and parent.get("config", {}).get("materialized") == "ephemeral" -%}
-            {%- for name in lake_parents(parent) -%}{%- do names.append(name) -%}{%- endfor -%}
+            {%- do names.extend(lake_parents(parent)) -%}
         {%- elif parent -%}
             {%- do names.append((parent.schema, parent.identifier or parent.alias)) -%}
         {%- endif -%}
@@ -27,13 +27,24 @@
     {{ return(names | unique | list) }}
 {%- endmacro %}
 
+{# What a function of the plugin says of one value. #}
+{% macro lake_ask(function, value) -%}
+    {%- set found = run_query("select " ~ function ~ "(" ~ lake_literal(value) ~ ")") -%}
+    {{ return(found.rows[0][0]) }}
+{%- endmacro %}
+
+{# The list that a function of the plugin returns, or none. #}
 {% macro lake_call(function, arguments) -%}
     {%- set literals = [] -%}
     {%- for argument in arguments -%}
-        {%- do literals.append("cast([] as varchar[][])" if not argument else lake_literal(argument)) -%}
+        {%- set none_of_them = "cast([] as varchar[][])" -%}
+        {%- do literals.append(lake_literal(argument) if argument else none_of_them) -%}
     {%- endfor -%}
     {%- set called = function ~ "(" ~ (literals | join(", ")) ~ ")" -%}
-    {%- set values = run_query("select unnest(" ~ called ~ ") as value, 1 as is_known union all select null, 0 where " ~ called ~ " is null") -%}
+    {%- set values = run_query(
+        "select unnest(" ~ called ~ ") as value, 1 as is_known"
+        ~ " union all select null, 0 where " ~ called ~ " is null"
+    ) -%}
     {%- if values.rows and values.rows[0][1] == 0 -%}{{ return(none) }}{%- endif -%}
     {{ return(values.columns[0].values() | list) }}
 {%- endmacro %}
@@ -42,7 +53,9 @@
 {% macro lake_predicate(column, values) -%}
     {%- if values is none -%}true
     {%- elif not values -%}false
-    {%- else -%}{{ column }} between '{{ values | min }}' and '{{ values | max }}' and {{ column }} in ('{{ values | join("', '") }}')
+    {%- else -%}
+        {{ column }} between '{{ values | min }}' and '{{ values | max }}'
+        {{- " and " ~ column }} in ('{{ values | join("', '") }}')
     {%- endif -%}
 {%- endmacro %}
 
@@ -72,9 +85,10 @@
     ) }}
 {%- endmacro %}
 
-{# Predicate: the partition of the parent received rows since this model last read it, or as above. #}
+{# Predicate: the parent's partition received rows since this model last read it; or as above. #}
 {% macro arrived(column, parent) -%}
     {%- if lake_takes_all() -%}{{ return("true") }}{%- endif -%}
-    {%- set hours = lake_call("lake_arrived", [lake_name(this), lake_parents(model), lake_name(parent)]) -%}
+    {%- set names = [lake_name(this), lake_parents(model), lake_name(parent)] -%}
+    {%- set hours = lake_call("lake_arrived", names) -%}
     {{ return(lake_predicate(column, hours)) }}
 {%- endmacro %}

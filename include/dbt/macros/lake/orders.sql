@@ -1,4 +1,4 @@
-{# How a materialization hands a model to the plugin (include/chimera/lake/dbt_plugin/materializations.py). #}
+{# How a materialization hands a model to include/chimera/lake/dbt_plugin/materializations.py. #}
 
 {# Run the hooks before a model and name the relation that will hold its rows. #}
 {% macro lake_begin() -%}
@@ -8,7 +8,8 @@
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {%- if model.language == "python" -%}
         {%- set suffix = "__dbt_py" ~ adapter.batch_id_for_model(model) -%}
-        {%- set rows = this.incorporate(path={"identifier": this.identifier ~ suffix}, type="table") -%}
+        {%- set identifier = this.identifier ~ suffix -%}
+        {%- set rows = this.incorporate(path={"identifier": identifier}, type="table") -%}
         {% call statement("clear") %}drop table if exists {{ rows }}{% endcall %}
         {% do adapter.commit() %}
         {{ return(rows) }}
@@ -17,8 +18,8 @@
 {%- endmacro %}
 
 {#
-  The statement that makes the rows a relation: a temporary view of the model's SQL, or a table of its
-  data frame. dbt lets only a materialization itself run Python, so each of them calls it.
+  The statement that makes the rows a relation: a temporary view of the model's SQL, or a table of
+  its data frame. dbt lets only a materialization itself run Python, so each of them calls it.
 #}
 {% macro lake_rows(rows, code) -%}
     {%- if model.language == "python" -%}
@@ -51,6 +52,7 @@
 {# Store the rows of a relation as (or into) a table of the lake. #}
 {% macro lake_store(target_relation, rows, strategy, options={}) -%}
     {%- set constraints = lake_constraints() -%}
+    {%- set on_schema_change = config.get("on_schema_change") -%}
     {%- set order = {
         "source": rows.render(),
         "strategy": strategy,
@@ -58,7 +60,7 @@
         "model": model.unique_id,
         "invocation_id": invocation_id,
         "partition_by": config.get("partition_by"),
-        "on_schema_change": incremental_validate_on_schema_change(config.get("on_schema_change"), default="ignore"),
+        "on_schema_change": incremental_validate_on_schema_change(on_schema_change, "ignore"),
         "required": constraints.required,
         "checks": constraints.checks,
         "comments": lake_column_comments(adapter.get_columns_in_relation(rows)),
@@ -76,10 +78,11 @@
 
 {# `empty` or `sample` where dbt lets models read their parents in part, else none. #}
 {% macro lake_partial() -%}
-    {{ return("empty" if flags.EMPTY else "sample" if invocation_args_dict.get("sample") else none) }}
+    {%- if flags.EMPTY -%}{{ return("empty") }}{%- endif -%}
+    {{ return("sample" if invocation_args_dict.get("sample") else none) }}
 {%- endmacro %}
 
-{# Whether parents may be relations of another target: what a model reads is then not known by name. #}
+{# Whether parents may be relations of another target: what is read is then not known by name. #}
 {% macro lake_is_deferred() -%}
     {{ return(invocation_args_dict.get("defer") == true) }}
 {%- endmacro %}
@@ -91,14 +94,14 @@
 {%- endmacro %}
 
 {% macro lake_is_partial(relation) -%}
-    {%- set found = run_query("select lake_is_partial(" ~ lake_literal(lake_name(relation)) ~ ")") -%}
-    {{ return(found.rows[0][0]) }}
+    {{ return(lake_ask("lake_is_partial", lake_name(relation))) }}
 {%- endmacro %}
 
 {# Column to comment where comments are persisted, none elsewhere. dbt warns of unknown columns. #}
 {% macro lake_column_comments(existing) -%}
     {%- if not (config.persist_column_docs() and model.columns) -%}{{ return(none) }}{%- endif -%}
-    {%- set known = validate_doc_columns(this, model.columns, existing | map(attribute="name") | list) -%}
+    {%- set names = existing | map(attribute="name") | list -%}
+    {%- set known = validate_doc_columns(this, model.columns, names) -%}
     {%- set comments = {} -%}
     {%- for column in known.values() -%}
         {%- do comments.update({column.name: column.description or ""}) -%}

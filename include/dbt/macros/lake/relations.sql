@@ -21,8 +21,9 @@
             and node.schema | lower == model.schema | lower
             and node.alias | lower == model.alias | lower -%}
             {% do exceptions.raise_compiler_error(
-                "Expected one model of each name, whatever its case; came " ~ node.unique_id ~ " and "
-                ~ model.unique_id ~ ". Where: " ~ this ~ ". Next: give one of them another alias"
+                "Expected one model of each name, whatever its case; came " ~ node.unique_id
+                ~ " and " ~ model.unique_id ~ ". Where: " ~ this
+                ~ ". Next: give one of them another alias"
             ) %}
         {%- endif -%}
     {%- endfor -%}
@@ -34,7 +35,8 @@
   The parents among them must be there.
 #}
 {% macro lake_show(statement, parents=[]) -%}
-    {%- do adapter.valid_incremental_strategies() -%}  {#- asks DuckDB its version once: it is open then -#}
+    {#- This asks DuckDB its version once: it is open then. -#}
+    {%- do adapter.valid_incremental_strategies() -%}
     {% do adapter.store_relation(
         "lake", api.Relation.create(schema="lake", identifier="session"), [], "", "delta",
         {"action": "show", "statement": statement, "parents": parents}
@@ -45,7 +47,7 @@
     {%- if execute -%}
         {%- set code = caller() -%}
         {% do lake_show(code) %}
-        {%- call dbt.statement(name, fetch_result=fetch_result, auto_begin=auto_begin, language=language) -%}
+        {%- call dbt.statement(name, fetch_result, auto_begin, language) -%}
             {{- code -}}
         {%- endcall -%}
     {%- endif -%}
@@ -60,7 +62,8 @@
 {# The project's spelling of a schema's relations, by lower case: dbt compares names with case. #}
 {% macro lake_spelled(schema) -%}
     {%- set spelled = {} -%}
-    {%- for node in graph.get("nodes", {}).values() | list + graph.get("sources", {}).values() | list -%}
+    {%- set nodes = graph.get("nodes", {}).values() | list -%}
+    {%- for node in nodes + graph.get("sources", {}).values() | list -%}
         {%- if (node.schema or "") | lower == schema | lower -%}
             {%- set name = node.get("identifier") or node.get("alias") -%}
             {%- if name -%}{%- do spelled.update({name | lower: name}) -%}{%- endif -%}
@@ -79,7 +82,12 @@
         )
         select
             '{{ schema_relation.database }}' as database,
-            coalesce(map({{ lake_literal(spelled.keys()) }}, {{ lake_literal(spelled.values()) }})[lower(name)], name) as name,
+            coalesce(
+                map(
+                    {{ lake_literal(spelled.keys()) }}, {{ lake_literal(spelled.values()) }}
+                )[lower(name)],
+                name
+            ) as name,
             {{ schema }} as schema,
             lake_kind([{{ schema }}, name]) as type
         from names
@@ -100,8 +108,7 @@
 
 {# What the lake calls a relation: `table`, `view`, or none where it is the session's own. #}
 {% macro lake_kind(relation) -%}
-    {%- set found = run_query("select lake_kind(" ~ lake_literal(lake_name(relation)) ~ ")") -%}
-    {{ return(found.rows[0][0]) }}
+    {{ return(lake_ask("lake_kind", lake_name(relation))) }}
 {%- endmacro %}
 
 {% macro duckdb__drop_relation(relation) -%}
@@ -131,36 +138,47 @@
 
 {% macro duckdb__alter_relation_add_remove_columns(relation, add_columns, remove_columns) -%}
     {%- for column in add_columns or [] -%}
-        {% do lake_run("alter table " ~ relation.render() ~ " add column " ~ adapter.quote(column.name) ~ " " ~ column.data_type) %}
+        {% do lake_alter(relation, "add", column.name, column.data_type) %}
     {%- endfor -%}
     {%- for column in remove_columns or [] -%}
-        {% do lake_run("alter table " ~ relation.render() ~ " drop column " ~ adapter.quote(column.name)) %}
+        {% do lake_alter(relation, "drop", column.name) %}
     {%- endfor -%}
 {%- endmacro %}
 
 {% macro duckdb__alter_column_type(relation, column_name, new_column_type) -%}
-    {% do lake_run("alter table " ~ relation.render() ~ " alter column " ~ adapter.quote(column_name) ~ " type " ~ new_column_type) %}
+    {% do lake_alter(relation, "alter", column_name, "type " ~ new_column_type) %}
+{%- endmacro %}
+
+{% macro lake_alter(relation, verb, name, rest="") -%}
+    {%- set column = adapter.quote(name) -%}
+    {% do lake_run(["alter table", relation.render(), verb, "column", column, rest] | join(" ")) %}
 {%- endmacro %}
 
 {# Run SQL statements; one that changes a table of the lake rewrites that table in one commit. #}
 {% macro lake_run(statements) -%}
     {%- if execute -%}
-        {%- set known = run_query("select lake_changed_by(" ~ lake_literal(statements) ~ ")") -%}
-        {%- if known.rows[0][0] -%}
-            {% do lake_do(this or api.Relation.create(schema="lake", identifier="lake"), "statements", {"statements": statements, "partial": lake_partial()}) %}
+        {%- if lake_ask("lake_changed_by", statements) -%}
+            {% do lake_change(statements) %}
         {%- else -%}
             {% do run_query(statements) %}
         {%- endif -%}
     {%- endif -%}
 {%- endmacro %}
 
+{% macro lake_change(statements) -%}
+    {% do lake_do(
+        this or api.Relation.create(schema="lake", identifier="lake"),
+        "statements",
+        {"statements": statements, "partial": lake_partial()}
+    ) %}
+{%- endmacro %}
+
 {% macro run_hooks(hooks, inside_transaction=True) -%}
     {%- for hook in hooks | selectattr("transaction", "equalto", inside_transaction) -%}
         {%- set rendered = render(hook.get("sql")) | trim -%}
         {%- if rendered -%}
-            {%- set known = run_query("select lake_changed_by(" ~ lake_literal(rendered) ~ ")") -%}
-            {%- if known.rows[0][0] -%}
-                {% do lake_do(this, "statements", {"statements": rendered, "partial": lake_partial()}) %}
+            {%- if lake_ask("lake_changed_by", rendered) -%}
+                {% do lake_change(rendered) %}
             {%- else -%}
                 {% call statement(auto_begin=inside_transaction) %}{{ rendered }}{% endcall %}
             {%- endif -%}

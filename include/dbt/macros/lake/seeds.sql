@@ -22,12 +22,15 @@
     {%- set columns = [] -%}
     {%- for name in agate_table.column_names -%}
         {%- set kind = declared.get(name, adapter.convert_type(agate_table, loop.index0)) -%}
-        {%- do columns.append(adapter.quote_seed_column(name, config.get("quote_columns")) ~ " " ~ kind) -%}
+        {%- set quoted = adapter.quote_seed_column(name, config.get("quote_columns")) -%}
+        {%- do columns.append(quoted ~ " " ~ kind) -%}
     {%- endfor -%}
-    {%- set create = "create or replace temporary table " ~ rows ~ " (" ~ (columns | join(", ")) ~ ")" -%}
-    {%- set load = "copy " ~ rows ~ " from '" ~ adapter.escape_sql_string(adapter.get_seed_file_path(model))
-        ~ "' (format csv, header true, delimiter '" ~ config.get("delimiter", ",")
-        ~ "', nullstr ['', 'null', 'NULL', 'Null'])" -%}  {#- what dbt takes for null -#}
+    {%- set columns = columns | join(", ") -%}
+    {%- set create = "create or replace temporary table " ~ rows ~ " (" ~ columns ~ ")" -%}
+    {%- set path = adapter.escape_sql_string(adapter.get_seed_file_path(model)) -%}
+    {%- set nulls = "['', 'null', 'NULL', 'Null']" -%}  {#- what dbt takes for null -#}
+    {%- set load = "copy " ~ rows ~ " from '" ~ path ~ "' (format csv, header true, delimiter '"
+        ~ config.get("delimiter", ",") ~ "', nullstr " ~ nulls ~ ")" -%}
     {% call statement("create_rows") %}{{ create }}{% endcall %}
     {%- if agate_table.rows -%}
         {% do adapter.add_query(load, abridge_sql_log=True) %}

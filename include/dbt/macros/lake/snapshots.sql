@@ -2,7 +2,7 @@
 
 {% materialization snapshot, adapter="duckdb" %}
     {%- set exists, target_relation = get_or_create_relation(
-        database=model.database, schema=model.schema, identifier=model.alias or model.name, type="table"
+        model.database, model.schema, model.alias or model.name, "table"
     ) -%}
     {%- if not target_relation.is_table -%}
         {% do exceptions.relation_wrong_type(target_relation, "table") %}
@@ -15,7 +15,7 @@
         if exists else lake_snapshot_start(strategy) -%}
     {{ check_time_data_types(code) }}
     {% call statement("main") %}{{ lake_rows(rows, code) }}{% endcall %}
-    {%- set columns = config.get("snapshot_table_column_names") or get_snapshot_table_column_names() -%}
+    {%- set columns = lake_snapshot_columns() -%}
     {{ return(lake_finish(target_relation, rows, "snapshot" if exists else "all", {
         "keys": [columns.dbt_scd_id],
         "valid_to": columns.dbt_valid_to,
@@ -31,12 +31,17 @@
   new, and each row as changed at each snapshot.
 #}
 {% macro snapshot_check_all_get_existing_columns(node, target_exists, check_cols_config) -%}
-    {%- set found = dbt.snapshot_check_all_get_existing_columns(node, target_exists, check_cols_config) -%}
+    {%- set found = dbt.snapshot_check_all_get_existing_columns(
+        node, target_exists, check_cols_config
+    ) -%}
     {%- if not found[0] -%}{{ return(found) }}{%- endif -%}
     {%- set wanted = "*" if check_cols_config == "all" else check_cols_config | join(", ") -%}
-    {%- set queried = get_columns_in_query("select " ~ wanted ~ " from (\n" ~ node["compiled_code"] ~ "\n) as subq") -%}
-    {%- set target_relation = adapter.get_relation(database=node.database, schema=node.schema, identifier=node.alias) -%}
-    {%- set known = adapter.get_columns_in_relation(target_relation) | map(attribute="name") | map("lower") | list -%}
+    {%- set queried = get_columns_in_query(
+        "select " ~ wanted ~ " from (\n" ~ node["compiled_code"] ~ "\n) as subq"
+    ) -%}
+    {%- set target_relation = adapter.get_relation(node.database, node.schema, node.alias) -%}
+    {%- set existing = adapter.get_columns_in_relation(target_relation) -%}
+    {%- set known = existing | map(attribute="name") | map("lower") | list -%}
     {%- set both = [] -%}
     {%- for column in queried if column | lower in known -%}
         {%- do both.append(adapter.quote(column)) -%}
@@ -44,30 +49,39 @@
     {{ return((both | length < queried | length, both)) }}
 {%- endmacro %}
 
+{% macro lake_snapshot_columns() -%}
+    {{ return(config.get("snapshot_table_column_names") or get_snapshot_table_column_names()) }}
+{%- endmacro %}
+
 {#
-  The first versions. Where `updated_at` is a date, times of validity are timestamps all the same: the
-  end of a deleted row's last version is the moment of the snapshot.
+  The first versions. Where `updated_at` is a date, times of validity are timestamps all the same:
+  the end of a deleted row's last version is the moment of the snapshot.
 #}
 {% macro lake_snapshot_start(strategy) -%}
-    {%- set columns = config.get("snapshot_table_column_names") or get_snapshot_table_column_names() -%}
+    {%- set columns = lake_snapshot_columns() -%}
     {%- set code = build_snapshot_table(strategy, model["compiled_code"]) -%}
     {%- set times = [columns.dbt_valid_from, columns.dbt_valid_to, columns.dbt_updated_at] -%}
     {%- set casts = [] -%}
-    {%- for column in get_column_schema_from_query(code) if column.name in times and column.dtype == "DATE" -%}
-        {%- do casts.append("cast(" ~ column.name ~ " as timestamp) as " ~ column.name) -%}
+    {%- for column in get_column_schema_from_query(code) -%}
+        {%- if column.name in times and column.dtype == "DATE" -%}
+            {%- do casts.append("cast(" ~ column.name ~ " as timestamp) as " ~ column.name) -%}
+        {%- endif -%}
     {%- endfor -%}
-    {{ return("select * replace (" ~ (casts | join(", ")) ~ ") from (" ~ code ~ ")" if casts else code) }}
+    {%- if not casts -%}{{ return(code) }}{%- endif -%}
+    {{ return("select * replace (" ~ (casts | join(", ")) ~ ") from (" ~ code ~ ")") }}
 {%- endmacro %}
 
 {# The rows to end (update, delete) and to add (insert), without dbt's helper columns. #}
 {% macro lake_snapshot_changes(strategy, target_relation) -%}
-    {%- set columns = config.get("snapshot_table_column_names") or get_snapshot_table_column_names() -%}
+    {%- set columns = lake_snapshot_columns() -%}
     {{ adapter.assert_valid_snapshot_target_given_strategy(target_relation, columns, strategy) }}
     {%- set keys = strategy.unique_key -%}
     {%- set helpers = ["dbt_unique_key"] -%}
     {%- if keys is not string -%}
         {%- set helpers = [] -%}
-        {%- for key in keys -%}{%- do helpers.append("dbt_unique_key_" ~ loop.index) -%}{%- endfor -%}
+        {%- for key in keys -%}
+            {%- do helpers.append("dbt_unique_key_" ~ loop.index) -%}
+        {%- endfor -%}
     {%- endif -%}
     {{ return(
         "select * exclude (" ~ (helpers | join(", ")) ~ ") from ("

@@ -3,7 +3,9 @@
 {# dbt lets only its own `statement` run Python; `lake_begin` has shown what the model names. #}
 {% materialization table, adapter="duckdb", supported_languages=["sql", "python"] %}
     {%- set rows = lake_begin() -%}
-    {% call dbt.statement("main", language=model.language) %}{{ lake_rows(rows, compiled_code) }}{% endcall %}
+    {% call dbt.statement("main", language=model.language) -%}
+        {{ lake_rows(rows, compiled_code) }}
+    {%- endcall %}
     {{ return(lake_finish(this.incorporate(type="table"), rows, "all")) }}
 {% endmaterialization %}
 
@@ -13,7 +15,9 @@
     {%- set may_replace = should_full_refresh() or (existing is not none and existing.is_view) -%}
     {%- set is_whole = may_replace or existing is none or lake_is_partial(existing) -%}
     {%- set rows = lake_begin() -%}
-    {% call dbt.statement("main", language=model.language) %}{{ lake_rows(rows, compiled_code) }}{% endcall %}
+    {% call dbt.statement("main", language=model.language) -%}
+        {{ lake_rows(rows, compiled_code) }}
+    {%- endcall %}
     {{ return(lake_finish(
         this.incorporate(type="table"), rows, "all" if is_whole else strategy.name,
         dict(strategy.options, may_replace=may_replace)
@@ -28,20 +32,33 @@
     {%- if name == "default" -%}
         {%- set name = "delete+insert" if keys else "append" -%}
     {%- endif -%}
-    {%- set name = {"replace_window": "window", "replace-window": "window", "delete_insert": "delete+insert"}.get(name, name) -%}
+    {%- set spellings = {
+        "replace_window": "window", "replace-window": "window", "delete_insert": "delete+insert"
+    } -%}
+    {%- set name = spellings.get(name, name) -%}
     {%- if name not in ("append", "merge", "delete+insert", "window", "microbatch") -%}
-        {% set unknown = adapter.get_incremental_strategy_macro(context, name) %}  {#- dbt's own error -#}
-        {% do lake_refuse("incremental_strategy append, merge, delete+insert, replace_window or microbatch", name) %}
+        {#- dbt's own error, where it knows none of that name -#}
+        {% set unknown = adapter.get_incremental_strategy_macro(context, name) %}
+        {% do lake_refuse(
+            "incremental_strategy append, merge, delete+insert, replace_window or microbatch", name
+        ) %}
     {%- endif -%}
     {%- set by = config.get("partition_by") -%}
     {%- set by = [by] if by is string else (by or []) -%}
     {%- if name == "window" and by not in (["_window_hour"], ["_window_day"]) -%}
-        {% do lake_refuse("partition_by='_window_hour' or '_window_day' for strategy replace_window", by | join(", ") or "none") %}
+        {% do lake_refuse(
+            "partition_by='_window_hour' or '_window_day' for strategy replace_window",
+            by | join(", ") or "none"
+        ) %}
     {%- endif -%}
-    {%- for option in ("merge_clauses", "merge_on_using_columns", "merge_update_condition", "merge_insert_condition", "merge_update_set_expressions", "merge_returning_columns") -%}
-        {%- if config.get(option) -%}
-            {% do lake_refuse("unique_key, merge_update_columns, merge_exclude_columns and incremental_predicates", option) %}
-        {%- endif -%}
+    {%- for option in (
+        "merge_clauses", "merge_on_using_columns", "merge_update_condition",
+        "merge_insert_condition", "merge_update_set_expressions", "merge_returning_columns"
+    ) if config.get(option) -%}
+        {% do lake_refuse(
+            "unique_key, merge_update_columns, merge_exclude_columns and incremental_predicates",
+            option
+        ) %}
     {%- endfor -%}
     {%- if config.get("merge_update_columns") and config.get("merge_exclude_columns") -%}
         {% do lake_refuse("merge_update_columns or merge_exclude_columns", "both") %}
@@ -71,7 +88,9 @@
 {%- endmacro %}
 
 {# What other macros (dbt's own tests, for one) create goes to the lake as well. #}
-{% macro duckdb__create_table_as(temporary, relation, compiled_code, language="sql", partitioned_by=none, sorted_by=none) -%}
+{% macro duckdb__create_table_as(
+    temporary, relation, compiled_code, language="sql", partitioned_by=none, sorted_by=none
+) -%}
     {%- if temporary or language == "python" -%}
         {{ return(dbt.duckdb__create_table_as(temporary, relation, compiled_code, language)) }}
     {%- endif -%}
@@ -80,7 +99,8 @@
 {%- endmacro %}
 
 {% macro lake_create_table(relation, compiled_code, options={}) -%}
-    {%- set rows = api.Relation.create(identifier=relation.identifier ~ "__dbt_rows", type="view") -%}
+    {%- set identifier = relation.identifier ~ "__dbt_rows" -%}
+    {%- set rows = api.Relation.create(identifier=identifier, type="view") -%}
     {% call statement("rows") -%}
         create or replace temporary view {{ rows }} as (
             {{ compiled_code }}
@@ -91,8 +111,8 @@
 {%- endmacro %}
 
 {#
-  dbt clone: Delta tables know no shallow clones here, so the rows are copied. They come from the other
-  table: of this one's parents nothing was read, so the next build computes everything again.
+  dbt clone: Delta tables know no shallow clones here, so the rows are copied. They come from the
+  other table: of this one's parents nothing was read, so the next build computes everything again.
 #}
 {% macro duckdb__can_clone_table() -%}{{ return(true) }}{%- endmacro %}
 

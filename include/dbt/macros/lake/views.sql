@@ -5,11 +5,12 @@
     {%- if config.get("contract").enforced -%}
         {% set checked = get_assert_columns_equivalent(code) %}
     {%- endif -%}
+    {%- set columns = get_column_schema_from_query(code) if config.persist_column_docs() -%}
     {% do lake_do(target_relation, "view", {
         "query": code | replace('"' ~ target.database ~ '".', ""),
         "description": model.description if config.persist_relation_docs() else none,
         "partial": lake_partial(),
-        "comments": lake_column_comments(get_column_schema_from_query(code)) if config.persist_column_docs() else none,
+        "comments": lake_column_comments(columns) if columns else none,
     }) %}
 {%- endmacro %}
 
@@ -19,7 +20,9 @@
     {% do lake_show(sql, lake_parents(model)) %}
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% call noop_statement("main", "CREATE VIEW", "CREATE VIEW") %}create view {{ target_relation }} as ({{ sql }}){% endcall %}
+    {% call noop_statement("main", "CREATE VIEW", "CREATE VIEW") -%}
+        create view {{ target_relation }} as ({{ sql }})
+    {%- endcall %}
     {% do lake_view(target_relation, sql) %}
     {% do apply_grants(target_relation, config.get("grants")) %}
     {{ run_hooks(post_hooks, inside_transaction=True) }}

@@ -5,12 +5,14 @@
     {%- if execute -%}
         {%- set built = lake_call("lake_built", [lake_name(relation)]) -%}
         {%- if built is not none -%}
-            {%- set column = "_window_hour" if not built or built[0] | length > 8 else "_window_day" -%}
+            {%- set is_daily = built and built[0] | length <= 8 -%}
+            {%- set column = "_window_day" if is_daily else "_window_hour" -%}
             {%- do conditions.append(lake_predicate(column, built)) -%}
         {%- endif -%}
     {%- endif -%}
     {%- if conditions -%}
-        {{ return("(select * from " ~ relation ~ " where " ~ conditions | join(" and ") ~ ") dbt_subquery") }}
+        {%- set rows = "select * from " ~ relation ~ " where " ~ conditions | join(" and ") -%}
+        {{ return("(" ~ rows ~ ") dbt_subquery") }}
     {%- endif -%}
     {{ return(relation) }}
 {%- endmacro %}
