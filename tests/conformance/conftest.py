@@ -10,6 +10,7 @@ from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 from dbt.adapters.duckdb.impl import DuckDBAdapter
 from dbt.tests.fixtures.project import *  # noqa: F403 - pytest finds fixtures by their names
 
+from include.chimera.lake.dbt_plugin.statements import changed_by, run_statements
 from include.chimera.settings import get_settings
 from tests.conformance.exceptions import TARGET
 
@@ -59,9 +60,10 @@ def statements_reach_the_lake():
         session = environment and environment._plugins["lake"]._session
         if session is not None:
             session.catalog.show_named(sql)
-        if session is None or not session.changed_by(sql):
+        if session is None or not changed_by(session, sql):
             return False
-        session.run_statements(adapter.connections.get_thread_connection().handle.cursor(), sql)
+        cursor = adapter.connections.get_thread_connection().handle.cursor()
+        run_statements(session, cursor, sql)
         return True
 
     def run(self, sql, fetch, conn):

@@ -28,7 +28,11 @@ from include.chimera.errors import ChimeraError, ConfigurationError, ContractErr
 from include.chimera.lake.dbt_plugin.cursor import TellingCursor
 from include.chimera.lake.dbt_plugin.materializations import Order
 from include.chimera.lake.dbt_plugin.session import Session
-from include.chimera.lake.dbt_plugin.statements import require_no_creation
+from include.chimera.lake.dbt_plugin.statements import (
+    changed_by,
+    require_no_creation,
+    run_statements,
+)
 from include.chimera.lake.dbt_plugin.views import View
 from include.chimera.lake.delta.scans import relation_of
 from include.chimera.lake.store.cast_errors import (
@@ -156,7 +160,7 @@ class Plugin(BasePlugin):
                 self._session.rename(name, _checked(*config["target"]))
             case "statements":
                 cursor, partial = self._local.cursor, config["partial"] or ""
-                self._session.run_statements(cursor, config["statements"], partial)
+                run_statements(self._session, cursor, config["statements"], partial)
 
     def _write(self, order: Order) -> None:
         """Store a model's rows; where one does not fit, name the column even if DuckDB does not."""
@@ -218,7 +222,7 @@ class Plugin(BasePlugin):
     def _changed_by(self, statements: str) -> str | None:
         for statement in duckdb.extract_statements(statements):
             require_no_creation(statement.query)
-        changed = self._session.changed_by(statements)
+        changed = changed_by(self._session, statements)
         return None if changed is None else str(changed)
 
 

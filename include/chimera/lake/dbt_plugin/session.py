@@ -6,17 +6,8 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-import duckdb
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
-
 from include.chimera.errors import (
     ChimeraError,
-    CommitConflictError,
     ConfigurationError,
     LogDamagedError,
     PathUndecodableError,
@@ -24,15 +15,15 @@ from include.chimera.errors import (
 from include.chimera.lake.dbt_plugin.catalog import Catalog
 from include.chimera.lake.dbt_plugin.materializations import WHOLE, WINDOW, Order
 from include.chimera.lake.dbt_plugin.row_changes import Changer
-from include.chimera.lake.dbt_plugin.statements import COPY, changed_table
+from include.chimera.lake.dbt_plugin.statements import COPY
 from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.dbt_plugin.views import View, drop_view, save_view
 from include.chimera.lake.delta.columns import arrow_schema, delta_schema, describe, respell, select
-from include.chimera.lake.delta.constraints import Constraints, check_rows, constraints_of
+from include.chimera.lake.delta.constraints import Constraints, check_rows
 from include.chimera.lake.delta.lineage import Plan, is_partial, plan
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.partitions import partition_columns
-from include.chimera.lake.delta.scans import read_files, relation_of, scan
+from include.chimera.lake.delta.scans import read_files, scan
 from include.chimera.lake.delta.tables import begin_table, drop_table, open_table, require_decodable
 from include.chimera.lake.publish.model_builds import commit_build, partitions_of, require_free
 from include.chimera.lake.staged.manifests import Build, save
@@ -51,12 +42,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PARTIAL = "lake_partial"  # schema of this process's database
-_ANEW = Retrying(
-    retry=retry_if_exception_type(CommitConflictError),
-    stop=stop_after_attempt(8),
-    wait=wait_random_exponential(multiplier=0.05, max=5),
-    reraise=True,
-)
 
 
 class Session:
@@ -71,7 +56,7 @@ class Session:
     def __init__(self, run: Run | None) -> None:
         self.run = run
         self.built: dict[Relation, list[str] | None] = {}
-        self._changing = threading.Lock()
+        self.changing = threading.Lock()
 
     def attach(self, connection: DuckDBPyConnection) -> None:
         """Take this database for the lake's relations, which it gets as statements name them."""
@@ -101,31 +86,31 @@ class Session:
         if order.is_deferred:
             planned = Plan(planned.base_version, {}, None)
         if order.partial:
-            self._stand_alone(f"--{order.partial}", order.table)
-            if self._is_whole(order.table):
-                self._show_only(connection, order)
+            self.stand_alone(f"--{order.partial}", order.table)
+            if self.is_whole(order.table):
+                self.show_only(connection, order)
                 return
         if isinstance(order.strategy, Rewrite):
             name = order.table
-            self._stand_alone(f"incremental_strategy {order.strategy.strategy}", name)
+            self.stand_alone(f"incremental_strategy {order.strategy.strategy}", name)
             changer = Changer(
-                connection, order, order.strategy, planned, lambda table: self._show(name, table)
+                connection, order, order.strategy, planned, lambda table: self.show(name, table)
             )
-            self._show(name, changer.commit())
+            self.show(name, changer.commit())
             replaced = None
         else:
-            replaced = self._replace(connection, order, planned)
+            replaced = self.replace(connection, order, planned)
         self.built[order.table] = replaced
 
     def is_partial(self, name: Relation) -> bool:
         """Tell whether a table holds only what `--empty` or `--sample` left."""
         return is_partial(self.catalog.table(name))
 
-    def _is_whole(self, name: Relation) -> bool:
+    def is_whole(self, name: Relation) -> bool:
         """Tell whether the lake has a relation that a build of all rows made."""
         return self.catalog.kind(name) is not None and not self.is_partial(name)
 
-    def _show_only(self, connection: DuckDBPyConnection, order: Order) -> None:
+    def show_only(self, connection: DuckDBPyConnection, order: Order) -> None:
         """Show rows of empty or sampled parents to this process; the lake keeps its own."""
         rows = f"from {order.source}"
         shown = f"{PARTIAL}.{identifier(str(order.table))}"
@@ -149,14 +134,15 @@ class Session:
             if table is not None:
                 require_decodable(name, table)
         except (LogDamagedError, PathUndecodableError) as error:
-            self._stand_alone("a table that can't be read", name)
+            self.stand_alone("a table that can't be read", name)
             logger.warning("dropping %s, to build it anew: %s", name, error)
             self.catalog.forget(name)
             drop_table(name)
 
-    def _replace(
+    def replace(
         self, connection: DuckDBPyConnection, order: Order, planned: Plan
     ) -> list[str] | None:
+        """Replace the rows of a table, or of the partitions that are returned."""
         rows = f"from {order.source}"
         incoming, replaced = describe(connection, rows), None
         rows = select(incoming, rows)
@@ -206,7 +192,7 @@ class Session:
     def _keep(self, name: Relation, build: Build, written: str) -> None:
         """Commit or stage, and let this process see the model as it will be."""
         if self.run is None:
-            self._show(name, commit_build(build, None))
+            self.show(name, commit_build(build, None))
             return
         save(self.run, build)
         live = self.catalog.table(name)
@@ -215,87 +201,21 @@ class Session:
             written = f"{scan(live, name)} where not {replaced} union all by name {written}"
         self.catalog.define(name, written)
 
-    def _show(self, name: Relation, table: DeltaTable) -> None:
-        if self.catalog.put_table(name, table):
-            drop_view(name)
-
-    def changed_by(self, statements: str) -> Relation | None:
-        """Return a table of the lake that one of these SQL statements changes, None for none."""
-        for statement in duckdb.extract_statements(statements):
-            found = changed_table(statement.query, self._is_table)
-            if found is not None:
-                return found[0]
-        return None
-
-    def _is_table(self, name: Relation) -> bool:
+    def is_table(self, name: Relation) -> bool:
+        """Tell whether a relation is a table of the lake."""
         return self.catalog.kind(name) == "table" and self.catalog.table(name) is not None
 
-    def run_statements(
-        self, connection: DuckDBPyConnection, statements: str, partial: str = ""
-    ) -> None:
-        """Run SQL statements, those that change a table of the lake on a copy that replaces it.
-
-        Where parents are read in part (`partial`), a table that is whole stays as it is.
-        """
-        for statement in duckdb.extract_statements(statements):
-            found = changed_table(statement.query, self._is_table)
-            if found is None:
-                connection.execute(statement)
-                continue
-            name, changed = found
-            self._stand_alone("a statement that changes the table", name)
-            if partial and self._is_whole(name):
-                self._copy(connection, f"from {relation_of(name)}", changed)
-                self._show_only(connection, Order(name, COPY, WHOLE, partial=partial))
-            else:
-                with self._changing:
-                    _ANEW(self._change, connection, name, changed)
-            connection.execute(f"drop table {COPY}")
-
-    def _change(self, connection: DuckDBPyConnection, name: Relation, changed: str) -> None:
-        """Replace a table by what a statement makes of its newest version.
-
-        Raises:
-            CommitConflictError: Another writer was first: what this statement saw is no more.
-        """
-        table = open_table(name)
-        if table is None:
-            raise CommitConflictError(
-                expected="the table that a statement changes",
-                came="none: it was dropped meanwhile",
-                where=f"table {name}",
-                remedy="run dbt again",
-            )
-        self._show(name, table)
-        self._copy(connection, scan(table, name), changed)
-        self._replace(connection, self._as_it_is(name, table), plan(table, {}, self.run))
-
-    @staticmethod
-    def _copy(connection: DuckDBPyConnection, rows: str, changed: str) -> None:
-        connection.execute(f"create or replace temp table {COPY} as {rows}")
-        connection.execute(changed)
-
-    @staticmethod
-    def _as_it_is(name: Relation, table: DeltaTable) -> Order:
-        """Return the order that replaces a table's rows and leaves the rest of it alone."""
-        fields, configuration = table.schema().fields, table.metadata().configuration
-        return Order(
-            table=name,
-            source=COPY,
-            strategy=WHOLE,
-            partition_by=tuple(table.metadata().partition_columns),
-            required=tuple(field.name for field in fields if not field.nullable),
-            comments={field.name: str(field.metadata.get("comment", "")) for field in fields},
-            checks=constraints_of(configuration),
-            partial="kept" if is_partial(table) else "",
-        )
+    def show(self, name: Relation, table: DeltaTable) -> None:
+        """Let this process see a version of a table."""
+        if self.catalog.put_table(name, table):
+            drop_view(name)
 
     def save_view(self, name: Relation, view: View, partial: str = "") -> None:
         """Make a relation a view, for this and all later processes.
 
         One whose SQL reads empty or sampled parents (`partial`) is this process's alone.
         """
-        self._stand_alone("materialization view", name)
+        self.stand_alone("materialization view", name)
         was_table = self.catalog.put_view(name, view)
         if partial:
             logger.warning("--%s: view %s stays as it is in the lake", partial, name)
@@ -306,7 +226,7 @@ class Session:
 
     def drop(self, name: Relation) -> None:
         """Drop a relation of the lake, with its files."""
-        self._stand_alone("dropping a relation", name)
+        self.stand_alone("dropping a relation", name)
         kind = self.catalog.kind(name)
         self.catalog.forget(name)
         if kind is not None:
@@ -316,7 +236,7 @@ class Session:
 
     def rename(self, name: Relation, target: Relation) -> None:
         """Give a relation of the lake another name; what had that name is gone."""
-        self._stand_alone("renaming a relation", name)
+        self.stand_alone("renaming a relation", name)
         if name == target:  # another spelling of the same name: to make room would drop it
             return
         view = self.catalog.view(name)
@@ -330,7 +250,7 @@ class Session:
             return
         table = open_table(target)
         if table is not None:
-            self._show(target, table)
+            self.show(target, table)
 
     def drop_schema(self, schema: str) -> None:
         """Drop a schema's relations, with their files."""
@@ -339,7 +259,7 @@ class Session:
         storage.delete_folder(schema_folder(schema))
         forget()
 
-    def _stand_alone(self, what: str, name: Relation) -> None:
+    def stand_alone(self, what: str, name: Relation) -> None:
         """Refuse what can't wait for a gate."""
         if self.run is not None:
             raise ConfigurationError(

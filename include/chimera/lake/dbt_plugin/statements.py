@@ -9,11 +9,29 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from include.chimera.errors import ContractError
+import duckdb
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from include.chimera.errors import CommitConflictError, ContractError
+from include.chimera.lake.dbt_plugin.materializations import WHOLE, Order
+from include.chimera.lake.delta.constraints import constraints_of
+from include.chimera.lake.delta.lineage import is_partial, plan
+from include.chimera.lake.delta.scans import relation_of, scan
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.relation import Relation, unquoted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
+
+    from deltalake import DeltaTable
+    from duckdb import DuckDBPyConnection
+
+    from include.chimera.lake.dbt_plugin.session import Session
 
 _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 _CHANGE = re.compile(
@@ -29,27 +47,94 @@ _CREATION = re.compile(
 _OWN = ("main", "temp")  # what a statement makes there, it means for its process alone
 _COMMENTS = re.compile(r"\A(?:\s*(?:--[^\n]*\n|/\*.*?\*/))*", re.DOTALL)
 COPY = "lake_statement_copy"
+_ANEW = Retrying(
+    retry=retry_if_exception_type(CommitConflictError),
+    stop=stop_after_attempt(8),
+    wait=wait_random_exponential(multiplier=0.05, max=5),
+    reraise=True,
+)
 
 
-def changed_table(
-    statement: str, is_table: Callable[[Relation], bool]
-) -> tuple[Relation, str] | None:
-    """Return the lake's table that a statement changes, and the statement on the copy of it.
+def changed_by(session: Session, statements: str) -> Relation | None:
+    """Return a table of the lake that one of these SQL statements changes, None for none."""
+    changed = (table for _, table, _ in _changes(session, statements) if table is not None)
+    return next(changed, None)
 
-    Args:
-        statement: One SQL statement.
-        is_table: Tells whether the lake has such a table.
+
+def run_statements(
+    session: Session, connection: DuckDBPyConnection, statements: str, partial: str = ""
+) -> None:
+    """Run SQL statements, those that change a table of the lake on a copy that replaces it.
+
+    Where parents are read in part (`partial`), a table that is whole stays as it is.
     """
-    text = _COMMENTS.sub("", statement, count=1)
-    found = _CHANGE.match(text)
-    if found is None:
-        return None
-    parts = [unquoted(part) for part in re.findall(_PART, found["relation"])]
-    name = Relation(*parts[-2:])
-    if not is_table(name):
-        return None
-    start, end = found.span("relation")
-    return name, text[:start] + COPY + text[end:]
+    for statement, name, changed in _changes(session, statements):
+        if name is None:
+            connection.execute(statement)
+            continue
+        session.stand_alone("a statement that changes the table", name)
+        if partial and session.is_whole(name):
+            _copy(connection, f"from {relation_of(name)}", changed)
+            session.show_only(connection, Order(name, COPY, WHOLE, partial=partial))
+        else:
+            with session.changing:
+                _ANEW(_change, session, connection, name, changed)
+        connection.execute(f"drop table {COPY}")
+
+
+def _changes(
+    session: Session, statements: str
+) -> Iterator[tuple[duckdb.Statement, Relation | None, str]]:
+    """Yield each statement, the lake's table that it changes, and the statement on its copy."""
+    for statement in duckdb.extract_statements(statements):
+        text = _COMMENTS.sub("", statement.query, count=1)
+        found = _CHANGE.match(text)
+        name, changed = None, ""
+        if found is not None:
+            parts = [unquoted(part) for part in re.findall(_PART, found["relation"])]
+            start, end = found.span("relation")
+            name, changed = Relation(*parts[-2:]), text[:start] + COPY + text[end:]
+        is_ours = name is not None and session.is_table(name)
+        yield statement, name if is_ours else None, changed
+
+
+def _change(session: Session, connection: DuckDBPyConnection, name: Relation, changed: str) -> None:
+    """Replace a table by what a statement makes of its newest version.
+
+    Raises:
+        CommitConflictError: Another writer was first: what this statement saw is no more.
+    """
+    table = open_table(name)
+    if table is None:
+        raise CommitConflictError(
+            expected="the table that a statement changes",
+            came="none: it was dropped meanwhile",
+            where=f"table {name}",
+            remedy="run dbt again",
+        )
+    session.show(name, table)
+    _copy(connection, scan(table, name), changed)
+    session.replace(connection, _as_it_is(name, table), plan(table, {}, session.run))
+
+
+def _copy(connection: DuckDBPyConnection, rows: str, changed: str) -> None:
+    connection.execute(f"create or replace temp table {COPY} as {rows}")
+    connection.execute(changed)
+
+
+def _as_it_is(name: Relation, table: DeltaTable) -> Order:
+    """Return the order that replaces a table's rows and leaves the rest of it alone."""
+    fields, configuration = table.schema().fields, table.metadata().configuration
+    return Order(
+        table=name,
+        source=COPY,
+        strategy=WHOLE,
+        partition_by=tuple(table.metadata().partition_columns),
+        required=tuple(field.name for field in fields if not field.nullable),
+        comments={field.name: str(field.metadata.get("comment", "")) for field in fields},
+        checks=constraints_of(configuration),
+        partial="kept" if is_partial(table) else "",
+    )
 
 
 def creation(statement: str) -> tuple[str, str] | None:

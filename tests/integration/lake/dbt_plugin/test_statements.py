@@ -3,6 +3,7 @@
 import pytest
 
 from include.chimera.errors import CommitConflictError
+from include.chimera.lake.dbt_plugin.statements import run_statements
 from include.chimera.lake.delta.tables import drop_table
 
 pytestmark = pytest.mark.integration
@@ -15,7 +16,7 @@ def test_a_statement_loses_nothing_that_another_process_added_meanwhile(process)
     other = process()
     assert other.rows() == [(10,)]
     one.build("select 20::bigint as id", "append")
-    other.session.run_statements(other.connection, ADD)
+    run_statements(other.session, other.connection, ADD)
     assert other.rows() == process().rows() == [(2,), (10,), (20,)]
 
 
@@ -24,7 +25,7 @@ def test_a_writer_that_is_first_is_seen_when_the_statement_runs_again(process, m
     one = process()
     one.build("select 10::bigint as id")
     other = process()
-    replace, numbers = other.session._replace, iter((20, 30, 40))
+    replace, numbers = other.session.replace, iter((20, 30, 40))
 
     def overtaken(*arguments):
         for number in numbers:
@@ -32,8 +33,8 @@ def test_a_writer_that_is_first_is_seen_when_the_statement_runs_again(process, m
             break
         return replace(*arguments)
 
-    monkeypatch.setattr(other.session, "_replace", overtaken)
-    other.session.run_statements(other.connection, ADD)
+    monkeypatch.setattr(other.session, "replace", overtaken)
+    run_statements(other.session, other.connection, ADD)
     assert process().rows() == [(4,), (10,), (20,), (30,), (40,)]
 
 
@@ -44,4 +45,4 @@ def test_a_table_that_was_dropped_meanwhile_is_not_made_again(process):
     assert other.rows() == [(10,)]
     drop_table("dev.model")
     with pytest.raises(CommitConflictError, match="dropped meanwhile"):
-        other.session.run_statements(other.connection, ADD)
+        run_statements(other.session, other.connection, ADD)
