@@ -21,6 +21,11 @@ def documented(kind: str) -> list[dict[str, Any]]:
     return [entry for file in files for entry in file.get(kind, [])]
 
 
+INCREMENTAL = sorted(
+    name
+    for name, path in SQL.items()
+    if {"staging", "hourly", "daily"} & {*path.parts} and "materialized=" not in path.read_text()
+)
 DOCUMENTED = {entry["name"]: entry for entry in documented("models")}
 
 
@@ -51,6 +56,15 @@ def test_each_model_is_described_and_its_grain_is_tested(model: str) -> None:
     listed = [test for each in (entry, *entry["columns"]) for test in each.get("data_tests", [])]
     names = {test if isinstance(test, str) else next(iter(test)) for test in listed}
     assert model.startswith("int_") or names & {"unique", "unique_combination"}
+
+
+@pytest.mark.parametrize("model", INCREMENTAL)
+def test_an_incremental_model_opens_only_what_changed_of_each_parent(model: str) -> None:
+    """Without the predicate its rows are right, and its hour costs as much as the history."""
+    reads = re.split(r"from \{\{ (?:ref|source)\(", SQL[model].read_text())[1:]
+    predicates = [re.search(r"\{\{ (?:touched|arrived)\(", read.split("\n)")[0]) for read in reads]
+    assert predicates
+    assert None not in predicates
 
 
 @pytest.mark.parametrize("mart", MARTS)
