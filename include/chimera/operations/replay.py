@@ -27,6 +27,7 @@ from include.chimera.lake.dead_letters.letters import (
     event_query,
     letter_states,
 )
+from include.chimera.lake.publish.stop_switch import require_publishing
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
@@ -34,7 +35,6 @@ from include.chimera.lake.store.duckdb_sessions import among, connect, fetch_rec
 from include.chimera.quality.acceptance import current_user, require_reason
 from include.chimera.quality.batches import window_and_keys
 from include.chimera.quality.gate import open_gate
-from include.chimera.quality.publishing_switch import require_publishing
 from include.chimera.quality.rules.book import rule_book
 from include.chimera.quality.rules.good_and_bad_rows import BROKEN, tagged
 from include.chimera.sources.api_logs.extract import row_of

@@ -18,6 +18,7 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import Publication
 from include.chimera.lake.publish.model_builds import commit_build
 from include.chimera.lake.publish.new_rows import rows_brought
+from include.chimera.lake.publish.stop_switch import require_publishing
 from include.chimera.lake.staged.manifests import (
     PUBLICATION,
     VERDICT,
@@ -39,7 +40,6 @@ from include.chimera.quality.gx.checkpoint import (
     outage,
 )
 from include.chimera.quality.gx.data_docs import keep_result
-from include.chimera.quality.publishing_switch import require_publishing
 from include.chimera.quality.rules.book import RuleBook, rule_book
 from include.chimera.quality.rules.good_and_bad_rows import examples
 
