@@ -7,9 +7,8 @@ asked, at what cost and speed, and how well they withstood attacks.
 with catch-up, one run at a time. A run's window is its data interval; a run triggered by hand takes
 `window_start` and `window_end` from its params, else the last full hour.
 
-**Inputs.** `app.generations`, `app.evaluations` and `app.models` of the application's PostgreSQL
-(connection `app_db`), the API's JSON-lines logs (`CHIMERA_API_LOGS_ROOT`), the providers' metrics
-(connection `prometheus`).
+**Inputs.** {tables} of the application's PostgreSQL (connection `app_db`), the API's JSON-lines
+logs (`CHIMERA_API_LOGS_ROOT`), the providers' metrics (connection `prometheus`).
 
 **Outputs.** Delta tables in the layers bronze, silver and gold below `CHIMERA_LAKE_ROOT`; refused
 records in `ops.dead_letters`, counts in `ops.window_ledger`, verdicts in `ops.quality_results`.
@@ -58,7 +57,7 @@ def window_param(bound: str) -> Param:
 
 with DAG(
     dag_id="chimera_etl_hourly",
-    doc_md=__doc__,
+    doc_md=__doc__.replace("{tables}", ", ".join(f"`app.{c.table}`" for c in SOURCES["app_db"])),
     description="Hourly analytics of the Chimera platform: extract, gate, transform, optimize",
     schedule=CronDataIntervalTimetable(settings.schedule, timezone="UTC"),
     start_date=settings.start_date,

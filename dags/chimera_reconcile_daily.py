@@ -5,8 +5,8 @@ once a day all keys are compared, and each row that is gone gets a version that 
 
 **Schedule.** Daily at 03:00 UTC, without catch-up: a comparison is about now.
 
-**Inputs, outputs.** `app.generations` and `app.evaluations`; their bronze tables, through their
-gates. The next hourly run takes the deletions over into the facts.
+**Inputs, outputs.** {tables}; their bronze tables, through their gates. The next hourly
+run takes the deletions over into the facts.
 
 **On failure.** Nothing changes; the next day finds the same deletions. More than a tenth of a table
 gone at once is refused: it is more likely another database.
@@ -26,9 +26,11 @@ from include.chimera.flow.retry_policy import GATE, minutes_of
 from include.chimera.flow.tasks import extract_deletions
 from include.chimera.settings import get_settings
 
+MUTABLE = [contract for contract in BRONZE if contract.keeps_deletions]
+
 with DAG(
     dag_id="chimera_reconcile_daily",
-    doc_md=__doc__,
+    doc_md=__doc__.replace("{tables}", ", ".join(f"`app.{c.table}`" for c in MUTABLE)),
     description="Find rows that were deleted at the source",
     schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),
     start_date=get_settings().start_date,
@@ -39,7 +41,6 @@ with DAG(
     default_args={"owner": "data-platform"},
     tags=["chimera"],
 ) as dag:
-    for contract in BRONZE:
-        if contract.keeps_deletions:
-            extract = extract_deletions.override(task_id=f"extract_deleted_{contract.table}")
-            extract(contract.name) >> gate_task(contract.name, **GATE)
+    for contract in MUTABLE:
+        extract = extract_deletions.override(task_id=f"extract_deleted_{contract.table}")
+        extract(contract.name) >> gate_task(contract.name, **GATE)

@@ -171,6 +171,14 @@ def test_deletions_are_looked_for_in_each_mutable_table(dags: DagBag) -> None:
         assert {f"extract_deleted_{table}", f"gate_bronze_{table}"} <= found
 
 
+def test_the_essays_name_each_table_of_the_application(dags: DagBag) -> None:
+    essays = {dag_id: str(dags.dags[dag_id].doc_md) for dag_id in dags.dags}
+    for contract in SOURCES["app_db"]:
+        name = f"`app.{contract.table}`"
+        assert name in essays["chimera_etl_hourly"]
+        assert (name in essays["chimera_reconcile_daily"]) == contract.keeps_deletions
+
+
 def test_every_model_is_followed_by_its_gate(dag: DAG) -> None:
     """Each table with rules has one gate, and a model's gate waits for its model alone."""
     gates = {task.task_id.rsplit(".", 1)[1] for task in dag.tasks if ".gate_" in task.task_id}

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from include.chimera.contracts import CONTRACTS
+from include.chimera.contracts import CONTRACTS, SOURCES
 from include.chimera.paths import INCLUDE, PROJECT, STATE
 from include.chimera.settings import Settings
 from scripts.generate_docs import main, pages, shown_default
@@ -47,10 +47,12 @@ def test_check_names_a_stale_page(monkeypatch, capsys):
 
 
 def test_each_setting_and_table_is_documented():
-    settings, dictionary, env_example = pages(PROJECT).values()
+    settings, dictionary, env_example, role = pages(PROJECT).values()
     for name in Settings.model_fields:
         assert f"`CHIMERA_{name.upper()}`" in settings
     assert "CHIMERA_LAKE_ROOT=" in env_example
+    for contract in SOURCES["app_db"]:
+        assert f") on app.{contract.table} to" in role
     for name, contract in CONTRACTS.items():
         section = dictionary.split(f"### {name}\n")[1].split("###")[0]
         assert all(f"| `{column}` |" in section for column in contract.schema.names)

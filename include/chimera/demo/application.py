@@ -191,8 +191,8 @@ def _load_rows(
     So the database is the same in whichever order hours are made, and no row of it was changed
     in an hour that does not exist yet.
     """
-    database.upsert("generations", data.generations)
-    database.upsert("evaluations", data.evaluations)
+    for table, rows in data.tables.items():
+        database.upsert(table, rows)
     settlements = feed.settlements(hour)
     for later in range(1, SETTLING_HOURS + 1):
         after, before = hour.start + later * HOUR, hour.start - later * HOUR
@@ -214,8 +214,8 @@ def _entry(hour: Window, feed: Feed, data: HourData) -> SeededHour:
     return SeededHour(
         hour=hour.start,
         fingerprint=feed.fingerprint,
-        generations=data.generations.num_rows,
-        evaluations=data.evaluations.num_rows,
+        generations=data.tables["generations"].num_rows,
+        evaluations=data.tables["evaluations"].num_rows,
         log_lines=len(data.log_lines),
         metric_samples=sum(family.sample_count for family in data.families),
     )

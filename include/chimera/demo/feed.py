@@ -36,14 +36,13 @@ class HourData:
     """All that the sample application makes in one hour.
 
     Args:
-        generations: Rows created in the hour, as they stand when it ends.
-        evaluations: Rows created in the hour.
+        tables: Rows created in the hour, as they stand when it ends, by table of the schema
+            `app`; models apart, which belong to no hour.
         log_lines: The hour's API log file, line by line, malformed lines included.
         families: The hour's metric samples.
     """
 
-    generations: pa.Table
-    evaluations: pa.Table
+    tables: dict[str, pa.Table]
     log_lines: list[bytes]
     families: list[Family]
 

@@ -19,7 +19,7 @@ PIECES = 4
 def azure_rows(folder):
     """Return both hours of Azure's traces as rows of the application."""
     feed = ReplayedFeed(folder, START)
-    both = pa.concat_tables([feed.hour(hour(number)).generations for number in range(2)])
+    both = pa.concat_tables([feed.hour(hour(number)).tables["generations"] for number in range(2)])
     return both.filter(pc.equal(both["provider_id"], "azure"))
 
 

@@ -12,9 +12,6 @@ import pyarrow as pa
 from include.chimera.contracts import (
     API_LOGS,
     CONTRACTS,
-    EVALUATIONS,
-    GENERATIONS,
-    MODELS,
     PARTITION,
     PROVIDER_METRICS,
 )
@@ -38,9 +35,10 @@ def bronze_tables(feed: Feed, window: Window) -> dict[str, pa.Table]:
     """Return each bronze table's rows of one hour, by table."""
     data = feed.hour(window)
     return {
-        GENERATIONS.name: _rows(GENERATIONS.name, data.generations),
-        EVALUATIONS.name: _rows(EVALUATIONS.name, data.evaluations),
-        MODELS.name: _rows(MODELS.name, feed.models()),
+        **{
+            f"bronze.{table}": _rows(f"bronze.{table}", rows)
+            for table, rows in {**data.tables, "models": feed.models()}.items()
+        },
         API_LOGS.name: pa.Table.from_pylist(list(_log_rows(data, window)), schema=API_LOGS.schema),
         PROVIDER_METRICS.name: pa.Table.from_pylist(
             list(_samples(data)), schema=PROVIDER_METRICS.schema

@@ -157,7 +157,7 @@ def assert_silent(greatest: list[float], column: str) -> None:
 def test_two_hundred_generated_hours_are_usual(rows_an_hour: int) -> None:
     """Nights and days, heavy tails: each hour against those before it."""
     feed = GeneratedFeed(rows_an_hour)
-    hours = [feed.hour(hour_of(number).window).generations for number in range(200)]
+    hours = [feed.hour(hour_of(number).window).tables["generations"] for number in range(200)]
     for column in WATCHED:
         greatest = [pc.max(hour[column]).as_py() for hour in hours if hour.num_rows]
         assert_silent([float(value) for value in greatest if value is not None], column)
@@ -167,7 +167,7 @@ def test_two_hundred_generated_hours_are_usual(rows_an_hour: int) -> None:
 def test_real_traces_are_usual(traces_folder: Path, size: int) -> None:
     """Azure's and llmperf's requests, in pieces of so many, as if each were an hour."""
     for number in range(2):
-        rows = ReplayedFeed(traces_folder, START).hour(hour_of(number).window).generations
+        rows = ReplayedFeed(traces_folder, START).hour(hour_of(number).window).tables["generations"]
         for column in WATCHED:
             known = [
                 float(value) for value in rows[column].to_pylist()[:20_000] if value is not None

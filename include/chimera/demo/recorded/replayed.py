@@ -89,8 +89,10 @@ class ReplayedFeed:
     def hour(self, window: Window) -> HourData:
         """Return what falls into the one hour that `window` spans."""
         return HourData(
-            generations=_within(self._generations, window),
-            evaluations=_within(self._evaluations, window),
+            tables={
+                "generations": _within(self._generations, window),
+                "evaluations": _within(self._evaluations, window),
+            },
             log_lines=[
                 line for moment, line in self._log_lines if window.start <= moment < window.end
             ],

@@ -76,10 +76,12 @@ class GeneratedFeed:
         """Make the one hour that `window` spans."""
         draw, previous = self._draw(window.start), self._draw(window.start - HOUR)
         return HourData(
-            generations=_hour_generations(draw),
-            evaluations=_hour_evaluations(
-                window.start, round(len(draw.created) * EVALUATION_RATIO)
-            ),
+            tables={
+                "generations": _hour_generations(draw),
+                "evaluations": _hour_evaluations(
+                    window.start, round(len(draw.created) * EVALUATION_RATIO)
+                ),
+            },
             log_lines=hour_lines(draw, previous),
             families=hour_families(window.start, self._rows_per_hour),
         )

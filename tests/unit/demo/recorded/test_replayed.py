@@ -31,7 +31,8 @@ def token_sums(rows):
 
 
 def test_azure_hours_become_two_consecutive_hours(hours):
-    counts = [pc.sum(pc.equal(hour.generations["provider_id"], "azure")).as_py() for hour in hours]
+    providers = [hour.tables["generations"]["provider_id"] for hour in hours]
+    counts = [pc.sum(pc.equal(provider, "azure")).as_py() for provider in providers]
     assert counts == [23_323, 4_862, None]
 
 
@@ -41,20 +42,24 @@ def test_azure_hours_become_two_consecutive_hours(hours):
 )
 def test_azure_token_sums_are_the_published_ones(hours, model_id, sums):
     per_hour = [
-        token_sums(hour.generations.filter(pc.equal(hour.generations["model_id"], model_id)))
+        token_sums(
+            hour.tables["generations"].filter(
+                pc.equal(hour.tables["generations"]["model_id"], model_id)
+            )
+        )
         for hour in hours[:2]
     ]
     assert tuple(map(sum, zip(*per_hour, strict=True))) == sums
 
 
 def test_azure_rows_keep_their_offset_to_the_microsecond(hours):
-    rows = hours[0].generations
+    rows = hours[0].tables["generations"]
     first = pc.min(rows.filter(pc.equal(rows["model_id"], "azure/code"))["created_at"]).as_py()
     assert first == datetime(2026, 1, 5, 8, 17, 3, 979960, tzinfo=UTC)
 
 
 def test_llmperf_percentiles_equal_upstreams_summaries(hours, traces_folder):
-    rows = hours[0].generations
+    rows = hours[0].tables["generations"]
     summaries = sorted((traces_folder / "llmperf" / "summary").glob("*.json"))
     assert len(summaries) == 10
     for path in summaries:
@@ -71,7 +76,7 @@ def test_llmperf_percentiles_equal_upstreams_summaries(hours, traces_folder):
 
 
 def test_failed_llmperf_rows_have_a_code_and_no_made_up_latency(hours):
-    rows = hours[0].generations
+    rows = hours[0].tables["generations"]
     failed = rows.filter(pc.equal(rows["status"], "failed"))
     assert failed.num_rows == 262
     assert failed["error_code"].unique().to_pylist() == ["429"]
@@ -81,7 +86,7 @@ def test_failed_llmperf_rows_have_a_code_and_no_made_up_latency(hours):
 def test_attack_success_rates_equal_the_declared_ones(hours, traces_folder):
     outcomes = {}
     for hour in hours:
-        for row in hour.evaluations.to_pylist():
+        for row in hour.tables["evaluations"].to_pylist():
             key = (row["technique"], row["model_id"].partition("/")[2])
             outcomes.setdefault(key, []).append(row["successes"] > 0)
     declared = json.loads((traces_folder / "jailbreakbench" / "declared.json").read_text())
@@ -126,7 +131,7 @@ def test_each_model_that_rows_mention_is_listed_once(feed, hours):
     ids = models["model_id"].to_pylist()
     assert len(set(ids)) == len(ids) > 1442
     for hour in hours:
-        for table in (hour.generations, hour.evaluations):
+        for table in hour.tables.values():
             assert set(table["model_id"].to_pylist()) <= set(ids)
     by_id = {row["model_id"]: row for row in models.to_pylist()}
     assert by_id["anthropic/claude-2"]["input_usd_per_mtok"] == 8.0
