@@ -5,8 +5,6 @@ What a gate asks before it commits is in `lake/publish/stop_switch`.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from include.chimera.errors import ControlRefusedError
@@ -14,10 +12,8 @@ from include.chimera.lake.publish.stop_switch import (
     Decision,
     decisions_place,
     newest_decision,
-    read_decisions,
+    record_decision,
 )
-from include.chimera.lake.store import storage
-from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.lake.upkeep.restore import restore_table
 from include.chimera.quality.acceptance import current_user, require_reason
 
@@ -61,17 +57,15 @@ def restore(table: str, version: int, reason: str) -> int:
 
 
 def _switch(*, is_stopped: bool, reason: str) -> Decision:
-    decisions, words = read_decisions(), require_reason(reason)
-    if is_stopped == bool(decisions and decisions[-1].is_stopped):
+    newest, words = newest_decision(), require_reason(reason)
+    if is_stopped == bool(newest and newest.is_stopped):
         raise ControlRefusedError(
             expected=f"publishing that is {'not ' if is_stopped else ''}stopped",
-            came=str(decisions[-1]) if decisions else "publishing that was never stopped",
+            came=str(newest) if newest else "publishing that was never stopped",
             where=decisions_place(),
             remedy="nothing: it is as you want it",
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
     decision = Decision(is_stopped, current_user(), now, words)
-    text = json.dumps([asdict(each) for each in (*decisions, decision)], indent=1)
-    with storage_errors("recording a decision"):
-        storage.write_text(decisions_place(), text)
+    record_decision(decision)
     return decision

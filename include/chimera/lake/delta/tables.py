@@ -64,11 +64,10 @@ def open_table(
         _require_whole_log(name, where)
         try:
             table = _opened(name, version, has_files=has_files)
-            if table is None:
+            if table is None and (remains := _what_remains(name, where)):
                 # Listed after it was not found: the first commit of another may lie between.
-                remains = _what_remains(name, where)
-                table = _opened(name, version, has_files=has_files) if remains else None
-                if remains and table is None:
+                table = _opened(name, version, has_files=has_files)
+                if table is None:
                     raise remains
         except DeltaError:
             newest = None if version is None else open_table(name, has_files=False)

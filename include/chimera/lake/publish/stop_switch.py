@@ -7,7 +7,7 @@ While publishing is stopped, runs extract, build and judge as ever, and each gat
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from include.chimera.errors import PublishingStoppedError
 from include.chimera.lake.store import storage
@@ -67,6 +67,13 @@ def read_decisions() -> list[Decision]:
     with storage_errors("reading whether publishing is stopped"):
         text = storage.read_text(decisions_place())
     return [] if text is None else [Decision(**each) for each in json.loads(text)]
+
+
+def record_decision(decision: Decision) -> None:
+    """Append a decision, which is in force from then on."""
+    text = json.dumps([asdict(each) for each in (*read_decisions(), decision)], indent=1)
+    with storage_errors("recording a decision"):
+        storage.write_text(decisions_place(), text)
 
 
 def decisions_place() -> str:
