@@ -36,8 +36,15 @@ def versions(tmp_path: Path) -> Iterator[Versions]:
 
 
 @pytest.fixture
-def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Point the settings at an empty lake, and return its root."""
+def damaged(versions: Versions) -> None:
+    """Say that the test spoils a log, so that not every version can be read."""
+    versions.are_checked = False
+
+
+@pytest.fixture
+def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, versions: Versions) -> Iterator[Path]:
+    """Point the settings at an empty lake, each of whose versions is checked; return its root."""
+    del versions
     monkeypatch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
     get_settings.cache_clear()
     yield tmp_path / "lake"

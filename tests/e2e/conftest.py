@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from include.chimera.paths import PROJECT
 from tests.e2e.statsd import StatsdSink
+from tests.versions import Versions
 
 RUN_SECONDS = 1500
 
@@ -72,12 +74,21 @@ def run_command(state: Path, hours: int, **variables: str) -> CommandResult:
 
 
 @pytest.fixture(scope="session")
-def generated_hour(tmp_path_factory: pytest.TempPathFactory) -> CommandResult:
+def written() -> Iterator[Versions]:
+    """Look at every version of the lakes that the ring shares, once it has ended."""
+    shared = Versions()
+    yield shared
+    shared.check()
+
+
+@pytest.fixture(scope="session")
+def generated_hour(tmp_path_factory: pytest.TempPathFactory, written: Versions) -> CommandResult:
     """Return one hour of generated data, run from an empty state folder."""
     with StatsdSink() as sink:
         state = tmp_path_factory.mktemp("generated") / "state"
         result = run_command(state, hours=1, **sink.variables())
     assert result.code == 0, result.output
+    written.add(result.lake)
     return replace(result, statsd=tuple(sink.lines))
 
 
@@ -90,9 +101,12 @@ def repeated_hour(generated_hour: CommandResult) -> CommandResult:
 
 
 @pytest.fixture(scope="session")
-def replayed_hours(tmp_path_factory: pytest.TempPathFactory, traces_folder: Path) -> CommandResult:
+def replayed_hours(
+    tmp_path_factory: pytest.TempPathFactory, traces_folder: Path, written: Versions
+) -> CommandResult:
     """Return both hours of the real traces, run from an empty state folder."""
     state = tmp_path_factory.mktemp("replayed") / "state"
     result = run_command(state, hours=2, CHIMERA_TRACES=str(traces_folder))
     assert result.code == 0, result.output
+    written.add(result.lake)
     return result

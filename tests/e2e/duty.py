@@ -19,6 +19,7 @@ from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 from include.chimera.window import HOUR, Window
 from tests.e2e.peers import Inbox, mail_server, slack_server
+from tests.versions import Versions
 
 BASE, DEADLINE, WAIT = 2.0, 6.0, 12.0
 # A run in which a process was killed may need its heartbeat's timeout, five minutes by default.
@@ -162,6 +163,9 @@ def on_duty(root, hours=None, scheduled=None, **more):
             yield duty
         finally:
             duty.stack.__exit__()
+    written = Versions()
+    written.add(layout.root / "lake")
+    written.check()
 
 
 def start_stack(plan, sample):

@@ -44,7 +44,7 @@ def configure(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def lake(tmp_path, configure):
+def lake(tmp_path, configure, versions):  # noqa: ARG001 - checks each version of that lake
     """Give each test a lake and logs of its own."""
     configure(state_dir=tmp_path)
     return tmp_path

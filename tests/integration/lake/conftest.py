@@ -36,14 +36,8 @@ class Process:
 
 
 @pytest.fixture
-def damaged(versions) -> None:
-    """Say that the test spoils a log, so that not every version can be read."""
-    versions.are_checked = False
-
-
-@pytest.fixture
-def process(lake, versions):  # noqa: ARG001 - the lake is there first, and looked at last
-    """Return what starts another process on the same lake; each version it writes is checked."""
+def process(lake):  # noqa: ARG001 - the lake is there first
+    """Return what starts another process on the same lake."""
     started = []
 
     def start() -> Process:

@@ -46,6 +46,7 @@ def read(connection: duckdb.DuckDBPyConnection, name: str = "dev.orders") -> lis
         return connection.execute(scan(table, name)).fetchall()
 
 
+@pytest.mark.usefixtures("damaged")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_bad_table_is_told_as_what_it_is(lake, connection, damage):
     """The class decides what is done about it; the text names what came, and no row."""
@@ -60,6 +61,7 @@ def test_a_bad_table_is_told_as_what_it_is(lake, connection, damage):
     assert isinstance(told.value, RetryableError) is (kind is StorageAwayError)
 
 
+@pytest.mark.usefixtures("damaged")
 @pytest.mark.parametrize("damage", CHECKPOINT_DAMAGES)
 def test_a_bad_checkpoint_is_a_damaged_log(lake, connection, damage):
     CHECKPOINT_DAMAGES[damage](make(lake, has_checkpoint=True))
@@ -68,6 +70,7 @@ def test_a_bad_checkpoint_is_a_damaged_log(lake, connection, damage):
     assert table_names() == ["dev.orders"]
 
 
+@pytest.mark.usefixtures("damaged")
 @pytest.mark.parametrize("damage", [d for d in DAMAGES if d not in {"another folder", "a file"}])
 def test_a_bad_table_stays_in_the_list_of_tables(lake, damage):
     """What is not listed is not there: a table would be made anew over it."""
@@ -75,6 +78,7 @@ def test_a_bad_table_stays_in_the_list_of_tables(lake, damage):
     assert table_names() == ["dev.orders"]
 
 
+@pytest.mark.usefixtures("damaged")
 def test_what_a_killed_first_build_left_is_no_table_yet(lake):
     """Its staged files stand there without a log, and so may an empty log: it is built again."""
     folder = lake / "dev" / "orders"
@@ -175,6 +179,7 @@ def test_the_systems_error_numbers_decide(code):
         assert CANARY not in came
 
 
+@pytest.mark.usefixtures("damaged")
 def test_a_table_named_like_an_engines_phrase_is_told_as_what_it_is(lake, connection):
     """A path in a message is no part of what the engine says."""
     name = "checkpoint connection Unsupported"

@@ -50,7 +50,7 @@ def test_compaction_keeps_every_row(connection: DuckDBPyConnection) -> None:
     assert optimize_layer("bronze") == []
 
 
-@pytest.mark.usefixtures("many_files")
+@pytest.mark.usefixtures("many_files", "damaged")
 @pytest.mark.parametrize("damage", ["entry cut off", "newest entry empty", "a file"])
 def test_a_damaged_table_is_named_and_the_others_are_looked_after(
     lake: Path, caplog: pytest.LogCaptureFixture, damage: str
