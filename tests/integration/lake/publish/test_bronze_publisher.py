@@ -17,6 +17,8 @@ from include.chimera.lake.staged.manifests import attempt_folder
 from include.chimera.lake.staged.stage_rows import rows_of
 from tests.builders import HOUR, LABEL, api_logs, generations, publish, run_of, stage
 
+pytestmark = pytest.mark.integration
+
 GENERATIONS, LOGS, MODELS = "bronze.generations", "bronze.api_logs", "bronze.models"
 NEXT_LABEL = "20260101T06"
 

@@ -23,6 +23,8 @@ from include.chimera.lake.store.places import folder_of
 from tests.builders import HOUR, LABEL, generations, publish, run_of
 from tests.versions import Versions
 
+pytestmark = pytest.mark.integration
+
 MODEL, PARENT = "gold.fct", "bronze.generations"
 NEXT, THIRD = "20260101T06", "20260101T07"
 

@@ -18,7 +18,7 @@ from include.chimera.lake.delta.lineage import (
 from include.chimera.lake.delta.tables import contract_table, drop_table
 from tests.builders import HOUR, run_of
 
-pytestmark = pytest.mark.usefixtures("lake")
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 
 PARENT, OWN, FLAT = "bronze.generations", "bronze.evaluations", "bronze.models"
 

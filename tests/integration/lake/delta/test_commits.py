@@ -10,6 +10,8 @@ from include.chimera.lake.delta.commits import Change, commit
 from include.chimera.lake.delta.tables import contract_table
 from tests.builders import generations, publish, run_of
 
+pytestmark = pytest.mark.integration
+
 TABLE = "bronze.generations"
 
 
