@@ -6,6 +6,7 @@ when a row of it changes. Nothing passes through Python: DuckDB reads, joins and
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from include.chimera.lake.dbt_plugin.strategies import Rewrite
     from include.chimera.lake.delta.lineage import Plan
     from include.chimera.lake.delta.parquet_files import DataFile
+
+logger = logging.getLogger(__name__)
 
 _ROWS = "lake_incoming_rows"
 
@@ -107,12 +110,28 @@ class Changer:
         order = self.order
         found = open_table(order.table)
         if found is not None:
+            self._tell_other_partitions(found)
             self._catch_up(found)
             return found
         columns = arrow_schema(self.connection, f"from {_ROWS}")
         schema = delta_schema(columns, order.required, order.comments)
         partition_by = partition_columns(columns, order.partition_by, self._where)
         return create_table(order.table, schema, partition_by, order.properties)
+
+    def _tell_other_partitions(self, table: DeltaTable) -> None:
+        """Warn where the model asks for other partitions than its table has."""
+        has, asked = (
+            [folded(name) for name in names]
+            for names in (table.metadata().partition_columns, self.order.partition_by)
+        )
+        if has != asked:
+            logger.warning(
+                "%s stays partitioned by %s, the model says %s: dbt build --full-refresh "
+                "--select <model> rebuilds it",
+                self.order.table,
+                ", ".join(has) or "nothing",
+                ", ".join(asked) or "nothing",
+            )
 
     def _catch_up(self, table: DeltaTable) -> None:
         """Compute rows that depend on the table from the version that they will change."""

@@ -154,8 +154,9 @@ def check_conversion(
             expected="values that the column's type keeps as they are",
             came="; ".join(failures),
             where=where,
-            remedy="cast the column in the model, or change the table's type: "
-            "on_schema_change='sync_all_columns', or --full-refresh",
+            remedy="cast the column in the model, or give the table the model's type: "
+            "dbt build --full-refresh --select <model> (on_schema_change='sync_all_columns' does "
+            "it where each value stays what it is)",
         )
 
 

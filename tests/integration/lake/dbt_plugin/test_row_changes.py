@@ -156,6 +156,16 @@ def test_rows_of_a_null_partition_can_change(process):
     assert process().rows() == [(1, "y"), (2, "x")]
 
 
+@pytest.mark.parametrize("asked", [(), ("v",)])
+def test_other_partitions_that_an_incremental_build_leaves_out_are_told(process, caplog, asked):
+    process().build(HOURS, **BY_HOUR)
+    process().build("select 4 as id, 'd' as v, 'h2' as hour", "append", partition_by=("HOUR",))
+    assert "partitioned" not in caplog.text
+    process().build("select 5 as id, 'e' as v, 'h3' as hour", "append", partition_by=asked)
+    assert "dev.model stays partitioned by hour" in caplog.text
+    assert open_table("dev.model").metadata().partition_columns == ["hour"]
+
+
 def test_new_partitioning_needs_no_new_name(process):
     one = process()
     one.build(HOURS)
