@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from include.chimera.demo.app_database import Database, SeededHour, connect
-from include.chimera.demo.prometheus_imitation.openmetrics import write_families
+from include.chimera.demo.openmetrics import write_families
 from include.chimera.demo.recorded.replayed import ReplayedFeed
 from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import ConfigurationError

@@ -14,7 +14,7 @@ from include.chimera import contracts
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from include.chimera.demo.prometheus_imitation.openmetrics import Family
+    from include.chimera.demo.openmetrics import Family
     from include.chimera.window import Window
 
 LOG_FIELDS = tuple(contracts.API_LOGS.source_columns)

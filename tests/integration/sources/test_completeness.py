@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from include.chimera.demo.prometheus_imitation.metrics_server import MetricsServer
-from include.chimera.demo.prometheus_imitation.openmetrics import Family, Series, write_families
+from include.chimera.demo.metrics_server import MetricsServer
+from include.chimera.demo.openmetrics import Family, Series, write_families
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.sources.api_logs.log_folders import hour_folder
 from include.chimera.sources.completeness import database_lacks, logs_lack, metrics_lack

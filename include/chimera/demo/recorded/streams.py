@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from include.chimera.demo.feed import log_level, log_line
-from include.chimera.demo.prometheus_imitation.openmetrics import Family, Series
+from include.chimera.demo.openmetrics import Family, Series
 from include.chimera.demo.synthetic.draws import micros
 from include.chimera.demo.synthetic.telemetry import UP
 

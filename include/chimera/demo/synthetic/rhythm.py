@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from include.chimera.demo.prometheus_imitation.openmetrics import Values
+    from include.chimera.demo.openmetrics import Values
 
 EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _AMPLITUDE = 0.45

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from include.chimera.demo.prometheus_imitation.openmetrics import (
+from include.chimera.demo.openmetrics import (
     Family,
     Labels,
     Series,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import BRONZE, SOURCES
 from include.chimera.demo.application import metrics_folder, seed
-from include.chimera.demo.prometheus_imitation.metrics_server import MetricsServer
+from include.chimera.demo.metrics_server import MetricsServer
 from include.chimera.local.layout import Layout
 from include.chimera.local.runs.planning import choose_hours, hour_variables, plan_start
 from include.chimera.local.runs.progress import Progress

@@ -33,7 +33,7 @@ def demo_sample(
         say(f"it holds {rows}, {made.log_lines:,} log lines, {made.metric_samples:,} samples")
 
     folder, port = str(plan.layout.metrics), str(plan.metrics_port)
-    module = "include.chimera.demo.prometheus_imitation.metrics_server"
+    module = "include.chimera.demo.metrics_server"
     return SampleApplication(fill, ["-m", module, "--folder", folder, "--port", port])
 
 

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 
 from include.chimera.contracts import SOURCES
-from include.chimera.demo.prometheus_imitation.openmetrics import read_series, write_families
+from include.chimera.demo.openmetrics import read_series, write_families
 from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.demo.synthetic.telemetry import hour_families
 from include.chimera.window import HOUR, Window, hour_label

@@ -5,6 +5,7 @@ Source: https://prometheus.io/docs/specs/om/open_metrics_spec/ (text format).
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -22,14 +23,8 @@ Labels = tuple[tuple[str, str], ...]
 Times = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
-_SAMPLE = re.compile(
-    r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (NaN|[-+]?(?:Inf|[\d.]+(?:e[-+]?\d+)?)) (\d+(?:\.\d+)?)",
-    re.ASCII,
-)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"', re.ASCII)
-_ESCAPED = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
-_REMEDY = "remove the file and seed its hour again"
-_UNESCAPED = {coded: plain for plain, coded in _ESCAPED.items()}
+_LABEL = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*")', re.ASCII)
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
 
 @dataclass(frozen=True)
@@ -89,13 +84,8 @@ def _metric_lines(metric: list[Series]) -> Iterator[str]:
 
 
 def _label_text(labels: Labels) -> str:
-    if not labels:
-        return ""
-    pairs = (
-        f'{name}="{"".join(_ESCAPED.get(letter, letter) for letter in value)}"'
-        for name, value in labels
-    )
-    return "{" + ",".join(pairs) + "}"
+    pairs = ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in labels)
+    return f"{{{pairs}}}" if pairs else ""
 
 
 def number_text(value: float) -> str:
@@ -108,47 +98,33 @@ def number_text(value: float) -> str:
 
 
 def read_series(text: str) -> list[Series]:
-    """Parse an exposition with a timestamp on each sample.
+    """Read what `write_families` wrote.
 
     Raises:
         DataFaultError: A line is no sample, or the final `# EOF` is missing.
     """
-    *lines, rest = text.split("\n")
-    if not lines or lines[-1] != "# EOF" or rest:
+    samples: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    *lines, end = text.splitlines() or [""]
+    try:
+        for line in lines:
+            if not line.startswith("#"):
+                series, value, seconds = line.rsplit(" ", 2)
+                # Prometheus truncates seconds x 1000 (model/textparse/openmetricsparse.go).
+                samples[series].append((int(float(seconds) * 1000), float(value)))
+    except ValueError:
+        end = ""
+    if end != "# EOF":
         raise DataFaultError(
-            expected="a file that ends in '# EOF'",
-            came=f"{len(lines)} lines without it",
+            expected="samples with timestamps, and '# EOF'",
+            came="something else, or a part of it",
             where="OpenMetrics text",
-            remedy=_REMEDY,
+            remedy="remove the file and seed its hour again",
         )
-    samples: dict[tuple[str, str], tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
-    for number, line in enumerate(lines, start=1):
-        if line.startswith("#"):
-            continue
-        match = _SAMPLE.fullmatch(line)
-        if match is None:
-            raise DataFaultError(
-                expected="name{labels} value timestamp",
-                came="something else",
-                where=f"OpenMetrics text, line {number}",
-                remedy=_REMEDY,
-            )
-        name, labels, value, seconds = match.groups()
-        times, values = samples[name, labels or ""]
-        # Prometheus truncates seconds x 1000 (model/textparse/openmetricsparse.go), so do we.
-        times.append(int(float(seconds) * 1000))
-        values.append(float(value))
-    return [
-        Series(name, read_labels(labels), np.array(times, np.int64), np.array(values, np.float64))
-        for (name, labels), (times, values) in samples.items()
-    ]
+    return [_series(head, *zip(*points, strict=True)) for head, points in samples.items()]
 
 
-def read_labels(text: str) -> Labels:
-    """Parse `name="value",…` into pairs sorted by name, escapes undone."""
-    return tuple(sorted((name, unescape(value)) for name, value in _LABEL.findall(text)))
-
-
-def unescape(text: str) -> str:
-    """Undo the escapes of a quoted label value."""
-    return re.sub(r'\\[\\"n]', lambda match: _UNESCAPED[match.group()], text)
+def _series(head: str, times: tuple[int, ...], values: tuple[float, ...]) -> Series:
+    name, _, labels = head.partition("{")
+    # What OpenMetrics escapes, JSON escapes alike.
+    read = ((label, json.loads(value, strict=False)) for label, value in _LABEL.findall(labels))
+    return Series(name, tuple(sorted(read)), np.array(times, np.int64), np.array(values))

@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 import pytest
 
-from include.chimera.demo.prometheus_imitation.metrics_server import MetricsServer
-from include.chimera.demo.prometheus_imitation.openmetrics import Family, Series, write_families
+from include.chimera.demo.metrics_server import MetricsServer
+from include.chimera.demo.openmetrics import Family, Series, write_families
 from include.chimera.window import parse_hour
 from tests.serving import served
 
@@ -37,14 +37,14 @@ def client(folder):
 
 
 def ask(client, **changes):
-    parameters = {"query": 'llm_provider_up{provider="boreas"}', "start": START, "end": START + 60}
+    parameters = {"query": "llm_provider_up", "start": START, "end": START + 60}
     return client.get("/api/v1/query_range", params={**parameters, "step": 30, **changes})
 
 
-def values(answer):
+def values(answer, provider="boreas"):
     assert answer.status_code == 200
-    (series,) = answer.json()["data"]["result"]
-    return series["values"]
+    series = {each["metric"]["provider"]: each for each in answer.json()["data"]["result"]}
+    return series[provider]["values"]
 
 
 def test_both_ends_are_included(client):
@@ -52,9 +52,8 @@ def test_both_ends_are_included(client):
     assert values(ask(client)) == expected
 
 
-def test_post_with_a_form_is_answered_too(client):
-    form = {"query": "llm_provider_up", "start": START, "end": START, "step": "1m"}
-    answer = client.post("/api/v1/query_range", data=form).json()
+def test_all_series_of_a_metric_are_answered(client):
+    answer = ask(client).json()
     metrics = [series["metric"] for series in answer["data"]["result"]]
     assert metrics == [
         {"__name__": "llm_provider_up", "provider": "altair"},
@@ -62,6 +61,7 @@ def test_post_with_a_form_is_answered_too(client):
     ]
     assert answer["status"] == "success"
     assert answer["data"]["resultType"] == "matrix"
+    assert ask(client, query="llm_requests_total").json()["data"]["result"] == []
 
 
 def test_a_step_between_samples_takes_the_newest_before_it(client):
@@ -77,33 +77,12 @@ def test_nothing_before_the_first_sample(client):
     assert ask(client, start=START - 90, end=START - 30).json()["data"]["result"] == []
 
 
-def test_times_may_be_rfc3339(client):
-    assert values(ask(client, start="2026-01-05T08:00:30Z", end="2026-01-05T09:00:30+01:00"))
-
-
-@pytest.mark.parametrize(
-    ("query", "providers"),
-    [
-        ('llm_provider_up{provider!="boreas"}', ["altair"]),
-        ('{__name__=~"llm_.+", provider=~"a.*|x"}', ["altair"]),
-        ('llm_provider_up{provider!~"a.*",}', ["boreas"]),
-        ('llm_provider_up{model=""}', ["altair", "boreas"]),
-        ("llm_requests_total", []),
-    ],
-)
-def test_matchers_select_series(client, query, providers):
-    result = ask(client, query=query).json()["data"]["result"]
-    assert [series["metric"]["provider"] for series in result] == providers
-
-
 @pytest.mark.parametrize(
     "changes",
     [
         {"query": "rate(llm_provider_up[5m])"},
         {"query": ""},
-        {"query": '{provider=""}'},
-        {"query": 'llm_provider_up{provider=~"("}'},
-        {"query": "llm_provider_up{provider}"},
+        {"query": 'llm_provider_up{provider="boreas"}'},
         {"start": "yesterday"},
         {"start": "nan"},
         {"end": START - 1},
@@ -148,7 +127,7 @@ def test_a_file_that_is_cut_off_is_a_server_error_and_another_name_is_ignored(cl
     assert values(ask(client))
 
 
-def test_readiness_and_build_information(client):
-    assert client.get("/-/ready").status_code == 200
-    assert client.get("/api/v1/status/buildinfo").json()["data"]["version"]
+def test_another_question_is_refused(client):
+    asked = {"query": "llm_provider_up", "time": START}
+    assert client.get("/api/v1/query", params=asked).json()["errorType"] == "bad_data"
     assert client.get("/api/v1/elsewhere").status_code == 404

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from include.chimera.demo.prometheus_imitation.openmetrics import (
+from include.chimera.demo.openmetrics import (
     Family,
     Series,
     read_series,
