@@ -35,11 +35,13 @@ from include.chimera.quality.gx import expectations  # noqa: F401 - registers th
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from great_expectations.validator.computed_metric import MetricValue
     from great_expectations.validator.metric_configuration import (
         MetricConfiguration,
         MetricConfigurationID,
     )
     from sqlalchemy.sql.elements import ColumnElement
+    from sqlalchemy.types import TypeEngine
 
 # Metrics that fetch rows or their values; each costs a query of its own.
 _VALUES = (".unexpected_values", "unexpected_rows_query.table")
@@ -67,7 +69,7 @@ class BufferedDialect(duckdb_engine.Dialect):
     supports_statement_cache = True
     execution_ctx_cls = BufferedContext
     # Columns of nested types have no rules of their own; without a name they are a warning each.
-    ischema_names: dict[str, Any] = {  # noqa: RUF012 - as in the base class
+    ischema_names: dict[str, type[TypeEngine[Any]]] = {  # noqa: RUF012 - as in the base class
         **duckdb_engine.Dialect.ischema_names,
         **dict.fromkeys(("list", "struct", "map", "array", "union"), sa.types.NullType),
     }
@@ -98,9 +100,9 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
     def resolve_metrics(
         self,
         metrics_to_resolve: Iterable[MetricConfiguration],
-        metrics: dict[MetricConfigurationID, Any] | None = None,
-        runtime_configuration: dict[str, Any] | None = None,
-    ) -> dict[MetricConfigurationID, Any]:
+        metrics: dict[MetricConfigurationID, MetricValue] | None = None,
+        runtime_configuration: dict[str, object] | None = None,
+    ) -> dict[MetricConfigurationID, MetricValue]:
         """Compute metrics; values of rows are not fetched: no query for them, no copy of them."""
         values: list[MetricConfiguration] = []
         counts: list[MetricConfiguration] = []
@@ -152,7 +154,7 @@ class ColumnTypes(TableMetricProvider):
     def _sqlalchemy(
         cls,  # noqa: N805 - GX makes it a class method
         execution_engine: DuckDBExecutionEngine,
-        metric_domain_kwargs: dict[str, Any],
+        metric_domain_kwargs: dict[str, str],
         **_: object,
     ) -> list[dict[str, str]]:
         batches: Any = execution_engine.batch_manager.batch_data_cache

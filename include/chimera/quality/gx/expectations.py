@@ -8,7 +8,7 @@ holds all of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import sqlalchemy as sa
 from great_expectations.core.metric_domain_types import MetricDomainTypes
@@ -41,7 +41,7 @@ class SatisfyPredicate(ColumnMapMetricProvider):
     @column_condition_partial(engine=SqlAlchemyExecutionEngine)
     def _sqlalchemy(
         cls,  # noqa: N805 - GX makes it a class method
-        column: ColumnElement[Any],
+        column: ColumnElement[object],
         predicate: str,
         **_: object,
     ) -> ColumnElement[bool]:
@@ -59,43 +59,76 @@ class ExpectColumnValuesToSatisfyPredicate(ColumnMapExpectation):
     mostly: MostlyField = 1
 
 
-_AGGREGATE: dict[str, Any] = {
-    "engine": SqlAlchemyExecutionEngine,
-    "partial_fn_type": MetricPartialFunctionTypes.AGGREGATE_FN,
-    "domain_type": MetricDomainTypes.TABLE,
-}
 _UNPARSED = "(select max(rows_unparsed) from run)"
+_Domain: TypeAlias = "dict[str, object]"  # which batch GX asks about: handed back as it came
 
 
-class StagedRows(TableMetricProvider):
+class SqlAggregate(TableMetricProvider):
+    """One aggregate over the batch; GX asks for all that a suite needs in one query.
+
+    A subclass gives it as SQL, with the expectation's arguments (`value_keys`) in braces.
+    """
+
+    sql: ClassVar[str]
+
+    @metric_partial(
+        engine=SqlAlchemyExecutionEngine,
+        partial_fn_type=MetricPartialFunctionTypes.AGGREGATE_FN,
+        domain_type=MetricDomainTypes.TABLE,
+    )
+    def _sqlalchemy(
+        cls,  # noqa: N805 - GX makes it a class method
+        metric_domain_kwargs: _Domain,
+        metric_value_kwargs: dict[str, str],
+        **_: object,
+    ) -> tuple[ColumnElement[float], _Domain, _Domain]:
+        values = dict(metric_value_kwargs)
+        if "column" in values:
+            values["column"] = sql_name(values["column"])
+        return sa.literal_column(cls.sql.format(**values)), metric_domain_kwargs, {}
+
+
+class StagedRows(SqlAggregate):
     """How many rows were staged, those that could not be parsed included."""
 
     metric_name = "table.staged_rows"
-
-    @metric_partial(**_AGGREGATE)
-    def _sqlalchemy(
-        cls,  # noqa: N805 - GX makes it a class method
-        metric_domain_kwargs: dict[str, Any],
-        **_: object,
-    ) -> tuple[ColumnElement[int], dict[str, Any], dict[str, Any]]:
-        return sa.literal_column(f"count(*) + {_UNPARSED}"), metric_domain_kwargs, {}
+    sql = f"count(*) + {_UNPARSED}"
 
 
-class RefusedRows(TableMetricProvider):
+class RefusedRows(SqlAggregate):
     """How many of them are bad: not parsed, or a predicate is true for them."""
 
     metric_name = "table.refused_rows"
     value_keys = ("broken",)
+    sql = f"count(*) filter (where {{broken}}) + {_UNPARSED}"
 
-    @metric_partial(**_AGGREGATE)
-    def _sqlalchemy(
-        cls,  # noqa: N805 - GX makes it a class method
-        metric_domain_kwargs: dict[str, Any],
-        metric_value_kwargs: dict[str, Any],
-        **_: object,
-    ) -> tuple[ColumnElement[int], dict[str, Any], dict[str, Any]]:
-        broken = f"count(*) filter (where {metric_value_kwargs['broken']})"
-        return sa.literal_column(f"{broken} + {_UNPARSED}"), metric_domain_kwargs, {}
+
+class UnusualRows(SqlAggregate):
+    """How many rows lie beyond the limit that `usual` gives for a rule."""
+
+    metric_name = "table.unusual_rows"
+    value_keys = ("predicate",)
+    sql = "count(*) filter (where not ({predicate}))"
+
+
+class GoodRowsStatistic(SqlAggregate):
+    """A statistic of a column's finite values in the rows that no critical row rule refuses.
+
+    One NaN would make every mean NaN and every standard deviation raise, of rows that go to the
+    dead letters anyway.
+    """
+
+    metric_name = "table.good_rows_statistic"
+    value_keys = ("function", "column", "broken")
+    sql = "{function}({column}) filter (where isfinite({column}) and ({broken}) is not true)"
+
+
+def _counts(rows: int, unexpected: int) -> dict[str, float]:
+    return {
+        "element_count": rows,
+        "unexpected_count": unexpected,
+        "unexpected_percent": 100 * unexpected / max(rows, 1),
+    }
 
 
 class ExpectRowPassRatioToBeAtLeast(BatchExpectation):
@@ -107,56 +140,12 @@ class ExpectRowPassRatioToBeAtLeast(BatchExpectation):
     success_keys: ClassVar[tuple[str, ...]] = ("broken", "min_value")
     args_keys = ("broken", "min_value")
 
-    def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
+    def _validate(self, metrics: dict[str, int], *_: object, **__: object) -> dict[str, object]:
         rows, refused = metrics["table.staged_rows"], metrics["table.refused_rows"]
         return {
             "success": refused <= tolerated(rows, self.min_value),
-            "result": {
-                "element_count": rows,
-                "unexpected_count": refused,
-                "unexpected_percent": 100 * refused / max(rows, 1),
-            },
+            "result": _counts(rows, refused),
         }
-
-
-class UnusualRows(TableMetricProvider):
-    """How many rows lie beyond the limit that `usual` gives for a rule."""
-
-    metric_name = "table.unusual_rows"
-    value_keys = ("column", "predicate")
-
-    @metric_partial(**_AGGREGATE)
-    def _sqlalchemy(
-        cls,  # noqa: N805 - GX makes it a class method
-        metric_domain_kwargs: dict[str, Any],
-        metric_value_kwargs: dict[str, Any],
-        **_: object,
-    ) -> tuple[ColumnElement[int], dict[str, Any], dict[str, Any]]:
-        broken = f"count(*) filter (where not ({metric_value_kwargs['predicate']}))"
-        return sa.literal_column(broken), metric_domain_kwargs, {}
-
-
-class GoodRowsStatistic(TableMetricProvider):
-    """A statistic of a column's finite values in the rows that no critical row rule refuses.
-
-    One NaN would make every mean NaN and every standard deviation raise, of rows that go to the
-    dead letters anyway.
-    """
-
-    metric_name = "table.good_rows_statistic"
-    value_keys = ("function", "column", "broken")
-
-    @metric_partial(**_AGGREGATE)
-    def _sqlalchemy(
-        cls,  # noqa: N805 - GX makes it a class method
-        metric_domain_kwargs: dict[str, Any],
-        metric_value_kwargs: dict[str, Any],
-        **_: object,
-    ) -> tuple[ColumnElement[float], dict[str, Any], dict[str, Any]]:
-        column = sql_name(metric_value_kwargs["column"])
-        good = f"isfinite({column}) and ({metric_value_kwargs['broken']}) is not true"
-        statistic = f"{metric_value_kwargs['function']}({column}) filter (where {good})"
-        return sa.literal_column(statistic), metric_domain_kwargs, {}
 
 
 class ExpectColumnValuesToBeUsual(BatchExpectation):
@@ -173,15 +162,13 @@ class ExpectColumnValuesToBeUsual(BatchExpectation):
     )
     args_keys = ("column", "predicate")
 
-    def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
+    def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, object]:
         rows, unusual = metrics["table.row_count"], metrics["table.unusual_rows"]
         greatest = metrics["table.good_rows_statistic"]
         return {
             "success": unusual <= tolerated(rows, float(str(self.mostly))),
             "result": {
-                "element_count": rows,
-                "unexpected_count": unusual,
-                "unexpected_percent": 100 * unusual / max(rows, 1),
+                **_counts(rows, unusual),
                 "observed_value": None if greatest is None else float(greatest),
             },
         }
@@ -201,7 +188,9 @@ class ExpectGoodRowsStatisticToBeBetween(BatchExpectation):
     )
     args_keys = ("function", "column", "min_value", "max_value")
 
-    def _validate(self, metrics: dict[str, Any], *_: object, **__: object) -> dict[str, Any]:
+    def _validate(
+        self, metrics: dict[str, float | None], *_: object, **__: object
+    ) -> dict[str, object]:
         found = metrics["table.good_rows_statistic"]
         low, high = self.min_value, self.max_value
         is_inside = found is None or (

@@ -7,7 +7,7 @@ severity, note and remedy have defaults.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, TypedDict, cast, get_args
 
 import pyarrow as pa
 import yaml
@@ -16,14 +16,13 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import GX_PROJECT
 from include.chimera.quality.rules.kinds import CHECKS
+from include.chimera.quality.rules.suite_format import Scalar, Severity
 from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-Severity = Literal["critical", "warning", "info"]
 RULES = GX_PROJECT / "rules"
-_COMMON = ("id", "severity", "note", "remedy", "owner", "mostly", "public")
 _REMEDIES = {
     "bronze": "Look at the source's rows of this hour; mend them there and clear the extract task.",
     "silver": "Look at the model's SQL and at its bronze rows; mend them and clear the model.",
@@ -40,6 +39,43 @@ _DUCKDB_TYPES = {
     "list<element: string>": "VARCHAR[]",
     "timestamp[us, tz=UTC]": "TIMESTAMP WITH TIME ZONE",
 }
+
+
+class Bounds(TypedDict, total=False):
+    """What checks want besides their columns; `kinds.CHECKS` says which takes which."""
+
+    min: float
+    max: float
+    values: list[Scalar]
+    regex: str
+    sql: str
+    table: str
+    key: str
+    allow: list[Scalar]
+    before_hours: int
+    after_hours: int
+    within_minutes: int
+    floor: float
+    times: float
+    exact: bool
+    types: dict[str, str]
+
+
+class _Common(TypedDict, total=False):
+    check: str
+    column: str
+    columns: list[str]
+    id: str
+    severity: Severity
+    note: str
+    remedy: str
+    owner: str
+    mostly: float
+    public: bool
+
+
+class RuleLine(_Common, Bounds):
+    """A line of a file of rules."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +97,7 @@ class Rule:
 
     check: str
     columns: tuple[str, ...]
-    bounds: dict[str, Any] = field(default_factory=dict)
+    bounds: Bounds = field(default_factory=Bounds)
     severity: Severity = "critical"
     note: str = ""
     remedy: str = _REMEDIES["bronze"]
@@ -157,16 +193,16 @@ def read_rule_book(path: Path) -> RuleBook:
         )
     document = yaml.safe_load(path.read_text())
     ratio = float(document.get("min_pass_ratio", 0.99 if table.startswith("bronze.") else 1.0))
-    defaults = {
+    defaults: RuleLine = {
         "owner": document.get("owner", "data-platform"),
         "remedy": document.get("remedy", _REMEDIES[Relation.parse(table).schema]),
     }
     types = _contract_types(table) or dict(document.get("columns", {}))
-    shape = [
+    shape: list[RuleLine] = [
         {"check": "columns", "columns": list(types), "exact": table in CONTRACTS},
         {"check": "types", "types": types},
     ]
-    lines = [*(shape if types else []), *document["rules"]]
+    lines: list[RuleLine] = [*(shape if types else []), *document["rules"]]
     rules = tuple(_read_rule(table, {**defaults, **line}, ratio) for line in lines)
     names = [rule.rule_id for rule in rules]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -189,39 +225,39 @@ def duckdb_type(kind: pa.DataType) -> str:
     return _DUCKDB_TYPES[str(kind)]
 
 
-def _read_rule(table: str, line: dict[str, Any], ratio: float) -> Rule:
-    line = dict(line)
-    check = CHECKS.get(line.pop("check", ""))
+def _read_rule(table: str, line: RuleLine, ratio: float) -> Rule:
+    name, severity = line.get("check", ""), line.get("severity", "critical")
+    check = CHECKS.get(name)
     if check is None:
         raise _misread(table, "a line without a known check", f"use one of {', '.join(CHECKS)}")
-    name = next(key for key, value in CHECKS.items() if value is check)
-    columns = tuple(line.pop("columns", None) or filter(None, [line.pop("column", None)]))
-    common = {key: line.pop(key) for key in _COMMON if key in line}
-    missing = [key for key in check.required if key not in line]
-    unknown = [key for key in line if key not in (*check.required, *check.optional)]
-    if missing or unknown or common.get("severity", "critical") not in get_args(Severity):
+    columns = tuple(line.get("columns") or filter(None, [line.get("column")]))
+    known = _Common.__annotations__.keys() - ({"column"} if line.get("columns") else set())
+    bounds = {key: value for key, value in line.items() if key not in known}
+    missing = [key for key in check.required if key not in bounds]
+    unknown = [key for key in bounds if key not in (*check.required, *check.optional)]
+    if missing or unknown or severity not in get_args(Severity):
         wrong = ", ".join([*missing, *unknown]) or "severity"
         raise _misread(table, f"{name} with a missing or unknown {wrong}", "compare the neighbours")
     is_watch = name == "usual"
     if is_watch and not all(
-        isinstance(bound, int | float) and bound > 0 for bound in line.values()
+        isinstance(bound, int | float) and bound > 0 for bound in bounds.values()
     ):
         raise _misread(table, "a bound of usual that is not above zero", "compare the neighbours")
     # Of unusual values the first one is to be told.
-    is_told_at_once = is_watch and common.get("severity", "critical") != "critical"
+    is_told_at_once = is_watch and severity != "critical"
     share = ratio if check.is_row_check and not is_told_at_once else 1.0
-    note = CHECKS[name].note.format(columns=" and ".join(columns) or "the table", **line)
+    note = check.note.format(columns=" and ".join(columns) or "the table", **bounds)
     return Rule(
         name,
         columns,
-        line,
-        severity=common.get("severity", "critical"),
-        note=common.get("note", note),
-        remedy=common["remedy"],
-        owner=common["owner"],
-        mostly=float(common.get("mostly", share)),
-        is_public=bool(common.get("public", False)),
-        name=common.get("id"),
+        cast("Bounds", bounds),
+        severity=severity,
+        note=line.get("note", note),
+        remedy=line["remedy"],
+        owner=line["owner"],
+        mostly=float(line.get("mostly", share)),
+        is_public=bool(line.get("public", False)),
+        name=line.get("id"),
     )
 
 

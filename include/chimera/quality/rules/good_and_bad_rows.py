@@ -7,7 +7,7 @@ text; a test compares their counts rule by rule.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
@@ -17,30 +17,32 @@ from include.chimera.quality.rules.kinds import sql_literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from include.chimera.quality.rules.suite_format import Expectation, Kwargs
+
 BROKEN = "_broken_rules"
 CUT = "…"  # ends an example that was longer
 _SHOWN = 60  # characters of an example: a value is whatever somebody sent
 
 
-def suite_expectations(table: str) -> list[dict[str, Any]]:
+def suite_expectations(table: str) -> list[Expectation]:
     """Return the expectations of a table's suite as they stand in the GX project."""
     path = GX_PROJECT / "expectations" / f"{table.replace('.', '/')}.json"
-    expectations: list[dict[str, Any]] = json.loads(path.read_text())["expectations"]
+    expectations: list[Expectation] = json.loads(path.read_text())["expectations"]
     return expectations
 
 
-def _outside(value: str, kwargs: dict[str, Any]) -> str:
+def _outside(value: str, kwargs: Kwargs) -> str:
     low, high = kwargs.get("min_value"), kwargs.get("max_value")
     parts = [f"{value} < {sql_literal(low)}"] if low is not None else []
     parts += [f"{value} > {sql_literal(high)}"] if high is not None else []
     return " or ".join(parts) or "false"
 
 
-def _listed(kwargs: dict[str, Any]) -> str:
+def _listed(kwargs: Kwargs) -> str:
     return ", ".join(sql_literal(value) for value in kwargs["value_set"])
 
 
-_PREDICATES: dict[str, Callable[[str, dict[str, Any]], str]] = {
+_PREDICATES: dict[str, Callable[[str, Kwargs], str]] = {
     "expect_column_values_to_not_be_null": lambda column, _: f"{column} is null",
     "expect_column_values_to_be_between": _outside,
     "expect_column_value_lengths_to_be_between": lambda column, kwargs: _outside(
@@ -65,7 +67,7 @@ _PREDICATES: dict[str, Callable[[str, dict[str, Any]], str]] = {
 }
 
 
-def broken_predicate(item: dict[str, Any]) -> str | None:
+def broken_predicate(item: Expectation) -> str | None:
     """Return the predicate that is true for rows that break an expectation, as GX counts them.
 
     None for expectations about the whole table. A null breaks `not_null` alone, as in GX: of a null

@@ -8,14 +8,15 @@ whole table has no predicate.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias, Unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from include.chimera.quality.rules.book import Rule
+    from include.chimera.quality.rules.suite_format import Kwargs
 
-Configuration = tuple[str, dict[str, Any]]
+Configuration: TypeAlias = "tuple[str, Kwargs]"
 GREATEST_DOUBLE = 1.7976931348623157e308  # Source: IEEE 754, binary64
 
 
@@ -55,18 +56,30 @@ def keys_relation(table: str, key: str) -> str:
     return f"keys_{table.replace('.', '_')}_{key}"
 
 
-def _column(rule: Rule, **more: object) -> dict[str, Any]:
+def _column(rule: Rule, **more: Unpack[Kwargs]) -> Kwargs:
     return {"column": rule.columns[0], **more}
 
 
-def _bounds(rule: Rule) -> dict[str, Any]:
-    return {f"{name}_value": rule.bounds[name] for name in ("min", "max") if name in rule.bounds}
+def _bounds(rule: Rule) -> Kwargs:
+    limits: Kwargs = {}
+    if "min" in rule.bounds:
+        limits["min_value"] = rule.bounds["min"]
+    if "max" in rule.bounds:
+        limits["max_value"] = rule.bounds["max"]
+    return limits
 
 
 def _predicate(rule: Rule, predicate: str) -> Configuration:
     return (
         "expect_column_values_to_satisfy_predicate",
         _column(rule, predicate=predicate),
+    )
+
+
+def _statistic(rule: Rule, function: str) -> Configuration:
+    return (
+        "expect_good_rows_statistic_to_be_between",
+        {"column": rule.columns[0], "function": function, **_bounds(rule)},
     )
 
 
@@ -249,18 +262,12 @@ CHECKS: dict[str, Check] = {
     ),
     "mean": Check(
         "The mean of {columns} lies where it has always been.",
-        lambda rule: (
-            "expect_good_rows_statistic_to_be_between",
-            _column(rule, function="avg", **_bounds(rule)),
-        ),
+        lambda rule: _statistic(rule, "avg"),
         optional=("min", "max"),
     ),
     "stdev": Check(
         "The spread of {columns} lies where it has always been.",
-        lambda rule: (
-            "expect_good_rows_statistic_to_be_between",
-            _column(rule, function="stddev_samp", **_bounds(rule)),
-        ),
+        lambda rule: _statistic(rule, "stddev_samp"),
         optional=("min", "max"),
     ),
     "distinct_count": Check(

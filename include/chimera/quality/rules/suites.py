@@ -7,7 +7,7 @@ test can tell when rules and suites have drifted apart (`make suites` writes the
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
 from include.chimera.paths import GX_PROJECT
@@ -17,9 +17,11 @@ from include.chimera.quality.rules.kinds import CHECKS
 from include.chimera.quality.verdict import RATIO_RULE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from include.chimera.quality.rules.book import Rule, RuleBook
+    from include.chimera.quality.rules.suite_format import Expectation
 
 # Checks of what the rows are together: they look at good rows alone.
 STATISTICS = ("mean", "stdev", "usual")
@@ -33,7 +35,7 @@ def stable_id(*names: str) -> str:
     return str(uuid5(NAMESPACE_URL, "/".join(("chimera", *names))))
 
 
-def expectation(table: str, rule: Rule) -> dict[str, Any]:
+def expectation(table: str, rule: Rule) -> Expectation:
     """Return the GX configuration of a rule."""
     kind, kwargs = CHECKS[rule.check].compile(rule)
     if rule.is_row_rule and rule.mostly < 1:
@@ -55,13 +57,13 @@ def expectation(table: str, rule: Rule) -> dict[str, Any]:
     }
 
 
-def _broken(expectations: list[dict[str, Any]]) -> str:
+def _broken(expectations: list[Expectation]) -> str:
     """Return the predicate that is true for rows that break a critical row rule."""
     critical = [item for item in expectations if item["severity"] == "critical"]
     return " or ".join(filter(None, map(broken_predicate, critical))) or "false"
 
 
-def pass_ratio(book: RuleBook, broken: str) -> dict[str, Any]:
+def pass_ratio(book: RuleBook, broken: str) -> Expectation:
     """Return the rule about all critical row rules together: enough rows break none of them."""
     return {
         "type": "expect_row_pass_ratio_to_be_at_least",
@@ -80,7 +82,7 @@ def pass_ratio(book: RuleBook, broken: str) -> dict[str, Any]:
     }
 
 
-def documents(book: RuleBook) -> dict[str, dict[str, Any]]:
+def documents(book: RuleBook) -> dict[str, Mapping[str, object]]:
     """Return a table's GX documents by their path in the GX project."""
     table = book.table
     expectations = [expectation(table, rule) for rule in book.rules]
