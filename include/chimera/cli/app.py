@@ -46,12 +46,12 @@ def run(
     ] = None,
 ) -> None:
     """Start everything, run the pipeline for some hours, report, stop everything."""
-    from include.chimera.local.runs import run
+    from include.chimera.local.runs.run import run as run_hours
     from include.chimera.local.supervision.interruption import interruptible
 
     minutes = timeout_minutes or 30.0 + 10.0 * hours
     with interruptible(owner):
-        is_good = run.run(get_settings(), run.RunOptions(hours, minutes, json_file))
+        is_good = run_hours(get_settings(), hours, minutes, json_file)
     raise typer.Exit(0 if is_good else 1)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,6 +25,7 @@ from include.chimera.local.supervision.processes import (
     memory_kind,
     send,
     sweep,
+    wait_until,
 )
 from include.chimera.local.supervision.stackfile import read_stack
 from include.chimera.local.supervision.supervisor import StateLock
@@ -73,9 +73,7 @@ def down(settings: Settings) -> None:
     if running and stopped:
         console.print("stopping Airflow, then PostgreSQL")
         send([psutil.Process(running.keeper_pid)], signal.SIGTERM)
-        deadline = time.monotonic() + _DOWN_SECONDS
-        while running.is_alive and time.monotonic() < deadline:
-            time.sleep(0.2)
+        wait_until(lambda: not running.is_alive, _DOWN_SECONDS)
     left = sweep(layout)
     layout.stack_file.unlink(missing_ok=True)
     console.print("stopped" if stopped or left else "nothing was running")

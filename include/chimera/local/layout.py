@@ -22,6 +22,16 @@ _LONGEST_SOCKET_DIR = 103 - len("/.s.PGSQL.5432")
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 
 
+class _Below:
+    """A place below the state folder."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __get__(self, layout: Layout, _: type[Layout]) -> Path:
+        return layout.root / self._place
+
+
 @dataclass(frozen=True)
 class Layout:
     """Every file and folder that `make run` and `make up` touch.
@@ -32,89 +42,28 @@ class Layout:
 
     root: Path
 
+    lock = _Below("lock")  # held by whoever runs servers on this state
+    stack_file = _Below("stack.json")  # what runs now: see `stackfile.py`
+    anchor = _Below("anchor.json")  # the hours that `make run` works on
+    logs = _Below("logs")  # one log per server
+    task_logs = _Below("logs/tasks")  # Airflow's own tree: one log per attempt of a task
+    airflow = _Below("airflow")  # AIRFLOW_HOME
+    secrets = _Below("airflow/secrets.json")  # the generated keys
+    passwords = _Below("airflow/passwords.json")  # of the UI's users, for SimpleAuthManager
+    postgres = _Below("postgres")
+    postgres_data = _Below("postgres/data")  # PGDATA
+    schema_stamp = _Below("postgres/airflow-schema")  # the Airflow version that made the schema
+    metrics = _Below("sources/metrics")  # what the sample application's metrics server serves
+    lake = _Below("lake")  # the default root of the lake
+    reports = _Below("reports")  # of `make run`, as JSON
+    cosmos = _Below("cosmos")  # what Cosmos keeps between tasks
+    # Names the folder of what can't stand below the root while servers run.
+    _outside_link = _Below("postgres/outside")
+
     @classmethod
     def of(cls, state_dir: Path) -> Layout:
         """Return the layout of a state folder that may be relative or contain links."""
         return cls(state_dir.expanduser().resolve())
-
-    @property
-    def lock(self) -> Path:
-        """Held by whoever runs servers on this state."""
-        return self.root / "lock"
-
-    @property
-    def stack_file(self) -> Path:
-        """What runs now: see `stackfile.py`."""
-        return self.root / "stack.json"
-
-    @property
-    def anchor(self) -> Path:
-        """The hours that `make run` works on."""
-        return self.root / "anchor.json"
-
-    @property
-    def logs(self) -> Path:
-        """One log per server, and below `tasks` one per attempt of a task."""
-        return self.root / "logs"
-
-    @property
-    def task_logs(self) -> Path:
-        """Airflow's own log tree."""
-        return self.logs / "tasks"
-
-    @property
-    def airflow(self) -> Path:
-        """AIRFLOW_HOME."""
-        return self.root / "airflow"
-
-    @property
-    def secrets(self) -> Path:
-        """The generated keys, readable by their owner alone."""
-        return self.airflow / "secrets.json"
-
-    @property
-    def passwords(self) -> Path:
-        """The passwords of the UI's users, in the form of Airflow's SimpleAuthManager."""
-        return self.airflow / "passwords.json"
-
-    @property
-    def postgres(self) -> Path:
-        """The folder of the PostgreSQL server."""
-        return self.root / "postgres"
-
-    @property
-    def postgres_data(self) -> Path:
-        """PGDATA."""
-        return self.postgres / "data"
-
-    @property
-    def schema_stamp(self) -> Path:
-        """Names the Airflow version whose schema the metadata database has."""
-        return self.postgres / "airflow-schema"
-
-    @property
-    def metrics(self) -> Path:
-        """What the sample application's metrics server serves."""
-        return self.root / "sources" / "metrics"
-
-    @property
-    def lake(self) -> Path:
-        """The default root of the lake."""
-        return self.root / "lake"
-
-    @property
-    def reports(self) -> Path:
-        """The reports of `make run`, as JSON."""
-        return self.root / "reports"
-
-    @property
-    def cosmos(self) -> Path:
-        """What Cosmos keeps between tasks."""
-        return self.root / "cosmos"
-
-    @property
-    def _outside_link(self) -> Path:
-        return self.postgres / "outside"
 
     @property
     def outside(self) -> Path | None:

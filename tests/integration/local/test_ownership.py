@@ -45,10 +45,11 @@ time.sleep(600)
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
+from include.chimera.local.supervision.processes import identity
 from include.chimera.local.supervision.supervisor import KeeperLine, Program, StateLock
 from include.chimera.local.layout import Layout
 from include.chimera.local.servers.postgres_server import Postgres
-from include.chimera.local.supervision.stackfile import note_stack
+from include.chimera.local.supervision.stackfile import StackFile, note_stack
 
 layout = Layout.of(Path(sys.argv[1]))
 lock = StateLock(layout)
@@ -59,8 +60,7 @@ postgres.start(line)
 line.start(Program("stubborn", [sys.executable, "-c", sys.argv[2]], {}))
 while "stubborn" not in line.pids:
     line.check()
-note_stack(layout, mode="run", keeper_pid=line.pid, url="", metrics_port=0, app_db_uri="",
-           pids=line.pids)
+note_stack(layout, StackFile("run", line.pid, identity(line.pid), "", 0, "", line.pids))
 print(line.pid, flush=True)
 if sys.argv[3:]:
     line.detach()

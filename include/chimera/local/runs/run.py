@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.local.layout import Layout
@@ -18,7 +18,6 @@ from include.chimera.local.supervision.memory_sampler import MemorySampler
 from include.chimera.local.supervision.processes import memory_kind, sweep
 from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.observe.terminal import make_console
-from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,25 +29,14 @@ if TYPE_CHECKING:
 _REPARSE_SECONDS = 600  # no DAG file changes during a run; parsing takes time from the tasks
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """What the caller of `run` asked for.
+def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path | None) -> bool:
+    """Run the hours and report; return whether all of them succeeded.
 
     Args:
+        settings: Of this run.
         hours: How many hours from the anchor on.
         timeout_minutes: When to give up.
         json_file: Where else to write the report; None: only below the state folder.
-        code: The folder that holds dags/ and plugins/.
-    """
-
-    hours: int
-    timeout_minutes: float
-    json_file: Path | None = None
-    code: Path = PROJECT
-
-
-def run(settings: Settings, options: RunOptions) -> bool:
-    """Run the hours and report; return whether all of them succeeded.
 
     Raises:
         ChimeraError: It could not be brought to an end.
@@ -59,18 +47,18 @@ def run(settings: Settings, options: RunOptions) -> bool:
     lock = StateLock(layout)
     with Progress(console) as progress:
         sweep(layout)
-        hours = choose_hours(layout, settings, options.hours, progress.say)
-        plan = plan_start(layout, hour_variables(hours), _REPARSE_SECONDS, options.code)
+        window = choose_hours(layout, settings, hours, progress.say)
+        plan = plan_start(layout, hour_variables(window), _REPARSE_SECONDS)
         with Stack(plan, lock, progress.say) as stack:
-            stack.start(demo_sample(settings, [hours], plan, progress.say), "run")
+            stack.start(demo_sample(settings, [window], plan, progress.say), "run")
             with MemorySampler(stack.line.processes) as memory:
-                results = _run_hours(stack, hours, progress, begun + options.timeout_minutes * 60)
+                results = _run_hours(stack, window, progress, begun + timeout_minutes * 60)
             progress.say("stopping the servers")
     costs = run_report.Costs(
         time.monotonic() - begun, memory.peak_bytes, memory_kind(), memory.peak_count
     )
     told = _tell(results, layout, settings, costs)
-    _write(told, layout, options.json_file)
+    _write(told, layout, json_file)
     for hour in told["hours"]:
         run_report.show_hour(console, hour)
     run_report.show_costs(console, costs)

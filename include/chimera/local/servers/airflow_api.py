@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
+import msgspec
 
 from include.chimera.errors import SourceUnavailableError, TerminalError
 
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
 
 _PAGE = 100
 _TRIES = 5
-
-
-def parse_time(value: str | None) -> datetime | None:
-    """Read an API timestamp; None stays None."""
-    return None if value is None else datetime.fromisoformat(value)
+State = TypeVar("State")
 
 
 @dataclass(frozen=True)
@@ -35,20 +32,6 @@ class DagRunState:
     queued_at: datetime | None
     start_at: datetime | None
     end_at: datetime | None
-
-    @classmethod
-    def of(cls, item: Mapping[str, Any]) -> DagRunState:
-        """Pick what is needed from the API's answer."""
-        return cls(
-            run_id=item["dag_run_id"],
-            run_type=item["run_type"],
-            state=item["state"],
-            window_start=parse_time(item["data_interval_start"]),
-            window_end=parse_time(item["data_interval_end"]),
-            queued_at=parse_time(item["queued_at"]),
-            start_at=parse_time(item["start_date"]),
-            end_at=parse_time(item["end_date"]),
-        )
 
     @property
     def is_over(self) -> bool:
@@ -68,27 +51,28 @@ class TaskState:
     start_at: datetime | None
     end_at: datetime | None
 
-    @classmethod
-    def of(cls, item: Mapping[str, Any]) -> TaskState:
-        """Pick what is needed from the API's answer."""
-        return cls(
-            task_id=item["task_id"],
-            map_index=item["map_index"],
-            state=item["state"],
-            try_number=item["try_number"],
-            queued_at=parse_time(item["queued_when"]),
-            start_at=parse_time(item["start_date"]),
-            end_at=parse_time(item["end_date"]),
-        )
-
 
 @dataclass(frozen=True)
 class ImportFault:
     """A DAG file that can't be imported."""
 
-    file: str
+    filename: str
     stack_trace: str
-    seen_at: datetime
+    timestamp: datetime
+
+
+_OUR_NAMES = {
+    "dag_run_id": "run_id",
+    "data_interval_start": "window_start",
+    "data_interval_end": "window_end",
+    "queued_when": "queued_at",
+    "start_date": "start_at",
+    "end_date": "end_at",
+}
+
+
+def _renamed(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {_OUR_NAMES.get(name, name): value for name, value in item.items()}
 
 
 class AirflowApi:
@@ -143,19 +127,12 @@ class AirflowApi:
     def parsed_at(self, dag_id: str) -> datetime | None:
         """Return when the DAG's file was last parsed with success; None: never."""
         answer = self._request("GET", f"/dags/{dag_id}", missing_ok=True)
-        return parse_time(answer["last_parsed_time"]) if answer else None
+        return msgspec.convert(answer["last_parsed_time"], datetime | None) if answer else None
 
     def import_errors(self) -> list[ImportFault]:
         """Return the DAG files that can't be imported."""
         answer = self._request("GET", "/importErrors", params={"limit": _PAGE})
-        return [
-            ImportFault(
-                item["filename"],
-                item["stack_trace"],
-                datetime.fromisoformat(item["timestamp"]),
-            )
-            for item in answer["import_errors"]
-        ]
+        return msgspec.convert(answer["import_errors"], list[ImportFault])
 
     def next_deadlines(self, dag_id: str) -> list[float] | None:
         """Return the deadlines of a DAG's next run, in seconds; None: there is no such DAG."""
@@ -174,20 +151,20 @@ class AirflowApi:
 
     def runs(self, dag_id: str) -> list[DagRunState]:
         """Return all runs of a DAG, oldest window first; those without a window come last."""
-        items = self._pages(f"/dags/{dag_id}/dagRuns", "dag_runs")
-        runs = [DagRunState.of(item) for item in items]
+        runs = self._pages(f"/dags/{dag_id}/dagRuns", "dag_runs", DagRunState)
         return sorted(
             runs, key=lambda run: (run.window_start is None, run.window_start, run.run_id)
         )
 
     def run(self, dag_id: str, run_id: str) -> DagRunState:
         """Return one run."""
-        return DagRunState.of(self._request("GET", f"/dags/{dag_id}/dagRuns/{run_id}"))
+        item = self._request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+        return msgspec.convert(_renamed(item), DagRunState)
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Return the tasks of a run."""
-        items = self._pages(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
-        return [TaskState.of(item) for item in items]
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        return self._pages(path, "task_instances", TaskState)
 
     def clear(self, dag_id: str, run_id: str) -> None:
         """Queue all tasks of a run again, with the DAG as it is now."""
@@ -198,11 +175,11 @@ class AirflowApi:
         """Mark a run that nothing works on any more as failed."""
         self._request("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
-    def _pages(self, path: str, name: str) -> list[Mapping[str, Any]]:
-        items: list[Mapping[str, Any]] = []
+    def _pages(self, path: str, name: str, kind: type[State]) -> list[State]:
+        items: list[State] = []
         while True:
             page = self._request("GET", path, params={"limit": _PAGE, "offset": len(items)})
-            items += page[name]
+            items += [msgspec.convert(_renamed(item), kind) for item in page[name]]
             if len(items) >= page["total_entries"] or not page[name]:
                 return items
 

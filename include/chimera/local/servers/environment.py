@@ -119,8 +119,8 @@ def build_environment(
         if name not in {"PYTHONHOME", "VIRTUAL_ENV"}
     }
     environment.update(_process_variables(inherited))
-    environment.update({f"AIRFLOW__{name}": value for name, value in _airflow(plan).items()})
-    environment.update(_secret_variables(secrets))
+    settings = {**_core(plan), **_components(plan), **_secret_settings(secrets)}
+    environment.update({f"AIRFLOW__{name}": value for name, value in settings.items()})
     environment.update(_connections(plan))
     environment.update(plan.chimera)
     environment["AIRFLOW_HOME"] = str(plan.layout.airflow)
@@ -155,13 +155,8 @@ def _process_variables(inherited: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
-def _airflow(plan: ServerPlan) -> dict[str, str]:
-    """Airflow's settings as SECTION__KEY, without secrets."""
-    return {**_core(plan), **_components(plan)}
-
-
 def _core(plan: ServerPlan) -> dict[str, str]:
-    """Settings that every component reads."""
+    """Settings that every component reads, as SECTION__KEY."""
     return {
         "CORE__DAGS_FOLDER": str(plan.dags_folder),
         "CORE__PLUGINS_FOLDER": str(plan.plugins_folder),
@@ -215,11 +210,11 @@ def _components(plan: ServerPlan) -> dict[str, str]:
     }
 
 
-def _secret_variables(secrets: Secrets) -> dict[str, str]:
+def _secret_settings(secrets: Secrets) -> dict[str, str]:
     return {
-        "AIRFLOW__CORE__FERNET_KEY": secrets.fernet_key,
-        "AIRFLOW__API__SECRET_KEY": secrets.api_secret_key,
-        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.jwt_secret,
+        "CORE__FERNET_KEY": secrets.fernet_key,
+        "API__SECRET_KEY": secrets.api_secret_key,
+        "API_AUTH__JWT_SECRET": secrets.jwt_secret,
     }
 
 

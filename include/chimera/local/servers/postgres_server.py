@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,10 @@ import psycopg
 
 from include.chimera.local.private_files import allows_programs, is_open_to_all, write_private
 from include.chimera.local.servers import account
+from include.chimera.local.supervision.processes import wait_until
 from include.chimera.local.supervision.supervisor import KeeperLine, Program, ServerDiedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from include.chimera.local.layout import Layout
@@ -50,6 +49,7 @@ _OPTIONS = {
     "log_min_messages": "error",
     "log_checkpoints": "off",
 }
+_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,20 @@ class Postgres:
                     *("-D", account.seen_from_inside(data, uid)),
                     *(part for pair in settings.items() for part in ("-c", "=".join(pair))),
                 ],
-                _environment(),
+                _ENVIRONMENT,
                 stop_signal=signal.SIGINT,
                 last=True,
                 launch_options=account.launch_options(uid),
                 cwd=data,
             )
         )
-        self._wait(line)
+        if not wait_until(lambda: self._answers(line), _START_SECONDS):
+            raise ServerDiedError(
+                expected=f"PostgreSQL to answer within {_START_SECONDS:.0f} s",
+                came="no connection",
+                where=str(self.layout.server_log("postgres")),
+                remedy="read that log",
+            )
         self._create_databases()
 
     def _make_outside(self, uid: int | None) -> Path:
@@ -132,7 +138,7 @@ class Postgres:
         program = [str(programs / "initdb"), *arguments]
         options = account.launch_options(maker, shielded=True)
         line.finish(
-            Program("initdb", program, _environment(), launch_options=options, cwd=fresh), 120
+            Program("initdb", program, _ENVIRONMENT, launch_options=options, cwd=fresh), 120
         )
         account.hand_over(fresh, uid)
         self.layout.schema_stamp.unlink(missing_ok=True)
@@ -149,23 +155,13 @@ class Postgres:
             write_private(path, text)
             account.hand_over(path, uid)
 
-    def _wait(self, line: KeeperLine) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while True:
-            line.check()
-            try:
-                psycopg.connect(self.uri("postgres"), connect_timeout=5).close()
-            except psycopg.OperationalError as error:
-                if time.monotonic() > deadline:
-                    raise ServerDiedError(
-                        expected=f"PostgreSQL to answer within {_START_SECONDS:.0f} s",
-                        came=type(error).__name__,
-                        where=str(self.layout.server_log("postgres")),
-                        remedy="read that log",
-                    ) from error
-                time.sleep(0.1)
-            else:
-                return
+    def _answers(self, line: KeeperLine) -> bool:
+        line.check()
+        try:
+            psycopg.connect(self.uri("postgres"), connect_timeout=5).close()
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def _create_databases(self) -> None:
         with psycopg.connect(self.uri("postgres"), autocommit=True) as connection:
@@ -180,13 +176,3 @@ class Postgres:
         """
         with psycopg.connect(self.uri(AIRFLOW_DATABASE)) as connection:
             connection.execute("update dag set is_paused = true where dag_id = %s", [dag_id])
-
-
-def _environment() -> dict[str, str]:
-    return dict(_variables())
-
-
-def _variables() -> Iterator[tuple[str, str]]:
-    yield "PATH", os.defpath
-    yield "LC_ALL", "C"
-    yield "TZ", "UTC"

@@ -30,8 +30,8 @@ from include.chimera.local.servers.environment import (
     keep_secrets,
 )
 from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
-from include.chimera.local.supervision.processes import sweep
-from include.chimera.local.supervision.stackfile import note_stack
+from include.chimera.local.supervision.processes import identity, sweep, wait_until
+from include.chimera.local.supervision.stackfile import StackFile, note_stack
 from include.chimera.local.supervision.supervisor import (
     KeeperLine,
     Program,
@@ -59,11 +59,11 @@ class SampleApplication:
 
     Args:
         seed: Fills the application's database, logs and metrics; gets the database's URI.
-        metrics: Command line of the metrics server after `python`; None: there is none.
+        metrics: Command line of the metrics server after `python`.
     """
 
     seed: Callable[[str], None]
-    metrics: list[str] | None
+    metrics: list[str]
 
 
 class Stack:
@@ -137,7 +137,7 @@ class Stack:
         self._say("starting PostgreSQL")
         self._postgres.start(self.line)
 
-    def start(self, sample: SampleApplication | None, mode: Mode) -> None:
+    def start(self, sample: SampleApplication, mode: Mode) -> None:
         """Start everything and return when Airflow's API answers.
 
         Raises:
@@ -148,10 +148,8 @@ class Stack:
         keep_passwords(self.layout)
         env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
         migration = self._begin_migration(env)
-        if sample:
-            sample.seed(self.app_db_uri)
-            if sample.metrics:
-                self.line.start(Program("metrics", [sys.executable, *sample.metrics], env))
+        sample.seed(self.app_db_uri)
+        self.line.start(Program("metrics", [sys.executable, *sample.metrics], env))
         self._build_manifest()
         if migration:
             self._say("waiting for Airflow's metadata database")
@@ -185,29 +183,23 @@ class Stack:
         dbt_manifest.put_in_place(folder)
 
     def _note(self, mode: Mode) -> None:
-        note_stack(
-            self.layout,
-            mode=mode,
-            keeper_pid=self.line.pid,
-            url=self.plan.url,
-            metrics_port=self.plan.metrics_port,
-            app_db_uri=self.app_db_uri,
-            pids=self.line.pids,
-        )
+        keeper, plan = self.line.pid, self.plan
+        places = (plan.url, plan.metrics_port, self.app_db_uri)
+        started = identity(keeper) or 0.0
+        note_stack(self.layout, StackFile(mode, keeper, started, *places, self.line.pids))
 
     def _wait_for_api(self) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while not self.api.is_up():
+        def is_up() -> bool:
             self.line.check()
-            if time.monotonic() > deadline:
-                log = self.layout.server_log("api-server")
-                raise ServerDiedError(
-                    expected="Airflow's API",
-                    came=f"no answer in {_READY_SECONDS:.0f} s",
-                    where=str(log),
-                    remedy="read it",
-                )
-            time.sleep(0.3)
+            return self.api.is_up()
+
+        if not wait_until(is_up, _READY_SECONDS, 0.3):
+            raise ServerDiedError(
+                expected="Airflow's API",
+                came=f"no answer in {_READY_SECONDS:.0f} s",
+                where=str(self.layout.server_log("api-server")),
+                remedy="read it",
+            )
 
     def check(self) -> None:
         """Look whether all servers run and all DAG files can be imported.
@@ -217,12 +209,12 @@ class Stack:
             ConfigurationError: A DAG file can't be imported.
         """
         self.line.check()
-        errors = [error for error in self.api.import_errors() if error.seen_at > self._started_at]
+        errors = [error for error in self.api.import_errors() if error.timestamp > self._started_at]
         if errors:
             raise ConfigurationError(
                 expected="DAG files that can be imported",
                 came=f"{len(errors)} that can't:\n{errors[0].stack_trace.strip()}\n",
-                where=", ".join(error.file for error in errors),
+                where=", ".join(error.filename for error in errors),
                 remedy="correct the file and run again",
             )
 
@@ -232,31 +224,25 @@ class Stack:
         Raises:
             ConfigurationError: A DAG file can't be imported, or none holds the DAG.
         """
-        deadline = time.monotonic() + _PARSE_SECONDS
-        while True:
+
+        def is_parsed() -> bool:
             self.check()
             parsed_at = self.api.parsed_at(dag_id)
-            if parsed_at and parsed_at > self._started_at:
-                return
-            if time.monotonic() > deadline:
-                raise ConfigurationError(
-                    expected=f"the DAG {dag_id} within {_PARSE_SECONDS:.0f} s",
-                    came="no such DAG",
-                    where=str(self.plan.dags_folder),
-                    remedy=f"read {self.layout.server_log('dag-processor')}",
-                )
-            time.sleep(0.5)
+            return parsed_at is not None and parsed_at > self._started_at
+
+        if not wait_until(is_parsed, _PARSE_SECONDS, 0.5):
+            raise ConfigurationError(
+                expected=f"the DAG {dag_id} within {_PARSE_SECONDS:.0f} s",
+                came="no such DAG",
+                where=str(self.plan.dags_folder),
+                remedy=f"read {self.layout.server_log('dag-processor')}",
+            )
 
     def start_feeder(self) -> None:
         """Keep the sample application supplied with the hours to come."""
         env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
-        argv = [
-            sys.executable,
-            "-m",
-            "include.chimera.local.servers.feeder",
-            "--app-db",
-            self.app_db_uri,
-        ]
+        module = "include.chimera.local.servers.feeder"
+        argv = [sys.executable, "-m", module, "--app-db", self.app_db_uri]
         self.line.start(Program("feeder", argv, env))
 
     def detach(self, mode: Mode) -> None:

@@ -34,7 +34,7 @@ from typing import Any
 import psutil
 
 from include.chimera.local.layout import Layout
-from include.chimera.local.supervision.processes import sweep
+from include.chimera.local.supervision.processes import send, sweep, wait_until
 from include.chimera.local.supervision.stackfile import note_pid
 
 _PR_SET_CHILD_SUBREAPER = 36  # Source: linux/prctl.h
@@ -190,29 +190,27 @@ class Keeper:
                     os.kill(server.popen.pid, server.request["stop_signal"])
 
     def _wait(self, servers: list[_Server], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while any(s.code is None for s in servers) and time.monotonic() < deadline:
-            time.sleep(_TICK_SECONDS / 4)
+        def have_ended() -> bool:
             self._reap()
+            return all(server.code is not None for server in servers)
+
+        wait_until(have_ended, seconds, _TICK_SECONDS / 4)
 
     def _kill(self, spared: set[int]) -> None:
         """Kill what is left below the keeper, but these children and theirs, until nothing is.
 
         What an ended server has left, as a scheduler its workers, is the keeper's own child now.
         """
-        deadline = time.monotonic() + _KILL_SECONDS
-        while time.monotonic() < deadline:
+
+        def are_gone() -> bool:
             self._reap()
             left = [p for p in psutil.Process().children() if p.pid not in self._spared | spared]
-            if not left:
-                return
             for child in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    for process in child.children(recursive=True):
-                        with contextlib.suppress(psutil.NoSuchProcess):
-                            process.kill()
-                    child.kill()
-            time.sleep(_TICK_SECONDS / 4)
+                    send([*child.children(recursive=True), child], signal.SIGKILL)
+            return not left
+
+        wait_until(are_gone, _KILL_SECONDS, _TICK_SECONDS / 4)
 
 
 class Guard:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from include.chimera.local.layout import Layout
 
@@ -83,12 +83,24 @@ def sweep(layout: Layout, grace_seconds: float = 6.0) -> list[str]:
         send(group, number)
         _, alive = psutil.wait_procs(group, timeout=grace_seconds)
         send(alive, signal.SIGKILL)
-    deadline = time.monotonic() + grace_seconds
-    while (left := find_marked(layout)) and time.monotonic() < deadline:
-        send(left, signal.SIGKILL)  # what was forked meanwhile
-        time.sleep(0.1)
+    wait_until(lambda: _kill_rest(layout), grace_seconds)
     layout.remove_outside()
     return names
+
+
+def _kill_rest(layout: Layout) -> bool:
+    """Kill what was forked meanwhile; tell whether nothing was."""
+    left = find_marked(layout)
+    send(left, signal.SIGKILL)
+    return not left
+
+
+def wait_until(is_so: Callable[[], bool], seconds: float, every: float = 0.1) -> bool:
+    """Ask again and again, at least once; tell whether it came to be so in time."""
+    deadline = time.monotonic() + seconds
+    while not (found := is_so()) and time.monotonic() < deadline:
+        time.sleep(every)
+    return found
 
 
 def _name(process: psutil.Process) -> str:

@@ -20,7 +20,7 @@ import psutil
 from include.chimera.errors import RetryableError, TerminalError
 from include.chimera.local.private_files import make_private
 from include.chimera.local.supervision import keeper, launch
-from include.chimera.local.supervision.processes import MARK
+from include.chimera.local.supervision.processes import MARK, wait_until
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
@@ -47,17 +47,14 @@ class StateLock:
         make_private(layout.root)
         self.descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
         # A stack that was killed a moment ago may hold it until its last process is gone.
-        deadline = time.monotonic() + _LOCK_SECONDS
-        while not self._is_taken():
-            if time.monotonic() > deadline:
-                os.close(self.descriptor)
-                raise TerminalError(
-                    expected="no other stack on this state folder",
-                    came="one that runs",
-                    where=str(layout.root),
-                    remedy="`make down` stops it; `make status` shows it",
-                )
-            time.sleep(0.1)
+        if not wait_until(self._is_taken, _LOCK_SECONDS):
+            os.close(self.descriptor)
+            raise TerminalError(
+                expected="no other stack on this state folder",
+                came="one that runs",
+                where=str(layout.root),
+                remedy="`make down` stops it; `make status` shows it",
+            )
 
     def _is_taken(self) -> bool:
         try:
