@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, TaskGroup
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from include.chimera.errors import ConfigurationError, StageMissingError, TerminalError
@@ -107,8 +109,16 @@ def test_only_gates_that_ended_in_this_attempt_have_judged(monkeypatch) -> None:
     monkeypatch.setattr(
         RuntimeTaskInstance, "get_task_states", lambda _, run_ids: {run_ids[0]: states}
     )
-    dag_run = SimpleNamespace(dag_id="etl", run_id="one")
-    assert judged_tables(dag_run) == {"bronze.models", "silver.stg_app__models"}
+    with DAG("etl", schedule=None) as dag:
+        with TaskGroup("validate"):
+            gate_task("bronze.models")
+            gate_task("bronze.api_logs")
+        with TaskGroup("transform"):
+            gate_task("silver.stg_app__models")
+            gate_task("gold.dim_models")
+            EmptyOperator(task_id="build_dim_models")
+    found = {"dag": dag, "dag_run": SimpleNamespace(dag_id="etl", run_id="one")}
+    assert judged_tables(found) == {"bronze.models", "silver.stg_app__models"}
 
 
 @pytest.mark.usefixtures("lake")

@@ -110,7 +110,7 @@ def record_quality() -> dict[str, Any]:
 
     context = get_current_context()
     run = run_of(context)
-    keep_only(run, judged_tables(context["dag_run"]))
+    keep_only(run, judged_tables(context))
     rows = record(run)
     with suppress(OSError):  # a message fails no run; one metric is how many wait even so
         resend(channels())

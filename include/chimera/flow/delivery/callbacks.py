@@ -9,7 +9,6 @@ task: Airflow logs what a callback raises.
 
 from __future__ import annotations
 
-import re
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
 
 WHOLE_RUN = "the whole run"
 HOURLY = "chimera_etl_hourly"  # the DAG whose runs publish hours
-_GATE = re.compile(r"(?:^|\.)gate_(bronze|silver|gold)_(\w+)$")
 
 
 @own_words()
@@ -194,14 +192,14 @@ def _is_noted(mark: Message) -> bool:
     return False
 
 
-def judged_tables(dag_run: Any) -> set[str]:  # noqa: ANN401 - Airflow's DagRun
+def judged_tables(context: Context) -> set[str]:
     """Return the tables whose gates have come to an end in the run as it is now.
 
     Not those whose gates could not start since the run was cleared, nor those of tables that have
     left the pipeline since.
     """
-    ended = _tasks_in(dag_run, "success", "failed")
-    return {table for name in ended if (table := _table_of(name))}
+    ended, tasks = _tasks_in(context["dag_run"], "success", "failed"), context["dag"].task_dict
+    return {table for name in ended if (table := _table_of(tasks.get(name)))}
 
 
 def _tasks_in(dag_run: Any, *wanted: str) -> list[str]:  # noqa: ANN401 - Airflow's DagRun
@@ -228,22 +226,21 @@ def _affected(task: Any) -> Affected:  # noqa: ANN401 - Airflow's operator
     """Return the table that a task works for, its live version, and the tables behind it."""
     from include.chimera.lake.delta.tables import open_table  # noqa: PLC0415 - heavy
 
-    behind = sorted(task.get_flat_relative_ids(upstream=False))
-    tables = [table for name in behind if (table := _table_of(name))]
-    own = _table_of(task.task_id)
-    if own is None:
-        # An extract or a model stands right before its gate.
-        own = next((t for n in sorted(task.downstream_task_ids) if (t := _table_of(n))), None)
-    live = None
+    # An extract or a model stands right before its gate.
+    near = [table for each in (task, *task.downstream_list) if (table := _table_of(each))]
+    own, live = near[0] if near else None, None
     with suppress(OSError):
         live = open_table(own) if own else None
-    downstream = tuple(table for table in tables if table != own)
-    return Affected(own, live.version() if live else None, downstream)
+    behind = {t for each in task.get_flat_relatives(upstream=False) if (t := _table_of(each))}
+    return Affected(own, live.version() if live else None, tuple(sorted(behind - {own})))
 
 
-def _table_of(task_id: str) -> str | None:
-    found = _GATE.search(task_id)
-    return f"{found[1]}.{found[2]}" if found else None
+def _table_of(task: Any) -> str | None:  # noqa: ANN401 - Airflow's operator, or None
+    """Return the table that a gate judges, None for other tasks.
+
+    Callbacks meet operators of a parsed DAG; serialized ones have lost the attribute.
+    """
+    return getattr(task, "table", None)
 
 
 def _plain_run(dag_run: Mapping[str, Any]) -> SimpleNamespace:
