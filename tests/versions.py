@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable, QueryBuilder
 
-from include.chimera.lake.store.duckdb_sessions import connect
+from include.chimera.lake.store.duckdb_sessions import connect, identifier
 from include.chimera.lake.store.places import folder_of
 
 # Reading a version costs some 10 ms, and 3 ms for each of its files: a test that writes more
@@ -91,7 +91,7 @@ def check_version(place: str, version: int) -> int:
     if count <= MOST_ROWS:
         query = QueryBuilder().register("rows", table).execute("select * from rows")
         theirs, polars = pa.table(query.read_all()), frame.collect()  # noqa: F841 - DuckDB's names
-        columns = ", ".join(f'"{name}"' for name in table.schema().to_arrow().names)
+        columns = ", ".join(map(identifier, table.schema().to_arrow().names))
         for other in ("theirs", "polars"):
             for one, two in ((relation, other), (other, relation)):
                 differ = f"select {columns} from {one} except all select {columns} from {two}"

@@ -88,6 +88,7 @@ def change_a_count(table):
     ("damage", "told"),
     [(change_a_value, "rows or other values"), (change_a_count, "published': 2")],
 )
+@pytest.mark.usefixtures("damaged")
 def test_a_commit_that_is_not_what_was_published_is_noticed(server, uri, lake, damage, told):
     """Before the task succeeds, by the table's own history and by reading its hours back."""
     for number in range(3):
