@@ -9,7 +9,7 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
 from include.chimera.lake.staged.fencing_tokens import draw_token
-from include.chimera.lake.staged.manifests import Batch, attempt_folder, load_batch
+from include.chimera.lake.staged.manifests import Batch, attempt_folder, load_manifest
 from include.chimera.lake.staged.stage_rows import refusals_of, rows_of
 from include.chimera.window import Run, Window
 
@@ -100,12 +100,12 @@ def stage(connection: DuckDBPyConnection, run: Run, table: str, query: str, **fi
 
 def staged_rows(run: Run, table: str) -> str:
     """Return a query of the rows that the run's newest attempt staged."""
-    return rows_of(run, load_batch(run, table))
+    return rows_of(run, load_manifest(run, table))
 
 
 def staged_refusals(run: Run, table: str) -> str:
     """Return a query of the records that the run's newest attempt could not parse."""
-    return refusals_of(run, load_batch(run, table))
+    return refusals_of(run, load_manifest(run, table))
 
 
 def publish(

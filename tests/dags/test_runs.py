@@ -12,7 +12,9 @@ from include.chimera.errors import ConfigurationError, StageMissingError, Termin
 from include.chimera.flow.delivery.callbacks import judged_tables
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.run_context import run_json, run_of
-from include.chimera.lake.staged.manifests import PUBLICATION, VERDICT, read_record, write_record
+from include.chimera.lake.staged.publications import Publication
+from include.chimera.lake.staged.records import read_record, write_record
+from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.settings import Settings
 
 HOUR = datetime(2026, 1, 1, 5, tzinfo=UTC)
@@ -126,8 +128,8 @@ def test_a_gate_takes_back_what_it_said_before_it_judges_again() -> None:
     """Whatever becomes of it then, its table is not told as judged or published."""
     table = "bronze.models"
     run = run_of(context())
-    for kind in (VERDICT, PUBLICATION):
-        write_record(run, table, kind, {"table": table})
+    write_record(run, table, Publication(table, 1, 1, 0, 0, 0))
+    write_record(run, table, Verdict(table, "r", run.window, True, (), 1, 0, (), 1.0, HOUR))
     with pytest.raises(StageMissingError):
         gate_task(table).execute(context())
-    assert [read_record(run, table, kind) for kind in (VERDICT, PUBLICATION)] == [None, None]
+    assert [read_record(run, table, kind) for kind in (Verdict, Publication)] == [None, None]

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from include.chimera.alerts.causes import Fault
+    from include.chimera.lake.staged.reports import Refusals, RunReport
+    from include.chimera.lake.staged.verdicts import RuleResult, Verdict
     from include.chimera.window import Run
 
 Kind = Literal["success", "failure", "gate_failure", "late", "recovery", "dead_letters"]
@@ -78,14 +80,14 @@ class Affected:
 
 
 def success(
-    run: Run, key: str, report: Mapping[str, Any], seconds: float, failed_hours: Sequence[str]
+    run: Run, key: str, report: RunReport, seconds: float, failed_hours: Sequence[str]
 ) -> Message:
     """Tell what a run published.
 
     Args:
         run: The run.
         key: Tells one success of this run from another.
-        report: What `lake.ledger.close_run` wrote.
+        report: What its last task wrote.
         seconds: From the run's start.
         failed_hours: Windows whose failure was told and that nobody has run again.
     """
@@ -95,7 +97,7 @@ def success(
     return Message("success", key, f"{run.window} is published", (*facts, *_about(run)))
 
 
-def recovery(run: Run, key: str, report: Mapping[str, Any], failed: str) -> Message:
+def recovery(run: Run, key: str, report: RunReport, failed: str) -> Message:
     """Tell that hours whose failure was told are published now."""
     facts = (("failed before", failed), *_summary(report), *_about(run))
     return Message("recovery", key, f"{run.window} has recovered and is published", facts)
@@ -118,7 +120,7 @@ def failed_again(run: Run, key: str, tasks: Sequence[str]) -> Message:
 def gate_failure(
     run: Run,
     key: str,
-    verdict: Mapping[str, Any],
+    verdict: Verdict,
     remedies: Mapping[str, str],
     affected: Affected,
 ) -> Message:
@@ -127,17 +129,17 @@ def gate_failure(
     Args:
         run: The run.
         key: Tells one verdict from another.
-        verdict: The gate's record (`Verdict.to_dict`).
+        verdict: What the gate decided.
         remedies: What to do, by rule id.
         affected: The table and what reads it.
     """
-    table, failed = verdict["table"], verdict["failed_rules"]
-    counts = {rule["rule_id"]: rule for rule in verdict["results"]}
-    rules = [_rule(name, counts.get(name, {})) for name in failed]
+    table, failed = verdict.table, verdict.failed_rules
+    results = {result.rule_id: result for result in verdict.results}
+    rules = [_rule(name, results.get(name)) for name in failed]
     facts = (
         ("table", table),
         ("broken rules", "; ".join(rules)),
-        ("rows", f"{verdict['rows_refused']:,} of {verdict['rows']:,} bad"),
+        ("rows", f"{verdict.rows_refused:,} of {verdict.rows:,} bad"),
         *affected.facts(),
         *_about(run),
     )
@@ -162,10 +164,10 @@ def late(run: Run, minutes: float, state: str) -> Message:
     return Message("late", run.run_id, title, (*facts, *_about(run)), steps)
 
 
-def dead_letters(run: Run, refusals: Sequence[Mapping[str, Any]], threshold: int) -> Message:
+def dead_letters(run: Run, refusals: Sequence[Refusals], threshold: int) -> Message:
     """Tell that more records of a run's hours were refused than is usual; once per run."""
-    lines = [f"{item['source']} {item['reason']}: {item['count']:,}" for item in refusals]
-    total = sum(item["count"] for item in refusals)
+    lines = [f"{item.source} {item.reason}: {item.count:,}" for item in refusals]
+    total = sum(item.count for item in refusals)
     facts = (
         ("refused", f"{total:,} records, more than {threshold:,}"),
         ("by reason", shorten(lines)),
@@ -184,25 +186,25 @@ def shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _rule(name: str, counts: Mapping[str, Any]) -> str:
-    broken, checked = counts.get("unexpected_count"), counts.get("checked_count")
-    return name if broken is None else f"{name} ({broken:,} of {checked or 0:,} rows)"
+def _rule(name: str, result: RuleResult | None) -> str:
+    if result is None or result.unexpected_count is None:
+        return name
+    return f"{name} ({result.unexpected_count:,} of {result.checked_count or 0:,} rows)"
 
 
-def _summary(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    bronze = [each for each in report["tables"] if each["table"].startswith("bronze.")]
+def _summary(report: RunReport) -> list[tuple[str, str]]:
+    bronze = [each for each in report.tables if each.table.startswith("bronze.")]
     words = ("read", "published", "refused", "duplicate")
-    sums = {word: sum(each.get(f"rows_{word}") or 0 for each in bronze) for word in words}
-    changed = [each for each in report["tables"] if each.get("rows_published") != 0]
-    good = sum(gate["verdict"] != "failed" for gate in report["gates"])
-    warned = [gate["table"] for gate in report["gates"] if gate["verdict"] == "warned"]
-    gates = f"{good} of {len(report['gates'])} passed"
-    held_back = [(each["table"], each["text"]) for each in report.get("held_back", ())]
+    sums = {word: sum(getattr(each, f"rows_{word}") or 0 for each in bronze) for word in words}
+    changed = [each for each in report.tables if each.rows_published != 0]
+    good = sum(gate.verdict != "failed" for gate in report.gates)
+    warned = [gate.table for gate in report.gates if gate.verdict == "warned"]
+    gates = f"{good} of {len(report.gates)} passed"
     return [
         ("rows", ", ".join(f"{count:,} {word}" for word, count in sums.items())),
-        ("tables", f"{len(changed)} of {len(report['tables'])} with new or changed rows"),
+        ("tables", f"{len(changed)} of {len(report.tables)} with new or changed rows"),
         ("gates", f"{gates}, with warnings: {shorten(warned)}" if warned else gates),
-        *((f"held back: {table}", text) for table, text in held_back),
+        *((f"held back: {waiting.table}", waiting.text) for waiting in report.held_back),
     ]
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from include.chimera.observe.terminal import make_console
 
 if TYPE_CHECKING:
-    from include.chimera.quality.verdict import Verdict
+    from include.chimera.lake.staged.verdicts import Verdict
 
 RunOption = Annotated[str, typer.Option("--run", help="Airflow's run id; the newest by default.")]
 
@@ -54,12 +54,12 @@ def accept(
 
 def staged(table: str, run: RunOption = "latest") -> None:
     """Show which files a run staged for a table, and how to look at them."""
+    from include.chimera.lake.staged.manifests import load_manifest
     from include.chimera.quality.acceptance import find_run
-    from include.chimera.quality.batches import staged_batch
-    from include.chimera.quality.rules.book import rule_book
+    from include.chimera.quality.batches import staged_rows
 
-    query = staged_batch(find_run(table, run), rule_book(table))
-    typer.echo(f"{query};")
+    found = find_run(table, run)
+    typer.echo(f"{staged_rows(found, load_manifest(found, table))};")
 
 
 def snapshot(

@@ -130,7 +130,7 @@ def report_run() -> dict[str, Any]:
     run = run_of(get_current_context())
     report = close_run(run, gated_tables())
     write_views(published_snapshot())
-    return {"tables": len(report["tables"]), "gates": len(report["gates"])}
+    return {"tables": len(report.tables), "gates": len(report.gates)}
 
 
 @task(pool=APP_DB, **EXTRACT)

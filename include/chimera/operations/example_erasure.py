@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from include.chimera.errors import visible
-from include.chimera.lake.staged.manifests import VERDICT, write_record
+from include.chimera.lake.staged.records import write_record
 from include.chimera.operations.quality_report import report_path
-from include.chimera.quality.acceptance import run_of_record, verdicts
+from include.chimera.quality.acceptance import verdicts
 from include.chimera.quality.rules.good_and_bad_rows import CUT
+
+if TYPE_CHECKING:
+    from include.chimera.lake.staged.verdicts import RuleResult
 
 
 def erase_examples(subject: str) -> int:
@@ -18,25 +22,24 @@ def erase_examples(subject: str) -> int:
     """
     wanted = visible(subject.strip())
     erased = 0
-    for record in verdicts():
-        kept = [_without(result, wanted) for result in record["results"]]
-        gone = _count(record["results"]) - _count(kept)
+    for verdict in verdicts():
+        kept = tuple(_without(result, wanted) for result in verdict.results)
+        gone = _count(verdict.results) - _count(kept)
         if gone:
-            run = run_of_record(record)
-            write_record(run, record["table"], VERDICT, {**record, "results": kept})
+            write_record(verdict.run, verdict.table, replace(verdict, results=kept))
         erased += gone
     report_path().unlink(missing_ok=True)
     return erased
 
 
-def _without(result: dict[str, Any], wanted: str) -> dict[str, Any]:
-    kept = [
-        [value, count]
-        for value, count in result["examples"]
+def _without(result: RuleResult, wanted: str) -> RuleResult:
+    kept = tuple(
+        (value, count)
+        for value, count in result.examples
         if wanted not in value and not value.endswith(CUT)
-    ]
-    return {**result, "examples": kept}
+    )
+    return replace(result, examples=kept)
 
 
-def _count(results: list[dict[str, Any]]) -> int:
-    return sum(len(result["examples"]) for result in results)
+def _count(results: tuple[RuleResult, ...]) -> int:
+    return sum(len(result.examples) for result in results)

@@ -17,21 +17,22 @@ import jinja2
 from include.chimera.contracts import DEAD_LETTERS, PARTITION, QUALITY_RESULTS
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.staged.manifests import VERDICT, read_records
+from include.chimera.lake.staged.records import read_records
+from include.chimera.lake.staged.verdicts import RATIO_RULE, Verdict
 from include.chimera.lake.store.duckdb_sessions import connect, quote
 from include.chimera.quality.anomalies import PREFIX
 from include.chimera.quality.rules.book import Rule, rule_books
-from include.chimera.quality.verdict import RATIO_RULE
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 from include.chimera.window import hour_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from include.chimera.window import Run
 
 Record = dict[str, Any]
+Examples = dict[tuple[str, str], tuple[tuple[str, int], ...]]  # by table and rule id
 DAYS, TREND = 7, 24
 LAYERS = ("bronze", "silver", "gold")
 
@@ -74,7 +75,7 @@ def write_report(run: Run, run_url: str = "") -> Path:
         run,
         "select * exclude (_window_hour) from rows order by window_start, recorded_at",
     )
-    verdicts = read_records(run, VERDICT)
+    verdicts = read_records(run, Verdict)
     rows = [row for row in rows if _is_told(row, run, verdicts)]
     letters = _rows(
         DEAD_LETTERS.name,
@@ -114,7 +115,7 @@ def _rows(name: str, run: Run, query: str, since: str = "") -> list[Record]:
         return list(found.to_pylist())
 
 
-def _is_told(row: Record, run: Run, verdicts: dict[str, Record]) -> bool:
+def _is_told(row: Record, run: Run, verdicts: Mapping[str, Verdict]) -> bool:
     """Tell whether a row is of an hour before, or of what the run's gates said last.
 
     Not of the run's former attempts, of other runs of its hour, or of hours after it.
@@ -122,23 +123,20 @@ def _is_told(row: Record, run: Run, verdicts: dict[str, Record]) -> bool:
     if row["window_start"] < run.window.start:
         return True
     verdict = verdicts.get(row["table_name"])
-    said_at = datetime.fromisoformat(verdict["validated_at"]) if verdict else None
+    said_at = verdict.validated_at if verdict else None
     return bool(row["run_id"] == run.run_id and row["recorded_at"] == said_at)
 
 
-def _examples(verdicts: dict[str, Record]) -> dict[tuple[str, str], list[Any]]:
+def _examples(verdicts: Mapping[str, Verdict]) -> Examples:
     """Return the values of public columns that broke rules in the run."""
     return {
-        (table, rule["rule_id"]): rule["examples"]
+        (table, rule.rule_id): rule.examples
         for table, verdict in verdicts.items()
-        for rule in verdict["results"]
-        if rule["examples"]
+        for rule in verdict.results
     }
 
 
-def _layers(
-    rows: list[Record], run: Run, examples: dict[tuple[str, str], list[Any]]
-) -> dict[str, list[TableReport]]:
+def _layers(rows: list[Record], run: Run, examples: Examples) -> dict[str, list[TableReport]]:
     by_table: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         by_table[row["table_name"]][row["rule_id"]].append(row)
@@ -156,7 +154,7 @@ def _table(
     history: dict[str, list[Record]],
     run: Run,
     rules: Iterable[Rule],
-    examples: dict[tuple[str, str], list[Any]],
+    examples: Examples,
 ) -> TableReport:
     gates = history[RATIO_RULE]
     newest = gates[-1]
@@ -168,7 +166,7 @@ def _table(
         trend = history.get(rule.rule_id, [])[-TREND:]
         if trend:
             record = {"rule": rule, "newest": trend[-1], "trend": [_state(row) for row in trend]}
-            shown = examples.get((name, rule.rule_id), []) if rule.is_public else []
+            shown = examples.get((name, rule.rule_id), ()) if rule.is_public else ()
             report.rules.append({**record, "state": _state(trend[-1]), "examples": shown})
     report.rules.sort(
         key=lambda record: ("failed", "raised", "warned", "some", "passed").index(record["state"])

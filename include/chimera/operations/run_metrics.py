@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -14,13 +15,10 @@ from include.chimera.lake.dead_letters.letters import letter_states
 from include.chimera.lake.delta.tables import leaving_out, open_table, row_count, table_names
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.publish.verification import COUNTS
-from include.chimera.lake.staged.manifests import (
-    PUBLICATION,
-    STAGE,
-    VERDICT,
-    read_records,
-    write_record,
-)
+from include.chimera.lake.staged.manifests import find_manifests
+from include.chimera.lake.staged.publications import Publication
+from include.chimera.lake.staged.records import read_records, write_record
+from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.observe.metrics import Sample
 from include.chimera.settings import get_settings
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
 
 _NO_DATA = ("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END")
 _COMMITS = 20
-_COUNTED = "is_counted"
 
 
 def run_facts(run: Run) -> list[Sample]:
@@ -55,25 +52,26 @@ def run_facts(run: Run) -> list[Sample]:
 
 def note_counted(run: Run) -> None:
     """Remember that the counters were sent: what is judged again counts again, nothing else."""
-    for table, verdict in read_records(run, VERDICT).items():
-        write_record(run, table, VERDICT, {**verdict, _COUNTED: True})
+    for table, verdict in read_records(run, Verdict).items():
+        write_record(run, table, replace(verdict, is_counted=True))
 
 
 def _of_records(run: Run) -> Iterator[Sample]:
-    verdicts = read_records(run, VERDICT)
-    fresh = {table for table, verdict in verdicts.items() if not verdict.get(_COUNTED)}
-    for table, record in read_records(run, PUBLICATION).items():
+    verdicts = read_records(run, Verdict)
+    fresh = {table for table, verdict in verdicts.items() if not verdict.is_counted}
+    for table, publication in read_records(run, Publication).items():
         for count in COUNTS if table in fresh else ():
-            if record[count] is not None:
-                yield Sample(f"chimera_{count}_total", record[count], table)
-    for table, stage in read_records(run, STAGE).items():
+            value = getattr(publication, count)
+            if value is not None:
+                yield Sample(f"chimera_{count}_total", value, table)
+    for table, staged in find_manifests(run).items():
         if table in fresh:
-            size = sum(int(file["size_bytes"]) for file in stage["files"])
+            size = sum(file.size_bytes for file in staged.files)
             yield Sample("chimera_staged_bytes_total", size, table)
     for table, verdict in verdicts.items():
-        yield Sample("chimera_gate_pass_ratio", verdict["pass_ratio"], table)
-        yield Sample("chimera_gate_is_failed", verdict["outcome"] == "failed", table)
-        yield Sample("chimera_gate_seconds", verdict["seconds"], table)
+        yield Sample("chimera_gate_pass_ratio", verdict.pass_ratio, table)
+        yield Sample("chimera_gate_is_failed", not verdict.success, table)
+        yield Sample("chimera_gate_seconds", verdict.seconds, table)
 
 
 def _of_table(name: str, table: DeltaTable) -> Iterator[Sample]:

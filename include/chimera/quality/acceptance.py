@@ -6,33 +6,29 @@ import hashlib
 import json
 import os
 import pwd
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 from include.chimera.errors import ControlRefusedError, NothingToAcceptError
-from include.chimera.lake.staged.manifests import (
-    ACCEPTANCE,
-    VERDICT,
-    manifest_place,
-    read_record,
-    write_record,
-)
+from include.chimera.lake.staged.manifests import manifest_place
+from include.chimera.lake.staged.records import Record, read_at, read_record, write_record
+from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.places import encoded
 from include.chimera.settings import get_settings
-from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from include.chimera.window import Run
 
 REASON_LENGTH = 500
 
 
 @dataclass(frozen=True)
-class Acceptance:
+class Acceptance(Record):
     """Who let which failed rules of which staged files through, and why.
 
     Args:
@@ -44,6 +40,8 @@ class Acceptance:
         rules: The rules that had failed; another one that fails later is not accepted.
         stage: SHA-256 of the manifest; other files are not accepted.
     """
+
+    file_name = "acceptance.json"
 
     table: str
     run_id: str
@@ -70,11 +68,11 @@ def accept(table: str, run_id: str, reason: str) -> Acceptance:
         NothingToAcceptError: No gate of this table failed in this run, or the reason is empty.
     """
     run = find_run(table, run_id)
-    verdict = read_record(run, table, VERDICT) or {}
-    if verdict.get("outcome") != "failed" or not reason.strip():
+    verdict = read_record(run, table, Verdict)
+    if verdict is None or verdict.success or not reason.strip():
         raise NothingToAcceptError(
             expected="a failed gate and a reason",
-            came=f"a gate that {verdict.get('outcome', 'has not run')}"
+            came=f"a gate that {verdict.outcome if verdict else 'has not run'}"
             if reason.strip()
             else "an empty reason",
             where=f"table {table}, run {run.run_id}",
@@ -86,21 +84,19 @@ def accept(table: str, run_id: str, reason: str) -> Acceptance:
         current_user(),
         reason.strip()[:REASON_LENGTH],
         datetime.now(UTC).isoformat(timespec="seconds"),
-        list(verdict["failed_rules"]),
+        list(verdict.failed_rules),
         _stage_digest(run, table),
     )
-    write_record(run, table, ACCEPTANCE, asdict(acceptance))
+    write_record(run, table, acceptance)
     return acceptance
 
 
 def find_acceptance(run: Run, table: str, failed_rules: Sequence[str]) -> Acceptance | None:
     """Return the acceptance that covers these failed rules of the files staged now, or None."""
-    record = read_record(run, table, ACCEPTANCE)
-    if record is None:
+    found = read_record(run, table, Acceptance)
+    if found is None or not set(failed_rules) <= set(found.rules):
         return None
-    found = Acceptance(**record)
-    covers = set(failed_rules) <= set(found.rules) and found.stage == _stage_digest(run, table)
-    return found if covers else None
+    return found if found.stage == _stage_digest(run, table) else None
 
 
 def find_run(table: str | None, run_id: str) -> Run:
@@ -113,11 +109,11 @@ def find_run(table: str | None, run_id: str) -> Run:
     Raises:
         NothingToAcceptError: There is none.
     """
-    records = verdicts(table)
-    for record in sorted(records, key=itemgetter("validated_at"), reverse=True):
-        if run_id in ("latest", record["run_id"]):
-            return run_of_record(record)
-    runs = len({record["run_id"] for record in records})
+    judged = verdicts(table)
+    for verdict in sorted(judged, key=attrgetter("validated_at"), reverse=True):
+        if run_id in ("latest", verdict.run_id):
+            return verdict.run
+    runs = len({verdict.run_id for verdict in judged})
     raise NothingToAcceptError(
         expected=f"a run {run_id} in which the gate of {table or 'any table'} has judged what is "
         "staged now",
@@ -128,25 +124,19 @@ def find_run(table: str | None, run_id: str) -> Run:
     )
 
 
-def verdicts(table: str | None = None) -> list[dict[str, Any]]:
-    """Return the verdicts' records of all runs; None: of any table."""
+def verdicts(table: str | None = None) -> list[Verdict]:
+    """Return the verdicts of all runs; None: of any table."""
     runs = _runs()
-    return [
-        json.loads(text)
+    places = (
+        f"{runs}/{run}/{folder}/{Verdict.file_name}"
         for run in storage.folders(runs)
         for folder in ([encoded(table)] if table else storage.folders(f"{runs}/{run}"))
-        if (text := storage.read_text(f"{runs}/{run}/{folder}/{VERDICT}.json"))
-    ]
+    )
+    return [found for place in places if (found := read_at(place, Verdict))]
 
 
 def _runs() -> str:
     return f"{get_settings().lake}/_runs"
-
-
-def run_of_record(record: dict[str, Any]) -> Run:
-    """Return the run that a verdict's record names."""
-    start, end = (datetime.fromisoformat(bound) for bound in record["window"])
-    return Run(record["run_id"], Window(start, end), record["moves_watermark"])
 
 
 def current_user() -> str:

@@ -8,13 +8,7 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.delta.scans import read_files_as_they_are, scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.model_builds import staged_columns
-from include.chimera.lake.staged.manifests import (
-    STAGE,
-    attempt_folder,
-    load_batch,
-    load_build,
-    read_record,
-)
+from include.chimera.lake.staged.manifests import Batch, Build, attempt_folder, find_manifest
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.lake.store.places import folder_of
 from include.chimera.quality.rules.kinds import keys_relation
@@ -26,35 +20,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
-    from include.chimera.lake.staged.manifests import Batch
     from include.chimera.quality.rules.book import RuleBook
     from include.chimera.window import Run
 
 
-def staged_batch(run: Run, book: RuleBook, batch: Batch | None = None) -> str:
-    """Return a query of what the run staged for a table, with whatever columns the files have.
-
-    Args:
-        run: The DAG run.
-        book: The table's rules.
-        batch: Bronze's staged attempt; None: the newest one.
-
-    Raises:
-        StageMissingError: Nothing was staged.
-    """
-    if book.splits_rows:
-        batch = batch or load_batch(run, book.table)
-        folder = attempt_folder(run, batch)
-        return read_files_as_they_are(
-            folder, [file.path for file in batch.files], CONTRACTS[book.table].schema
-        )
-    build = load_build(run, book.table)
-    paths = [file.path for file in build.files]
-    return read_files_as_they_are(folder_of(build.table), paths, staged_columns(build))
+def staged_rows(run: Run, staged: Batch | Build) -> str:
+    """Return a query of what the run staged for a table, with whatever columns the files have."""
+    paths = [file.path for file in staged.files]
+    if isinstance(staged, Build):
+        return read_files_as_they_are(folder_of(staged.table), paths, staged_columns(staged))
+    schema = CONTRACTS[staged.table].schema
+    return read_files_as_they_are(attempt_folder(run, staged), paths, schema)
 
 
 def window_and_keys(
-    book: RuleBook, run: Run, batch: Batch | None, lake: DuckDBPyConnection
+    book: RuleBook, run: Run, staged: Batch | Build, lake: DuckDBPyConnection
 ) -> Callable[[DuckDBPyConnection], None]:
     """Return what creates the relations that rules may name: `run`, `usual`, and `keys_…`.
 
@@ -71,7 +51,7 @@ def window_and_keys(
     window = (
         f"select timestamptz {quote(run.window.start.isoformat())} as window_start, "
         f"timestamptz {quote(run.window.end.isoformat())} as window_end, "
-        f"{batch.rows_unparsed if batch else 0} as rows_unparsed"
+        f"{staged.rows_unparsed} as rows_unparsed"
     )
 
     usual = [list(limit) for limit in limits(book, run, lake)]
@@ -95,14 +75,9 @@ def _known_keys(lake: DuckDBPyConnection, run: Run, table: str, key: str) -> pa.
     live = open_table(table)
     if live is not None:
         sources.append(f"select {column} from ({scan(live, table)})")
-    if table in CONTRACTS and read_record(run, table, STAGE) is not None:
-        batch = load_batch(run, table)
-        rows = read_files_as_they_are(
-            attempt_folder(run, batch),
-            [file.path for file in batch.files],
-            CONTRACTS[table].schema,
-        )
-        sources.append(f"select {column} from ({rows})")
+    staged = find_manifest(run, table)
+    if isinstance(staged, Batch):
+        sources.append(f"select {column} from ({staged_rows(run, staged)})")
     union = " union all ".join(sources) or f"select cast(null as varchar) as {column} where false"
     return lake.execute(
         f"select distinct {column} from ({union}) where {column} is not null"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.dead_letters.letters import append_letters, letters_query
-from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
+from include.chimera.lake.publish.bronze_publisher import Publisher
 from include.chimera.lake.staged.stage_rows import refusals_of, rows_of
 from include.chimera.quality.rules.good_and_bad_rows import bad_rows, good_rows
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from include.chimera.lake.staged.manifests import Batch
+    from include.chimera.lake.staged.publications import Publication
     from include.chimera.window import Run
 
 

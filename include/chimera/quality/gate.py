@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -15,22 +16,17 @@ from include.chimera.errors import ContractError, GateFailedError, StageMissingE
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.scans import empty
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.publish.bronze_publisher import Publication
 from include.chimera.lake.publish.model_builds import commit_build
 from include.chimera.lake.publish.new_rows import rows_brought
 from include.chimera.lake.publish.stop_switch import require_publishing
-from include.chimera.lake.staged.manifests import (
-    PUBLICATION,
-    VERDICT,
-    load_batch,
-    load_build,
-    write_record,
-)
+from include.chimera.lake.staged.manifests import Batch, Build, load_manifest
+from include.chimera.lake.staged.publications import Publication
+from include.chimera.lake.staged.records import write_record
 from include.chimera.lake.staged.stage_rows import check_files
 from include.chimera.lake.store.duckdb_sessions import connect, session_config
 from include.chimera.lake.store.storage_errors import translate
 from include.chimera.quality.acceptance import find_acceptance
-from include.chimera.quality.batches import staged_batch, window_and_keys
+from include.chimera.quality.batches import staged_rows, window_and_keys
 from include.chimera.quality.bronze_gate import publish_rows
 from include.chimera.quality.gx.checkpoint import (
     OUTAGES,
@@ -44,14 +40,13 @@ from include.chimera.quality.rules.book import RuleBook, rule_book
 from include.chimera.quality.rules.good_and_bad_rows import examples
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from duckdb import DuckDBPyConnection
     from great_expectations.data_context import FileDataContext
 
-    from include.chimera.lake.staged.manifests import Batch
-    from include.chimera.quality.verdict import Verdict
+    from include.chimera.lake.staged.verdicts import Verdict
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
@@ -68,7 +63,7 @@ class Gate:
         book: The table's rules.
         rows: Query of the staged rows.
         database: The file that GX reads.
-        batch: Bronze's staged attempt, the same one from the first rule to the commit.
+        staged: What the run staged, the same from the first rule to the commit.
     """
 
     table: str
@@ -77,7 +72,7 @@ class Gate:
     book: RuleBook
     rows: str
     database: Path
-    batch: Batch | None = None
+    staged: Batch | Build
     started: float = field(default_factory=time.monotonic)
     checked: GatedCheckpoint | None = None
 
@@ -88,15 +83,15 @@ class Gate:
     def checkpoint(self, context: FileDataContext) -> GatedCheckpoint:
         """Return the table's checkpoint."""
         fault_point("audit.start")
-        unparsed = self.batch.rows_unparsed if self.batch else 0
-        staged = self.batch or load_build(self.run, self.table)
+        unparsed = self.staged.rows_unparsed
         self.checked = GatedCheckpoint(
             context.checkpoints.get(self.table),
             self.table,
-            sum(file.rows for file in staged.files) + unparsed,
+            self.run,
+            sum(file.rows for file in self.staged.files) + unparsed,
             unparsed,
             self.book.min_pass_ratio,
-            accepted=self._accepted_by,
+            find_acceptance=partial(find_acceptance, self.run, self.table),
             examples=self._examples,
             started=self.started,
         )
@@ -121,24 +116,26 @@ class Gate:
                 where=f"gate of {self.table}, run {self.run.run_id}",
                 remedy="clear the gate's task",
             )
-        write_record(self.run, self.table, VERDICT, self._record(verdict))
+        write_record(self.run, self.table, verdict)
         keep_result(self.checked)
         if not verdict.success:
             raise self._refusal(verdict)
         require_publishing(f"gate of {self.table}, run {self.run.run_id}")
+        acceptance = self.checked.acceptance
+        notes = acceptance.metadata() if acceptance else {}
         with judging(self.table, self._retyped):
             publication = (
-                publish_rows(
+                self._publish_build(self.staged, notes)
+                if isinstance(self.staged, Build)
+                else publish_rows(
                     self.connection,
-                    self.batch,
+                    self.staged,
                     self.run,
                     rows_refused=verdict.rows_refused,
-                    notes=self._notes(verdict),
+                    notes=notes,
                 )
-                if self.batch
-                else self._publish_build()
             )
-        write_record(self.run, self.table, PUBLICATION, asdict(publication))
+        write_record(self.run, self.table, publication)
         fault_point("publish.recorded")
         logger.info("gate of %s: %s, %s", self.table, verdict.outcome, publication)
 
@@ -154,35 +151,14 @@ class Gate:
             f"--run {self.run.run_id}".strip(),
         )
 
-    def _record(self, verdict: Verdict) -> dict[str, object]:
-        """Return the verdict with its run, so that commands need nothing but the record."""
-        window = self.run.window
-        found = find_acceptance(self.run, self.table, verdict.failed_rules)
-        return {
-            **verdict.to_dict(),
-            "run_id": self.run.run_id,
-            "window": [window.start.isoformat(), window.end.isoformat()],
-            "moves_watermark": self.run.moves_watermark,
-            "accepted_reason": found.reason if found and verdict.accepted_by else None,
-        }
-
-    def _accepted_by(self, failed_rules: tuple[str, ...]) -> str | None:
-        found = find_acceptance(self.run, self.table, failed_rules)
-        return found.accepted_by if found else None
-
     def _examples(self, rule_id: str) -> tuple[tuple[str, int], ...]:
         query = examples(self.table, rule_id, self.rows)
         found = self.connection.execute(query).fetchall() if query else []
         return tuple((visible(str(value)), count) for value, count in found)
 
-    def _notes(self, verdict: Verdict) -> dict[str, str]:
-        """Return what the commit's metadata says of an acceptance; nothing where there is none."""
-        found = find_acceptance(self.run, self.table, verdict.failed_rules)
-        return found.metadata() if found and verdict.accepted_by else {}
-
     def _retyped(self) -> str:
         """Return which staged columns have another type than their contract's, and which."""
-        if self.batch is None:
+        if isinstance(self.staged, Build):
             return ""
         staged = self.connection.sql(self.rows)
         schema = CONTRACTS[self.table].schema
@@ -194,10 +170,9 @@ class Gate:
             if kind != kinds.get(name, kind)
         )
 
-    def _publish_build(self) -> Publication:
-        verdict = self.checked.verdict if self.checked else None
-        build, before = load_build(self.run, self.table), open_table(self.table)
-        table = commit_build(build, self.run, self._notes(verdict) if verdict else {})
+    def _publish_build(self, build: Build, notes: Mapping[str, str]) -> Publication:
+        before = open_table(self.table)
+        table = commit_build(build, self.run, notes)
         rows, new = (
             sum(file.rows for file in build.files),
             rows_brought(build, before, table.version()),
@@ -240,17 +215,17 @@ def open_gate(table: str, run: Run) -> Iterator[Gate]:
         GateOutageError: DuckDB failed.
     """
     book = rule_book(table)
-    batch = load_batch(run, table) if book.splits_rows else None
-    rows = staged_batch(run, book, batch)
+    staged = load_manifest(run, table)
+    rows = staged_rows(run, staged)
     with judging(table):
-        if batch is not None:
-            check_files(run, batch)
+        if isinstance(staged, Batch):
+            check_files(run, staged)
     # The extension takes 0.3 s to load (2026-11-24): bronze's commit, keys and limits need it.
     is_lake_read = book.splits_rows or book.references() or book.watches_values
     session = connect() if is_lake_read else duckdb.connect(config=dict(session_config()))
     with session as connection, ExitStack() as stack:
         with judging(table):
-            relations = window_and_keys(book, run, batch, connection)
+            relations = window_and_keys(book, run, staged, connection)
             relations(connection)
             database = stack.enter_context(gate_database(rows, relations))
-        yield Gate(table, run, connection, book, rows, database, batch)
+        yield Gate(table, run, connection, book, rows, database, staged)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
-from include.chimera.contracts import CONTRACTS, PARTITION, QUALITY_RESULTS
-from include.chimera.lake.delta.parquet_files import DataFile
+from include.chimera.contracts import PARTITION, QUALITY_RESULTS
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.appends import append_rows
-from include.chimera.lake.staged.manifests import STAGE, VERDICT, read_records
+from include.chimera.lake.staged.manifests import Batch, find_manifests
+from include.chimera.lake.staged.records import read_records
+from include.chimera.lake.staged.verdicts import RATIO_RULE, RuleResult, Verdict
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
 from include.chimera.quality.anomalies import MAX_DAYS, PREFIX, is_unusual, measures
-from include.chimera.quality.batches import staged_batch
-from include.chimera.quality.rules.book import rule_book
+from include.chimera.quality.batches import staged_rows
 from include.chimera.quality.value_baselines import USUAL
-from include.chimera.quality.verdict import RATIO_RULE
 from include.chimera.window import hour_label
 
 if TYPE_CHECKING:
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
+    from include.chimera.lake.staged.manifests import Build
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
 
-Record = dict[str, Any]
 Former = dict[tuple[str, str], list[float]]
 
 
@@ -41,24 +40,25 @@ def record_quality(run: Run) -> int:
     Raises:
         CommitConflictError: Other writers won again and again.
     """
-    verdicts, stages = read_records(run, VERDICT), read_records(run, STAGE)
+    verdicts, manifests = read_records(run, Verdict), find_manifests(run)
     with connect() as connection:
         former = former_days(run, connection)
-        rows = [
-            {**_common(run, table, verdict), **row}
+        found = [
+            (verdict, result)
             for table, verdict in verdicts.items()
-            for row in (
-                *_rule_rows(verdict),
-                *_anomaly_rows(run, table, verdict, stages.get(table), former, connection),
+            for result in (
+                *_judged(verdict),
+                *_compared(run, verdict, manifests.get(table), former, connection),
             )
         ]
     unusual = sorted(
-        f"{row['table_name']} {row['rule_id']}"
-        for row in rows
-        if row["rule_id"].startswith((PREFIX, USUAL)) and not row["is_passed"]
+        f"{verdict.table} {result.rule_id}"
+        for verdict, result in found
+        if result.rule_id.startswith((PREFIX, USUAL)) and not result.is_passed
     )
     if unusual:
         logger.warning("unusual against former hours or days: %s", ", ".join(unusual))
+    rows = [_row(run, verdict, result) for verdict, result in found]
     return append_rows(QUALITY_RESULTS, rows, run)
 
 
@@ -83,56 +83,55 @@ def former_days(run: Run, connection: DuckDBPyConnection) -> Former:
     return found
 
 
-def _common(run: Run, table: str, verdict: Record) -> Record:
+def _row(run: Run, verdict: Verdict, result: RuleResult) -> dict[str, object]:
     return {
         "run_id": run.run_id,
         "correlation_id": run.correlation_id,
-        "table_name": table,
-        "verdict": verdict["outcome"],
-        "gate_seconds": verdict["seconds"],
-        "accepted_by": verdict["accepted_by"],
-        "accepted_reason": verdict["accepted_reason"],
+        "table_name": verdict.table,
+        "rule_id": result.rule_id,
+        "severity": result.severity,
+        "is_passed": result.is_passed,
+        "verdict": verdict.outcome,
+        "checked_count": result.checked_count,
+        "unexpected_count": result.unexpected_count,
+        "pass_ratio": result.pass_ratio,
+        "observed_value": result.observed_value,
+        "error": result.error,
+        "gate_seconds": verdict.seconds,
+        "accepted_by": verdict.accepted_by,
+        "accepted_reason": verdict.accepted_reason,
         "window_start": run.window.start,
         "window_end": run.window.end,
-        "recorded_at": datetime.fromisoformat(verdict["validated_at"]),
+        "recorded_at": verdict.validated_at,
         PARTITION: hour_label(run.window.start),
     }
 
 
-def _rule_rows(verdict: Record) -> Iterator[Record]:
-    yield {
-        "rule_id": RATIO_RULE,
-        "severity": "critical",
-        "is_passed": RATIO_RULE not in verdict["failed_rules"],
-        "checked_count": verdict["rows"],
-        "unexpected_count": verdict["rows_refused"],
-        "pass_ratio": verdict["pass_ratio"],
-    }
-    names = ("rule_id", "severity", "is_passed", "checked_count", "unexpected_count")
-    for rule in verdict["results"]:
-        if rule["rule_id"] != RATIO_RULE:
-            yield {name: rule[name] for name in (*names, "pass_ratio", "observed_value", "error")}
+def _judged(verdict: Verdict) -> Iterator[RuleResult]:
+    """Yield the gate as a whole, then each of its rules."""
+    is_passed = RATIO_RULE not in verdict.failed_rules
+    yield RuleResult(RATIO_RULE, "critical", is_passed, verdict.rows, verdict.rows_refused)
+    yield from (result for result in verdict.results if result.rule_id != RATIO_RULE)
 
 
-def _anomaly_rows(  # noqa: PLR0913, PLR0917 - what is known of a gate
+def _compared(
     run: Run,
-    table: str,
-    verdict: Record,
-    stage: Record | None,
+    verdict: Verdict,
+    staged: Batch | Build | None,
     former: Former,
     connection: DuckDBPyConnection,
-) -> Iterator[Record]:
-    if stage is None:
+) -> Iterator[RuleResult]:
+    """Yield each number of the staged files beside the same hour's of former days."""
+    if staged is None:
         return
-    files, rows = [DataFile.parse(file) for file in stage["files"]], ""
-    if table in CONTRACTS:
-        rows = staged_batch(run, rule_book(table))
-    for measure in measures(run, table, files, verdict["seconds"], connection, rows):
+    table = verdict.table
+    rows = staged_rows(run, staged) if isinstance(staged, Batch) else ""
+    for measure in measures(run, table, staged.files, verdict.seconds, connection, rows):
         days = former.get((table, measure.rule_id), [])
-        yield {
-            "rule_id": measure.rule_id,
-            "severity": "warning",
-            "is_passed": not is_unusual(measure.value, days, measure.kind),
-            "observed_value": measure.value,
-            "checked_count": len(days),
-        }
+        yield RuleResult(
+            measure.rule_id,
+            "warning",
+            not is_unusual(measure.value, days, measure.kind),
+            checked_count=len(days),
+            observed_value=measure.value,
+        )

@@ -6,7 +6,7 @@ from include.chimera.contracts import CONTRACTS, EVALUATIONS, GENERATIONS
 from include.chimera.demo.app_database import SCHEMA
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.staged.manifests import load_batch
+from include.chimera.lake.staged.manifests import load_manifest
 from include.chimera.lake.staged.stage_rows import check_files, rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.quality.batches import window_and_keys
@@ -80,7 +80,7 @@ def extract(uri, run, table=GENERATION):
 
 def publish(run, table=GENERATION, batch=None):
     """Do what bronze's gate does after a good verdict."""
-    batch = batch or load_batch(run, table)
+    batch = batch or load_manifest(run, table)
     check_files(run, batch)
     with connect() as connection:
         window_and_keys(rule_book(table), run, batch, connection)(connection)

@@ -6,7 +6,7 @@ import sys
 
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.ops_tables.ledger import close_run
-from include.chimera.lake.staged.manifests import PUBLICATION, write_record
+from include.chimera.lake.staged.records import write_record
 from include.chimera.paths import PROJECT
 from tests.integration.ingest.pipeline import GENERATION, extract, publish, run_of
 
@@ -41,7 +41,7 @@ def whole_hour(uri, number, name):
     run = run_of(number, name)
     extract(uri, run)
     found = publish(run)
-    write_record(run, GENERATION, PUBLICATION, vars(found))
+    write_record(run, GENERATION, found)
     fault_point("publish.recorded")
     close_run(run)
 

@@ -32,7 +32,8 @@ from include.chimera.errors import (
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.publish import verification
-from include.chimera.lake.staged.manifests import load_batch, save
+from include.chimera.lake.staged.manifests import load_manifest, save
+from include.chimera.lake.staged.records import to_json
 from include.chimera.operations.quality_report import write_report
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
@@ -60,7 +61,7 @@ def said(lake, caplog, capfd):
     record_quality(RUN)
     build_docs()
     write_report(RUN)
-    told += [json.dumps(close_run(RUN)), caplog.text, *capfd.readouterr()]
+    told += [to_json(close_run(RUN)), caplog.text, *capfd.readouterr()]
     told += [record.getMessage() for record in caplog.records]
     for text in told:
         assert "canary" not in text, text[max(text.index("canary") - 300, 0) :][:600]
@@ -191,7 +192,7 @@ def test_a_retyped_column_is_told_by_name_and_type(server, uri, said):
 def test_counts_that_do_not_add_up_are_told_by_numbers(server, uri, said):
     fill(server, "generations")
     extract(uri, GENERATION)
-    batch = load_batch(RUN, GENERATION)
+    batch = load_manifest(RUN, GENERATION)
     save(RUN, replace(batch, rows_read=batch.rows_read + 1))
     with failing(CountError, said):
         judge(GENERATION, said)

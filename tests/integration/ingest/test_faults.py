@@ -19,7 +19,7 @@ from include.chimera.errors import (
     StageMissingError,
 )
 from include.chimera.fault_points import Step
-from include.chimera.lake.staged.manifests import Batch, attempt_folder, load_batch
+from include.chimera.lake.staged.manifests import Batch, attempt_folder, load_manifest
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.upkeep.optimization import optimize_layer
 from include.chimera.quality.gate import open_gate
@@ -197,7 +197,7 @@ def test_postgres_restarted_while_it_is_read_is_an_outage_that_a_retry_mends():
             _stage_and_kill(server)
         assert caught.value.where == "Airflow connection app_db"
         with pytest.raises(StageMissingError):
-            load_batch(run_of(0), GENERATION)
+            load_manifest(run_of(0), GENERATION)
         server.start()
         assert ingest(server.uri(), run_of(0)).rows_published == 200_000
     finally:

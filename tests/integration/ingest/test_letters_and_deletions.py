@@ -90,8 +90,8 @@ def test_the_report_counts_refusals_of_other_hours_and_of_none(server, uri):
     insert(server, 2, "'infinity'", created=at(0))
     insert(server, 3, at(0), created=at(-20), status="unknown")
     ingest(uri, run_of(0))
-    found = close_run(run_of(0))["refusals"]
-    assert {(one["reason"], one["count"]) for one in found} == {
+    found = close_run(run_of(0)).refusals
+    assert {(one.reason, one.count) for one in found} == {
         ("updated_at_out_of_range", 1),
         ("in_set_status", 1),
     }

@@ -16,7 +16,7 @@ from include.chimera.errors import (
     ShrinkError,
     SourceUnavailableError,
 )
-from include.chimera.lake.staged.manifests import load_batch
+from include.chimera.lake.staged.manifests import load_manifest
 from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.sources.prometheus.extract import (
@@ -65,7 +65,7 @@ def series(metric, start, values, **labels):
 
 def staged(run):
     with connect() as connection:
-        query = rows_of(run, load_batch(run, TABLE))
+        query = rows_of(run, load_manifest(run, TABLE))
         return connection.execute(f"select metric, value, le from ({query})").fetchall()
 
 

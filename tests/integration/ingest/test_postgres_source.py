@@ -19,7 +19,8 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.staged import stage_rows
-from include.chimera.lake.staged.manifests import PUBLICATION, load_batch, write_record
+from include.chimera.lake.staged.manifests import load_manifest
+from include.chimera.lake.staged.records import write_record
 from include.chimera.sources.postgres.extract import extract_reference
 from include.chimera.sources.postgres.sessions import snapshot
 from include.chimera.window import HOUR, Run, Window, floor_hour
@@ -135,13 +136,12 @@ def test_committed_rows_that_an_open_transaction_holds_back_are_told(server, uri
         assert (
             "2 committed rows of the window wait for 1 open transaction, the oldest" in caplog.text
         )
-        record = vars(publish(run))
-        write_record(run, GENERATION, PUBLICATION, record)
-        (told,) = close_run(run)["held_back"]
-        assert told["text"] == str(load_batch(run, GENERATION).held_back)
-    report = {"tables": [record], "gates": [], "held_back": [told]}
+        write_record(run, GENERATION, publish(run))
+        report = close_run(run)
+        (told,) = report.held_back
+        assert told.text == str(load_manifest(run, GENERATION).held_back)
     facts = dict(messages.success(run, "key", report, 1.0, ()).facts)
-    assert facts[f"held back: {GENERATION}"] == told["text"]
+    assert facts[f"held back: {GENERATION}"] == told.text
     assert extract(uri, run_of(0)).held_back is None, "an hour that was over before it began"
 
 

@@ -20,6 +20,7 @@ from include.chimera.flow.tasks import _counts
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.ledger import close_run
+from include.chimera.lake.staged.records import to_json
 from include.chimera.lake.store.duckdb_sessions import connect, reach_object_store
 from include.chimera.operations.quality_report import write_report
 from include.chimera.operations.run_metrics import run_facts
@@ -96,7 +97,7 @@ def test_corpus_stays_in_rows_and_payloads(
     record_quality(RUN)
     build_docs()
     write_report(RUN)
-    said += [json.dumps(close_run(RUN)), str(run_facts(RUN))]
+    said += [to_json(close_run(RUN)), str(run_facts(RUN))]
     written = capfd.readouterr()
     said += [caplog.text, written.out, written.err]
     for text in CORPUS:

@@ -13,7 +13,7 @@ from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import Publisher
-from include.chimera.lake.staged.manifests import load_batch
+from include.chimera.lake.staged.manifests import load_manifest
 from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.paths import DBT_PROJECT, PROJECT
@@ -64,7 +64,7 @@ def publish(tables: dict[str, pa.Table]) -> None:
     stage_hour(RUN, tables)
     for name in tables:
         with connect() as connection:
-            batch = load_batch(RUN, name)
+            batch = load_manifest(RUN, name)
             Publisher(connection, batch, rows_of(RUN, batch), RUN).publish(0)
 
 

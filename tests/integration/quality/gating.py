@@ -15,10 +15,10 @@ from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.tables import begin_table
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch, Build, attempt_folder, save
+from include.chimera.lake.staged.verdicts import RATIO_RULE
 from include.chimera.lake.store.places import folder_of
 from include.chimera.quality.gate import open_gate
 from include.chimera.quality.rules.good_and_bad_rows import broken_predicate, suite_expectations
-from include.chimera.quality.verdict import RATIO_RULE
 from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from include.chimera.lake.staged.verdicts import Verdict
     from include.chimera.quality.gate import Gate
-    from include.chimera.quality.verdict import Verdict
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
 RUN = Run("scheduled__2026-01-05T11:00:00+00:00", Window.of_hour(START))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,18 +12,17 @@ from include.chimera.errors import GateFailedError
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.ledger import close_run
-from include.chimera.lake.staged.manifests import (
-    PUBLICATION,
-    REPORT,
-    VERDICT,
+from include.chimera.lake.staged.manifests import keep_only, load_manifest, save
+from include.chimera.lake.staged.publications import Publication
+from include.chimera.lake.staged.records import (
     WHOLE_RUN,
-    keep_only,
-    load_batch,
     read_record,
     read_records,
-    save,
+    to_json,
     write_record,
 )
+from include.chimera.lake.staged.reports import RunReport
+from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.local.runs.run_report import read_pipeline_report
 from include.chimera.operations.quality_report import write_report
@@ -63,9 +61,9 @@ def attempt(tables: dict[str, pa.Table], run: Run = RUN) -> None:
 def cleared(hour, lake) -> None:  # noqa: ARG001 - in its lake
     """Leave the records of an attempt that published all, and of a table that has gone since."""
     attempt({name: hour[name] for name in TABLES})
-    for kind in (VERDICT, PUBLICATION):
+    for kind in (Verdict, Publication):
         record = read_record(RUN, JUDGED, kind)
-        write_record(RUN, GONE, kind, {**record, "table": GONE})
+        write_record(RUN, GONE, replace(record, table=GONE))
     record_quality(RUN)
     close_run(RUN)
     note_counted(RUN)
@@ -82,13 +80,13 @@ def fail_again(hour) -> None:
 
 @pytest.mark.usefixtures("cleared")
 def test_a_former_attempts_report_is_gone_as_soon_as_there_are_other_rows(hour) -> None:
-    report = read_record(RUN, WHOLE_RUN, REPORT)
+    report = read_record(RUN, WHOLE_RUN, RunReport)
     assert report == read_pipeline_report(get_settings().lake, RUN), "where make run looks for it"
     assert report
     stage(RUN, JUDGED, hour[JUDGED])
-    assert read_record(RUN, WHOLE_RUN, REPORT) is None
-    assert read_record(RUN, JUDGED, VERDICT) is None
-    assert read_record(RUN, JUDGED, PUBLICATION) is None
+    assert read_record(RUN, WHOLE_RUN, RunReport) is None
+    assert read_record(RUN, JUDGED, Verdict) is None
+    assert read_record(RUN, JUDGED, Publication) is None
 
 
 @pytest.mark.usefixtures("cleared")
@@ -105,16 +103,16 @@ def test_a_failed_attempt_tells_its_own_figures_alone(hour) -> None:
     assert failed == {JUDGED: False, BROKEN: True}
     note_counted(RUN)
     assert counted() == set()
-    assert set(read_records(RUN, PUBLICATION)) == {JUDGED}
+    assert set(read_records(RUN, Publication)) == {JUDGED}
     report = close_run(RUN)
-    assert [row["table"] for row in report["tables"]] == [JUDGED]
-    verdicts = {row["table"]: row["verdict"] for row in report["gates"]}
+    assert [row.table for row in report.tables] == [JUDGED]
+    verdicts = {row.table: row.verdict for row in report.gates}
     assert verdicts == {JUDGED: "passed", BROKEN: "failed"}
     page = write_report(RUN).read_text()
     assert page.count(">not judged<") == 1
     assert "passed in the hour 2026-01-05 09:00" in page, "the hour before, as such"
     assert '<span class="word failed">1 failed</span> <span class="word passed">1 passed' in page
-    assert GONE not in json.dumps(report) + page
+    assert GONE not in to_json(report) + page
 
 
 def counted() -> set[str]:
@@ -134,10 +132,10 @@ def test_a_page_about_an_hour_tells_nothing_of_later_hours(hour) -> None:
 @pytest.mark.usefixtures("cleared")
 def test_what_a_late_attempt_stages_takes_nothing_back() -> None:
     """A zombie's files are nobody's: what was said is said of the newer ones."""
-    newest = load_batch(RUN, JUDGED)
+    newest = load_manifest(RUN, JUDGED)
     save(RUN, replace(newest, token=newest.token - 1))
-    assert read_record(RUN, JUDGED, VERDICT)
-    assert read_record(RUN, WHOLE_RUN, REPORT)
+    assert read_record(RUN, JUDGED, Verdict)
+    assert read_record(RUN, WHOLE_RUN, RunReport)
 
 
 @pytest.mark.usefixtures("cleared")

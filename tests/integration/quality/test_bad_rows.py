@@ -19,7 +19,7 @@ from tests.integration.quality.test_agreement import HOSTILE
 from tests.integration.quality.test_gate import rows_of
 
 if TYPE_CHECKING:
-    from include.chimera.quality.verdict import Verdict
+    from include.chimera.lake.staged.verdicts import Verdict
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 

@@ -8,9 +8,10 @@ import pytest
 
 from include.chimera.demo.recorded.replayed import SPAN_HOURS, ReplayedFeed
 from include.chimera.demo.synthetic.generator import GeneratedFeed
-from include.chimera.lake.staged.manifests import VERDICT, load_batch, write_record
+from include.chimera.lake.staged.manifests import load_manifest
+from include.chimera.lake.staged.records import write_record
 from include.chimera.lake.store.duckdb_sessions import connect
-from include.chimera.quality.batches import staged_batch, window_and_keys
+from include.chimera.quality.batches import staged_rows, window_and_keys
 from include.chimera.quality.gate import Gate
 from include.chimera.quality.gx.checkpoint import gate_database
 from include.chimera.quality.quality_results import record_quality
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from include.chimera.demo.feed import Feed
-    from include.chimera.quality.verdict import Verdict
+    from include.chimera.lake.staged.verdicts import Verdict
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("gate_lake")]
 
@@ -35,12 +36,12 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("gate_lake")]
 def judge_here(lake: DuckDBPyConnection, run: Run, table: str, rows: pa.Table) -> Verdict:
     """Judge as the gate does and keep its record, in a session that all of them share."""
     stage(run, table, rows)
-    book, batch = rule_book(table), load_batch(run, table)
-    query = staged_batch(run, book, batch)
+    book, batch = rule_book(table), load_manifest(run, table)
+    query = staged_rows(run, batch)
     with gate_database(query, window_and_keys(book, run, batch, lake)) as database:
         gate = Gate(table, run, lake, book, query, database, batch)
         verdict = gate.checkpoint(gate.context()).run()
-    write_record(run, table, VERDICT, gate._record(verdict))
+    write_record(run, table, verdict)
     return verdict
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import great_expectations as gx
 import pytest
 
+from include.chimera.lake.staged.verdicts import RATIO_RULE, tolerated
 from include.chimera.paths import INCLUDE
 from include.chimera.quality.gx.checkpoint import connection_string
 from include.chimera.quality.rules.book import gated_tables, rule_book
 from include.chimera.quality.rules.suites import STATISTICS
-from include.chimera.quality.verdict import RATIO_RULE, tolerated
 from tests.integration.quality.faults import (
     BRONZE_FAULTS,
     SILVER_AND_GOLD_FAULTS,
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from include.chimera.lake.staged.verdicts import Verdict
     from include.chimera.quality.gate import Gate
-    from include.chimera.quality.verdict import Verdict
 
 pytestmark = pytest.mark.integration
 

@@ -15,10 +15,11 @@ from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot, write_views
 from include.chimera.lake.ops_tables.ledger import close_run
-from include.chimera.lake.staged.manifests import ACCEPTANCE, VERDICT, read_record, table_folder
+from include.chimera.lake.staged.records import read_record, table_folder
+from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.operations.gaps import find_gaps
-from include.chimera.quality.acceptance import accept, current_user
+from include.chimera.quality.acceptance import Acceptance, accept, current_user
 from include.chimera.quality.gate import open_gate
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.window import HOUR, Window
@@ -122,7 +123,7 @@ def test_only_a_failed_gate_can_be_accepted(hour) -> None:
         accept(TABLE, "latest", "why not")
     with pytest.raises(NothingToAcceptError, match="empty reason"):
         accept(TABLE, "latest", " ")
-    assert read_record(RUN, TABLE, ACCEPTANCE) is None
+    assert read_record(RUN, TABLE, Acceptance) is None
 
 
 def test_lost_file_is_an_outage_and_no_verdict(hour) -> None:
@@ -132,7 +133,7 @@ def test_lost_file_is_an_outage_and_no_verdict(hour) -> None:
         path.unlink()
     with pytest.raises(StorageAwayError, match="a file that is not there"):
         run_gate()
-    assert read_record(RUN, TABLE, VERDICT) is None
+    assert read_record(RUN, TABLE, Verdict) is None
 
 
 def test_file_lost_while_the_rules_run_is_an_outage_too(hour) -> None:

@@ -27,7 +27,7 @@ from tests.integration.quality.test_gate import rows_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from include.chimera.quality.verdict import Verdict
+    from include.chimera.lake.staged.verdicts import Verdict
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,9 @@ from include.chimera.cli.app import app
 from include.chimera.cli.gates import show_verdict
 from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import ContractError, GateFailedError
-from include.chimera.lake.staged.manifests import VERDICT, load_batch, read_record
+from include.chimera.lake.staged.manifests import load_manifest
+from include.chimera.lake.staged.records import read_record, to_json
+from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.operations.quality_report import write_report
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
@@ -66,7 +68,7 @@ def test_no_value_leaves_the_rows(  # noqa: PLR0913, PLR0917 - each is a place t
     build_docs()
     write_report(RUN)
     # The staged files are the rows themselves; their manifest holds the bounds that pruning needs.
-    staged = {"stage.json", "batch.json", *(file.path for file in load_batch(RUN, TABLE).files)}
+    staged = {"stage.json", "batch.json", *(file.path for file in load_manifest(RUN, TABLE).files)}
     for path in tmp_path.rglob("*"):
         if path.is_file() and path.name not in staged:
             assert SECRET.encode() not in path.read_bytes(), path
@@ -95,11 +97,11 @@ def test_an_erasure_reaches_the_examples_of_broken_rules(
     write_report(RUN)
     erasure = ["dead-letters", "erase", "user-4711", "--reason", "request 7", "--yes"]
     assert "1 examples of broken rules erased" in CliRunner().invoke(app, erasure).output
-    staged = {"stage.json", "batch.json", *(file.path for file in load_batch(RUN, TABLE).files)}
+    staged = {"stage.json", "batch.json", *(file.path for file in load_manifest(RUN, TABLE).files)}
     for path in tmp_path.rglob("*"):
         if path.is_file() and path.name not in staged:
             assert b"user-4" not in path.read_bytes(), path
-    assert PUBLIC in str(read_record(RUN, TABLE, VERDICT)), "of others they stay"
+    assert PUBLIC in to_json(read_record(RUN, TABLE, Verdict)), "of others they stay"
     assert PUBLIC in write_report(RUN).read_text()
     assert "0 examples" in CliRunner().invoke(app, erasure).output
     assert lake.is_dir()

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from include.chimera.errors import ChimeraError, DataFaultError, SourceUnavailableError
-from include.chimera.lake.staged.manifests import STAGE, read_record
+from include.chimera.lake.staged.manifests import find_manifest
 from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
 from tests.builders import HOUR, LABEL, run_of, staged_rows
 from tests.serving import served
@@ -126,7 +126,7 @@ def test_an_answer_that_is_not_whole_stages_nothing(
     """Half an hour of samples would be published as the whole hour."""
     with serving(lambda _: (status, body)) as (url, _), pytest.raises(error):
         extract_provider_metrics(url, run_of())
-    assert read_record(run_of(), TABLE, STAGE) is None
+    assert find_manifest(run_of(), TABLE) is None
 
 
 def test_a_server_that_is_away_may_be_tried_again() -> None:

@@ -10,7 +10,7 @@ from psycopg import errors
 
 from include.chimera.contracts import SOURCES
 from include.chimera.demo.app_database import SCHEMA
-from include.chimera.lake.staged.manifests import load_batch
+from include.chimera.lake.staged.manifests import load_manifest
 from include.chimera.paths import INCLUDE
 from include.chimera.sources.postgres.extract import extract_table
 from tests.builders import run_of
@@ -43,7 +43,7 @@ def test_role_can_do_what_the_pipeline_does(reader: str, caplog) -> None:
     run = run_of()
     for contract in SOURCES["app_db"]:  # one without its grant fails here
         extract_table(contract, reader, run)
-        assert load_batch(run, contract.name).rows_read == 0
+        assert load_manifest(run, contract.name).rows_read == 0
     assert "pg_read_all_stats" not in caplog.text  # it sees other sessions' transactions
 
 

@@ -9,6 +9,7 @@ from include.chimera.alerts.causes import STEPS, Fault
 from include.chimera.alerts.messages import Affected, Message
 from include.chimera.alerts.rendering import email, slack
 from include.chimera.errors import ChimeraError, ShrinkError, SourceUnavailableError
+from include.chimera.lake.staged.verdicts import RuleResult, Verdict
 from include.chimera.window import Run, Window
 
 RUN = Run("scheduled__2026-03-01", Window.of_hour(datetime(2026, 3, 1, 9, tzinfo=UTC)))
@@ -50,13 +51,19 @@ def test_every_class_of_ours_has_steps() -> None:
 
 
 def test_gate_failure_names_rules_and_counts() -> None:
-    verdict = {
-        "table": "bronze.generations",
-        "failed_rules": ["latency_positive"],
-        "rows": 1000,
-        "rows_refused": 50,
-        "results": [{"rule_id": "latency_positive", "unexpected_count": 50, "checked_count": 1000}],
-    }
+    broken = RuleResult("latency_positive", "critical", False, 1000, 50)
+    verdict = Verdict(
+        table="bronze.generations",
+        run_id=RUN.run_id,
+        window=RUN.window,
+        moves_watermark=True,
+        results=(broken,),
+        rows=1000,
+        rows_refused=50,
+        failed_rules=("latency_positive",),
+        seconds=1.0,
+        validated_at=RUN.window.end,
+    )
     message = messages.gate_failure(
         RUN, "k", verdict, {"latency_positive": "Mend it."}, Affected("bronze.generations")
     )

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from include.chimera.alerts.outbox import Send
+    from include.chimera.lake.staged.verdicts import Verdict
     from include.chimera.window import Run
 
 WHOLE_RUN = "the whole run"
@@ -66,7 +67,7 @@ def tell_failure(context: Context) -> None:
     affected = _affected(context["task"])
     verdict = _verdict(run, affected, error)
     message = (
-        messages.gate_failure(run, key, verdict, _remedies(verdict["table"]), affected)
+        messages.gate_failure(run, key, verdict, _remedies(verdict.table), affected)
         if verdict
         else messages.failure(run, key, ti.task_id, Fault.of(error), affected)
     )
@@ -115,14 +116,15 @@ def tell_run_failure(context: Context) -> None:
 @own_words()
 def tell_success(context: Context) -> None:
     """Tell what a run published, or that failed hours are well again (the last task's callback)."""
-    from include.chimera.lake.staged.manifests import REPORT, WHOLE_RUN, read_record  # noqa: PLC0415 - heavy
+    from include.chimera.lake.staged.records import WHOLE_RUN, read_record  # noqa: PLC0415 - heavy
+    from include.chimera.lake.staged.reports import RunReport  # noqa: PLC0415 - heavy
 
     told = channels()
     if not told:
         return
     dag_run: Any = context["dag_run"]
     run = run_of(context)
-    report = read_record(run, WHOLE_RUN, REPORT)
+    report = read_record(run, WHOLE_RUN, RunReport)
     if report is None:
         return
     key = f"{run.run_id}|{context['ti'].try_number}"
@@ -133,8 +135,8 @@ def tell_success(context: Context) -> None:
         seconds = (datetime.now(UTC) - dag_run.start_date).total_seconds()
         announce(messages.success(run, key, report, seconds, failed_hours()), told)
     threshold = get_settings().dead_letters_alert
-    if sum(item["count"] for item in report["refusals"]) > threshold:
-        announce(messages.dead_letters(run, report["refusals"], threshold), told)
+    if sum(refusals.count for refusals in report.refusals) > threshold:
+        announce(messages.dead_letters(run, report.refusals, threshold), told)
 
 
 @own_words()
@@ -208,12 +210,13 @@ def _tasks_in(dag_run: Any, *wanted: str) -> list[str]:  # noqa: ANN401 - Airflo
     return sorted(name for name, state in tasks.items() if state in wanted)
 
 
-def _verdict(run: Run, affected: Affected, error: BaseException | None) -> dict[str, Any] | None:
-    """Return the gate's record where a negative verdict is what failed, else None."""
-    from include.chimera.lake.staged.manifests import VERDICT, read_record  # noqa: PLC0415 - heavy
+def _verdict(run: Run, affected: Affected, error: BaseException | None) -> Verdict | None:
+    """Return the gate's verdict where a negative one is what failed, else None."""
+    from include.chimera.lake.staged.records import read_record  # noqa: PLC0415 - heavy
+    from include.chimera.lake.staged.verdicts import Verdict  # noqa: PLC0415 - heavy
 
     is_verdict = error is not None and isinstance(cause(error), GateFailedError)
-    return read_record(run, affected.table, VERDICT) if is_verdict and affected.table else None
+    return read_record(run, affected.table, Verdict) if is_verdict and affected.table else None
 
 
 def _remedies(table: str) -> dict[str, str]:

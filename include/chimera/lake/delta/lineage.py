@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from deltalake import DeltaTable
+from pydantic import Field
 
 from include.chimera.contracts import PARTITION
 from include.chimera.relation import Relation
@@ -145,14 +146,17 @@ class Plan:
     Args:
         base_version: The model's own version at planning, None where it has no table yet.
         consumed: Identity of each parent that has a table to the version that is read.
-        touched: Event hours to recompute; None: all of them.
-        arrived: Parent to the partitions that received rows since last time; None: all.
+        touched: Event hours to recompute; None: all of them. A manifest leaves them out: behind
+            the gate nobody needs them.
+        arrived: Parent to the partitions that received rows since last time, likewise; None: all.
     """
 
     base_version: int | None
     consumed: dict[str, int]
-    touched: frozenset[str] | None
-    arrived: dict[Relation, frozenset[str] | None] = field(default_factory=dict)
+    touched: Annotated[frozenset[str] | None, Field(exclude=True)] = None
+    arrived: Annotated[dict[Relation, frozenset[str] | None], Field(exclude=True)] = field(
+        default_factory=dict
+    )
 
 
 def plan(

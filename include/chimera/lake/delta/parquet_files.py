@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from deltalake.transaction import AddAction
@@ -45,15 +45,6 @@ class DataFile:
     size_bytes: int
     partition: dict[str, str | None]
     stats: str
-
-    @classmethod
-    def parse(cls, document: Mapping[str, Any]) -> DataFile:
-        """Read back what `to_dict` wrote."""
-        return cls(**document)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-ready dict."""
-        return asdict(self)
 
     def add_action(self) -> AddAction:
         """Return the Delta action that makes this file part of its table."""

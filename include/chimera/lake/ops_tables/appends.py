@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,14 +16,14 @@ from include.chimera.lake.store.duckdb_sessions import among, connect, identifie
 from include.chimera.lake.store.places import folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from deltalake import DeltaTable
 
     from include.chimera.window import Run
 
 
-def append_rows(contract: Contract, rows: Sequence[dict[str, Any]], run: Run) -> int:
+def append_rows(contract: Contract, rows: Sequence[Mapping[str, object]], run: Run) -> int:
     """Append rows to a table of kind `log`; return how many.
 
     Rows whose key the table holds already are left out, so that a task which is tried again adds
@@ -35,7 +35,7 @@ def append_rows(contract: Contract, rows: Sequence[dict[str, Any]], run: Run) ->
     if not rows:
         return 0
     batch = pa.Table.from_pylist(list(rows), schema=contract.schema)
-    hours = sorted({row[PARTITION] for row in rows}) if contract.partition_by else []
+    hours = sorted({str(row[PARTITION]) for row in rows}) if contract.partition_by else []
     with connect() as connection:
         connection.register("batch", batch)
 

@@ -8,7 +8,6 @@ pins a DuckDB session to the newest ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,9 @@ from include.chimera.errors import SnapshotMissingError
 from include.chimera.lake.delta.scans import relation_of, scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.appends import append_rows
-from include.chimera.lake.staged.manifests import PUBLICATION, VERDICT, read_records
+from include.chimera.lake.staged.publications import Publication
+from include.chimera.lake.staged.records import read_records
+from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
 from include.chimera.lake.store.places import folder_of
 from include.chimera.relation import Relation
@@ -68,8 +69,8 @@ def publish_versions(run: Run, gated: Collection[str]) -> int:
     Raises:
         CommitConflictError: Other writers won again and again.
     """
-    published, verdicts = read_records(run, PUBLICATION), read_records(run, VERDICT)
-    passed = {table for table, record in verdicts.items() if record["outcome"] != "failed"}
+    published, verdicts = read_records(run, Publication), read_records(run, Verdict)
+    passed = {table for table, verdict in verdicts.items() if verdict.success}
     if not gated or not set(gated) <= passed & set(published):
         return 0
     rows = [
@@ -77,13 +78,13 @@ def publish_versions(run: Run, gated: Collection[str]) -> int:
             "run_id": run.run_id,
             "correlation_id": run.correlation_id,
             "table_name": table,
-            "table_version": record["version"],
+            "table_version": publication.version,
             "window_start": run.window.start,
             "window_end": run.window.end,
-            "recorded_at": datetime.fromisoformat(verdicts[table]["validated_at"]),
+            "recorded_at": verdicts[table].validated_at,
             "_window_hour": hour_label(run.window.start),
         }
-        for table, record in published.items()
+        for table, publication in published.items()
         if Relation.parse(table).schema in PINNED_LAYERS
     ]
     return append_rows(PUBLISHED_VERSIONS, rows, run)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.chimera.contracts import BRONZE, DEAD_LETTERS, PARTITION, WINDOW_LEDGER
 from include.chimera.fault_points import fault_point
@@ -12,25 +13,27 @@ from include.chimera.lake.delta.tables import leaving_out, open_table, row_count
 from include.chimera.lake.ops_tables.appends import append_rows
 from include.chimera.lake.ops_tables.consistent_snapshots import publish_versions
 from include.chimera.lake.publish.verification import COUNTS, counts_by_attempt
-from include.chimera.lake.staged.held_back import HeldBack
-from include.chimera.lake.staged.manifests import (
-    PUBLICATION,
-    REPORT,
-    STAGE,
-    VERDICT,
-    WHOLE_RUN,
-    read_records,
-    write_record,
+from include.chimera.lake.staged.manifests import Batch, find_manifests
+from include.chimera.lake.staged.publications import Publication
+from include.chimera.lake.staged.records import WHOLE_RUN, read_records, write_record
+from include.chimera.lake.staged.reports import (
+    BrokenRule,
+    GateLine,
+    Refusals,
+    RunReport,
+    TableCounts,
+    WaitingRows,
 )
+from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from include.chimera.window import Run
 
 
-def close_run(run: Run, gated: Collection[str] = ()) -> dict[str, Any]:
+def close_run(run: Run, gated: Collection[str] = ()) -> RunReport:
     """Append the run's ledger and published versions, write its report, and return it.
 
     Source of the ledger's counts: the metadata of the run's own commits; of an attempt that had
@@ -41,85 +44,81 @@ def close_run(run: Run, gated: Collection[str] = ()) -> dict[str, Any]:
         gated: The tables whose gates have to have passed for a snapshot to be published.
     """
     fault_point("ledger.start")
-    publications, verdicts = read_records(run, PUBLICATION), read_records(run, VERDICT)
-    now = datetime.now(UTC)
-    append_rows(WINDOW_LEDGER, list(_ledger_rows(run, publications, now)), run)
+    publications = read_records(run, Publication)
+    append_rows(WINDOW_LEDGER, list(_ledger_rows(run, publications)), run)
     fault_point("ledger.committed")
     publish_versions(run, gated)
-    report = {
-        "run_id": run.run_id,
-        "correlation_id": run.correlation_id,
-        "window": [run.window.start.isoformat(), run.window.end.isoformat()],
-        "tables": [_table_report(record) for record in publications.values()],
-        "gates": [_gate_report(record) for record in verdicts.values()],
-        "refusals": _refusals(run),
-        "held_back": _held_back(run, publications),
-    }
-    write_record(run, WHOLE_RUN, REPORT, report)
+    report = RunReport(
+        run_id=run.run_id,
+        correlation_id=run.correlation_id,
+        window=run.window,
+        tables=tuple(map(_table_counts, publications.values())),
+        gates=tuple(map(_gate_line, read_records(run, Verdict).values())),
+        refusals=tuple(_refusals(run)),
+        held_back=tuple(_waiting_rows(run, publications)),
+    )
+    write_record(run, WHOLE_RUN, report)
     return report
 
 
-def _ledger_rows(
-    run: Run, publications: dict[str, dict[str, Any]], now: datetime
-) -> Iterator[dict[str, Any]]:
+def _ledger_rows(run: Run, publications: Mapping[str, Publication]) -> Iterator[dict[str, object]]:
+    now = datetime.now(UTC)
     for contract in BRONZE:
-        found: dict[int, dict[str, Any]] = {}
+        found: dict[int, Publication] = {}
         with leaving_out(contract.name):
             table = open_table(contract.name)
-            found = {} if table is None else counts_by_attempt(table, run)
-        record = publications.get(contract.name)
-        if record is not None:
-            found.setdefault(record["token"], record)
-        for token, counts in found.items():
+            found = {} if table is None else counts_by_attempt(table, contract.name, run)
+        recorded = publications.get(contract.name)
+        if recorded is not None:
+            found.setdefault(recorded.token, recorded)
+        for token, publication in found.items():
             yield {
                 "run_id": run.run_id,
                 "correlation_id": run.correlation_id,
                 "table_name": contract.name,
                 "window_start": run.window.start,
                 "window_end": run.window.end,
-                **{name: counts[name] for name in COUNTS},
-                "table_version": counts["version"],
+                **{name: getattr(publication, name) for name in COUNTS},
+                "table_version": publication.version,
                 "attempt_token": token,
                 "recorded_at": now,
             }
 
 
-def _table_report(record: dict[str, Any]) -> dict[str, Any]:
+def _table_counts(publication: Publication) -> TableCounts:
     rows: int | None = None
-    with leaving_out(record["table"]):
-        table = open_table(record["table"])
+    with leaving_out(publication.table):
+        table = open_table(publication.table)
         rows = row_count(table) if table else 0
-    return {
-        "table": record["table"],
-        **{key: record[key] for key in COUNTS},
-        "rows_total": rows,
-        "version": record["version"],
-    }
+    return TableCounts(
+        publication.table,
+        publication.rows_read,
+        publication.rows_published,
+        publication.rows_refused,
+        publication.rows_duplicate,
+        publication.version,
+        rows,
+    )
 
 
-def _held_back(run: Run, published: Collection[str]) -> list[dict[str, Any]]:
-    """Return what open transactions kept from the tables that the run published."""
-    return [
-        {"table": table, **stage["held_back"], "text": str(HeldBack(**stage["held_back"]))}
-        for table, stage in read_records(run, STAGE).items()
-        if table in published and stage.get("held_back")
-    ]
+def _waiting_rows(run: Run, published: Collection[str]) -> Iterator[WaitingRows]:
+    """Yield what open transactions kept from the tables that the run published."""
+    for table, staged in find_manifests(run).items():
+        if table in published and isinstance(staged, Batch) and staged.held_back:
+            yield WaitingRows(table, **asdict(staged.held_back), text=str(staged.held_back))
 
 
-def _gate_report(verdict: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "table": verdict["table"],
-        "verdict": verdict["outcome"],
-        "rule_count": verdict["rules"],
-        "failed_rules": [
-            {key: rule[key] for key in ("rule_id", "severity", "unexpected_count")}
-            for rule in verdict["results"]
-            if not rule["is_passed"]
-        ],
-    }
+def _gate_line(verdict: Verdict) -> GateLine:
+    broken = (rule for rule in verdict.results if not rule.is_passed)
+    return GateLine(
+        verdict.table,
+        verdict.outcome,
+        len(verdict.results),
+        tuple(BrokenRule(rule.rule_id, rule.severity, rule.unexpected_count) for rule in broken),
+    )
 
 
-def _refusals(run: Run) -> list[dict[str, Any]]:
+def _refusals(run: Run) -> list[Refusals]:
     """Count the dead letters of the run and of its hours by source and reason.
 
     A run also refuses records of other hours, and of none; and its hours' records may have been
@@ -134,4 +133,4 @@ def _refusals(run: Run) -> list[dict[str, Any]]:
             f"where event = 'refused' and (run_id = {quote(run.run_id)} "
             f"or {among(PARTITION, run.window.labels())}) group by all order by all"
         ).fetchall()
-    return [{"source": source, "reason": reason, "count": count} for source, reason, count in rows]
+    return [Refusals(*row) for row in rows]

@@ -21,6 +21,7 @@ from include.chimera.lake.publish.checksums import Content, hours_in, sum_of
 from include.chimera.lake.publish.incoming_batch import Arrivals, hours_of
 from include.chimera.lake.publish.verification import TOKEN, committed_counts, verify
 from include.chimera.lake.staged.fencing_tokens import WHOLE, fence_mark, fence_of
+from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.store.duckdb_sessions import among, identifier
 from include.chimera.lake.store.storage_errors import storage_errors
 
@@ -36,23 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 WATERMARK = "watermark"
-
-
-@dataclass(frozen=True)
-class Publication:
-    """What became of the rows of one batch or build, and the table's version afterwards.
-
-    Published are rows that are new or changed, duplicates what the table held already, also where
-    it was written anew; None where the two can't be told apart.
-    """
-
-    table: str
-    rows_read: int
-    rows_published: int | None
-    rows_refused: int
-    rows_duplicate: int | None
-    version: int
-    token: int = 0
 
 
 @dataclass
@@ -119,9 +103,9 @@ class Publisher:
             published = int(change.metadata["rows_published"])
         else:
             # A death after the commit: the retry finds nothing new, and its own first commit.
-            found = committed_counts(table, self.batch.token)
-            version = found["version"] if found else table.version()
-            published = found["rows_published"] if found else 0
+            found = committed_counts(table, name, self.batch.token)
+            version = found.version if found else table.version()
+            published = (found.rows_published or 0) if found else 0
         fault_point("publish.verified")
         duplicates = self._rows.count - published
         read, refused = self.batch.rows_read, self._rows_refused

@@ -12,6 +12,7 @@ from include.chimera.errors import VerificationError
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.checksums import Content, content_by_hour
+from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.store.duckdb_sessions import among
 
 if TYPE_CHECKING:
@@ -28,16 +29,16 @@ _LOOKS = 20
 _COMMITS = 500  # about a week of hours with their upkeep
 
 
-def committed_counts(table: DeltaTable, token: int) -> dict[str, int] | None:
+def committed_counts(table: DeltaTable, name: str, token: int) -> Publication | None:
     """Return the counts and version of the attempt's own commit, None where it made none."""
     entries = (entry for entry in latest_commits(table) if entry.get(TOKEN) == str(token))
-    return next(map(_counts, entries), None)
+    return next((_publication(name, entry) for entry in entries), None)
 
 
-def counts_by_attempt(table: DeltaTable, run: Run) -> dict[int, dict[str, int]]:
+def counts_by_attempt(table: DeltaTable, name: str, run: Run) -> dict[int, Publication]:
     """Return, by token, the counts and version of each commit that the run made."""
     return {
-        int(entry[TOKEN]): _counts(entry)
+        int(entry[TOKEN]): _publication(name, entry)
         for entry in latest_commits(table)
         if TOKEN in entry and entry["run_id"] == run.run_id
     }
@@ -58,8 +59,9 @@ def latest_commits(table: DeltaTable) -> list[dict[str, Any]]:
     return found
 
 
-def _counts(entry: dict[str, Any]) -> dict[str, int]:
-    return {"version": int(entry["version"]), **{name: int(entry[name]) for name in COUNTS}}
+def _publication(name: str, entry: Mapping[str, Any]) -> Publication:
+    counts = {count: int(entry[count]) for count in COUNTS}
+    return Publication(name, version=int(entry["version"]), token=int(entry[TOKEN]), **counts)
 
 
 def verify(  # noqa: PLR0913 - the two sides of a comparison
@@ -85,14 +87,13 @@ def verify(  # noqa: PLR0913 - the two sides of a comparison
         VerificationError: The history lacks the commit or its counts differ, its version lacks
             files, or its hours read back differ.
     """
-    counts = committed_counts(table, token)
-    wanted = {key: int(change.metadata[key]) for key in COUNTS}
-    if counts is None or {key: counts[key] for key in COUNTS} != wanted:
-        raise _mismatch(name, token, f"a commit with {wanted}", str(counts))
-    version = counts["version"]
-    pinned = open_table(name, version)
+    committed = committed_counts(table, name, token)
+    wanted = {count: int(change.metadata[count]) for count in COUNTS}
+    if committed is None or not wanted.items() <= vars(committed).items():
+        raise _mismatch(name, token, f"a commit with {wanted}", str(committed))
+    pinned = open_table(name, committed.version)
     if pinned is None:
-        raise _mismatch(name, token, f"version {version}", "none")
+        raise _mismatch(name, token, f"version {committed.version}", "none")
     actions = pa.table(pinned.get_add_actions(flatten=True))
     held = dict(zip(actions["path"].to_pylist(), actions["num_records"].to_pylist(), strict=True))
     lost = [file.path for file in change.files if held.get(file.path) != file.rows]
@@ -108,7 +109,7 @@ def verify(  # noqa: PLR0913 - the two sides of a comparison
         if found.get(hour, Content()) != content:
             came = f"{found.get(hour, Content()).rows} rows or other values"
             raise _mismatch(name, token, f"{content.rows} rows in hour {hour}", came)
-    return version
+    return committed.version
 
 
 def _mismatch(name: str, token: int, expected: str, came: str) -> VerificationError:

@@ -1,11 +1,11 @@
-"""What waits for its gate: manifests of staged files, one folder per run.
+"""What waits for its gate: manifests of staged files, one folder per run and table.
 
-`<lake>/_runs/<run>/<layer>.<table>/` belongs to a table. A model's manifest there is `stage.json`;
-its files stand in the table's own folder, unknown to its log until the gate commits them. In bronze
-each attempt of an extract task has a folder of its own, named by its fencing token, with its files
-and its manifest (`batch.json`, written last): the attempts of one task can overlap, and what a
-late one writes is never mixed with a newer one's. The gate takes the newest complete attempt. The
-folder also keeps what became of the rows, for the report.
+A model's manifest is `stage.json`; its files stand in the table's own folder, unknown to its log
+until the gate commits them. In bronze each attempt of an extract task has a folder of its own,
+named by its fencing token, with its files and its manifest (`batch.json`, written last): the
+attempts of one task can overlap, and what a late one writes is never mixed with a newer one's. The
+gate takes the newest complete attempt. The folder also keeps what became of the rows, for the
+report.
 
 A run that is cleared keeps its folder. What was said of rows is forgotten as soon as there are
 others to judge, and at the run's end of each table that was not judged again: a report never tells
@@ -14,94 +14,35 @@ a former attempt's figures.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from include.chimera.errors import StageMissingError
 from include.chimera.lake.delta.lineage import Plan
 from include.chimera.lake.delta.parquet_files import DataFile
 from include.chimera.lake.staged.held_back import HeldBack
+from include.chimera.lake.staged.publications import Publication
+from include.chimera.lake.staged.records import (
+    WHOLE_RUN,
+    Record,
+    read_at,
+    record_place,
+    table_folder,
+    tables_of,
+    to_json,
+)
+from include.chimera.lake.staged.reports import RunReport
+from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store import storage
-from include.chimera.lake.store.places import decoded, encoded
-from include.chimera.lake.store.storage_errors import storage_errors
-from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from include.chimera.window import Run
 
-STAGE, PUBLICATION, VERDICT, REPORT = "stage", "publication", "verdict", "report"
-_BATCH = "batch.json"
-ACCEPTANCE = "acceptance"
-_NO_PLAN = Plan(None, {}, None)
-WHOLE_RUN = "."  # stands for a table where a record is about the run
-
-
-def run_folder(run: Run) -> str:
-    """Return the folder of everything that belongs to one run."""
-    return f"{get_settings().lake}/_runs/{run.folder}"
-
-
-def table_folder(run: Run, table: str) -> str:
-    """Return the folder of one table's staged files and records in one run."""
-    return run_folder(run) if table == WHOLE_RUN else f"{run_folder(run)}/{encoded(table)}"
-
-
-def write_record(run: Run, table: str, kind: str, document: dict[str, Any]) -> None:
-    """Write a record of a table's progress in a run, whole or not at all."""
-    _write_whole(f"{table_folder(run, table)}/{kind}.json", document)
-
-
-def _write_whole(place: str, document: dict[str, Any]) -> None:
-    storage.write_text(place, json.dumps(document, indent=1, sort_keys=True))
-
-
-def read_record(run: Run, table: str, kind: str) -> dict[str, Any] | None:
-    """Read a record, None where it was not written."""
-    place = f"{table_folder(run, table)}/{kind}.json"
-    with storage_errors(f"reading {kind} of {table}, run {run.run_id}"):
-        text = storage.read_text(manifest_place(run, table) if kind == STAGE else place)
-    document: dict[str, Any] | None = None if text is None else json.loads(text)
-    return document
-
-
-def read_records(run: Run, kind: str) -> dict[str, dict[str, Any]]:
-    """Read the records of one kind of all the run's tables, by table."""
-    tables = [decoded(folder) for folder in storage.folders(run_folder(run))]
-    found = {table: read_record(run, table, kind) for table in tables}
-    return {table: record for table, record in found.items() if record is not None}
-
-
-def forget(run: Run, table: str) -> None:
-    """Take back what was said of a table's rows, and with it the run's report."""
-    said = (f"{table_folder(run, table)}/{kind}.json" for kind in (VERDICT, PUBLICATION))
-    storage.delete_files([*said, f"{run_folder(run)}/{REPORT}.json"])
-
-
-def keep_only(run: Run, judged: Collection[str]) -> None:
-    """Forget what former attempts said of tables that this one has not judged.
-
-    Args:
-        run: The DAG run.
-        judged: The tables whose gates came to an end since the run was cleared last.
-    """
-    for table in map(decoded, storage.folders(run_folder(run))):
-        if table not in judged:
-            forget(run, table)
-
-
-def manifest_place(run: Run, table: str) -> str:
-    """Return where the manifest of a table's staged files stands: the newest attempt's, if any."""
-    folder = table_folder(run, table)
-    attempts = [f"{folder}/{attempt}" for attempt in reversed(storage.folders(folder))]
-    whole = (attempt for attempt in attempts if _BATCH in storage.files(attempt))
-    return next((f"{attempt}/{_BATCH}" for attempt in whole), f"{folder}/{STAGE}.json")
-
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(Record):
     """Rows of a source that wait to be published in bronze.
 
     Args:
@@ -123,6 +64,8 @@ class Batch:
         held_back: Committed rows of the window that open transactions keep from being read.
     """
 
+    file_name = "batch.json"
+
     table: str
     token: int
     rows_read: int = 0
@@ -140,7 +83,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Build:
+class Build(Record):
     """A dbt model's result that waits for its gate.
 
     Args:
@@ -159,6 +102,8 @@ class Build:
         is_rewrite: Whether the rows are those of the plan's version, changed on a copy.
     """
 
+    file_name = "stage.json"
+
     table: str
     files: list[DataFile]
     schema: str
@@ -173,59 +118,83 @@ class Build:
     is_partial: bool = False
     is_rewrite: bool = False
 
+    rows_unparsed = 0  # there is nothing to parse in what a query gives
+
 
 def attempt_folder(run: Run, batch: Batch) -> str:
     """Return the folder of one attempt's staged files and manifest."""
     return f"{table_folder(run, batch.table)}/{batch.token:020d}"
 
 
+def manifest_place(run: Run, table: str) -> str:
+    """Return where the manifest of a table's staged files stands: the newest attempt's, if any."""
+    folder = table_folder(run, table)
+    attempts = [f"{folder}/{attempt}" for attempt in reversed(storage.folders(folder))]
+    whole = (attempt for attempt in attempts if Batch.file_name in storage.files(attempt))
+    return next(
+        (f"{attempt}/{Batch.file_name}" for attempt in whole), record_place(run, table, Build)
+    )
+
+
 def save(run: Run, staged: Batch | Build) -> None:
     """Write the manifest: from now on the gate finds the staged files, and none was judged yet."""
-    if isinstance(staged, Build):
-        # `asdict` would make the relations that are keys of the plan dicts, which can't be keys.
-        plan = {"base_version": staged.plan.base_version, "consumed": staged.plan.consumed}
-        document = {**asdict(replace(staged, plan=_NO_PLAN)), "plan": plan}
-        place = f"{table_folder(run, staged.table)}/{STAGE}.json"
-    else:
-        document = asdict(staged)
-        place = f"{attempt_folder(run, staged)}/{_BATCH}"
-    _write_whole(place, document)
+    place = record_place(run, staged.table, Build)
+    if isinstance(staged, Batch):
+        place = f"{attempt_folder(run, staged)}/{Batch.file_name}"
+    storage.write_text(place, to_json(staged))
     if manifest_place(run, staged.table) == place:  # a late attempt's files are nobody's
         forget(run, staged.table)
 
 
-def load_batch(run: Run, table: str) -> Batch:
-    """Read what the newest complete attempt of this run's extract task staged.
+def find_manifest(run: Run, table: str) -> Batch | Build | None:
+    """Read the manifest of a table's staged files, None where nothing was staged.
+
+    Of bronze it is the one of the newest complete attempt of this run's extract task.
 
     Raises:
-        StageMissingError: There is no manifest.
+        StageDamagedError: It is not what a task wrote.
+        LakeError: The disk or store does not give it.
     """
-    document = _load(run, table)
-    for name in ("files", "letters"):
-        document[name] = [DataFile.parse(file) for file in document[name]]
-    held_back = document.pop("held_back", None)
-    return Batch(**document, held_back=HeldBack(**held_back) if held_back else None)
+    place = manifest_place(run, table)
+    return read_at(place, Batch) if place.endswith(Batch.file_name) else read_at(place, Build)
 
 
-def load_build(run: Run, table: str) -> Build:
-    """Read what the dbt task of this run staged.
+def find_manifests(run: Run) -> dict[str, Batch | Build]:
+    """Read the manifests of all the run's tables, by table."""
+    found = {table: find_manifest(run, table) for table in tables_of(run)}
+    return {table: staged for table, staged in found.items() if staged is not None}
+
+
+def load_manifest(run: Run, table: str) -> Batch | Build:
+    """Read the manifest of a table's staged files, as `find_manifest` does.
 
     Raises:
-        StageMissingError: There is no manifest.
+        StageMissingError: There is none.
     """
-    document = _load(run, table)
-    document["files"] = [DataFile.parse(file) for file in document["files"]]
-    document["plan"] = Plan(**document["plan"], touched=None)
-    return Build(**document)
-
-
-def _load(run: Run, table: str) -> dict[str, Any]:
-    document = read_record(run, table, STAGE)
-    if document is None:
+    found = find_manifest(run, table)
+    if found is None:
         raise StageMissingError(
             expected="a manifest of staged files",
             came="none",
             where=f"table {table}, run {run.run_id}",
             remedy="clear the task that stages this table (extract, or the dbt model) and its gate",
         )
-    return document
+    return found
+
+
+def forget(run: Run, table: str) -> None:
+    """Take back what was said of a table's rows, and with it the run's report."""
+    said = [record_place(run, table, kind) for kind in (Verdict, Publication)]
+    storage.delete_files([*said, record_place(run, WHOLE_RUN, RunReport)])
+
+
+def keep_only(run: Run, judged: Collection[str]) -> None:
+    """Forget what former attempts said of tables that this one has not judged.
+
+    Args:
+        run: The DAG run.
+        judged: The tables whose gates came to an end since the run was cleared last.
+    """
+    for table in tables_of(run):
+        if table not in judged:
+            forget(run, table)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.chimera.local.layout import Layout
 from include.chimera.local.runs import run_report
@@ -59,7 +57,7 @@ def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path 
     )
     told = _tell(results, layout, settings, costs)
     _write(told, layout, json_file)
-    for hour in told["hours"]:
+    for hour in told.hours:
         run_report.show_hour(console, hour)
     run_report.show_costs(console, costs)
     run_report.show_places(console, layout, settings.lake)
@@ -88,18 +86,18 @@ def _run_hours(
 
 def _tell(
     results: list[HourResult], layout: Layout, settings: Settings, costs: run_report.Costs
-) -> dict[str, Any]:
+) -> run_report.CommandReport:
     hours = [
         run_report.describe_hour(
             result, settings.lake, find_fault(result, layout.task_logs, DAG_ID)
         )
         for result in results
     ]
-    return {"dag_id": DAG_ID, "lake": settings.lake, "hours": hours, "costs": asdict(costs)}
+    return run_report.CommandReport(DAG_ID, settings.lake, hours, costs)
 
 
-def _write(told: dict[str, Any], layout: Layout, json_file: Path | None) -> None:
+def _write(told: run_report.CommandReport, layout: Layout, json_file: Path | None) -> None:
     layout.reports.mkdir(parents=True, exist_ok=True)
     for path in filter(None, (layout.reports / "run.json", json_file)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(told, indent=2, default=str) + "\n")
+        path.write_text(told.to_json() + "\n")

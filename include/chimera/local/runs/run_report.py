@@ -1,4 +1,4 @@
-"""The report at the end of `make run`: gathered as plain data, then shown.
+"""The report at the end of `make run`: gathered, then shown.
 
 Gathering and showing are apart, so that `--json` and the terminal tell the same.
 """
@@ -6,12 +6,15 @@ Gathering and showing are apart, so that `--json` and the terminal tell the same
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, is_dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from include.chimera.lake.staged.records import from_json
+from include.chimera.lake.staged.reports import RunReport
 from include.chimera.local.runs.timing import most_at_once, stages
 from include.chimera.observe.terminal import printable
 from include.chimera.window import Run, Window
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from include.chimera.lake.staged.reports import GateLine, Refusals, TableCounts
     from include.chimera.local.layout import Layout
     from include.chimera.local.runs.follow import HourResult, TaskFault
+    from include.chimera.local.runs.timing import Stage
+    from include.chimera.local.servers.airflow_api import TaskState
 
 _MIB = 1 << 20
 
@@ -44,8 +50,59 @@ class Costs:
     process_count: int
 
 
-def describe_hour(result: HourResult, lake: str, fault: TaskFault | None) -> dict[str, Any]:
-    """Return one hour's part of the report as plain data.
+@dataclass(frozen=True)
+class HourReport:
+    """One hour's part of the report.
+
+    Args:
+        run_id: The DAG run.
+        correlation_id: What its log lines have.
+        window: The hour.
+        state: How the run ended.
+        seconds: From its turn to its end.
+        most_at_once: How many of its tasks ran at the same moment, at most.
+        stages: What its groups of tasks took.
+        fault: What failed.
+        tasks: Its tasks.
+        pipeline: What its report task wrote; None: nothing, or the lake is not on this disk.
+    """
+
+    run_id: str
+    correlation_id: str
+    window: Window
+    state: str
+    seconds: float
+    most_at_once: int
+    stages: list[Stage]
+    fault: TaskFault | None
+    tasks: list[TaskState]
+    pipeline: RunReport | None
+
+
+@dataclass(frozen=True)
+class CommandReport:
+    """What the whole command did and took."""
+
+    dag_id: str
+    lake: str
+    hours: list[HourReport]
+    costs: Costs
+
+    def to_json(self) -> str:
+        """Return it as JSON text."""
+        return json.dumps(self, indent=2, default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Window):
+        return [value.start, value.end]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return vars(value) if is_dataclass(value) else str(value)
+
+
+def describe_hour(result: HourResult, lake: str, fault: TaskFault | None) -> HourReport:
+    """Return one hour's part of the report.
 
     Args:
         result: How the run ended.
@@ -53,74 +110,55 @@ def describe_hour(result: HourResult, lake: str, fault: TaskFault | None) -> dic
         fault: What failed.
     """
     run = Run(result.run.run_id, result.hour)
-    return {
-        "run_id": run.run_id,
-        "correlation_id": run.correlation_id,
-        "window": [result.hour.start.isoformat(), result.hour.end.isoformat()],
-        "state": result.run.state,
-        "seconds": round(result.seconds, 1),
-        "most_at_once": most_at_once(result.tasks),
-        "stages": [
-            {
-                "name": stage.name,
-                "task_count": stage.task_count,
-                "not_run_count": stage.not_run_count,
-                "seconds": round(stage.seconds, 1),
-            }
-            for stage in stages(result.tasks)
-        ],
-        "fault": _plain({**asdict(fault), "log": str(fault.log)}) if fault else None,
-        "tasks": [_plain(asdict(task)) for task in result.tasks],
+    return HourReport(
+        run_id=run.run_id,
+        correlation_id=run.correlation_id,
+        window=result.hour,
+        state=result.run.state,
+        seconds=round(result.seconds, 1),
+        most_at_once=most_at_once(result.tasks),
+        stages=stages(result.tasks),
+        fault=fault,
+        tasks=result.tasks,
         # A run that was cleared keeps its folder: what lies there may be a former attempt's.
-        "pipeline": read_pipeline_report(lake, run) if _is_reported(result) else None,
-    }
+        pipeline=read_pipeline_report(lake, run) if _is_reported(result) else None,
+    )
 
 
 def _is_reported(result: HourResult) -> bool:
     return any(task.task_id == "report_run" and task.state == "success" for task in result.tasks)
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.isoformat() if hasattr(value, "isoformat") else value
-        for name, value in values.items()
-    }
-
-
-def read_pipeline_report(lake: str, run: Run) -> dict[str, Any] | None:
+def read_pipeline_report(lake: str, run: Run) -> RunReport | None:
     """Return what the run's report task wrote; None: nothing, or the lake is not on this disk."""
     if "://" in lake:
         return None
-    path = Path(lake) / "_runs" / run.folder / "report.json"
-    if not path.exists():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    path = Path(lake) / "_runs" / run.folder / RunReport.file_name
+    return from_json(RunReport, path.read_text(), str(path)) if path.exists() else None
 
 
-def show_hour(console: Console, hour: dict[str, Any]) -> None:
+def show_hour(console: Console, hour: HourReport) -> None:
     """Show one hour's part of the report."""
-    console.rule(f"{Window.parse(*hour['window'])}: {hour['state']}", align="left")
-    console.print(f"run id          {hour['run_id']}")
-    console.print(f"correlation id  {hour['correlation_id']}")
-    pipeline = hour["pipeline"]
-    if pipeline:
-        console.print(_tables(pipeline["tables"]))
-        console.print(_gates(pipeline["gates"]))
-        if pipeline["refusals"]:
-            console.print(_refusals(pipeline["refusals"]))
-        for held in pipeline.get("held_back", ()):
-            console.print(f"HELD BACK  {held['table']}: {held['text']}", style="bold yellow")
+    console.rule(f"{hour.window}: {hour.state}", align="left")
+    console.print(f"run id          {hour.run_id}")
+    console.print(f"correlation id  {hour.correlation_id}")
+    if hour.pipeline:
+        console.print(_tables(hour.pipeline.tables))
+        console.print(_gates(hour.pipeline.gates))
+        if hour.pipeline.refusals:
+            console.print(_refusals(hour.pipeline.refusals))
+        for waiting in hour.pipeline.held_back:
+            console.print(f"HELD BACK  {waiting.table}: {waiting.text}", style="bold yellow")
     console.print(_stages(hour))
-    if hour["fault"]:
-        show_fault(console, hour["fault"])
+    if hour.fault:
+        show_fault(console, hour.fault)
 
 
-def show_fault(console: Console, fault: dict[str, Any]) -> None:
+def show_fault(console: Console, fault: TaskFault) -> None:
     """Name what failed."""
-    console.print(f"FAILED TASK  {fault['task_id']}", style="bold red")
-    console.print(f"  error      {printable(fault['error'] or 'see the log')}", soft_wrap=True)
-    console.print(f"  log        {fault['log']}", soft_wrap=True)
+    console.print(f"FAILED TASK  {fault.task_id}", style="bold red")
+    console.print(f"  error      {printable(fault.error or 'see the log')}", soft_wrap=True)
+    console.print(f"  log        {fault.log}", soft_wrap=True)
 
 
 def _number(value: int | None) -> str:
@@ -135,54 +173,48 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _tables(rows: Sequence[dict[str, Any]]) -> Table:
+def _tables(rows: Sequence[TableCounts]) -> Table:
     names = ("read", "published", "refused", "duplicate", "total")
     title = "Rows (published: new or changed; duplicate: there already, rewritten or not)"
     table = _table(title, "table", *names, "version")
     for row in rows:
-        table.add_row(
-            row["table"],
-            *(_number(row.get(f"rows_{name}")) for name in names),
-            _number(row["version"]),
-        )
+        counts = (getattr(row, f"rows_{name}") for name in names)
+        table.add_row(row.table, *map(_number, counts), _number(row.version))
     return table
 
 
-def _gates(gates: Sequence[dict[str, Any]]) -> Table:
+def _gates(gates: Sequence[GateLine]) -> Table:
     table = Table(title="Gates", title_justify="left", title_style="bold")
     for name in ("table", "verdict", "rules", "failed rules: rows"):
         table.add_column(name, overflow="fold")
     for gate in gates:
         failed = [
-            f"{rule['rule_id']} ({rule['severity']}): {_number(rule['unexpected_count']) or '?'}"
-            for rule in gate["failed_rules"]
+            f"{rule.rule_id} ({rule.severity}): {_number(rule.unexpected_count) or '?'}"
+            for rule in gate.failed_rules
         ]
-        table.add_row(gate["table"], gate["verdict"], str(gate["rule_count"]), "\n".join(failed))
+        table.add_row(gate.table, gate.verdict, str(gate.rule_count), "\n".join(failed))
     return table
 
 
-def _refusals(refusals: Sequence[dict[str, Any]]) -> Table:
+def _refusals(refusals: Sequence[Refusals]) -> Table:
     table = Table(title="Dead letters", title_justify="left", title_style="bold")
     for name in ("source", "reason", "rows"):
         table.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
     for refusal in refusals:
-        table.add_row(refusal["source"], refusal["reason"], _number(refusal["count"]))
+        table.add_row(refusal.source, refusal.reason, _number(refusal.count))
     return table
 
 
-def _stages(hour: dict[str, Any]) -> Table:
+def _stages(hour: HourReport) -> Table:
     table = _table("Time", "stage", "tasks", "not run", "seconds")
-    for stage in hour["stages"]:
-        counts = _number(stage["task_count"]), _number(stage["not_run_count"] or None)
-        table.add_row(stage["name"], *counts, f"{stage['seconds']:.1f}")
+    for stage in hour.stages:
+        counts = _number(stage.task_count), _number(stage.not_run_count or None)
+        table.add_row(stage.name, *counts, f"{stage.seconds:.1f}")
     table.add_section()
-    tasks, not_run = (
-        sum(stage[count] for stage in hour["stages"]) for count in ("task_count", "not_run_count")
-    )
-    table.add_row(
-        "queued to end", _number(tasks), _number(not_run or None), f"{hour['seconds']:.1f}"
-    )
-    table.add_row("tasks at once, at most", _number(hour["most_at_once"]), "", "")
+    tasks = sum(stage.task_count for stage in hour.stages)
+    not_run = sum(stage.not_run_count for stage in hour.stages)
+    table.add_row("queued to end", _number(tasks), _number(not_run or None), f"{hour.seconds:.1f}")
+    table.add_row("tasks at once, at most", _number(hour.most_at_once), "", "")
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,15 +24,13 @@ class Stage:
         name: The outermost task group; for a task outside all groups its own id.
         task_count: Tasks of the group that ran.
         not_run_count: Tasks that were skipped, or lacked what they wait for.
-        seconds: From the first start to the last end; 0 where none ran.
-        start_at: The first start; None where none ran.
+        seconds: From the first start to the last end, to a tenth; 0 where none ran.
     """
 
     name: str
     task_count: int
     not_run_count: int
     seconds: float
-    start_at: datetime | None
 
 
 def stage_of(task_id: str) -> str:
@@ -45,20 +43,19 @@ def stages(tasks: Iterable[TaskState]) -> list[Stage]:
     groups: dict[str, list[TaskState]] = {}
     for task in tasks:
         groups.setdefault(stage_of(task.task_id), []).append(task)
-    found = [_stage(name, members) for name, members in groups.items()]
-    ran = [stage for stage in found if stage and stage.start_at]
-    never = [stage for stage in found if stage and not stage.start_at]
-    return sorted(ran, key=attrgetter("start_at")) + never
-
-
-def _stage(name: str, members: list[TaskState]) -> Stage | None:
-    ran = [task for task in members if task.state not in NEVER_RAN]
-    not_run = len(members) - len(ran)
-    starts = [task.start_at for task in ran if task.start_at]
-    ends = [task.end_at for task in ran if task.end_at]
-    if not starts or not ends:
-        return Stage(name, 0, not_run, 0.0, None) if not_run else None
-    return Stage(name, len(ran), not_run, (max(ends) - min(starts)).total_seconds(), min(starts))
+    found: list[tuple[datetime, Stage]] = []
+    never: list[Stage] = []
+    for name, members in groups.items():
+        ran = [task for task in members if task.state not in NEVER_RAN]
+        not_run = len(members) - len(ran)
+        starts = [task.start_at for task in ran if task.start_at]
+        ends = [task.end_at for task in ran if task.end_at]
+        if starts and ends:
+            seconds = round((max(ends) - min(starts)).total_seconds(), 1)
+            found.append((min(starts), Stage(name, len(ran), not_run, seconds)))
+        elif not_run:
+            never.append(Stage(name, 0, not_run, 0.0))
+    return [stage for _, stage in sorted(found, key=itemgetter(0))] + never
 
 
 def most_at_once(tasks: Iterable[TaskState]) -> int:

@@ -17,13 +17,19 @@ import great_expectations as gx
 from great_expectations.validator.v1_validator import Validator
 
 from include.chimera.errors import ChimeraError, GateOutageError
+from include.chimera.lake.staged.verdicts import (
+    RATIO_RULE,
+    RuleResult,
+    Verdict,
+    find_failed_rules,
+    tolerated,
+)
 from include.chimera.lake.store.scratch import scratch
 from include.chimera.lake.store.storage_errors import translate
 from include.chimera.paths import INCLUDE
 from include.chimera.quality.gx import duckdb_source  # noqa: F401 - registers the datasource type
 from include.chimera.quality.gx.configurations import configurations_kept
 from include.chimera.quality.rules.suites import ASSET
-from include.chimera.quality.verdict import RATIO_RULE, RuleResult, Verdict, tolerated
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -35,6 +41,9 @@ if TYPE_CHECKING:
         ExpectationValidationResult,
     )
     from great_expectations.data_context import FileDataContext
+
+    from include.chimera.quality.acceptance import Acceptance
+    from include.chimera.window import Run
 
 # DuckDB's errors that say nothing about the rows: the machine or the storage failed.
 OUTAGES = (
@@ -115,21 +124,24 @@ class GatedCheckpoint:
     Args:
         checkpoint: GX' own.
         table: `<layer>.<table>`.
+        dag_run: The run that staged the rows.
         rows: Rows staged, unparsed ones included.
         rows_unparsed: How many of them could not be parsed.
         min_pass_ratio: Share that has to be good.
-        accepted: Returns who let these failed rules through, None for nobody.
+        find_acceptance: Returns who let these failed rules through, None for nobody.
         examples: Returns the commonest values that break a public rule.
     """
 
     checkpoint: Checkpoint
     table: str
+    dag_run: Run
     rows: int
     rows_unparsed: int
     min_pass_ratio: float
-    accepted: Callable[[tuple[str, ...]], str | None] = lambda _: None
+    find_acceptance: Callable[[tuple[str, ...]], Acceptance | None] = lambda _: None
     examples: Callable[[str], tuple[tuple[str, int], ...]] = lambda _: ()
     started: float = field(default_factory=time.monotonic)
+    acceptance: Acceptance | None = None
     verdict: Verdict | None = None
     result: ExpectationSuiteValidationResult | None = None
 
@@ -142,13 +154,8 @@ class GatedCheckpoint:
             GateOutageError: DuckDB failed otherwise.
         """
         self.result = self._validate(batch_parameters)
-        found = self._results(self.result)
-        verdict = self._verdict(found)
-        if verdict.failed_rules:
-            who = self.accepted(verdict.failed_rules)
-            verdict = self._verdict(found, who) if who else verdict
-        self.verdict = verdict
-        return verdict
+        self.verdict = self._verdict(self._results(self.result))
+        return self.verdict
 
     def _validate(
         self, batch_parameters: dict[str, Any] | None
@@ -165,16 +172,24 @@ class GatedCheckpoint:
         with configurations_kept():
             return validator.validate_expectation_suite(definition.suite)
 
-    def _verdict(self, results: tuple[RuleResult, ...], who: str | None = None) -> Verdict:
+    def _verdict(self, results: tuple[RuleResult, ...]) -> Verdict:
+        refused = self._rows_refused(results)
+        failed = find_failed_rules(results, self.rows, refused, self.min_pass_ratio)
+        self.acceptance = self.find_acceptance(failed) if failed else None
         return Verdict(
-            self.table,
-            results,
-            self.rows,
-            self._rows_refused(results),
-            self.min_pass_ratio,
-            who,
-            time.monotonic() - self.started,
-            datetime.now(UTC).isoformat(),
+            table=self.table,
+            run_id=self.dag_run.run_id,
+            window=self.dag_run.window,
+            moves_watermark=self.dag_run.moves_watermark,
+            results=results,
+            rows=self.rows,
+            rows_refused=refused,
+            failed_rules=failed,
+            seconds=round(time.monotonic() - self.started, 3),
+            validated_at=datetime.now(UTC),
+            min_pass_ratio=self.min_pass_ratio,
+            accepted_by=self.acceptance.accepted_by if self.acceptance else None,
+            accepted_reason=self.acceptance.reason if self.acceptance else None,
         )
 
     def _rows_refused(self, results: tuple[RuleResult, ...]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from great_expectations.core.run_identifier import RunIdentifier
@@ -58,9 +57,9 @@ def keep_result(checked: GatedCheckpoint) -> None:
         found = item["result"]
         item["result"] = {name: found[name] for name in _KEPT if name in found}
         item["exception_info"] = _NOT_RAISED
-    judged = RunIdentifier(run_time=datetime.fromisoformat(checked.verdict.validated_at))
+    judged = RunIdentifier(run_time=checked.verdict.validated_at)
     document["meta"]["run_id"] = judged.to_json_dict()
-    document["meta"]["validation_time"] = checked.verdict.validated_at
+    document["meta"]["validation_time"] = checked.verdict.validated_at.isoformat()
     key = ValidationResultIdentifier(
         ExpectationSuiteIdentifier(checked.table), judged, checked.result.batch_id
     )

@@ -25,8 +25,8 @@ from great_expectations.expectations.model_field_types import (
     MostlyField,  # noqa: TC002 - pydantic resolves it at run time
 )
 
+from include.chimera.lake.staged.verdicts import tolerated
 from include.chimera.quality.rules.kinds import sql_name
-from include.chimera.quality.verdict import tolerated
 
 if TYPE_CHECKING:
     from sqlalchemy.sql.elements import ColumnElement

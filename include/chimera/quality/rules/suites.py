@@ -10,11 +10,11 @@ import json
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_URL, uuid5
 
+from include.chimera.lake.staged.verdicts import RATIO_RULE
 from include.chimera.paths import GX_PROJECT
 from include.chimera.quality.rules.book import rule_books
 from include.chimera.quality.rules.good_and_bad_rows import broken_predicate
 from include.chimera.quality.rules.kinds import CHECKS
-from include.chimera.quality.verdict import RATIO_RULE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from include.chimera.errors import ContractError
 from include.chimera.lake.delta.lineage import Plan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.model_builds import commit_build
-from include.chimera.lake.staged.manifests import Build, load_build, save
+from include.chimera.lake.staged.manifests import Build, load_manifest, save
 from include.chimera.relation import Relation
 from include.chimera.window import Run, Window
 
@@ -33,7 +33,7 @@ def test_staged_table_is_seen_by_its_process_and_by_others_after_the_gate(proces
     )
     assert one.rows() == [(1, "x")]
     assert open_table("dev.model") is None
-    commit_build(load_build(RUN, "dev.model"), RUN)
+    commit_build(load_manifest(RUN, "dev.model"), RUN)
     assert process().rows() == [(1, "x")]
     table = open_table("dev.model")
     assert table.metadata().description == "one row"
@@ -52,7 +52,9 @@ def test_a_build_with_parents_is_found_as_it_was_staged():
     plan = Plan(3, {"bronze.models": 7}, frozenset({"20260101T00"}), arrived)
     build = Build("dev.model", [], "{}", [], None, plan, "invocation")
     save(RUN, build)
-    assert load_build(RUN, "dev.model") == replace(build, plan=Plan(3, {"bronze.models": 7}, None))
+    assert load_manifest(RUN, "dev.model") == replace(
+        build, plan=Plan(3, {"bronze.models": 7}, None)
+    )
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_a_damaged_table_is_named_and_the_others_are_looked_after(
     assert [upkeep.table for upkeep in optimize_layer("bronze")] == [TABLE]
     assert maintain(dry_run=True) is not None
     assert f"'{TABLE}'" in str(run_facts(run))
-    assert close_run(run)["tables"] == []
+    assert close_run(run).tables == ()
     assert find_gaps(run.window)
     if damage != "a file":  # what is no folder is no table of the list
         assert caplog.text.count("bronze.broken is left out: Expected") >= 3

@@ -2,14 +2,18 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from include.chimera.lake.staged.records import from_json
+from include.chimera.lake.staged.reports import RunReport, WaitingRows
 from include.chimera.local.layout import Layout
 from include.chimera.local.runs import run_report
-from include.chimera.local.runs.follow import HourResult
+from include.chimera.local.runs.follow import HourResult, TaskFault
 from include.chimera.local.runs.progress import Progress
+from include.chimera.local.runs.timing import Stage
 from include.chimera.local.servers.airflow_api import DagRunState, TaskState
 from include.chimera.observe.terminal import make_console
 from include.chimera.paths import PROJECT
@@ -52,19 +56,21 @@ PIPELINE = {
         },
     ],
     "refusals": [{"source": "api_logs", "reason": "not JSON", "count": 1}],
+    "held_back": [],
 }
-HOUR_TOLD = {
-    "run_id": "scheduled__x",
-    "correlation_id": "0123456789ab",
-    "window": PIPELINE["window"],
-    "state": "success",
-    "seconds": 83.4,
-    "most_at_once": 6,
-    "stages": [{"name": "extract", "task_count": 5, "not_run_count": 9, "seconds": 12.3}],
-    "fault": None,
-    "tasks": [],
-    "pipeline": PIPELINE,
-}
+REPORT = from_json(RunReport, json.dumps(PIPELINE), "here")
+HOUR_TOLD = run_report.HourReport(
+    run_id="scheduled__x",
+    correlation_id="0123456789ab",
+    window=REPORT.window,
+    state="success",
+    seconds=83.4,
+    most_at_once=6,
+    stages=[Stage("extract", 5, 9, 12.3)],
+    fault=None,
+    tasks=[],
+    pipeline=REPORT,
+)
 
 
 @pytest.fixture
@@ -100,8 +106,9 @@ def test_show_hour_tells_rows_gates_refusals_stages_and_ids(console):
 
 
 def test_show_hour_tells_what_open_transactions_hold_back(console):
-    held = {"table": "bronze.generations", "text": "736 committed rows of the window wait"}
-    run_report.show_hour(console, HOUR_TOLD | {"pipeline": PIPELINE | {"held_back": [held]}})
+    text = "736 committed rows of the window wait"
+    held = WaitingRows("bronze.generations", 736, 1, "2026-01-01T08:00:00+00:00", text)
+    run_report.show_hour(console, replace(HOUR_TOLD, pipeline=replace(REPORT, held_back=(held,))))
     assert "HELD BACK  bronze.generations: 736 committed rows of the window wait" in shown(console)
 
 
@@ -112,14 +119,14 @@ def test_show_hour_without_a_terminal_has_no_control_codes_and_fits(console):
 
 
 def test_show_hour_of_a_failed_run_names_task_error_and_log(console):
-    fault = {"task_id": "validate.gate_x", "error": "GateFailedError: [x]", "log": "/l/a b.log"}
-    run_report.show_hour(console, HOUR_TOLD | {"state": "failed", "fault": fault, "pipeline": None})
+    fault = TaskFault("validate.gate_x", "GateFailedError: [x]", Path("/l/a b.log"))
+    run_report.show_hour(console, replace(HOUR_TOLD, state="failed", fault=fault, pipeline=None))
     for part in ("validate.gate_x", "GateFailedError: [x]", "/l/a b.log"):
         assert part in shown(console)
 
 
 def test_a_fault_obeys_no_terminal_code_of_its_text(console):
-    fault = {"task_id": "extract.x", "error": "ValueError: a\x1b[2Jb\nNext: c", "log": "/l"}
+    fault = TaskFault("extract.x", "ValueError: a\x1b[2Jb\nNext: c", Path("/l"))
     run_report.show_fault(console, fault)
     assert "a\\u001b[2Jb\nNext: c" in shown(console)
 
@@ -130,7 +137,7 @@ def test_pipeline_report_is_found_by_the_runs_folder(tmp_path):
     folder = tmp_path / "_runs" / run.folder
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(PIPELINE))
-    assert run_report.read_pipeline_report(str(tmp_path), run) == PIPELINE
+    assert run_report.read_pipeline_report(str(tmp_path), run) == REPORT
     assert run_report.read_pipeline_report("s3://bucket/lake", run) is None
 
 
@@ -144,7 +151,10 @@ def test_a_runs_report_is_shown_only_where_this_attempt_wrote_it(tmp_path, state
     moment = hour.end
     run = DagRunState("r", "scheduled", "failed", moment, moment, moment, moment, moment)
     task = TaskState("report_run", -1, state, 1, moment, moment, moment)
-    told = run_report.describe_hour(HourResult(hour, run, [task], moment), str(tmp_path), None)
+    fault = TaskFault("report_run", "no", Path("/l"))
+    told = run_report.describe_hour(HourResult(hour, run, [task], moment), str(tmp_path), fault)
+    costs = run_report.Costs(1.5, 7, "resident", 3)
+    (told,) = json.loads(run_report.CommandReport("d", "/lake", [told], costs).to_json())["hours"]
     assert told["pipeline"] == (PIPELINE if state == "success" else None)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from datetime import datetime
 from math import ceil
-from typing import Any, Literal
+from typing import Literal
+
+from include.chimera.lake.staged.records import Bounds, Record
+from include.chimera.window import Run
 
 Outcome = Literal["passed", "warned", "accepted", "failed"]
 RATIO_RULE = "min_pass_ratio"
@@ -62,38 +66,47 @@ class RuleResult:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Record):
     """What a gate decided, in the shape that the GX provider's operator expects of a result.
 
     Args:
         table: `<layer>.<table>`.
+        run_id: The run, by which commands find it; so window and moves_watermark.
+        window: The run's hours.
+        moves_watermark: Whether the run moves watermarks.
         results: One per rule.
         rows: Rows staged, those that could not be parsed included.
         rows_refused: Rows that break a critical row rule or could not be parsed.
-        min_pass_ratio: Share of the rows that has to be good.
-        accepted_by: Who let a failed gate through; None: nobody had to, or did.
+        failed_rules: Critical rules that failed, in their order, the pass ratio last.
         seconds: How long the gate took up to the verdict.
-        validated_at: When, ISO 8601 in UTC.
+        validated_at: When, UTC.
+        min_pass_ratio: Share of the rows that has to be good; older records don't say it.
+        accepted_by: Who let a failed gate through; None: nobody had to, or did.
+        accepted_reason: Why, in that person's words.
+        is_counted: Whether the run's counters were sent.
     """
 
+    file_name = "verdict.json"
+
     table: str
+    run_id: str
+    window: Bounds
+    moves_watermark: bool
     results: tuple[RuleResult, ...]
     rows: int
-    rows_refused: int = 0
+    rows_refused: int
+    failed_rules: tuple[str, ...]
+    seconds: float
+    validated_at: datetime
     min_pass_ratio: float = 1.0
     accepted_by: str | None = None
-    seconds: float = 0.0
-    validated_at: str = ""
-    failed_rules: tuple[str, ...] = field(init=False)
+    accepted_reason: str | None = None
+    is_counted: bool = False
 
-    def __post_init__(self) -> None:
-        """Work out which critical rules failed; one that raised could not be kept."""
-        failed = [result.rule_id for result in self.results if result.is_failure]
-        is_beyond = self.rows_refused > tolerated(self.rows, self.min_pass_ratio)
-        if is_beyond and RATIO_RULE not in failed:
-            failed.append(RATIO_RULE)
-        failed.sort(key=lambda rule_id: rule_id == RATIO_RULE)
-        object.__setattr__(self, "failed_rules", tuple(failed))
+    @property
+    def run(self) -> Run:
+        """The run whose rows were judged."""
+        return Run(self.run_id, self.window, self.moves_watermark)
 
     @property
     def pass_ratio(self) -> float:
@@ -112,27 +125,23 @@ class Verdict:
             return "accepted" if self.accepted_by else "failed"
         return "passed" if all(result.is_passed for result in self.results) else "warned"
 
-    def describe_dict(self) -> dict[str, Any]:
+    def describe_dict(self) -> dict[str, str | int]:
         """Return counts only: this goes to XCom."""
-        passed = sum(result.is_passed for result in self.results)
         return {
             "table": self.table,
             "outcome": self.outcome,
             "rows": self.rows,
             "rows_refused": self.rows_refused,
             "rules": len(self.results),
-            "rules_passed": passed,
+            "rules_passed": sum(result.is_passed for result in self.results),
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict with each rule's counts, for the run's records."""
-        rules = [{**asdict(result), "pass_ratio": result.pass_ratio} for result in self.results]
-        return {
-            **self.describe_dict(),
-            "results": rules,
-            "failed_rules": list(self.failed_rules),
-            "pass_ratio": self.pass_ratio,
-            "accepted_by": self.accepted_by,
-            "seconds": round(self.seconds, 3),
-            "validated_at": self.validated_at,
-        }
+
+def find_failed_rules(
+    results: tuple[RuleResult, ...], rows: int, rows_refused: int, min_pass_ratio: float
+) -> tuple[str, ...]:
+    """Return the critical rules that failed, the pass ratio last; one that raised was not kept."""
+    failed = [result.rule_id for result in results if result.is_failure]
+    if rows_refused > tolerated(rows, min_pass_ratio) and RATIO_RULE not in failed:
+        failed.append(RATIO_RULE)
+    return tuple(sorted(failed, key=lambda rule_id: rule_id == RATIO_RULE))

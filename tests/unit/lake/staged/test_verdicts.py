@@ -1,16 +1,30 @@
 """What a gate's numbers mean."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
-from include.chimera.quality.verdict import RATIO_RULE, RuleResult, Verdict, tolerated
+from include.chimera.lake.staged.records import to_json
+from include.chimera.lake.staged.verdicts import (
+    RATIO_RULE,
+    RuleResult,
+    Verdict,
+    find_failed_rules,
+    tolerated,
+)
+from include.chimera.window import Window
 
+NOW = datetime(2026, 1, 5, 11, tzinfo=UTC)
 PASSED = RuleResult("one", "critical", is_passed=True, checked_count=200, unexpected_count=0)
 
 
 def verdict(*results: RuleResult, rows: int = 200, refused: int = 0, **more) -> Verdict:
-    return Verdict("bronze.generations", results, rows, refused, 0.99, **more)
+    failed = find_failed_rules(results, rows, refused, 0.99)
+    return Verdict(
+        "bronze.generations", "r", Window.of_hour(NOW), True, results, rows, refused, failed, 1.0,
+        NOW, 0.99, **more,
+    )  # fmt: skip
 
 
 def test_broken_critical_rule_fails_the_gate() -> None:
@@ -79,4 +93,4 @@ def test_xcom_gets_names_and_counts_alone() -> None:
     broken = RuleResult("two", "critical", is_passed=False, examples=(("refunded", 3),))
     text = json.dumps(verdict(broken).describe_dict())
     assert "refunded" not in text
-    assert "refunded" in json.dumps(verdict(broken).to_dict())
+    assert "refunded" in to_json(verdict(broken))

@@ -1,0 +1,123 @@
+"""Records of a run: what becomes of its tables, one JSON file a record, each of a class of its own.
+
+`<lake>/_runs/<run>/<layer>.<table>/` belongs to a table, `<lake>/_runs/<run>/` to the whole run.
+Records of the version before are read by the same classes: what they don't know is left out, what
+is new has a default.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
+
+from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
+
+from include.chimera.errors import StageDamagedError
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.places import decoded, encoded
+from include.chimera.lake.store.storage_errors import storage_errors
+from include.chimera.settings import get_settings
+from include.chimera.window import Window
+
+if TYPE_CHECKING:
+    from include.chimera.window import Run
+
+WHOLE_RUN = "."  # stands for a table where a record is about the run
+Bounds = Annotated[
+    Window,
+    BeforeValidator(lambda bounds: Window.parse(*bounds)),
+    PlainSerializer(lambda window: [window.start.isoformat(), window.end.isoformat()]),
+]
+"""A window that is written as its two bounds, ISO 8601 in UTC."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The base of what is kept as a JSON file; it holds facts, its properties what follows."""
+
+    file_name: ClassVar[str]
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+
+
+def run_folder(run: Run) -> str:
+    """Return the folder of everything that belongs to one run."""
+    return f"{get_settings().lake}/_runs/{run.folder}"
+
+
+def table_folder(run: Run, table: str) -> str:
+    """Return the folder of one table's staged files and records in one run."""
+    return run_folder(run) if table == WHOLE_RUN else f"{run_folder(run)}/{encoded(table)}"
+
+
+def record_place(run: Run, table: str, kind: type[Record]) -> str:
+    """Return where a table's record of this class stands."""
+    return f"{table_folder(run, table)}/{kind.file_name}"
+
+
+def write_record(run: Run, table: str, record: Record) -> None:
+    """Write a record of a table's progress in a run, whole or not at all."""
+    storage.write_text(record_place(run, table, type(record)), to_json(record))
+
+
+def read_record(run: Run, table: str, kind: type[AnyRecord]) -> AnyRecord | None:
+    """Read a record, None where it was not written.
+
+    Raises:
+        StageDamagedError: It is not what this version or the one before writes.
+        LakeError: The disk or store does not give it.
+    """
+    return read_at(record_place(run, table, kind), kind)
+
+
+def read_records(run: Run, kind: type[AnyRecord]) -> dict[str, AnyRecord]:
+    """Read the records of one class of all the run's tables, by table."""
+    found = {table: read_record(run, table, kind) for table in tables_of(run)}
+    return {table: record for table, record in found.items() if record is not None}
+
+
+def tables_of(run: Run) -> list[str]:
+    """Return the tables that have a folder in the run."""
+    return [decoded(folder) for folder in storage.folders(run_folder(run))]
+
+
+def read_at(place: str, kind: type[AnyRecord]) -> AnyRecord | None:
+    """Read the record that stands in a place, as `read_record` does."""
+    with storage_errors(f"reading {place}"):
+        text = storage.read_text(place)
+    return None if text is None else from_json(kind, text, place)
+
+
+def to_json(record: Record) -> str:
+    """Return a record as JSON text."""
+    return _adapter(type(record)).dump_json(record, indent=1).decode()
+
+
+def from_json(kind: type[AnyRecord], text: str, where: str) -> AnyRecord:
+    """Read a record from JSON text; keys that its class does not know are left out.
+
+    Raises:
+        StageDamagedError: It is no JSON, or lacks what the class needs; the message has no value.
+    """
+    try:
+        return _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        (first, *_) = error.errors(include_url=False, include_input=False, include_context=False)
+        raise StageDamagedError(
+            expected=f"the {kind.__name__} that a run wrote there",
+            came=f"{first['type']} at {'.'.join(map(str, first['loc'])) or 'its beginning'}",
+            where=where,
+            remedy="clear the task that writes it (extract, model, gate or report) and what "
+            "follows; check the disk",
+        ) from None
+
+
+_adapters = cache(TypeAdapter)
+
+
+def _adapter(kind: type[AnyRecord]) -> TypeAdapter[AnyRecord]:
+    found: TypeAdapter[AnyRecord] = _adapters(kind)  # type: ignore[arg-type]  # a class has a hash
+    return found
