@@ -56,9 +56,9 @@ class SourceSensor(BaseSensorOperator):
             AirflowSkipException: The run was asked for other sources.
             ChimeraError: The logs can't be listed or read.
         """
-        from include.chimera.flow.run_context import run_of  # noqa: PLC0415 - keeps other components light
+        from include.chimera.flow.run_context import begin_task  # noqa: PLC0415 - keeps other components light
 
-        end, asked = run_of(context).window.end, context["params"].get("sources")
+        end, asked = begin_task(context).window.end, context["params"].get("sources")
         if asked and not set(asked) & set(self.tables):
             raise AirflowSkipException(f"asked for {', '.join(asked)} alone")  # noqa: EM102, TRY003 - no error
         place = get_settings().api_logs
@@ -96,9 +96,9 @@ class SourceSensor(BaseSensorOperator):
             SourceLateError: The source is still not complete; `event` says what it lacks.
             SourceUnavailableError: `event` is its four parts.
         """
-        from include.chimera.flow.run_context import run_of  # noqa: PLC0415 - as above
+        from include.chimera.flow.run_context import begin_task  # noqa: PLC0415 - as above
 
-        end = run_of(context).window.end
+        end = begin_task(context).window.end
         if isinstance(event, list):
             raise SourceUnavailableError(*event)
         if event:

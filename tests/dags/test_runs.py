@@ -11,7 +11,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from include.chimera.errors import ConfigurationError, StageMissingError, TerminalError
 from include.chimera.flow.delivery.callbacks import judged_tables
 from include.chimera.flow.gate_operator import gate_task
-from include.chimera.flow.run_context import run_json, run_of
+from include.chimera.flow.run_context import begin_task, run_json
 from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.staged.records import read_record, write_record
 from include.chimera.lake.staged.verdicts import Verdict
@@ -41,19 +41,19 @@ def asked(start: str | None, end: str | None) -> dict:
 
 def test_scheduled_run_works_on_its_data_interval_and_moves_watermarks() -> None:
     """The normal hour."""
-    run = run_of(context())
+    run = begin_task(context())
     assert (run.window.labels(), run.moves_watermark) == (["20260101T05"], True)
 
 
 @pytest.mark.parametrize("run_type", ["backfill", "manual"])
 def test_other_runs_leave_watermarks_alone(run_type: str) -> None:
     """The schedule alone knows that nothing before it is missing."""
-    assert run_of(context(run_type=run_type)).moves_watermark is False
+    assert begin_task(context(run_type=run_type)).moves_watermark is False
 
 
 def test_run_without_an_interval_takes_the_last_full_hour() -> None:
     """A manual trigger may have no logical date."""
-    run = run_of(
+    run = begin_task(
         context(
             run_type="manual",
             data_interval_start=None,
@@ -67,7 +67,7 @@ def test_run_without_an_interval_takes_the_last_full_hour() -> None:
 def test_params_win_and_may_span_hours() -> None:
     """Whatever zone they are written in."""
     params = asked("2026-01-01T02:00:00+01:00", "2026-01-01T03:00:00Z")
-    run = run_of(context(params))
+    run = begin_task(context(params))
     assert (run.window.labels(), run.moves_watermark) == (["20260101T01", "20260101T02"], False)
 
 
@@ -86,7 +86,7 @@ def test_windows_that_make_no_sense_are_refused(
 ) -> None:
     """Half a window, ragged hours, backwards, no zone: without retry."""
     with pytest.raises(error):
-        run_of(context(asked(start, end)))
+        begin_task(context(asked(start, end)))
 
 
 def test_dbt_gets_the_same_run_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_dbt_gets_the_same_run_by_its_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(
         "CHIMERA_RUN", run_json(found["dag_run"], found["params"], "transform.build_x")
     )
-    assert Settings().run == run_of(found)
+    assert Settings().run == begin_task(found)
 
 
 def test_only_gates_that_ended_in_this_attempt_have_judged(monkeypatch) -> None:
@@ -127,7 +127,7 @@ def test_only_gates_that_ended_in_this_attempt_have_judged(monkeypatch) -> None:
 def test_a_gate_takes_back_what_it_said_before_it_judges_again() -> None:
     """Whatever becomes of it then, its table is not told as judged or published."""
     table = "bronze.models"
-    run = run_of(context())
+    run = begin_task(context())
     write_record(run, table, Publication(table, 1, 1, 0, 0, 0))
     write_record(run, table, Verdict(table, "r", run.window, True, (), 1, 0, (), 1.0, HOUR))
     with pytest.raises(StageMissingError):

@@ -10,7 +10,7 @@ from great_expectations_provider.operators.validate_checkpoint import GXValidate
 
 from include.chimera.errors import GateFailedError, TerminalError
 from include.chimera.flow.foreign_errors import own_words
-from include.chimera.flow.run_context import run_of
+from include.chimera.flow.run_context import begin_task
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -45,7 +45,7 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
         from include.chimera.lake.staged.manifests import forget  # noqa: PLC0415 - heavy
         from include.chimera.quality.gate import open_gate  # noqa: PLC0415 - GX is heavy
 
-        run = run_of(context)
+        run = begin_task(context)
         forget(run, self.table)
         with open_gate(self.table, run) as gate:
             # Set here and not at construction: Airflow copies the operator before it runs it.

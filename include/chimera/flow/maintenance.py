@@ -18,7 +18,7 @@ from airflow.sdk import get_current_context, task
 from include.chimera.flow.delivery.channels import channels
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.retry_policy import UPKEEP
-from include.chimera.flow.run_context import run_of
+from include.chimera.flow.run_context import begin_task
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _DAY_SECONDS = 86_400
 
 def _is_dry() -> bool:
     context = get_current_context()
-    run_of(context)
+    begin_task(context)
     return bool(context["params"]["dry_run"])
 
 

@@ -15,26 +15,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def run_of(context: Mapping[str, Any]) -> Run:
-    """Return the run that a task works for, and bind it to the task's log lines.
+def begin_task(context: Mapping[str, Any]) -> Run:
+    """Begin a task, as `enter_run` does, and return the run that it works for.
 
     Raises:
         ConfigurationError: The params name half a window.
         TerminalError: The window is no span of whole hours.
     """
-    run = read_run(context["dag_run"], context["params"])
-    bind_run(run, source_of(context["ti"].task_id))
-    return run
+    return enter_run(context["dag_run"], context["params"], context["ti"].task_id)
 
 
 def run_json(dag_run: Any, params: Mapping[str, Any], task_id: str) -> str:  # noqa: ANN401 - Airflow's DagRun
-    """Return the run as JSON, the value of CHIMERA_RUN for a dbt task, and bind it to its lines.
+    """Begin a dbt task and return its run as JSON, the value of its CHIMERA_RUN.
 
     A template macro: Airflow renders it in the task's own process, before dbt starts.
     """
+    return TypeAdapter(Run).dump_json(enter_run(dag_run, params, task_id)).decode()
+
+
+def enter_run(dag_run: Any, params: Mapping[str, Any], task_id: str = "") -> Run:  # noqa: ANN401 - Airflow's DagRun
+    """Bring the lake within reach, bind the run to this process' log lines, and return it."""
+    reach_store()
     run = read_run(dag_run, params)
     bind_run(run, source_of(task_id))
-    return TypeAdapter(Run).dump_json(run).decode()
+    return run
 
 
 def source_of(task_id: str) -> str:
@@ -43,13 +47,12 @@ def source_of(task_id: str) -> str:
 
 
 def read_run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - Airflow's DagRun
-    """Return the run without binding it to anything; the lake is within reach from here on.
+    """Return the run of a DAG run.
 
     The window comes from the params, else from the data interval, else from the clock.
 
     Only the schedule moves watermarks: backfills and windows asked for by hand leave them alone.
     """
-    reach_store()
     asked = [params.get("window_start"), params.get("window_end")]
     is_scheduled = str(getattr(dag_run.run_type, "value", dag_run.run_type)) == "scheduled"
     if any(asked):

@@ -15,7 +15,7 @@ from include.chimera.flow.delivery.channels import channels
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.metrics_backend import emit
 from include.chimera.flow.retry_policy import EXTRACT, GATE, UPKEEP
-from include.chimera.flow.run_context import run_of
+from include.chimera.flow.run_context import begin_task
 from include.chimera.quality.rules.book import gated_tables
 from include.chimera.settings import get_settings
 
@@ -41,7 +41,7 @@ def _begin(table: str) -> Run:
         AirflowSkipException: The run was asked for other sources.
     """
     context = get_current_context()
-    run, asked = run_of(context), context["params"].get("sources")
+    run, asked = begin_task(context), context["params"].get("sources")
     if asked and table not in asked:
         raise AirflowSkipException(f"asked for {', '.join(asked)} alone")  # noqa: EM102, TRY003 - no error
     return run
@@ -94,7 +94,7 @@ def optimize_layer(layer: str) -> dict[str, int]:
     """Compact and vacuum the layer's tables that need it."""
     from include.chimera.lake.upkeep.optimization import optimize_layer as optimize  # noqa: PLC0415 - heavy
 
-    run_of(get_current_context())
+    begin_task(get_current_context())
     return {upkeep.table: upkeep.files_after for upkeep in optimize(layer)}
 
 
@@ -109,7 +109,7 @@ def record_quality() -> dict[str, Any]:
     from include.chimera.quality.quality_results import record_quality as record  # noqa: PLC0415 - heavy
 
     context = get_current_context()
-    run = run_of(context)
+    run = begin_task(context)
     keep_only(run, judged_tables(context))
     rows = record(run)
     with suppress(OSError):  # a message fails no run; one metric is how many wait even so
@@ -127,7 +127,7 @@ def report_run() -> dict[str, Any]:
     from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot, write_views  # noqa: PLC0415
     from include.chimera.lake.ops_tables.ledger import close_run  # noqa: PLC0415 - heavy
 
-    run = run_of(get_current_context())
+    run = begin_task(get_current_context())
     report = close_run(run, gated_tables())
     write_views(published_snapshot())
     return {"tables": len(report.tables), "gates": len(report.gates)}
@@ -139,7 +139,7 @@ def extract_deletions(table: str) -> dict[str, Any]:
     """Stage a deletion for each row of a table that is gone from the source."""
     from include.chimera.sources.postgres.deletions import extract_deletions as extract  # noqa: PLC0415 - heavy
 
-    run = run_of(get_current_context())
+    run = begin_task(get_current_context())
     return _counts(extract(CONTRACTS[table], libpq_uri(BaseHook.get_connection(APP_DB)), run))
 
 
@@ -150,7 +150,7 @@ def replay_letters() -> dict[str, int]:
     from include.chimera.operations.replay import replay  # noqa: PLC0415 - heavy
 
     context = get_current_context()
-    run_of(context)
+    begin_task(context)
     params = context["params"]
     done = replay(params.get("source"), params.get("letter_ids") or ())
     return {

@@ -34,8 +34,7 @@ from include.chimera.flow.cosmos.failures import explain
 from include.chimera.flow.delivery.channels import channels
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.metrics_backend import send
-from include.chimera.flow.run_context import read_run, run_of
-from include.chimera.observe.logs import bind_run
+from include.chimera.flow.run_context import begin_task, enter_run
 from include.chimera.observe.metrics import Sample
 from include.chimera.settings import get_settings
 
@@ -58,7 +57,7 @@ def tell_failure(context: Context) -> None:
     told = channels()
     if not told:
         return
-    run, ti = run_of(context), context["ti"]
+    run, ti = begin_task(context), context["ti"]
     key = f"{run.run_id}|{ti.task_id}|{ti.try_number}"
     exception = context.get("exception")
     if "exception" not in context and ti.try_number <= ti.max_tries:
@@ -88,8 +87,7 @@ def tell_run_failure(context: Context) -> None:
     if not told or "dag_run" not in context:
         return
     dag_run: Any = context["dag_run"]
-    run, reason = read_run(dag_run, context["params"]), context.get("reason")
-    bind_run(run)
+    run, reason = enter_run(dag_run, context["params"]), context.get("reason")
 
     def tell(message: Message) -> None:
         link = run_url(run.run_id, dag_run.dag_id)
@@ -123,7 +121,7 @@ def tell_success(context: Context) -> None:
     if not told:
         return
     dag_run: Any = context["dag_run"]
-    run = run_of(context)
+    run = begin_task(context)
     report = read_record(run, WHOLE_RUN, RunReport)
     if report is None:
         return
@@ -155,8 +153,7 @@ def tell_late(context: Mapping[str, Any], **_: object) -> None:
         return
     # Airflow counts missed deadlines too, but backfills among them, under the same labels.
     send([Sample("chimera_runs_late_total", 1)])
-    run = read_run(_plain_run(dag_run), dag_run.get("conf") or {})
-    bind_run(run)
+    run = enter_run(_plain_run(dag_run), dag_run.get("conf") or {})
     minutes = get_settings().deadline_seconds / 60
     message = messages.late(run, minutes, dag_run["state"])
     announce(replace(message, link=run_url(run.run_id, dag_run["dag_id"])), channels())

@@ -19,14 +19,14 @@ TASK = """
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
-from include.chimera.flow.run_context import read_run
+from include.chimera.flow.run_context import enter_run
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.dbt_plugin.materializations import Order
 from include.chimera.lake.dbt_plugin.session import Session
 from include.chimera.relation import Relation
 
-read_run(SimpleNamespace(run_type="manual", run_id="a_run", data_interval_start=None,
-                         run_after=datetime(2026, 1, 1, 5, tzinfo=UTC)), {})
+enter_run(SimpleNamespace(run_type="manual", run_id="a_run", data_interval_start=None,
+                          run_after=datetime(2026, 1, 1, 5, tzinfo=UTC)), {})
 for query in ("select 1 as id", "select id + 1 as id from dev.model"):
     with connect() as connection:
         session = Session(None)
