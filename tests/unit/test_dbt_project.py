@@ -27,11 +27,35 @@ INCREMENTAL = sorted(
     if {"staging", "hourly", "daily"} & {*path.parts} and "materialized=" not in path.read_text()
 )
 DOCUMENTED = {entry["name"]: entry for entry in documented("models")}
+DELETABLE = sorted(
+    name
+    for name, path in SQL.items()
+    if re.search(r"^ +_is_deleted,$", path.read_text(), re.MULTILINE)
+)
+# What a sample of rows decides better than a reader of SQL does.
+LOGIC = re.compile(r"\bcase\b|\bover \(|\bregexp_|\bis_incremental\(")
 
 
 def readers(pattern: str) -> list[str]:
     """Return the models whose SQL holds the pattern."""
     return [name for name, path in SQL.items() if re.search(pattern, path.read_text())]
+
+
+def reads(model: str) -> list[str]:
+    """Return each query of a parent, from its name on."""
+    found = re.split(r"from \{\{ (?:ref|source)\('", SQL[model].read_text())[1:]
+    return [read.split("\n)")[0] for read in found]
+
+
+def grain(entry: dict[str, Any]) -> set[str]:
+    """Return the columns of the data test that says what a model has one row per."""
+    combined = [
+        test["unique_combination"]["arguments"]["columns"]
+        for test in entry.get("data_tests", [])
+        if "unique_combination" in test
+    ]
+    single = [col["name"] for col in entry["columns"] if "unique" in col.get("data_tests", [])]
+    return {*(combined[0] if combined else single)}
 
 
 @pytest.mark.parametrize("table", [contract.table for contract in BRONZE])
@@ -51,20 +75,42 @@ def test_each_source_says_when_it_is_stale_or_that_it_never_is(table: str) -> No
 @pytest.mark.parametrize("model", sorted(SQL))
 def test_each_model_is_described_and_its_grain_is_tested(model: str) -> None:
     """An ephemeral model is no table: those that read it are tested."""
-    entry = DOCUMENTED[model]
-    assert entry["description"].startswith("One row per ")
-    listed = [test for each in (entry, *entry["columns"]) for test in each.get("data_tests", [])]
-    names = {test if isinstance(test, str) else next(iter(test)) for test in listed}
-    assert model.startswith("int_") or names & {"unique", "unique_combination"}
+    assert DOCUMENTED[model]["description"].startswith("One row per ")
+    assert model.startswith("int_") or grain(DOCUMENTED[model])
 
 
 @pytest.mark.parametrize("model", INCREMENTAL)
 def test_an_incremental_model_opens_only_what_changed_of_each_parent(model: str) -> None:
     """Without the predicate its rows are right, and its hour costs as much as the history."""
-    reads = re.split(r"from \{\{ (?:ref|source)\(", SQL[model].read_text())[1:]
-    predicates = [re.search(r"\{\{ (?:touched|arrived)\(", read.split("\n)")[0]) for read in reads]
+    predicates = [re.search(r"\{\{ (?:touched|arrived)\(", read) for read in reads(model)]
     assert predicates
     assert None not in predicates
+
+
+@pytest.mark.parametrize("model", sorted({*SQL} - {*DELETABLE}))
+def test_rows_that_are_gone_from_the_source_are_left_out(model: str) -> None:
+    """Facts leave them out for all who read them; staging keeps them, for the next version."""
+    counted = [
+        read
+        for read in reads(model)
+        if read.split("'")[0] in DELETABLE and "_is_deleted is not true" not in read
+    ]
+    assert not counted
+
+
+@pytest.mark.parametrize(
+    "model", sorted(name for name in SQL if LOGIC.search(SQL[name].read_text()))
+)
+def test_a_model_that_decides_has_a_unit_test(model: str) -> None:
+    assert model in {test["model"] for test in documented("unit_tests")}
+
+
+@pytest.mark.parametrize("model", sorted(name for name in SQL if not name.startswith("int_")))
+def test_dbt_and_the_gate_hold_a_model_to_the_same_grain(model: str) -> None:
+    """Each says it on its own: one that has a column too many, or another one, is noticed."""
+    book = rule_book(f"{'gold' if model in MARTS else 'silver'}.{model}")
+    unique = [{*rule.columns} for rule in book.rules if rule.check == "unique"]
+    assert unique == [grain(DOCUMENTED[model])]
 
 
 @pytest.mark.parametrize("mart", MARTS)
