@@ -106,7 +106,6 @@ class SourceSensor(BaseSensorOperator):
                 expected=f"all of {self.source} until {end.isoformat()} within {self.timeout:g} s",
                 came=event,
                 where=self.source,
-                remedy="see what holds the source back; then clear this task with its descendants",
             )
 
 

@@ -3,6 +3,7 @@
 Three classes decide what the retry policy does: `RetryableError` (the outside world: three
 retries), `DataFaultError` (the data may be better next time: one retry) and `TerminalError` (no
 retry helps). Each message has four parts: what was expected, what came, where, and what to do.
+A class of one fault says the first and the last itself; messages and the runbook read them there.
 """
 
 from __future__ import annotations
@@ -26,14 +27,21 @@ class ChimeraError(Exception):
     """The root: carries the four parts as attributes and survives pickling.
 
     Args:
-        expected: What should have been there.
+        expected: What should have been there; "": what the class expects.
         came: What was there instead: names, types and counts, never a row's content.
         where: Table, file, source or setting.
-        remedy: What to do next.
+        remedy: What to do next; "": what helps against the class.
     """
 
-    def __init__(self, expected: str, came: str, where: str, remedy: str) -> None:
-        parts = [visible(part.replace("\n", " ")) for part in (expected, came, where, remedy)]
+    expects: ClassVar[str] = ""
+    helps: ClassVar[str] = ""
+    retries: ClassVar[int | None] = None  # None: as many as the task is given
+
+    def __init__(
+        self, expected: str = "", came: str = "", where: str = "", remedy: str = ""
+    ) -> None:
+        said = (expected or self.expects, came, where, remedy or self.helps)
+        parts = [visible(part.replace("\n", " ")) for part in said]
         expected, came, where, remedy = parts
         self.expected, self.came, self.where, self.remedy = expected, came, where, remedy
         super().__init__(f"Expected {expected}; came {came}. Where: {where}. Next: {remedy}")
@@ -43,20 +51,36 @@ class ChimeraError(Exception):
         return type(self), (self.expected, self.came, self.where, self.remedy)
 
 
+def kinds(root: type[ChimeraError] = ChimeraError) -> list[type[ChimeraError]]:
+    """Return a class of errors and all below it that are defined so far."""
+    return [root, *(kind for child in root.__subclasses__() for kind in kinds(child))]
+
+
 class RetryableError(ChimeraError):
     """The outside world failed in a way that passes."""
+
+    retries = 3
 
 
 class DataFaultError(ChimeraError):
     """The data is not what the contract says."""
 
+    retries = 1
+
 
 class TerminalError(ChimeraError):
     """No retry helps: a setting, a verdict or a programming error."""
 
+    retries = 0
+
 
 class UnexpectedError(ChimeraError):
     """An error of others, without its text; in no class: a task's own `retries` bound it."""
+
+    expects = "a task that ends well, or fails in a way that it knows"
+    helps = (
+        "read the frames in the task's log; the error's own text is left out, for it may hold a row"
+    )
 
 
 class ConfigurationError(TerminalError):
@@ -70,12 +94,12 @@ class SourceUnavailableError(RetryableError):
 class SourceChangedError(SourceUnavailableError):
     """A source changed while it was read; reading it anew may do at once."""
 
+    expects = "log files that stay while they are read"
+    helps = "nothing: it is read again by itself; if it persists, rotate by renaming"
+
 
 class LakeError(Exception):
     """The lake can't be read or written: a class for each remedy, of which one is retried."""
-
-    expects: ClassVar[str]
-    helps: ClassVar[str]
 
 
 class StorageAwayError(RetryableError, LakeError):
@@ -142,6 +166,12 @@ class PathUndecodableError(TerminalError, LakeError):
 class MemoryExhaustedError(RetryableError):
     """DuckDB reached its memory limit; what runs beside it holds memory too, so it may pass."""
 
+    expects = "a query that fits into DuckDB's memory"
+    helps = (
+        "raise CHIMERA_DUCKDB_MEMORY_LIMIT or lower CHIMERA_DUCKDB_THREADS; rows spill to "
+        "CHIMERA_STATE_DIR/spill, which needs space"
+    )
+
 
 class CommitConflictError(RetryableError):
     """Another writer committed to the same table first, again and again."""
@@ -154,6 +184,11 @@ class GateOutageError(RetryableError):
 class BuildOutageError(RetryableError):
     """A model could not be built: DuckDB or its storage failed, not the rows."""
 
+    expects = "a model that can be built"
+    helps = (
+        "the task retries by itself; if it persists, look at memory, disk and the lake's storage"
+    )
+
 
 class ModelRowsError(DataFaultError):
     """A model's rows break one of its tests, or don't fit its columns."""
@@ -162,6 +197,9 @@ class ModelRowsError(DataFaultError):
 class ModelError(TerminalError):
     """A model can't be compiled, or has other columns than its contract."""
 
+    expects = "a model that compiles, and has the columns of its contract"
+    helps = "read the task's log, mend the model, deploy, clear the task"
+
 
 class ContractError(DataFaultError):
     """A source's or a model's columns are not the contract's."""
@@ -169,6 +207,9 @@ class ContractError(DataFaultError):
 
 class ConversionError(DataFaultError):
     """A value does not fit the type, function or constraint that it meets."""
+
+    expects = "values that fit the types of their columns and expressions"
+    helps = "mend the rows at their source, or the expression: try_cast gives null instead"
 
 
 class ShrinkError(DataFaultError):
@@ -186,13 +227,20 @@ class VerificationError(TerminalError):
 class DeltaRefusedError(TerminalError):
     """delta-rs refuses what was asked of it, for no reason that has a class of its own."""
 
+    expects = "a table that takes what was asked of it"
+    helps = "compare the table's columns, properties and history with what is to be done"
+
 
 class StageDamagedError(DataFaultError):
     """A staged file is not the one that its manifest describes."""
 
+    helps = "clear the extract task of this table and its gate; check the disk"
+
 
 class SnapshotMissingError(TerminalError):
     """No run of that id has passed all its gates."""
+
+    helps = "pick a run whose gates all passed; see its report"
 
 
 class StageMissingError(TerminalError):
@@ -210,9 +258,14 @@ class ControlRefusedError(TerminalError):
 class PublishingStoppedError(TerminalError):
     """A person has stopped publishing: nothing is committed until it is resumed."""
 
+    expects = "a lake that may be published to"
+    helps = "python -m include.chimera resume-publishing --reason '…', then clear the task"
+
 
 class SourceLateError(TerminalError):
     """A source's hour is not complete although it was waited for: the wait was the retries."""
+
+    helps = "see what holds the source back; then clear this task with its descendants"
 
 
 class GateFailedError(TerminalError):

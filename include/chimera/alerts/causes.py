@@ -13,14 +13,13 @@ from include.chimera import errors
 _LOG = "Read the task's log: the link leads there."
 _CLEAR = "Clear the task with its descendants; each of them may run again."
 
-# The most special class wins. docs/runbook.md says the same at more length.
+# The most special class wins. A class of one fault says itself what helps.
 STEPS: dict[type[BaseException], tuple[str, ...]] = {
+    **{kind: (kind.helps, _CLEAR) for kind in errors.kinds() if kind.helps},
     errors.SourceUnavailableError: (
         "Check that the source answers, and the connection of its name in Airflow.",
         _CLEAR,
     ),
-    **{kind: (kind.helps, _CLEAR) for kind in errors.LakeError.__subclasses__()},
-    errors.MemoryExhaustedError: ("Give DuckDB more memory, or the machine less to do.", _CLEAR),
     errors.CommitConflictError: ("Look for two runs that write the same table.", _CLEAR),
     errors.ShrinkError: (
         "If rows were removed on purpose, trigger the hour with allow_shrink.",
@@ -31,20 +30,10 @@ STEPS: dict[type[BaseException], tuple[str, ...]] = {
         "Compare the source's columns with docs/data-dictionary.md; mend one of them.",
         _CLEAR,
     ),
-    errors.ModelError: (_LOG, "Mend the model, deploy it, then clear its task.", _CLEAR),
     errors.DataFaultError: ("Mend the data at its source.", _CLEAR),
     errors.ConfigurationError: ("Correct the setting or file that the message names.", _CLEAR),
-    errors.SourceLateError: (
-        "See what holds the source back; once it is complete, go on.",
-        _CLEAR,
-    ),
-    errors.PublishingStoppedError: (
-        "When its reason is gone: python -m include.chimera resume-publishing --reason '…'",
-        _CLEAR,
-    ),
     errors.GateFailedError: ("See the gate's rules: mend the rows, or accept them.", _CLEAR),
     errors.TerminalError: (_LOG, "No retry helps: mend what the message names.", _CLEAR),
-    errors.UnexpectedError: (_LOG, "Mend what the frames lead to.", _CLEAR),
     TimeoutError: ("Look for a slow source or a full machine.", _CLEAR),
     KeyboardInterrupt: ("Look for a slow query or a full machine: it was stopped.", _CLEAR),
 }

@@ -31,6 +31,9 @@ _LEASE = timedelta(seconds=30)
 class DeliveryError(RetryableError):
     """A channel did not take a message."""
 
+    expects = "a peer that takes a message"
+    helps = "check the connection; the message waits in the outbox and is sent again"
+
 
 def announce(message: Message, channels: Mapping[str, Send]) -> bool:
     """Tell a message through all channels, once; return whether it was new.

@@ -58,13 +58,8 @@ def _cut(error: BaseException) -> None:
 
 def _unexpected(error: Exception) -> UnexpectedError:
     kind, code = type(error), error.errno if isinstance(error, OSError) else None
-    return UnexpectedError(
-        expected="a task that ends well, or fails in a way that it knows",
-        came=f"{kind.__module__}.{kind.__qualname__}" + (f", {os.strerror(code)}" if code else ""),
-        where=_place(error),
-        remedy="read the frames in the task's log; the error's own text is left out, for it may "
-        "hold a row",
-    )
+    came = f"{kind.__module__}.{kind.__qualname__}" + (f", {os.strerror(code)}" if code else "")
+    return UnexpectedError(came=came, where=_place(error))
 
 
 def _place(error: Exception) -> str:

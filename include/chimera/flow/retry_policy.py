@@ -18,7 +18,7 @@ from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from include.chimera.alerts.causes import cause
-from include.chimera.errors import ChimeraError, DataFaultError, RetryableError, TerminalError
+from include.chimera.errors import ChimeraError
 from include.chimera.flow.cosmos.failures import explain
 from include.chimera.flow.delivery.callbacks import tell_failure, tell_late
 from include.chimera.flow.watchdog import arm, disarm
@@ -60,9 +60,8 @@ def allowed_retries(error: BaseException, unclassed: int) -> int:
         error: What the attempt failed with.
         unclassed: What an error is allowed that is not ours, nor raised from one.
     """
-    error = cause(error)
-    allowed = ((TerminalError, 0), (DataFaultError, 1), (RetryableError, 3))
-    return next((count for kind, count in allowed if isinstance(error, kind)), unclassed)
+    allowed = own.retries if isinstance(own := cause(error), ChimeraError) else None
+    return unclassed if allowed is None else allowed
 
 
 def _admit_retry(ti: Any) -> None:  # noqa: ANN401 - Airflow's protocol lacks the attribute

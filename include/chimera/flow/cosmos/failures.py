@@ -107,13 +107,7 @@ def _translate(raised: BaseException, where: str) -> BaseException:
                 remedy="read the task's log; mend the rows at their source, or the model",
             )
         if isinstance(link, outages):
-            return BuildOutageError(
-                expected="a model that can be built",
-                came=came,
-                where=f"{where}; nothing is committed",
-                remedy="the task retries by itself; if it persists, look at memory, disk and the "
-                "lake's storage",
-            )
+            return BuildOutageError(came=came, where=f"{where}; nothing is committed")
     return raised
 
 
@@ -123,12 +117,7 @@ def _model_error(own: ChimeraError | None, came: str, where: str) -> ChimeraErro
         return own
     if own is not None:
         return ModelError(own.expected, own.came, own.where, own.remedy)
-    return ModelError(
-        expected="a model that compiles, and has the columns of its contract",
-        came=came,
-        where=f"{where}; nothing is committed",
-        remedy="read the task's log, mend the model, deploy, clear the task",
-    )
+    return ModelError(came=came, where=f"{where}; nothing is committed")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

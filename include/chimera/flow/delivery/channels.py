@@ -74,9 +74,4 @@ def _refusals(conn_id: str) -> Iterator[None]:
     try:
         yield
     except (OSError, HTTPException, SMTPException, SlackClientError, AirflowException) as error:
-        raise DeliveryError(
-            expected="a peer that takes a message",
-            came=type(error).__name__,
-            where=f"connection {conn_id}",
-            remedy="check the connection; the message waits in the outbox and is sent again",
-        ) from None
+        raise DeliveryError(came=type(error).__name__, where=f"connection {conn_id}") from None

@@ -23,7 +23,7 @@ from include.chimera.errors import (
 )
 from include.chimera.lake.store import places, storage
 from include.chimera.lake.store.places import folder_of
-from include.chimera.lake.store.storage_errors import classify, lake_error, storage_errors
+from include.chimera.lake.store.storage_errors import classify, storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -94,12 +94,12 @@ def _what_remains(name: Relation | str, where: str) -> ChimeraError | None:
     whole = [place for place in found if place != NO_TABLE and not _HALF_WRITTEN.search(place)]
     others = [place for place in whole if not _OURS.search(place)]
     if any(place.startswith(f"{_LOG}/") for place in others):
-        return lake_error(LogDamagedError, "a damaged log: no version is left of it", where)
+        return LogDamagedError(came="a damaged log: no version is left of it", where=where)
     if others:
-        return lake_error(NotDeltaError, f"{len(others)} files without a Delta log", where)
+        return NotDeltaError(came=f"{len(others)} files without a Delta log", where=where)
     if whole and NO_TABLE not in found:
         came = f"a damaged log: nothing is left of it beside {len(whole)} data files"
-        return lake_error(LogDamagedError, came, where)
+        return LogDamagedError(came=came, where=where)
     return None
 
 
@@ -135,7 +135,7 @@ def require_decodable(name: Relation | str, table: DeltaTable) -> None:
             is_text = False
         if not is_text or _BROKEN_ESCAPE.search(path):
             came = "one that is no text in UTF-8, or has a % without its two digits"
-            raise lake_error(PathUndecodableError, came, f"{name}, a path in its log")
+            raise PathUndecodableError(came=came, where=f"{name}, a path in its log")
 
 
 def _require_whole_log(name: Relation | str, where: str) -> None:
@@ -153,7 +153,7 @@ def _require_whole_log(name: Relation | str, where: str) -> None:
     ]
     if hollow:
         came = f"a damaged log: {min(hollow).rpartition('/')[2]} holds no action"
-        raise lake_error(LogDamagedError, came, where)
+        raise LogDamagedError(came=came, where=where)
 
 
 def _is_entry(place: str) -> bool:

@@ -114,7 +114,6 @@ def published_snapshot(run_id: str | None = None) -> Snapshot:
             expected=f"versions of the run {run_id}" if run_id else "a published snapshot",
             came="none",
             where=PUBLISHED_VERSIONS.name,
-            remedy="pick a run whose gates all passed; see its report",
         )
     return Snapshot(rows[0][0], {name: version for _, name, version in rows})
 

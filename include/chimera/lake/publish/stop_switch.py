@@ -50,10 +50,7 @@ def require_publishing(where: str) -> None:
     decision = newest_decision()
     if decision and decision.is_stopped:
         raise PublishingStoppedError(
-            expected="a lake that may be published to",
-            came=str(decision),
-            where=f"{where}; the live version is unchanged",
-            remedy="python -m include.chimera resume-publishing --reason '…', then clear the task",
+            came=str(decision), where=f"{where}; the live version is unchanged"
         )
 
 

@@ -195,7 +195,6 @@ def check_files(run: Run, batch: Batch) -> None:
                 expected=f"the staged file with SHA-256 {digest[:12]}…",
                 came=f"{found[:12]}",
                 where=f"{path} of table {batch.table}, run {run.run_id}",
-                remedy="clear the extract task of this table and its gate; check the disk",
             )
 
 

@@ -110,12 +110,7 @@ def rows_error(error: BaseException, where: str, column: str | None = None) -> C
     told = _told(unwrapped(error))
     if column:
         told = f"{_PLACE.sub('', told)}, for column {column}"
-    return ConversionError(
-        expected="values that fit the types of their columns and expressions",
-        came=told,
-        where=where,
-        remedy="mend the rows at their source, or the expression: try_cast gives null instead",
-    )
+    return ConversionError(came=told, where=where)
 
 
 def failing_column(connection: DuckDBPyConnection, query: str) -> str | None:

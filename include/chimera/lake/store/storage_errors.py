@@ -20,7 +20,6 @@ from deltalake.exceptions import DeltaError
 from include.chimera.errors import (
     ChimeraError,
     DeltaRefusedError,
-    LakeError,
     LogDamagedError,
     MemoryExhaustedError,
     NotDeltaError,
@@ -41,16 +40,16 @@ from include.chimera.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    Found = tuple[type[LakeError], str]
+    Found = tuple[type[ChimeraError], str]
 
 STORAGE = (duckdb.IOException, duckdb.OutOfMemoryException, DeltaError, OSError)
 
-_CODES: dict[type[LakeError], tuple[str, ...]] = {
+_CODES: dict[type[ChimeraError], tuple[str, ...]] = {
     StorageRefusedError: ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM"),
     PathUndecodableError: ("EILSEQ", "ENAMETOOLONG", "EINVAL"),
     NotDeltaError: ("ENOTDIR", "EISDIR"),
 }
-_CLASSES: dict[int, type[LakeError]] = {
+_CLASSES: dict[int, type[ChimeraError]] = {
     getattr(errno, name): kind for kind, names in _CODES.items() for name in names
 }
 _STRERRORS = {os.strerror(code): code for code in _CLASSES}
@@ -67,7 +66,7 @@ _KEY = re.compile(
 _NO_TEXT = "one that is no text in UTF-8"
 # Measured with deltalake 1.6.3 and DuckDB 1.5.5
 # (tests/integration/lake/store/test_storage_errors.py); the first phrase that is found counts.
-_PHRASES: tuple[tuple[str, type[LakeError], str], ...] = (
+_PHRASES: tuple[tuple[str, type[ChimeraError], str], ...] = (
     (r"Unsupported|[Nn]ot supported|[Tt]able features must be|(reader|writer) version",
      ProtocolUnsupportedError, "a version, feature or type that they don't know"),
     (r"No files in log segment", NotDeltaError, "a folder without a Delta log"),
@@ -102,25 +101,15 @@ def translate(error: BaseException, where: str) -> ChimeraError | None:
     """
     error = unwrapped(error)
     if isinstance(error, duckdb.OutOfMemoryException):
-        return MemoryExhaustedError(
-            expected="a query that fits into DuckDB's memory",
-            came="its limit reached",
-            where=where,
-            remedy="raise CHIMERA_DUCKDB_MEMORY_LIMIT or lower CHIMERA_DUCKDB_THREADS; rows spill "
-            "to CHIMERA_STATE_DIR/spill, which needs space",
-        )
+        return MemoryExhaustedError(came="its limit reached", where=where)
     if isinstance(error, DeltaError) and not _KNOWN.search(_said(error)):
-        return DeltaRefusedError(
-            expected="a table that takes what was asked of it",
-            came=type(error).__name__,
-            where=where,
-            remedy="compare the table's columns, properties and history with what is to be done",
-        )
+        return DeltaRefusedError(came=type(error).__name__, where=where)
     if is_about_rows(error):
         return rows_error(error, where)
     is_broken = isinstance(error, duckdb.Error) and is_broken_file(str(error))
     if is_broken or isinstance(error, (*STORAGE, UnicodeDecodeError)):
-        return lake_error(*classify(error), where + _whose(str(error)))
+        kind, came = classify(error)
+        return kind(came=came, where=where + _whose(str(error)))
     return None
 
 
@@ -128,11 +117,6 @@ def _whose(text: str) -> str:
     """Return of which table a file is that a message names: not always the one that is built."""
     found = re.search(re.escape(get_settings().lake) + r"/([^/'\"]+)/([^/'\"]+)/", text)
     return f", a file of {found[1]}.{found[2]}" if found else ""
-
-
-def lake_error(kind: type[LakeError], came: str, where: str) -> ChimeraError:
-    """Return an error of one of the six classes, with what it expects and what helps."""
-    return kind(kind.expects, came, where, kind.helps)  # type: ignore[return-value]
 
 
 @contextmanager

@@ -254,12 +254,7 @@ def _open(root: Path, path: Path) -> BinaryIO:
 
 def changed(path: Path, how: str) -> SourceChangedError:
     """Return the error of a file that did not stay as it was."""
-    return SourceChangedError(
-        expected="log files that stay while they are read",
-        came=f"one that was {how}",
-        where=shown(path),
-        remedy="nothing: it is read again by itself; if it persists, rotate by renaming",
-    )
+    return SourceChangedError(came=f"one that was {how}", where=shown(path))
 
 
 @contextmanager
