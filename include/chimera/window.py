@@ -19,7 +19,7 @@ _LABEL = "%Y%m%dT%H"
 
 def hour_label(moment: datetime) -> str:
     """Name the UTC hour that holds `moment`: `YYYYMMDDTHH`, the form of `_window_hour`."""
-    return moment.astimezone(UTC).strftime(_LABEL)
+    return moment.astimezone(UTC).isoformat()[:13].replace("-", "")  # strftime: year 1 is "1"
 
 
 def parse_hour(label: str) -> datetime:

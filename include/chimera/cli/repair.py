@@ -157,16 +157,18 @@ def erase(
     With them the examples in gates' verdicts that may name it, and the quality report.
     """
     from include.chimera.lake.dead_letters import erasure
-    from include.chimera.operations.example_erasure import erase_examples
+    from include.chimera.operations.example_erasure import count_examples, erase_examples
     from include.chimera.quality.acceptance import current_user, require_reason
 
     words, condition = require_reason(reason), erasure.about(subject)
-    count, size = erasure.payloads(condition)
-    typer.echo(f"{count:,} payloads of dead letters name it, {size:,} bytes")
-    if count and not is_sure:
-        typer.confirm("Erase them for good? Those that still wait are parked", abort=True)
-    if count:
-        typer.echo(f"{erasure.erase(condition, words, current_user()):,} payloads erased")
+    (count, size), examples = erasure.payloads(condition), count_examples(subject)
+    typer.echo(f"{count:,} payloads of dead letters name it exactly as written, {size:,} bytes")
+    typer.echo(f"{examples:,} examples of broken rules name it, or were cut where they may have")
+    if not (count or examples):
+        return
+    if not is_sure:
+        typer.confirm("Erase them for good? Letters that still wait are parked", abort=True)
+    typer.echo(f"{erasure.erase(condition, words, current_user(), examples):,} payloads erased")
     found = erase_examples(subject)
     typer.echo(f"{found:,} examples of broken rules erased; the next run makes the report anew")
 

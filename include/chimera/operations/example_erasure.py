@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,34 +13,50 @@ from include.chimera.quality.acceptance import verdicts
 from include.chimera.quality.rules.good_and_bad_rows import CUT
 
 if TYPE_CHECKING:
-    from include.chimera.lake.staged.verdicts import RuleResult
+    from collections.abc import Iterator
+
+    from include.chimera.lake.staged.verdicts import RuleResult, Verdict
+
+_ALONE = r"(?:(?<![0-9A-Za-z_-])|(?<=\\u[0-9a-f]{4}))%s(?![0-9A-Za-z_-])"
+
+
+def count_examples(subject: str) -> int:
+    """Return how many examples `erase_examples` would take out."""
+    return sum(_count(verdict) - _count(kept) for verdict, kept in _verdicts_without(subject))
 
 
 def erase_examples(subject: str) -> int:
     """Take the examples that may name a subject out of all verdicts; return how many.
 
-    One that was cut may have named it. The quality report goes, for it may show them.
+    The name has to stand alone, as in payloads; an example that was cut may have named it. With
+    them goes the quality report, which may show them.
     """
-    wanted = visible(subject.strip())
     erased = 0
-    for verdict in verdicts():
-        kept = tuple(_without(result, wanted) for result in verdict.results)
-        gone = _count(verdict.results) - _count(kept)
-        if gone:
-            write_record(verdict.run, verdict.table, replace(verdict, results=kept))
-        erased += gone
-    report_path().unlink(missing_ok=True)
+    for verdict, kept in _verdicts_without(subject):
+        write_record(verdict.run, verdict.table, kept)
+        erased += _count(verdict) - _count(kept)
+    if erased:
+        report_path().unlink(missing_ok=True)
     return erased
 
 
-def _without(result: RuleResult, wanted: str) -> RuleResult:
-    kept = tuple(
+def _verdicts_without(subject: str) -> Iterator[tuple[Verdict, Verdict]]:
+    """Yield each verdict that may name the subject, as it is and as it would be without it."""
+    name = re.compile(_ALONE % re.escape(visible(subject.strip())))
+    for verdict in verdicts():
+        kept = replace(verdict, results=tuple(_without(result, name) for result in verdict.results))
+        if kept != verdict:
+            yield verdict, kept
+
+
+def _without(result: RuleResult, name: re.Pattern[str]) -> RuleResult:
+    kept = (
         (value, count)
         for value, count in result.examples
-        if wanted not in value and not value.endswith(CUT)
+        if not (name.search(value) or value.endswith(CUT))
     )
-    return replace(result, examples=kept)
+    return replace(result, examples=tuple(kept))
 
 
-def _count(results: tuple[RuleResult, ...]) -> int:
-    return sum(len(result.examples) for result in results)
+def _count(verdict: Verdict) -> int:
+    return sum(len(result.examples) for result in verdict.results)

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
+    from include.chimera.contracts import Contract
+
 LETTERS_AT_ONCE = 10_000
 LETTER = "_letter_id"
 _UNREADABLE, _GATE = "payload_not_readable", "gate_failed"
@@ -139,9 +141,8 @@ def _judge(run: Run, source: str, letters: list[_Row]) -> dict[str, str]:
     contract = CONTRACTS[source]
     rows = [{**letter["row"], LETTER: letter["letter_id"]} for letter in letters if letter["row"]]
     reasons = {letter["letter_id"]: _UNREADABLE for letter in letters}
-    names = contract.source_columns if contract.kind == "versions" else contract.schema.names
-    schema = pa.schema([*(contract.schema.field(name).with_nullable(True) for name in names)])
-    table = pa.Table.from_pylist(rows, schema=schema.append(pa.field(LETTER, pa.string())))
+    schema = _schema(contract).append(pa.field(LETTER, pa.string()))
+    table = pa.Table.from_pylist(rows, schema=schema)
     query = "select * from source"
     if contract.kind == "versions":
         query = typed(contract, LETTER)
@@ -203,22 +204,41 @@ def _record(
 
 
 def _rebuild(letter: _Row) -> _Row | None:
-    """Return the record's row in the contract's types, None where its payload can't give it."""
+    """Return the record's row in the contract's types, None where its payload can't give it.
+
+    Its table can hold the row, and the calendar its hour: one letter that does not fit would keep
+    the others from being tried.
+    """
+    contract = CONTRACTS[letter["source"]]
+    try:
+        row = _parsed(letter)
+        if row is not None:
+            pa.Table.from_pylist([row], schema=_schema(contract))
+            Window.of_hour(parse_hour(str(row.get(PARTITION, letter["hour"]))))
+    except (ValueError, TypeError, ArithmeticError, RecursionError):
+        return None
+    return row
+
+
+def _parsed(letter: _Row) -> _Row | None:
     contract, payload = CONTRACTS[letter["source"]], letter["payload"]
     if payload is None or letter["payload_bytes"] > len(payload):
         return None
     if letter["source"] == API_LOGS.name and letter["stage"] == "extract":
         place = json.loads(letter["coordinates"])
         return row_of(place["file"], place["offset"], payload)
-    try:
-        fields = json.loads(payload, parse_float=Decimal)
-        return {
-            name: _value(fields.get(name), contract.schema.field(name).type)
-            for name in fields
-            if name in contract.schema.names
-        }
-    except (ValueError, TypeError, ArithmeticError):
-        return None
+    fields = json.loads(payload, parse_float=Decimal)
+    return {
+        name: _value(fields.get(name), contract.schema.field(name).type)
+        for name in fields
+        if name in contract.schema.names
+    }
+
+
+def _schema(contract: Contract) -> pa.Schema:
+    """Return the columns that a letter's record gives, each of which may be missing."""
+    names = contract.source_columns if contract.kind == "versions" else contract.schema.names
+    return pa.schema([contract.schema.field(name).with_nullable(True) for name in names])
 
 
 def _value(value: Any, kind: pa.DataType) -> Any:  # noqa: ANN401 - any column's value

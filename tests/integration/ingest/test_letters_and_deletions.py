@@ -84,6 +84,9 @@ def test_a_letter_whose_rule_was_mended_is_published_once(server, uri):
     assert len(rows()) == 1
 
 
+PLACE = json.dumps({"file": "api.jsonl", "offset": 0, "bytes": 9})
+
+
 def test_the_report_counts_refusals_of_other_hours_and_of_none(server, uri):
     """A run reads behind its window, and rows without a time belong to no hour at all."""
     insert(server, 1, at(0))
@@ -112,6 +115,34 @@ def test_a_letter_that_holds_no_record_waits_and_stops_no_other():
     counted = {"file": "api.jsonl", "offset": 0, "records": 9}
     refuse(LOGS, "extract", "", json.dumps(counted))
     assert [(done.letters, done.published) for done in replays.replay()] == [(1, 0), (1, 0)]
+
+
+DEEP = '{"series": ' + "[" * 3_000 + "]" * 3_000 + "}"
+BAD = {
+    "a number that is none": (GENERATION, "extract", row(1, cost_usd="NaN"), "{}"),
+    "a number beyond the column": (GENERATION, "extract", row(1, cost_usd="1e30"), "{}"),
+    "a number too fine": (GENERATION, "extract", row(1, cost_usd="1e-10"), "{}"),
+    "a list for a text": (GENERATION, "gate", row(1, status=["succeeded"]), "{}"),
+    "nested too deep": ("bronze.provider_metrics", "extract", DEEP, '{"query": "q"}'),
+    **{
+        year: (LOGS, "extract", f'{{"timestamp": "{year}-12-31T23:30:00Z"}}', PLACE)
+        for year in ("0001", "9999")
+    },
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+def test_a_letter_that_fits_no_table_or_calendar_stops_no_other(bad):
+    """Its attempt counts, and those of its own table, before and behind it, come back."""
+    refuse(*bad)
+    refuse(GENERATION, "gate", row(2, cost_usd=0.5))
+    place = json.dumps({"file": "dt=2026-01-05/hour=08/api.jsonl", "offset": 7, "bytes": 9})
+    refuse(LOGS, "extract", '{"timestamp": "2026-01-05T08:30:00Z", "level": "info"}', place)
+    done = replays.replay()
+    assert sum(one.letters for one in done) == 3
+    waiting = [state for state in states() if state[0] == "waiting"]
+    assert waiting in ([], [("waiting", 1, "payload_not_readable")])
+    assert sum(one.published for one in done) == 3 - len(waiting)
 
 
 def test_a_letter_that_fails_three_times_is_parked():
@@ -209,6 +240,7 @@ def test_gaps_begin_with_the_first_hour_that_was_due(server, uri, monkeypatch):
     assert ask("--end", end)[1] == asked
 
 
+@pytest.mark.usefixtures("damaged")  # by the vacuum
 def test_an_erased_record_is_nowhere_once_the_files_that_held_it_have_aged(server, uri, lake):
     """Until then it is in files that no version names, and in what its run has staged."""
     for number in range(3):

@@ -281,6 +281,33 @@ def test_a_number_that_would_be_rounded_is_refused(server, uri, cost):
     assert letters("reason") == [("cost_usd_not_representable",)]
 
 
+@pytest.mark.parametrize(
+    ("value", "arrives"),
+    [
+        ("'[5:6]={a,b}'", None),
+        ("'{{a,b},{c,d}}'", None),
+        ("'[0:1]={a,b}'", None),
+        ("'[1:2]={a,b}'", ["a", "b"]),
+        ("'{}'", []),
+        ("null", None),
+        ("'{a,null}'", ["a", None]),
+    ],
+)
+def test_an_array_that_is_no_list_is_refused(server, uri, value, arrives):
+    """Its bounds or dimensions would be lost, or the driver would fail the whole table."""
+    insert(server, 1, at(0))
+    insert(server, 2, at(0))
+    server.execute(
+        f"update app.generations set techniques = {value} where generation_id = '{key(2)}'"
+    )
+    found = ingest(uri, run_of(0))
+    is_refused = arrives is None and value != "null"
+    assert found.rows_published == 2 - is_refused
+    assert letters("reason") == [("techniques_not_representable",)] * is_refused
+    if not is_refused:
+        assert arrives in [row[0] for row in rows(columns="techniques")]
+
+
 MONSTERS = {
     "error_code": "repeat('secret ', 10000)",
     "generation_id": "repeat('secret ', 10000)",

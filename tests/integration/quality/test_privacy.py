@@ -12,12 +12,15 @@ from typer.testing import CliRunner
 
 from include.chimera.cli.app import app
 from include.chimera.cli.gates import show_verdict
+from include.chimera.contracts import DEAD_LETTERS
 from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import ContractError, GateFailedError
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.manifests import load_manifest
 from include.chimera.lake.staged.records import read_record, to_json
 from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.operations.quality_report import write_report
+from include.chimera.quality.acceptance import current_user
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
 from tests.integration.quality.faults import chosen_rows, put, replaced
@@ -105,6 +108,29 @@ def test_an_erasure_reaches_the_examples_of_broken_rules(
     assert PUBLIC in write_report(RUN).read_text()
     assert "0 examples" in CliRunner().invoke(app, erasure).output
     assert lake.is_dir()
+
+
+@pytest.mark.usefixtures("lake")
+def test_an_erasure_of_examples_asks_spares_others_and_is_recorded() -> None:
+    """A part of a name is not the name; who erased, and why, is told without a letter too."""
+    rows = planted()
+    stage(RUN, TABLE, put("status", "of user-4711")(rows, chosen_rows(rows, 0.02, 5)))
+    with gated(RUN, TABLE) as (gate, _), pytest.raises(GateFailedError):
+        gate.publish()
+    record_quality(RUN)
+    report = write_report(RUN)
+    erasure = ["dead-letters", "erase", "--reason", "request 7"]
+    for other in ("r-4711", "user-47", "user-47110", "USER-4711"):
+        assert "0 examples" in CliRunner().invoke(app, [*erasure, other]).output
+    for answer in ("", "n\n"):
+        asked = CliRunner().invoke(app, [*erasure, "user-4711"], input=answer)
+        assert (asked.exit_code, "1 examples" in asked.output) == (1, True)
+    assert "user-4711" in report.read_text()
+    assert CliRunner().invoke(app, [*erasure, "user-4711"], input="y\n").exit_code == 0
+    told = open_table(DEAD_LETTERS.name).history(1)[0]
+    assert (told["erased_by"], told["reason"]) == (current_user(), "request 7")
+    assert (told["payloads_erased"], told["examples_erased"]) == ("0", "1")
+    assert not report.exists()
 
 
 def test_messages_about_unreadable_rows_name_column_and_types_alone(lake: Path) -> None:

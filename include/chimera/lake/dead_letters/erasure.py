@@ -81,13 +81,16 @@ def payloads(condition: str) -> tuple[int, int]:
     return count, int(size)
 
 
-def erase(condition: str, reason: str, erased_by: str) -> int:
+def erase(condition: str, reason: str, erased_by: str, examples: int = 0) -> int:
     """Erase the payloads that meet a condition; return how many. Doing it twice is harmless.
+
+    The commit's metadata says who erased, why, and how much.
 
     Args:
         condition: SQL over the letters' rows, see `expired` and `about`.
         reason: Why, for the record.
         erased_by: Who wants it, for the record: a person, or the task that does it by itself.
+        examples: How many examples of broken rules go with them, for the record.
 
     Raises:
         CommitConflictError: Other writers won again and again.
@@ -95,7 +98,7 @@ def erase(condition: str, reason: str, erased_by: str) -> int:
     """
     now = datetime.now(UTC)
     run = Run(f"erase__{now.isoformat()}", Window.of_hour(now), moves_watermark=False)
-    if open_table(DEAD_LETTERS.name) is None:
+    if open_table(DEAD_LETTERS.name) is None and not examples:
         return 0
     with connect() as connection:
         waiting = (
@@ -105,6 +108,8 @@ def erase(condition: str, reason: str, erased_by: str) -> int:
         parked = event_query(waiting, "parked", run, reason=quote(reason))
         append_letters(connection, parked, run, {"parked_by": erased_by})
         notes = {"reason": reason, "erased_by": erased_by}
+        if examples:
+            notes["examples_erased"] = str(examples)
         _, change = commit(
             DEAD_LETTERS.name,
             lambda: contract_table(DEAD_LETTERS.name),
@@ -128,7 +133,7 @@ def _without_payloads(
     found = connection.execute(
         f"select {PARTITION}, count(*) from ({_held(table)}) where {condition} group by all"
     ).fetchall()
-    if not found:
+    if not found and "examples_erased" not in notes:
         return None
     hours = sorted(hour for hour, _ in found)
     live = f"{scan(table, name)} where {among(PARTITION, hours)}"

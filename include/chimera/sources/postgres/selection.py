@@ -118,6 +118,12 @@ def _misfits(contract: Contract, present: list[str]) -> Iterator[tuple[str, str]
             too_large = f"abs({name}) >= 1e{kind.precision - kind.scale}"
             too_fine = f"{name} <> round({name}, {kind.scale})"
             yield f"{name}_not_representable", f"{name} = 'NaN' or {too_large} or {too_fine}"
+        elif pa.types.is_list(kind):
+            # A list has one dimension and counts from its first; an empty array has no bounds.
+            yield (
+                f"{name}_not_representable",
+                f"array_ndims({name}) > 1 or array_lower({name}, 1) <> 1",
+            )
 
 
 def _lengths(contract: Contract, present: list[str]) -> Iterator[tuple[str, str, str]]:

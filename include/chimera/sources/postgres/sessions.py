@@ -221,6 +221,14 @@ def _translation(error: Exception, state: str) -> ChimeraError:
             where=where,
             remedy="compare the source's tables with docs/data-dictionary.md",
         )
+    if isinstance(error, pa.ArrowInvalid):
+        return ContractError(
+            expected="rows whose values Arrow can carry",
+            came=came,
+            where=where,
+            remedy="look in the source's rows of this window for values that no column of the "
+            "lake holds, and correct them there",
+        )
     return SourceUnavailableError(
         expected="an answer from the application's database",
         came=came,
