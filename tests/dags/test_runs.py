@@ -79,12 +79,14 @@ def test_params_win_and_may_span_hours() -> None:
         ("2026-01-01T02:30:00Z", "2026-01-01T03:30:00Z", TerminalError),
         ("2026-01-01T03:00:00Z", "2026-01-01T02:00:00Z", TerminalError),
         ("2026-01-01T02:00:00", "2026-01-01T03:00:00", TerminalError),
+        ("2126-01-01T02:00:00Z", "2126-01-01T03:00:00Z", ConfigurationError),
+        ("2025-12-01T00:00:00Z", "2026-01-01T01:00:00Z", ConfigurationError),
     ],
 )
 def test_windows_that_make_no_sense_are_refused(
     start: str | None, end: str | None, error: type[Exception]
 ) -> None:
-    """Half a window, ragged hours, backwards, no zone: without retry."""
+    """Half a window, ragged hours, backwards, no zone, not yet, without end: without retry."""
     with pytest.raises(error):
         begin_task(context(asked(start, end)))
 

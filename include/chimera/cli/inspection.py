@@ -35,7 +35,9 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
     ] = None,
     text: Annotated[str | None, typer.Option(help="Part of the message, in any case.")] = None,
     since: Annotated[datetime | None, typer.Option(help="First moment, UTC.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 200,
+    limit: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="At most so many, the newest.")
+    ] = 200,
     root: Annotated[
         str | None, typer.Option(help="Folder or s3:// URL; default: CHIMERA_TASK_LOGS_ROOT.")
     ] = None,
@@ -73,7 +75,7 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
 def trace(
     table: str,
     where: Annotated[str, typer.Option(help="A DuckDB condition on the table's columns.")],
-    limit: Annotated[int, typer.Option(min=1, help="At most so many rows.")] = 3,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many rows.")] = 3,
     lines: Annotated[int, typer.Option(min=0, help="Log lines per commit.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, without log lines.")] = False,
 ) -> None:

@@ -60,7 +60,7 @@ def list_letters(
     state: Annotated[
         str, typer.Option(help=f"{', '.join(_STATES[:-1])} or {_STATES[-1]}.", callback=_state)
     ] = "waiting",
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many.")] = 50,
 ) -> None:
     """List letters, the newest first, without their content."""
     from include.chimera.lake.dead_letters.letters import letter_states
@@ -187,10 +187,12 @@ def gaps(
 ) -> None:
     """List the hours that tables lack, and what backfills them; exit code 1 if any."""
     from include.chimera.operations.gaps import backfills, find_gaps
-    from include.chimera.window import Window
+    from include.chimera.window import Window, floor_hour
 
     first = start.replace(tzinfo=start.tzinfo or UTC) if start else _first_due()
-    last = end.replace(tzinfo=end.tzinfo or UTC) if end else _last_due()
+    last = _last_due()
+    if end:  # an hour that has not passed is not missing
+        last = min(end.replace(tzinfo=end.tzinfo or UTC), floor_hour(datetime.now(UTC)))
     if first >= last and not (start or end):
         return  # nothing has been due yet
     found = find_gaps(Window(first, last))

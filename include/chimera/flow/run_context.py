@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -13,6 +14,8 @@ from include.chimera.window import HOUR, Run, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_LONGEST = timedelta(days=31)
 
 
 def begin_task(context: Mapping[str, Any]) -> Run:
@@ -73,4 +76,13 @@ def _asked_window(asked: list[str | None]) -> Window:
             where="the run's params",
             remedy="trigger again with both, or with neither for the last full hour",
         )
-    return Window.parse(start, end)
+    window = Window.parse(start, end)
+    if window.end > datetime.now(UTC) + HOUR or window.end - window.start > _LONGEST:
+        # One run at a time has the slot, and the sensors would wait for what can't be there.
+        raise ConfigurationError(
+            expected=f"a window that has passed, of at most {_LONGEST.days} days",
+            came=str(window),
+            where="the run's params",
+            remedy="trigger it once it has passed; longer spans month by month, or as a backfill",
+        )
+    return window

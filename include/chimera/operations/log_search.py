@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+
+from include.chimera.errors import ConfigurationError
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import (
     connect,
@@ -18,12 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from duckdb import DuckDBPyConnection
+
 LEVELS = ("debug", "info", "warning", "error", "critical")
 # What every line says of itself; the rest of a line stays in `fields`, as JSON.
 _TEXTS = (
     "level", "event", "logger", "dag_id", "run_id", "task_id", "correlation_id", "source",
     "window_start", "window_end",
 )  # fmt: skip
+_PATTERNS = {"task": "task_id", "logger": "logger"}  # condition to column
 # Bounded: a task that logs without end must not fill this process's memory.
 _LONGEST_LINE = 16 * 1024 * 1024
 
@@ -75,6 +81,7 @@ def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]
         f"maximum_object_size = {_LONGEST_LINE})"
     )
     with connect() as connection:
+        _require_patterns(connection, query)
         if storage.is_remote(place):
             reach_object_store(connection)
         if not connection.execute(f"from glob({quote(f'{place}/**/*.log')}) limit 1").fetchone():
@@ -99,6 +106,19 @@ def _text(name: str) -> str:
     return f"{own} as {name}"
 
 
+def _require_patterns(connection: DuckDBPyConnection, query: LogQuery) -> None:
+    for name in _PATTERNS:
+        try:
+            connection.execute("select regexp_matches('', $1)", [getattr(query, name) or ""])
+        except duckdb.Error:
+            raise ConfigurationError(
+                expected="a regular expression as RE2 has it",
+                came=f"{getattr(query, name)!r}",
+                where=f"--{name}",
+                remedy=r"put a backslash before each of ( ) [ ] { } * + ? that stands for itself",
+            ) from None
+
+
 def _conditions(query: LogQuery) -> Iterator[str]:
     yield "json is not null"  # a line that its writer was killed over
     given = {each.name: getattr(query, each.name) for each in fields(query)}
@@ -107,7 +127,7 @@ def _conditions(query: LogQuery) -> Iterator[str]:
         yield f"run_id in (select run_id from lines where {wanted})"
     if given["run_id"]:
         yield f"run_id = {quote(given['run_id'])}"
-    for name, column in (("task", "task_id"), ("logger", "logger")):
+    for name, column in _PATTERNS.items():
         if given[name]:
             yield f"regexp_matches({column}, {quote(given[name])})"
     if given["level"]:

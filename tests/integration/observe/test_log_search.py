@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from include.chimera.cli.app import app
-from include.chimera.errors import SourceUnavailableError
+from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.operations.log_search import LogQuery, search_logs
 from include.chimera.window import Run, Window
 
@@ -78,6 +78,12 @@ def test_no_logs_and_hostile_values_find_nothing(root: str, tmp_path: Path) -> N
     assert not events(str(tmp_path / "nowhere"))
     assert not events(root, correlation_id="' or true --")
     assert not events(root, text="'; drop table lines; --")
+
+
+@pytest.mark.parametrize("condition", ["task", "logger"])
+def test_a_pattern_that_is_none_is_told(root: str, condition: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"--{condition}"):
+        search_logs(LogQuery(**{condition: "("}), root)
 
 
 def test_the_command_says_where_it_found_nothing(root: str) -> None:

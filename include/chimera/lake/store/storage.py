@@ -19,7 +19,7 @@ from uuid import uuid4
 from pyarrow import fs
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.settings import get_object_store
+from include.chimera.settings import get_object_store, get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -164,7 +164,7 @@ def write_text(place: str, text: str) -> None:
     written = path
     if not is_remote(place):
         folder, _, name = path.rpartition("/")
-        filesystem.create_dir(folder, recursive=True)
+        _make_folder(Path(folder))
         written = f"{folder}/.{name}.{uuid4().hex}"
     with filesystem.open_output_stream(written) as stream:
         stream.write(text.encode())
@@ -177,7 +177,7 @@ def create_text(place: str, text: str) -> bool:
     if is_remote(place):
         return _create_object(place, text)
     target = Path(place)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     # What a death leaves here is removed with delta-rs' half-written files (`leftovers`).
     written = target.with_name(f"{target.name}#{uuid4().int}")
     with written.open("w") as stream:
@@ -191,6 +191,20 @@ def create_text(place: str, text: str) -> bool:
     finally:
         written.unlink()
     return True
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it; state and lake that are not there yet are private.
+
+    Dead letters hold raw rows. Who shares a lake with other users makes its folder, or opens it.
+    """
+    settings = get_settings()
+    for root in (settings.state_dir, Path(settings.lake)):
+        if folder.is_relative_to(root):
+            root.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                root.mkdir(mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _create_object(place: str, text: str) -> bool:

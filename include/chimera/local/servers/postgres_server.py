@@ -46,7 +46,7 @@ _OPTIONS = {
     "unix_socket_permissions": "0700",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "log_min_messages": "error",
+    "log_min_messages": "log",  # above errors of statements, which repeat rows and parameters
     "log_checkpoints": "off",
 }
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
