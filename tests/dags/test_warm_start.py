@@ -15,13 +15,17 @@ pytestmark = pytest.mark.integration
 HELD = """
 from include.chimera.flow.warm_start.warm_up import PARSING, WORKING
 from include.chimera.lake.store.duckdb_sessions import check_signatures
+from dbt.contracts.graph.manifest import Manifest
 from dbt_common.clients.jinja import template_cache
+from multiprocessing import resource_tracker
 print(json.dumps({
     "missing": [name for name in PARSING + WORKING if name not in sys.modules],
     "macros": len(template_cache.file_cache),
     "threads": [each.name for each in threading.enumerate() if each is not threading.main_thread()],
     "signatures": check_signatures.cache_info().currsize,
     "frozen": gc.get_freeze_count() > 0,
+    "names_locks": resource_tracker._resource_tracker._fd is not None,
+    "lock": Manifest()._lock._semlock.name,
 }))
 """
 BEGIN = """
@@ -67,6 +71,8 @@ def test_who_forks_tasks_holds_all_that_they_need_and_starts_no_thread(start):
     assert told["macros"] > 500
     assert told["signatures"] == 1
     assert told["frozen"]
+    assert not told["names_locks"], "each task would leave its own in /dev/shm"
+    assert told["lock"] is None
     assert "could not" not in complaints
 
 

@@ -11,6 +11,7 @@ import importlib
 import logging
 import shutil
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,8 @@ def warm_up(names: Sequence[str]) -> None:
     folders of processes that were killed before go first.
     """
     sweep_scratch()
+    if "dbt.cli.main" in names:
+        leave_locks_unnamed()
     for name in names:
         try:
             importlib.import_module(name)
@@ -75,6 +78,18 @@ def warm_up(names: Sequence[str]) -> None:
         check_signatures()
     # What is loaded stays: collections in the children neither walk it nor copy its pages.
     gc.freeze()
+
+
+def leave_locks_unnamed() -> None:
+    """Let dbt make its locks, which serve threads alone, without a name in /dev/shm.
+
+    The names of a spawn context are taken away by a tracker once nobody is left to use them. Here
+    all tasks share the one of the process that forks them, so the names would pile up, some 80 an
+    hour. To be called before dbt's manifest is imported, whose class keeps the context.
+    """
+    from dbt import mp_context  # noqa: PLC0415 - only the scheduler has it loaded
+
+    mp_context._MP_CONTEXT = get_context("fork")  # noqa: SLF001 - there is no setting
 
 
 def rehearse_parsing() -> None:
