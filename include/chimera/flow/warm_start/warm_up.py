@@ -89,7 +89,7 @@ def leave_locks_unnamed() -> None:
     """
     from dbt import mp_context  # noqa: PLC0415 - only the scheduler has it loaded
 
-    mp_context._MP_CONTEXT = get_context("fork")  # noqa: SLF001 - there is no setting
+    mp_context._MP_CONTEXT = get_context("fork")  # type: ignore[assignment]  # noqa: SLF001
 
 
 def rehearse_parsing() -> None:
