@@ -1,9 +1,12 @@
-"""From Airflow's connections to the addresses that the rings below take."""
+"""From Airflow's connections to the addresses and credentials that the rings below take."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
+
+from include.chimera.settings import get_object_store, get_settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -25,3 +28,34 @@ def http_url(connection: Connection) -> str:
     host = connection.host or "localhost"
     base = host if "://" in host else f"{connection.conn_type}://{host}"
     return f"{base}:{connection.port}" if connection.port else base
+
+
+def reach_store() -> None:
+    """Set the `AWS_…` variables of this process by the connection that the settings name, if any.
+
+    The lake, DuckDB and dbt read these variables. The provider's hook knows all kinds of AWS
+    connections: keys, profiles and roles to assume, whose keys are as short-lived as the task.
+
+    Raises:
+        AirflowNotFoundException: There is no such connection.
+    """
+    name = get_settings().store_connection
+    if not name:
+        return
+    from airflow.providers.amazon.aws.hooks.base_aws import (  # noqa: PLC0415 - heavy
+        AwsGenericHook,
+    )
+
+    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=name, client_type="s3")
+    keys, region = hook.get_credentials(), hook.region_name
+    endpoint = hook.conn_config.get_service_endpoint_url("s3") or ""
+    variables = {
+        "AWS_ACCESS_KEY_ID": keys.access_key,
+        "AWS_SECRET_ACCESS_KEY": keys.secret_key,
+        "AWS_SESSION_TOKEN": keys.token,
+        "AWS_REGION": region,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ALLOW_HTTP": "true" if endpoint.startswith("http://") else None,
+    }
+    os.environ |= {name: text for name, text in variables.items() if text}  # noqa: TID251 - handed down
+    get_object_store.cache_clear()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.flow.object_store_connection import reach_store
+from include.chimera.flow.connections import reach_store
 from include.chimera.observe.logs import bind_run
 from include.chimera.window import HOUR, Run, Window
 

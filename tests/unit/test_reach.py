@@ -1,0 +1,47 @@
+"""What one hour reaches: the modules that its processes import, those inside functions too.
+
+`python -m tests.unit.test_reach` lists them.
+"""
+
+import re
+from pathlib import Path
+
+import grimp
+
+from include.chimera.paths import DBT_PROJECT, PROJECT
+
+ROOT = "include.chimera"
+# What a reader may have to open when an hour goes wrong (107 on 2026-11-28): it may only shrink.
+MOST = 109
+# Where Airflow and dbt begin.
+ENTRIES = [
+    PROJECT / "dags" / "chimera_etl_hourly.py",
+    *sorted((PROJECT / "plugins").glob("*.py")),
+    DBT_PROJECT / "profiles.yml",
+]
+
+
+def reached() -> set[str]:
+    """Follow imports from the entries on; those for the type checker alone count for none."""
+    graph = grimp.build_graph(ROOT, exclude_type_checking_imports=True, cache_dir=None)
+    found: set[str] = set()
+    ahead = {name for path in ENTRIES for name in named(path)} & graph.modules
+    while ahead:
+        found |= ahead
+        ahead = {n for m in ahead for n in graph.find_modules_directly_imported_by(m)} - found
+    return {name for name in found if not graph.find_children(name)}
+
+
+def named(path: Path) -> list[str]:
+    return re.findall(rf"\b{ROOT}[\w.]*", path.read_text())
+
+
+def test_an_hour_reaches_no_more_modules_than_it_did() -> None:
+    modules = reached()
+    assert {f"{ROOT}.sources.postgres.extract", f"{ROOT}.quality.gate"} <= modules
+    assert f"{ROOT}.cli.app" not in modules
+    assert len(modules) <= MOST
+
+
+if __name__ == "__main__":
+    print("\n".join(sorted(reached())))  # noqa: T201 - a list for people
