@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow.compute as pc
-
 from include.chimera.demo.app_database import Database, SeededHour, connect
+from include.chimera.demo.feed import rows_within
 from include.chimera.demo.openmetrics import write_families
 from include.chimera.demo.recorded.replayed import ReplayedFeed
 from include.chimera.demo.synthetic.generator import GeneratedFeed
@@ -18,8 +17,6 @@ from include.chimera.window import HOUR, Window, hour_label
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
-
-    import pyarrow as pa
 
     from include.chimera.demo.feed import Feed, HourData
     from include.chimera.settings import Settings
@@ -197,17 +194,12 @@ def _load_rows(
     for later in range(1, SETTLING_HOURS + 1):
         after, before = hour.start + later * HOUR, hour.start - later * HOUR
         if after in exist:
-            database.upsert("generations", _settled_in(settlements, Window.of_hour(after)))
+            database.upsert(
+                "generations", rows_within(settlements, "updated_at", Window.of_hour(after))
+            )
         if before in exist:
             earlier = feed.settlements(Window.of_hour(before))
-            database.upsert("generations", _settled_in(earlier, hour))
-
-
-def _settled_in(rows: pa.Table, hour: Window) -> pa.Table:
-    is_inside = pc.and_(
-        pc.greater_equal(rows["updated_at"], hour.start), pc.less(rows["updated_at"], hour.end)
-    )
-    return rows.filter(is_inside)
+            database.upsert("generations", rows_within(earlier, "updated_at", hour))
 
 
 def _entry(hour: Window, feed: Feed, data: HourData) -> SeededHour:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from include.chimera import contracts
 
@@ -67,6 +68,13 @@ class Feed(Protocol):
 def row_ids(prefix: str, numbers: Iterable[int]) -> list[str]:
     """Return one stable UUID per row number, as text."""
     return [str(uuid.uuid5(NAMESPACE, f"{prefix}/{number}")) for number in numbers]
+
+
+def rows_within(table: pa.Table, column: str, window: Window) -> pa.Table:
+    """Return the rows whose moment lies in the window."""
+    moments = table[column]
+    start, end = (pa.scalar(moment, moments.type) for moment in (window.start, window.end))
+    return table.filter(pc.and_(pc.greater_equal(moments, start), pc.less(moments, end)))
 
 
 def log_line(*values: object) -> bytes:

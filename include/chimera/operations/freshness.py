@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.contracts import BRONZE, PUBLISHED_VERSIONS, WINDOW_LEDGER
-from include.chimera.lake.delta.scans import scan
-from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.store.duckdb_sessions import connect
+from include.chimera.lake.delta.scans import ask
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -59,11 +57,4 @@ def check_freshness(max_age: timedelta, now: datetime) -> Freshness:
 
 def _ends(name: str, group: str) -> dict[str, datetime]:
     """Return the newest window's end by group; none where the table is missing."""
-    table = open_table(name)
-    if table is None:
-        return {}
-    with connect() as connection:
-        rows = connection.execute(
-            f"select {group}, max(window_end) from ({scan(table, name)}) group by all"
-        ).fetchall()
-    return dict(rows)
+    return dict(ask(name, f"select {group}, max(window_end) from ({{}}) group by all"))

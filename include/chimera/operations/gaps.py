@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from include.chimera.contracts import BRONZE, QUALITY_RESULTS, WINDOW_LEDGER
-from include.chimera.lake.delta.scans import scan
-from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.store.duckdb_sessions import connect
+from include.chimera.lake.delta.scans import ask
 from include.chimera.window import HOUR, Window
 
 if TYPE_CHECKING:
@@ -34,7 +32,7 @@ def first_hour() -> datetime | None:
         "select min(window_start) filter (where starts_with(run_id, 'scheduled__')), "
         "min(window_start) from ({})"
     )
-    rows = [row for name in (WINDOW_LEDGER.name, QUALITY_RESULTS.name) for row in _ask(name, asked)]
+    rows = [row for name in (WINDOW_LEDGER.name, QUALITY_RESULTS.name) for row in ask(name, asked)]
     for hours in zip(*rows, strict=True):
         known: list[datetime] = [hour for hour in hours if hour is not None]
         if known:
@@ -78,7 +76,7 @@ def find_gaps(expected: Window) -> list[Gap]:
 
 
 def _known_hours() -> dict[str, list[Window]]:
-    rows = _ask(
+    rows = ask(
         WINDOW_LEDGER.name, "select table_name, window_start, window_end from ({}) group by all"
     )
     known: dict[str, list[Window]] = {}
@@ -89,7 +87,7 @@ def _known_hours() -> dict[str, list[Window]]:
 
 def _hours_of_models(expected: Window) -> dict[str, list[Window]]:
     """Return up to where each model's gate let it through; if it never did, up to its first run."""
-    rows = _ask(
+    rows = ask(
         QUALITY_RESULTS.name,
         "select table_name, coalesce(max(window_end) filter (where verdict <> 'failed'), "
         "min(window_start)) from ({}) "
@@ -98,15 +96,6 @@ def _hours_of_models(expected: Window) -> dict[str, list[Window]]:
     return {
         name: [Window(expected.start, end)] if expected.start < end else [] for name, end in rows
     }
-
-
-def _ask(name: str, query: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query over a table, which `{}` stands for; none before its first."""
-    table = open_table(name)
-    if table is None:
-        return []
-    with connect() as connection:
-        return connection.execute(query.format(scan(table, name))).fetchall()
 
 
 def _merged(windows: Iterable[Window]) -> list[Window]:

@@ -14,9 +14,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from include.chimera.demo.feed import EVALUATIONS, GENERATIONS, HourData, row_ids
+from include.chimera.demo.feed import EVALUATIONS, GENERATIONS, HourData, row_ids, rows_within
 from include.chimera.demo.recorded.prices import listed_models
 from include.chimera.demo.recorded.streams import access_lines, availability, spread
 from include.chimera.errors import ConfigurationError
@@ -90,8 +89,8 @@ class ReplayedFeed:
         """Return what falls into the one hour that `window` spans."""
         return HourData(
             tables={
-                "generations": _within(self._generations, window),
-                "evaluations": _within(self._evaluations, window),
+                "generations": rows_within(self._generations, "created_at", window),
+                "evaluations": rows_within(self._evaluations, "created_at", window),
             },
             log_lines=[
                 line for moment, line in self._log_lines if window.start <= moment < window.end
@@ -212,13 +211,3 @@ def _score_rows(path: Path, replay: Window) -> Iterator[Row]:
 def _csv_rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def _within(table: pa.Table, window: Window) -> pa.Table:
-    created = table["created_at"]
-    kind = created.type
-    is_inside = pc.and_(
-        pc.greater_equal(created, pa.scalar(window.start, kind)),
-        pc.less(created, pa.scalar(window.end, kind)),
-    )
-    return table.filter(is_inside)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import duckdb
 
-from include.chimera.lake.store.duckdb_sessions import duckdb_type, identifier, quote
+from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.store.duckdb_sessions import connect, duckdb_type, identifier, quote
 from include.chimera.lake.store.places import folder_of
 from include.chimera.relation import Relation
 
@@ -26,6 +27,15 @@ _PARTITION = re.compile(r"(?<=/)([^/=]+)=[^/]*(?=/)")
 def scan(table: DeltaTable, name: Relation | str) -> str:
     """Return a query of the table's rows at the loaded version."""
     return f"select * from delta_scan({quote(folder_of(name))}, version => {table.version()})"
+
+
+def ask(name: Relation | str, query: str) -> list[tuple[Any, ...]]:
+    """Return the rows of a query of a table, which `{}` stands for; none where it is missing."""
+    table = open_table(name)
+    if table is None:
+        return []
+    with connect() as connection:
+        return connection.execute(query.format(scan(table, name))).fetchall()
 
 
 def read_files(folder: str, paths: Sequence[str], schema: pa.Schema) -> str:

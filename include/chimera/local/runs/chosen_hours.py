@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import TerminalError
+from include.chimera.local.private_files import write_private
 from include.chimera.window import HOUR, Window, floor_hour
 
 if TYPE_CHECKING:
@@ -91,11 +92,8 @@ def read_anchor(layout: Layout) -> Anchor | None:
 def drop_anchor(layout: Layout, hours: int, sample: str, now: datetime) -> Anchor:
     """Choose the first hour and keep it."""
     anchor = Anchor(floor_hour(now) - max(hours, RESERVE_HOURS) * HOUR, sample)
-    fresh = layout.anchor.with_suffix(".new")
-    fresh.write_text(
-        json.dumps({"first_hour": anchor.first_hour.isoformat(), "sample": anchor.sample}) + "\n"
-    )
-    fresh.replace(layout.anchor)
+    kept = {"first_hour": anchor.first_hour.isoformat(), "sample": anchor.sample}
+    write_private(layout.anchor, json.dumps(kept) + "\n")
     return anchor
 
 

@@ -31,17 +31,6 @@ _MADE_BY_DBT = {"target", "logs"}
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".md", ".py"}
 
 
-def make_folder() -> Path:
-    """Make the folder that the next manifest is built in, with what speeds that up."""
-    DBT_MANIFEST.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="new-", dir=DBT_MANIFEST.parent))
-    partial = DBT_MANIFEST.with_name(_PARTIAL_PARSE)
-    if partial.exists():
-        shutil.copy(partial, folder)
-    (folder / _STAMP.name).write_text(json.dumps(_fingerprint()) + "\n")  # before dbt reads them
-    return folder
-
-
 def parse_command(folder: Path) -> list[str]:
     """Return the command that builds both in the folder, with the flags that Cosmos uses."""
     place = str(DBT_PROJECT)
@@ -50,18 +39,6 @@ def parse_command(folder: Path) -> list[str]:
         *("--project-dir", place, "--profiles-dir", place, "--profile", "chimera"),
         *("--target", "prod", "--target-path", str(folder), "--log-path", str(folder)),
     ]
-
-
-def parse_environment() -> dict[str, str]:
-    """Return the environment of that command."""
-    inherited = os.environ  # noqa: TID251  # a child inherits the caller's environment
-    return {
-        **inherited,
-        "PYTHONPATH": str(PROJECT),
-        "DO_NOT_TRACK": "1",
-        "DBT_USE_COLORS": "0",
-        "DBT_NO_VERSION_CHECK": "1",
-    }
 
 
 def is_fresh() -> bool:
@@ -73,36 +50,6 @@ def is_fresh() -> bool:
         return False
 
 
-def put_in_place(folder: Path) -> None:
-    """Let what was built in the folder be Airflow's: each file at once, the stamp last.
-
-    Beside it stand links to the parts of the project, where Cosmos looks for them.
-
-    Raises:
-        ConfigurationError: There is no manifest.
-    """
-    if not (folder / DBT_MANIFEST.name).exists():
-        raise ConfigurationError(
-            expected="dbt's manifest",
-            came="nothing",
-            where=str(folder),
-            remedy="run `make manifest`",
-        )
-    stamp = folder / _STAMP.name
-    made_of = {**json.loads(stamp.read_text()), "manifest": _digest(folder / DBT_MANIFEST.name)}
-    stamp.write_text(json.dumps(made_of) + "\n")
-    for name in (DBT_MANIFEST.name, _PARTIAL_PARSE, _STAMP.name):
-        (folder / name).replace(DBT_MANIFEST.with_name(name))
-    shutil.rmtree(folder)
-    for link in AIRFLOW_DBT.iterdir():
-        if link.is_symlink() and not link.exists():
-            link.unlink()
-    for path in _parts():
-        link = AIRFLOW_DBT / path.name
-        if not link.is_symlink():
-            link.symlink_to(Path("..") / path.relative_to(PROJECT))
-
-
 def build_manifest() -> bool:
     """Build the manifest if it is not fresh; return whether that was needed.
 
@@ -111,26 +58,49 @@ def build_manifest() -> bool:
     """
     if is_fresh():
         return False
-    folder = make_folder()
-    try:
-        done = subprocess.run(  # noqa: S603  # our own command
-            parse_command(folder),
-            env=parse_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise ConfigurationError(
-                expected="a dbt project that can be parsed",
-                came=f"exit code {done.returncode}:\n{done.stdout.strip()}\n{done.stderr}",
-                where=str(DBT_PROJECT),
-                remedy="correct it and run `make manifest`",
-            )
-        put_in_place(folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    DBT_MANIFEST.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="new-", dir=DBT_MANIFEST.parent) as name:
+        folder, made_of = Path(name), _fingerprint()  # before dbt reads the project
+        partial = DBT_MANIFEST.with_name(_PARTIAL_PARSE)
+        if partial.exists():
+            shutil.copy(partial, folder)  # it speeds dbt up
+        _parse(folder)
+        made_of["manifest"] = _digest(folder / DBT_MANIFEST.name)
+        (folder / _STAMP.name).write_text(json.dumps(made_of) + "\n")
+        for each in (DBT_MANIFEST.name, _PARTIAL_PARSE, _STAMP.name):  # the stamp last
+            (folder / each).replace(DBT_MANIFEST.with_name(each))
+    _link_parts()
     return True
+
+
+def _parse(folder: Path) -> None:
+    inherited = os.environ  # noqa: TID251  # a child inherits the caller's environment
+    quiet = {"DO_NOT_TRACK": "1", "DBT_USE_COLORS": "0", "DBT_NO_VERSION_CHECK": "1"}
+    done = subprocess.run(  # noqa: S603  # our own command
+        parse_command(folder),
+        env={**inherited, "PYTHONPATH": str(PROJECT), **quiet},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode or not (folder / DBT_MANIFEST.name).exists():
+        raise ConfigurationError(
+            expected="a dbt project that can be parsed",
+            came=f"exit code {done.returncode}:\n{done.stdout.strip()}\n{done.stderr}",
+            where=str(DBT_PROJECT),
+            remedy="correct it and run `make manifest`",
+        )
+
+
+def _link_parts() -> None:
+    """Link the parts of the project where Cosmos looks for them."""
+    for link in AIRFLOW_DBT.iterdir():
+        if link.is_symlink() and not link.exists():
+            link.unlink()
+    for path in _parts():
+        link = AIRFLOW_DBT / path.name
+        if not link.is_symlink():
+            link.symlink_to(Path("..") / path.relative_to(PROJECT))
 
 
 def _fingerprint() -> dict[str, str]:

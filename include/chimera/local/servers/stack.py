@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ConfigurationError, TerminalError
-from include.chimera.local.servers import dbt_manifest
 from include.chimera.local.servers.airflow_api import AirflowApi
 from include.chimera.local.servers.components import (
     airflow_programs,
@@ -23,6 +22,7 @@ from include.chimera.local.servers.components import (
     migrate_program,
     read_pools,
 )
+from include.chimera.local.servers.dbt_manifest import is_fresh
 from include.chimera.local.servers.environment import (
     ServerPlan,
     build_environment,
@@ -150,7 +150,7 @@ class Stack:
         migration = self._begin_migration(env)
         sample.seed(self.app_db_uri)
         self.line.start(Program("metrics", [sys.executable, *sample.metrics], env))
-        self._build_manifest()
+        self._build_manifest(env)
         if migration:
             self._say("waiting for Airflow's metadata database")
             self.line.wait(migration.name, _MIGRATE_SECONDS)
@@ -173,14 +173,11 @@ class Stack:
         self.line.start(program)
         return program
 
-    def _build_manifest(self) -> None:
-        if dbt_manifest.is_fresh():
-            return
-        self._say("building dbt's manifest")
-        folder = dbt_manifest.make_folder()
-        command, environment = dbt_manifest.parse_command(folder), dbt_manifest.parse_environment()
-        self.line.finish(Program("manifest", command, environment), _MIGRATE_SECONDS)
-        dbt_manifest.put_in_place(folder)
+    def _build_manifest(self, env: dict[str, str]) -> None:
+        if not is_fresh():
+            self._say("building dbt's manifest")
+            command = [sys.executable, "-m", "include.chimera", "manifest"]
+            self.line.finish(Program("manifest", command, env), _MIGRATE_SECONDS)
 
     def _note(self, mode: Mode) -> None:
         keeper, plan = self.line.pid, self.plan

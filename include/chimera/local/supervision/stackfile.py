@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from include.chimera.local.private_files import write_private
 from include.chimera.local.supervision.processes import is_same
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ class StackFile:
 
 def note_stack(layout: Layout, note: StackFile) -> None:
     """Write the note."""
-    fresh = layout.stack_file.with_suffix(".new")
-    fresh.write_text(json.dumps(asdict(note), indent=2) + "\n")
-    fresh.replace(layout.stack_file)
+    write_private(layout.stack_file, json.dumps(asdict(note), indent=2) + "\n")
 
 
 def note_pid(layout: Layout, name: str, pid: int) -> None:
