@@ -33,7 +33,7 @@ test: setup manifest ## Run every test that a change must pass
 	@$(PYTEST) -m "not long" tests/e2e
 
 test-unit: setup ## Run the unit tests: seconds, no servers
-	@$(PYTEST) tests/unit
+	@$(BESIDE) tests/unit
 
 test-long: setup manifest ## Run the tests that take longer than a change should wait for
 	@$(BESIDE) -m long tests/integration tests/conformance

@@ -1,9 +1,11 @@
 """The tree explains itself: each name once, no folder too full, each test where its module is."""
 
 import ast
+import re
 from collections import Counter
 from pathlib import Path
 
+from include.chimera.errors import kinds
 from include.chimera.paths import INCLUDE, PROJECT
 
 PACKAGE = INCLUDE / "chimera"
@@ -18,9 +20,7 @@ def twice(names: list[str]) -> list[str]:
 
 
 def classes(path: Path) -> list[str]:
-    return [
-        node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
-    ]
+    return re.findall(r"^class (\w+)", path.read_text(), re.MULTILINE)
 
 
 def test_no_module_name_stands_twice() -> None:
@@ -50,3 +50,18 @@ def test_each_unit_test_stands_where_its_module_does() -> None:
     }
     assert len(tests) > 20
     assert tests <= places
+
+
+def test_each_error_is_given_the_parts_that_its_class_does_not_say() -> None:
+    """A forgotten remedy would be an empty one."""
+    known, seen = {kind.__name__: kind for kind in kinds()}, 0
+    for path, text in ((path, path.read_text()) for path in MODULES):
+        nodes = ast.walk(ast.parse(text)) if "Error(" in text else ()
+        for call in (node for node in nodes if type(node) is ast.Call):
+            kind = known.get(getattr(call.func, "id", ""))
+            if kind and not call.args:
+                said = {"expected": kind.expects, "came": "", "where": "", "remedy": kind.helps}
+                given = {keyword.arg for keyword in call.keywords}
+                assert {part for part, words in said.items() if not words} <= given, (path, kind)
+                seen += 1
+    assert seen > 100
