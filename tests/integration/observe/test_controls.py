@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from duckdb import DuckDBPyConnection
 
+    from tests.versions import Versions
+
 pytestmark = pytest.mark.integration
 TABLE = GENERATIONS.name
 
@@ -82,8 +84,11 @@ def publish_hour(connection: DuckDBPyConnection, number: int) -> None:
     publish(connection, run_of(hour), TABLE, query, watermark=number)
 
 
-def test_a_table_put_back_has_its_rows_and_marks_of_then(connection: DuckDBPyConnection) -> None:
+def test_a_table_put_back_has_its_rows_and_marks_of_then(
+    connection: DuckDBPyConnection, versions: Versions
+) -> None:
     """What came after is read again by the next run, and what reads the table is built whole."""
+    versions.may_shrink.add(TABLE)
     for number in (1, 2, 3):
         publish_hour(connection, number)
     wanted = open_table(TABLE).version() - 2
@@ -118,6 +123,7 @@ def test_a_model_put_back_reads_its_parents_again(connection: DuckDBPyConnection
         assert open_table("gold.reader").transaction_version(consumed) == mark
 
 
+@pytest.mark.usefixtures("damaged")  # by the vacuum
 def test_a_version_that_is_gone_is_refused_and_nothing_changes(
     connection: DuckDBPyConnection, lake: Path
 ) -> None:

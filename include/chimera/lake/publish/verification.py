@@ -89,8 +89,9 @@ def verify(  # noqa: PLR0913 - the two sides of a comparison
     """
     committed = committed_counts(table, name, token)
     wanted = {count: int(change.metadata[count]) for count in COUNTS}
-    if committed is None or not wanted.items() <= vars(committed).items():
-        raise _mismatch(name, token, f"a commit with {wanted}", str(committed))
+    counts = committed and {count: getattr(committed, count) for count in COUNTS}
+    if committed is None or counts != wanted:
+        raise _mismatch(name, token, f"a commit with {wanted}", str(counts))
     pinned = open_table(name, committed.version)
     if pinned is None:
         raise _mismatch(name, token, f"version {committed.version}", "none")

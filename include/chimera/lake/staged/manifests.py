@@ -34,6 +34,7 @@ from include.chimera.lake.staged.records import (
 from include.chimera.lake.staged.reports import RunReport
 from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store import storage
+from include.chimera.lake.store.storage_errors import storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -155,7 +156,8 @@ def find_manifest(run: Run, table: str) -> Batch | Build | None:
         StageDamagedError: It is not what a task wrote.
         LakeError: The disk or store does not give it.
     """
-    place = manifest_place(run, table)
+    with storage_errors(f"looking for what was staged of {table}, run {run.run_id}"):
+        place = manifest_place(run, table)
     return read_at(place, Batch) if place.endswith(Batch.file_name) else read_at(place, Build)
 
 

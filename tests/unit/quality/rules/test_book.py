@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from include.chimera.contracts import BRONZE, PARTITION, Contract
 from include.chimera.errors import ConfigurationError
-from include.chimera.quality.rules.book import RuleBook, read_rule_book, rule_books
+from include.chimera.quality.rules.book import RuleBook, read_rule_book, rule_book, rule_books
 from include.chimera.quality.rules.good_and_bad_rows import examples
 from include.chimera.quality.rules.kinds import CHECKS
 from include.chimera.quality.rules.suites import expectation
@@ -66,6 +67,20 @@ def test_every_rule_says_why_and_what_to_do(book: RuleBook) -> None:
         assert rule.remedy.endswith(".")
         assert rule.owner
         assert (compiled["notes"], compiled["meta"]["remedy"]) == (rule.note, rule.remedy)
+
+
+@pytest.mark.parametrize("contract", BRONZE, ids=lambda contract: contract.name)
+def test_every_required_column_of_bronze_is_held_by_a_critical_rule(contract: Contract) -> None:
+    """A null there would be committed, and readers that trust the schema fail on the version.
+
+    The partition's column is none of a file: what has no value is refused when files are written.
+    """
+    held = {
+        rule.columns[0]
+        for rule in rule_book(contract.name).rules
+        if rule.check == "not_null" and rule.severity == "critical"
+    }
+    assert {f.name for f in contract.schema if not f.nullable} - {PARTITION} <= held
 
 
 def test_whole_vocabulary_is_in_use() -> None:
