@@ -5,10 +5,12 @@ Names, prices and numbers are invented, in the range of what providers asked for
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
+from pyarrow.csv import read_csv
 
 from include.chimera.demo.feed import MODELS as MODELS_SCHEMA
 
@@ -53,43 +55,14 @@ class ModelProfile:
         return f"{self.provider_id}/{self.name}"
 
 
-PROFILES = (
-    ModelProfile(
-        "altair", "altair-large", 14, 3.0, 15.0, 200_000, 620, 14, 0.35, 0.010, 0.020, 0.1
-    ),
-    ModelProfile("altair", "altair-small", 18, 0.8, 4.0, 200_000, 310, 7, 0.30, 0.006, 0.015, 0.2),
-    ModelProfile("altair", "altair-tiny", 7, 0.25, 1.25, 100_000, 180, 4, 0.28, 0.005, 0.012, 0.3),
-    ModelProfile("boreas", "boreas-4", 12, 2.5, 10.0, 128_000, 540, 11, 0.40, 0.014, 0.018, 0.15),
-    ModelProfile(
-        "boreas", "boreas-4-mini", 16, 0.15, 0.6, 128_000, 260, 6, 0.38, 0.009, 0.014, 0.3
-    ),
-    ModelProfile(
-        "boreas", "boreas-reason", 4, 10.0, 40.0, 200_000, 4200, 18, 0.60, 0.030, 0.02, 0.1
-    ),
-    ModelProfile("cirrus", "cirrus-70b", 9, 0.9, 0.9, 32_768, 220, 5, 0.25, 0.022, 0.004, 0.45),
-    ModelProfile("cirrus", "cirrus-8b", 6, 0.2, 0.2, 32_768, 110, 3, 0.22, 0.018, 0.003, 0.6),
-    ModelProfile("dione", "dione-pro", 5, 1.25, 5.0, 1_000_000, 780, 10, 0.45, 0.016, 0.03, 0.2),
-    ModelProfile("dione", "dione-flash", 6, 0.075, 0.3, 1_000_000, 240, 4, 0.35, 0.012, 0.025, 0.3),
-    ModelProfile("ember", "ember-7b-chat", 2, None, None, 8_192, 340, 22, 0.80, 0.060, 0.0, 0.8),
-    ModelProfile("ember", "ember-13b-chat", 1, None, None, 8_192, 520, 34, 0.85, 0.080, 0.0, 0.7),
+PROFILES = tuple(
+    ModelProfile(**row)
+    for row in read_csv(Path(__file__).with_name("model_profiles.csv")).to_pylist()
 )
 
 
 def priced_models() -> pa.Table:
     """Return the rows of app.models, one per profile."""
-    return pa.Table.from_pylist(
-        [
-            {
-                "model_id": profile.model_id,
-                "provider_id": profile.provider_id,
-                "name": profile.name,
-                "input_usd_per_mtok": profile.input_usd_per_mtok,
-                "output_usd_per_mtok": profile.output_usd_per_mtok,
-                "context_tokens": profile.context_tokens,
-                "is_enabled": True,
-                "updated_at": _PRICED_AT,
-            }
-            for profile in PROFILES
-        ],
-        schema=MODELS_SCHEMA,
-    )
+    same = {"is_enabled": True, "updated_at": _PRICED_AT}
+    rows = [{"model_id": profile.model_id, **asdict(profile), **same} for profile in PROFILES]
+    return pa.Table.from_pylist(rows, schema=MODELS_SCHEMA)

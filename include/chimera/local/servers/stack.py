@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from include.chimera.errors import ConfigurationError, TerminalError
+from include.chimera.errors import ConfigurationError
 from include.chimera.local.servers.airflow_api import AirflowApi
 from include.chimera.local.servers.components import (
     airflow_programs,
@@ -69,6 +69,8 @@ class SampleApplication:
 class Stack:
     """The servers of one state folder. Use it as a context manager: the end stops everything.
 
+    Within, `line` is its keeper, and `api` answers once `start` has returned.
+
     Args:
         plan: What this start decided.
         lock: The right to run, which the stack takes over.
@@ -81,8 +83,8 @@ class Stack:
         self._lock = lock
         self._say = say
         self._postgres = Postgres(self.layout)
-        self._line: KeeperLine | None = None
-        self._api: AirflowApi | None = None
+        self.line: KeeperLine
+        self.api: AirflowApi
         self._inherited = dict(os.environ)  # noqa: TID251  # children inherit the caller's
         self._started_at = datetime.now(UTC)
 
@@ -94,38 +96,18 @@ class Stack:
         self.layout.make_folders()
         for log in self.layout.logs.glob("*.log"):
             log.replace(log.with_suffix(".log.1"))
-        self._line = KeeperLine(self.layout, self._lock)
+        self.api = AirflowApi(self.plan.url, "admin", keep_passwords(self.layout)["admin"])
+        self.line = KeeperLine(self.layout, self._lock)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stop everything, unless the stack was detached."""
-        if self._api:
-            self._api.close()
-        if self._line and not self._line.is_detached:
-            self._line.close()
+        self.api.close()
+        if not self.line.is_detached:
+            self.line.close()
             sweep(self.layout)
             self.layout.stack_file.unlink(missing_ok=True)
         self._lock.release()
-
-    @property
-    def line(self) -> KeeperLine:
-        """The keeper."""
-        if self._line is None:
-            raise TerminalError(
-                expected="a stack that was entered",
-                came="one that was not",
-                where="Stack",
-                remedy="use with",
-            )
-        return self._line
-
-    @property
-    def api(self) -> AirflowApi:
-        """The API, which answers once `start` has returned."""
-        if self._api is None:
-            word = keep_passwords(self.layout)["admin"]
-            self._api = AirflowApi(self.plan.url, "admin", word)
-        return self._api
 
     @property
     def app_db_uri(self) -> str:
@@ -145,7 +127,6 @@ class Stack:
         """
         started = time.monotonic()
         self.start_database()
-        keep_passwords(self.layout)
         env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
         migration = self._begin_migration(env)
         sample.seed(self.app_db_uri)
