@@ -176,6 +176,8 @@ class MemoryExhaustedError(RetryableError):
 class CommitConflictError(RetryableError):
     """Another writer committed to the same table first, again and again."""
 
+    helps = "run it again; if it persists, look for two runs that write this table"
+
 
 class GateOutageError(RetryableError):
     """A gate could not judge: DuckDB failed, not the rows and not the storage."""
@@ -249,6 +251,12 @@ class StageMissingError(TerminalError):
 
 class NothingToAcceptError(TerminalError):
     """A person named a gate that did not fail, or a run that is not there."""
+
+
+class LetterMissingError(ConfigurationError):
+    """A person named a dead letter that is not there, or does not wait."""
+
+    helps = "list them with their whole ids: python -m include.chimera dead-letters list"
 
 
 class ControlRefusedError(TerminalError):

@@ -20,14 +20,13 @@ STEPS: dict[type[BaseException], tuple[str, ...]] = {
         "Check that the source answers, and the connection of its name in Airflow.",
         _CLEAR,
     ),
-    errors.CommitConflictError: ("Look for two runs that write the same table.", _CLEAR),
     errors.ShrinkError: (
         "If rows were removed on purpose, trigger the hour with allow_shrink.",
         "Else bring them back at the source, and clear the task.",
     ),
     errors.RetryableError: ("Wait until the outside world is well again.", _CLEAR),
     errors.ContractError: (
-        "Compare the source's columns with docs/data-dictionary.md; mend one of them.",
+        "Compare a source's columns with docs/data-dictionary.md, a model's with its yml.",
         _CLEAR,
     ),
     errors.DataFaultError: ("Mend the data at its source.", _CLEAR),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Column, Table
 
+from include.chimera.errors import LetterMissingError, TerminalError
 from include.chimera.observe.terminal import echo, make_console, printable
 from include.chimera.settings import get_settings
 
@@ -96,22 +97,13 @@ def show(letter_id: str) -> None:
             f"select * from ({letter_states()}) where letter_id = {quote(letter_id)}"
         )
         letters = fetch_records(found)
-    _require_letters(letters, "the id of a letter", repr(letter_id))
+    if not letters:
+        raise LetterMissingError(
+            expected="the id of a letter", came=repr(letter_id), where="ops.dead_letters"
+        )
     for name, value in letters[0].items():
         text = value.decode(errors="replace") if isinstance(value, bytes) else value
         echo(f"{name:<15} {text}")
-
-
-def _require_letters(found: object, expected: str, came: str) -> None:
-    from include.chimera.errors import ConfigurationError
-
-    if not found:
-        raise ConfigurationError(
-            expected=expected,
-            came=came,
-            where="ops.dead_letters",
-            remedy="list them with their whole ids: python -m include.chimera dead-letters list",
-        )
 
 
 @dead_letters.command()
@@ -132,7 +124,12 @@ def replay(
             f"{done.parked} parked"
         )
     left = len({*(letter_id or ())}) - tried
-    _require_letters(left <= 0, "ids of letters that wait for a replay", f"{left} others")
+    if left > 0:
+        raise LetterMissingError(
+            expected="ids of letters that wait for a replay",
+            came=f"{left} others",
+            where="ops.dead_letters",
+        )
 
 
 @dead_letters.command()
@@ -209,7 +206,6 @@ def _first_due() -> datetime:
     Raises:
         TerminalError: Nothing says which one that was.
     """
-    from include.chimera.errors import TerminalError
     from include.chimera.operations.gaps import first_hour
 
     settings = get_settings()

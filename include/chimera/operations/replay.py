@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from include.chimera.contracts import API_LOGS, CONTRACTS, PARTITION, REPLAYED
-from include.chimera.errors import ConfigurationError, GateFailedError
+from include.chimera.errors import GateFailedError, LetterMissingError
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.dead_letters.letters import (
     MAX_ATTEMPTS,
@@ -101,18 +101,15 @@ def park(letter_id: str, reason: str) -> None:
     """Take a letter out of replay, for good; who did it and why is recorded.
 
     Raises:
-        ConfigurationError: No letter of that id is waiting.
+        LetterMissingError: No letter of that id is waiting.
         ControlRefusedError: The reason is empty.
     """
     words = require_reason(reason)
     run = Run(f"park__{letter_id}", Window.of_hour(datetime.now().astimezone()), False)
     with connect() as connection:
         if not _record(connection, run, "parked", {letter_id: words}, parked_by=current_user()):
-            raise ConfigurationError(
-                expected="a waiting letter",
-                came=f"{letter_id!r}",
-                where="ops.dead_letters",
-                remedy="list them: python -m include.chimera dead-letters list",
+            raise LetterMissingError(
+                expected="a waiting letter", came=repr(letter_id), where="ops.dead_letters"
             )
 
 

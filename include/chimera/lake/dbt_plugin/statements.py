@@ -110,7 +110,6 @@ def _change(session: Session, connection: DuckDBPyConnection, name: Relation, ch
             expected="the table that a statement changes",
             came="none: it was dropped meanwhile",
             where=f"table {name}",
-            remedy="run dbt again",
         )
     session.show(name, table)
     _copy(connection, scan(table, name), changed)

@@ -132,7 +132,6 @@ def commit(
             expected=f"a commit within {_ATTEMPTS} attempts",
             came="another writer's commit first, each time",
             where=f"table {name}",
-            remedy="run the task again; if it persists, look for two runs that write this table",
         ) from None
     return (table if change is None else _committed(name, table.version(), change)), change
 

@@ -100,7 +100,6 @@ def _free(build: Build, run: Run | None) -> DeltaTable | None:
             expected=f"version {build.plan.base_version}, which a statement changed",
             came=f"version {version}",
             where=f"table {build.table}",
-            remedy="run dbt again; if it persists, look for other writers of this table",
         )
     if run is None:
         require_free(build.table, table, may_replace=build.may_replace)

@@ -104,7 +104,6 @@ class Postgres:
                 expected=f"PostgreSQL to answer within {_START_SECONDS:.0f} s",
                 came="no connection",
                 where=str(self.layout.server_log("postgres")),
-                remedy="read that log",
             )
         self._create_databases()
 

@@ -176,7 +176,6 @@ class Stack:
                 expected="Airflow's API",
                 came=f"no answer in {_READY_SECONDS:.0f} s",
                 where=str(self.layout.server_log("api-server")),
-                remedy="read it",
             )
 
     def check(self) -> None:

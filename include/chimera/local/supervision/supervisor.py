@@ -92,7 +92,9 @@ class Program:
 
 
 class ServerDiedError(RetryableError):
-    """A server ended that should run."""
+    """A server ended that should run, or does not answer."""
+
+    helps = "read that log"
 
 
 class KeeperLine:
