@@ -12,6 +12,7 @@ from deltalake import Schema
 
 from include.chimera.lake.delta.lineage import Plan
 from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.partitions import Whole
 from include.chimera.lake.delta.tables import begin_table
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch, Build, attempt_folder, save
@@ -47,7 +48,7 @@ def stage(run: Run, table: str, rows: pa.Table) -> None:
         save(run, replace(batch, rows_read=rows.num_rows, files=files))
         return
     schema = Schema.from_arrow(rows.schema).to_json()
-    save(run, Build(table, files, schema, [], None, Plan(None, {}, None), "test"))
+    save(run, Build(table, files, schema, [], Whole(), Plan(None, {}, None), "test"))
 
 
 @contextmanager

@@ -30,7 +30,15 @@ from include.chimera.lake.delta.constraints import (
 )
 from include.chimera.lake.delta.lineage import marks_of, metadata_of
 from include.chimera.lake.delta.parquet_files import write_files
-from include.chimera.lake.delta.partitions import among, partition_columns, text_of
+from include.chimera.lake.delta.partitions import (
+    Append,
+    Partitions,
+    Replaced,
+    Whole,
+    among,
+    partition_columns,
+    text_of,
+)
 from include.chimera.lake.delta.scans import read_files, scan
 from include.chimera.lake.delta.tables import create_table, open_table
 from include.chimera.lake.store import storage
@@ -158,14 +166,14 @@ class Changer:
         check_conversion(self.connection, f"from {_ROWS}", fitted.narrowed, self._where)
         check_conversion(self.connection, live, fitted.retyped, self._where)
         rows = project(fitted.columns, stored, f"from {_ROWS}", self.rewrite.helpers)
-        replaced = "all" if fitted.is_rewritten else self._affected(table, live, rows)
-        kept = None
+        replaced = Whole() if fitted.is_rewritten else self._affected(table, live, rows)
+        is_append, kept = isinstance(replaced, Append), None
         all_go = self._rewrite.replaces(table.metadata().partition_columns)
-        if replaced and (fitted.is_rewritten or not all_go):
+        if not is_append and (fitted.is_rewritten or not all_go):
             kept = project(fitted.columns, theirs, self._part(live, replaced))
         content = self._rewrite.content(kept, f"({rows})", names)
         schema = self._write(table, content, is_changed=fitted.is_changed)
-        if not self._written and replaced is None and schema is None:
+        if not self._written and is_append and schema is None:
             return None
         is_partial_build = bool(self.order.partial)
         marks = marks_of(self.plan, table, is_partial_build=is_partial_build)
@@ -192,46 +200,43 @@ class Changer:
                 remedy="cast it in the model, and in the parents that have an event_time",
             )
 
-    def _affected(
-        self, table: DeltaTable, live: str, rows: str
-    ) -> tuple[str, Sequence[str]] | str | None:
-        """Return the partitions in which rows change; None where the rows only come in addition."""
+    def _affected(self, table: DeltaTable, live: str, rows: str) -> Replaced:
+        """Return in which of the table's partitions rows change."""
         if self._rewrite.is_append:
-            return None
+            return Append()
         partition_by = table.metadata().partition_columns
         if self._rewrite.replaces(partition_by):
-            values = self._values(partition_by[0], rows)
-            return (partition_by[0], values) if values else None
+            found = self._partitions(partition_by[0], rows)
+            return found if found.values else Append()
         if partition_by and partition_by[0] in self._rewrite.keys:
-            live = self._part(live, (partition_by[0], self._values(partition_by[0], rows)))
+            live = self._part(live, self._partitions(partition_by[0], rows))
         touched = self._rewrite.touched(live, f"({rows})")
         self._check_unique(live, rows)
         if not partition_by:
-            found = self.connection.execute(f"select 1 from ({touched}) limit 1").fetchone()
-            return "all" if found else None
+            row = self.connection.execute(f"select 1 from ({touched}) limit 1").fetchone()
+            return Whole() if row else Append()
         column = partition_by[0]
         if self.connection.execute(
             f"select 1 from ({touched}) where {identifier(column)} is null limit 1"
         ).fetchone():
-            return "all"
-        values = self._values(column, touched)
-        return (column, values) if values else None
+            return Whole()
+        found = self._partitions(column, touched)
+        return found if found.values else Append()
 
-    def _values(self, column: str, query: str) -> list[str]:
-        """Return a partition column's values other than null, as Delta writes them."""
+    def _partitions(self, column: str, query: str) -> Partitions:
+        """Return the partitions of a query's rows, but for the one of null."""
         text = text_of(column, arrow_schema(self.connection, query).field(column).type)
         query = f"select distinct {text} from ({query}) where {identifier(column)} is not null"
         with refusals([column]):
             found = self.connection.execute(query).fetchall()
-        return sorted(value for (value,) in found)
+        return Partitions(column, tuple(sorted(value for (value,) in found)))
 
-    def _part(self, live: str, replaced: tuple[str, Sequence[str]] | str) -> str:
+    def _part(self, live: str, replaced: Replaced) -> str:
         """Return the table's rows in the partitions that are written anew."""
-        if isinstance(replaced, str):
+        if not isinstance(replaced, Partitions):
             return live
-        column, values = replaced
-        kind = arrow_schema(self.connection, live).field(column).type
-        return f"{live} where {among(column, values, kind)}"
+        kind = arrow_schema(self.connection, live).field(replaced.column).type
+        return f"{live} where {among(replaced.column, replaced.values, kind)}"
 
     def _check_unique(self, live: str, rows: str) -> None:
         """Refuse a merge in which two rows claim the same row of the table."""

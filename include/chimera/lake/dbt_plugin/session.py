@@ -22,7 +22,7 @@ from include.chimera.lake.delta.columns import arrow_schema, delta_schema, descr
 from include.chimera.lake.delta.constraints import Constraints, check_rows
 from include.chimera.lake.delta.lineage import Plan, is_partial, plan
 from include.chimera.lake.delta.parquet_files import write_files
-from include.chimera.lake.delta.partitions import partition_columns
+from include.chimera.lake.delta.partitions import Partitions, Whole, partition_columns
 from include.chimera.lake.delta.scans import read_files, scan
 from include.chimera.lake.delta.tables import begin_table, drop_table, open_table, require_decodable
 from include.chimera.lake.publish.model_builds import commit_build, partitions_of, require_free
@@ -55,7 +55,7 @@ class Session:
 
     def __init__(self, run: Run | None) -> None:
         self.run = run
-        self.built: dict[Relation, list[str] | None] = {}
+        self.built: dict[Relation, Whole | Partitions] = {}
         self.changing = threading.Lock()
 
     def attach(self, connection: DuckDBPyConnection) -> None:
@@ -65,8 +65,9 @@ class Session:
         connection.execute(f"create schema if not exists {PARTIAL}")
 
     def built_partitions(self, name: Relation) -> list[str] | None:
-        """Return the partitions that this process built, None for none or all of them."""
-        return self.built.get(name)
+        """Return the partitions that this process built; None: any row may be one it built."""
+        built = self.built.get(name)
+        return list(built.values) if isinstance(built, Partitions) else None
 
     def plan(self, model: Relation, parents: Sequence[Relation]) -> Plan:
         """Work out what a model must recompute."""
@@ -97,10 +98,9 @@ class Session:
                 connection, order, order.strategy, planned, lambda table: self.show(name, table)
             )
             self.show(name, changer.commit())
-            replaced = None
+            self.built[name] = Whole()
         else:
-            replaced = self.replace(connection, order, planned)
-        self.built[order.table] = replaced
+            self.built[order.table] = self.replace(connection, order, planned)
 
     def is_partial(self, name: Relation) -> bool:
         """Tell whether a table holds only what `--empty` or `--sample` left."""
@@ -117,7 +117,7 @@ class Session:
         rows = select(describe(connection, rows), rows)
         connection.execute(f"create or replace table {shown} as {rows}")
         self.catalog.define(order.table, f"from {shown}")
-        self.built[order.table] = None
+        self.built[order.table] = Whole()
         logger.warning(
             "--%s: %s was built and checked, and stays as it is in the lake",
             order.partial,
@@ -141,11 +141,12 @@ class Session:
 
     def replace(
         self, connection: DuckDBPyConnection, order: Order, planned: Plan
-    ) -> list[str] | None:
-        """Replace the rows of a table, or of the partitions that are returned."""
+    ) -> Whole | Partitions:
+        """Replace the rows of a table or of some of its partitions; return of which."""
         rows = f"from {order.source}"
-        incoming, replaced = describe(connection, rows), None
+        incoming = describe(connection, rows)
         rows = select(incoming, rows)
+        replaced: Whole | Partitions = Whole()
         live = self.catalog.table(order.table) if order.strategy == WINDOW else None
         if live is not None:
             rows = respell(incoming, [field.name for field in live.schema().fields], rows)
@@ -156,7 +157,7 @@ class Session:
             require_free(str(order.table), live, may_replace=order.may_replace)
         if order.strategy == WINDOW and planned.touched is not None:
             replaced = partitions_of(planned.touched, partition_by)
-            rows = f"{rows} where {among(partition_by[0], replaced)}"
+            rows = f"{rows} where {among(replaced.column, replaced.values)}"
         if live is None:
             begin_table(order.table)
         build = Build(
@@ -196,8 +197,8 @@ class Session:
             return
         save(self.run, build)
         live = self.catalog.table(name)
-        if live is not None and build.replaced is not None:
-            replaced = among(build.partition_by[0], build.replaced)
+        if live is not None and isinstance(build.replaced, Partitions):
+            replaced = among(build.replaced.column, build.replaced.values)
             written = f"{scan(live, name)} where not {replaced} union all by name {written}"
         self.catalog.define(name, written)
 

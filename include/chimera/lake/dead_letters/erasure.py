@@ -18,6 +18,7 @@ from include.chimera.lake.dead_letters.letters import append_letters, event_quer
 from include.chimera.lake.delta.commits import Change, commit, run_metadata
 from include.chimera.lake.delta.lineage import metadata_of
 from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.partitions import Partitions
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import contract_table, open_table
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
@@ -156,4 +157,6 @@ def _without_payloads(
         )
     erased = str(sum(count for _, count in found))
     metadata = {**run_metadata(run), **metadata_of((), ()), **notes}
-    return Change(files, (PARTITION, hours), metadata={**metadata, "payloads_erased": erased})
+    return Change(
+        files, Partitions(PARTITION, tuple(hours)), metadata={**metadata, "payloads_erased": erased}
+    )

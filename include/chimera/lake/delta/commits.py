@@ -26,6 +26,7 @@ from include.chimera.lake.delta.details import (
     needs_plain_timestamps,
 )
 from include.chimera.lake.delta.draft_commits import copy_log, publish_draft
+from include.chimera.lake.delta.partitions import Append, Partitions, Replaced
 from include.chimera.lake.store.durability import sync_files, sync_log
 from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.store.scratch import scratch
@@ -54,17 +55,16 @@ class Change:
 
     Args:
         files: Files to add.
-        replace: Partition column and the values whose old files are removed; `"all"` removes
-            every old file; None only adds.
+        replace: Which old files are removed.
         marks: App transactions to set, by app id.
         metadata: What `history()` will show beside the operation.
         schema: The table's new schema, None to keep it.
         fences: App transactions that expire (see `fences`), by app id.
-        details: With `"all"`: partitioning, properties and the like; None to keep them.
+        details: With `Whole`: partitioning, properties and the like; None to keep them.
     """
 
     files: Sequence[DataFile] = ()
-    replace: tuple[str, Sequence[str]] | str | None = None
+    replace: Replaced = field(default_factory=Append)
     marks: dict[str, int] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     schema: Schema | None = None
@@ -201,17 +201,16 @@ def _prepare(draft: DeltaTable, change: Change, *, is_new: bool) -> None:
 
 def _write(table: DeltaTable, change: Change, version: int) -> None:
     replaced: list[tuple[str, str, list[str]]] | None = None
-    if isinstance(change.replace, tuple):
-        column, values = change.replace
-        replaced = [(column, "in", list(values))]
-    elif change.replace is None and change.schema is not None:
+    if isinstance(change.replace, Partitions):
+        replaced = [(change.replace.column, "in", list(change.replace.values))]
+    elif isinstance(change.replace, Append) and change.schema is not None:
         # delta-rs takes a new schema only with an overwrite; this one replaces nothing.
         replaced = [(table.schema().fields[0].name, "in", [])]
     marks = {**change.marks, _WRITER: version}
     now = int(time.time() * 1000)
     table.create_write_transaction(
         [file.add_action() for file in change.files],
-        mode="append" if change.replace is None and replaced is None else "overwrite",
+        mode="append" if isinstance(change.replace, Append) and not replaced else "overwrite",
         schema=change.schema or table.schema(),
         partition_by=table.metadata().partition_columns,
         partition_filters=replaced,

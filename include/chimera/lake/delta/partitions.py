@@ -1,4 +1,4 @@
-"""Partition values: the text that a Delta log keeps of them, the same to every reader.
+"""Partitions: which of them a commit replaces, and the text that a Delta log keeps of their values.
 
 Delta's protocol has a form for each type. What it can't tell from null (the empty text), what
 readers of Hive-like folders take for null, and types on whose text readers disagree (binary,
@@ -10,6 +10,7 @@ Source: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-valu
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import date, datetime
 from math import isfinite
 from typing import TYPE_CHECKING
@@ -29,6 +30,32 @@ _NULLS = ("", "null", "__hive_default_partition__")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 # delta-rs can't read back what it makes of these: -1.50 as -1.-50 (measured with 1.6.3).
 _FRACTION_BELOW_ZERO = re.compile(r"-.*\.\d*[1-9]\d*")
+
+
+@dataclass(frozen=True)
+class Append:
+    """Rows come in addition; nothing is replaced."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Every row of the table is replaced."""
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """The rows of these partitions are replaced, the others stay.
+
+    Args:
+        column: The partition column.
+        values: Its values, as the texts that the log keeps.
+    """
+
+    column: str
+    values: tuple[str, ...]
+
+
+Replaced = Append | Whole | Partitions
 
 
 def partition_columns(schema: pa.Schema, partition_by: Iterable[str], where: str) -> list[str]:

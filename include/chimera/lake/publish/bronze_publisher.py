@@ -15,6 +15,7 @@ from include.chimera.errors import CountError, ShrinkError
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.commits import Change, commit, run_metadata
 from include.chimera.lake.delta.lineage import metadata_of
+from include.chimera.lake.delta.partitions import Append, Partitions, Replaced, Whole
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import contract_table
 from include.chimera.lake.publish.checksums import Content, hours_in, sum_of
@@ -145,7 +146,8 @@ class Publisher:
         before = self._rows.content(f"{known} and {among(PARTITION, arrived)}")
         added = f"from ({self.good}) where {among(PARTITION, sorted(adopted))}"
         self._expected = sum_of(before, self._rows.content(f"{added} union all by name ({new})"))
-        return self._change(files, self._rows.touched_hours(files), arrived, marks=marks)
+        touched = self._rows.touched_hours(files)
+        return self._change(files, touched, arrived, replaced=Append(), marks=marks)
 
     def _events(self, table: DeltaTable) -> Change | None:
         """Replace the batch's hours whose content changed and which no newer attempt covers."""
@@ -180,7 +182,7 @@ class Publisher:
             files,
             changed,
             changed,
-            replaced=(PARTITION, changed),
+            replaced=Partitions(PARTITION, tuple(changed)),
             fenced=changed,
             published=published,
         )
@@ -197,7 +199,7 @@ class Publisher:
             return None
         files = self._rows.write(self.good)
         published = self._rows.new_among(self.good, scan(table, self.contract.name))
-        return self._change(files, (), (), replaced="all", fenced=[WHOLE], published=published)
+        return self._change(files, (), (), replaced=Whole(), fenced=[WHOLE], published=published)
 
     def _with_live(self, live: str) -> str:
         key = ", ".join(identifier(column) for column in self.contract.key)
@@ -229,8 +231,8 @@ class Publisher:
         touched: Iterable[str],
         arrived: Iterable[str],
         *,
+        replaced: Replaced,
         marks: dict[str, int] | None = None,
-        replaced: tuple[str, list[str]] | str | None = None,
         fenced: Iterable[str] = (),
         published: int | None = None,
     ) -> Change:

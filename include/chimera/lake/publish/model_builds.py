@@ -24,6 +24,7 @@ from include.chimera.lake.delta.lineage import (
     metadata_of,
     read_since,
 )
+from include.chimera.lake.delta.partitions import Partitions, Whole
 from include.chimera.lake.delta.tables import create_at, end_beginning, open_table
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ logger = logging.getLogger(__name__)
 DAY_PARTITION = "_window_day"
 
 
-def partitions_of(hours: frozenset[str], partition_by: list[str]) -> list[str]:
-    """Map event hours to values of the partition column: hours, or the days that hold them.
+def partitions_of(hours: frozenset[str], partition_by: list[str]) -> Partitions:
+    """Return the partitions that hold event hours: of hours, or of days.
 
     Raises:
         ContractError: The column has neither.
@@ -52,7 +53,8 @@ def partitions_of(hours: frozenset[str], partition_by: list[str]) -> list[str]:
             where="the model's config",
             remedy="partition by one of these, or take delete+insert or microbatch",
         )
-    return sorted({hour[: lengths[partition_by[0]]] for hour in hours})
+    (column,) = partition_by
+    return Partitions(column, tuple(sorted({hour[: lengths[column]] for hour in hours})))
 
 
 def commit_build(
@@ -135,10 +137,11 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
         READ: json.dumps({} if build.is_partial else build.plan.consumed),
     }
     marks = marks_of(build.plan, table, is_partial_build=build.is_partial)
-    if build.replaced is None and (others == frozenset() or not _is_stale(table, base, build)):
+    is_whole = isinstance(build.replaced, Whole)
+    if is_whole and (others == frozenset() or not _is_stale(table, base, build)):
         return Change(
             build.files,
-            "all",
+            Whole(),
             marks,
             {**metadata, **metadata_of(None, None)},
             schema,
@@ -147,22 +150,22 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
     if others is None or not build.partition_by:
         return None
     _require_same_columns(table, build, schema)
-    replaced = _all_partitions(table, build) if build.replaced is None else build.replaced
-    kept = [value for value in replaced if value not in others]
-    if len(kept) < len(replaced):
+    replaced = _replaced_partitions(table, build)
+    kept = tuple(value for value in replaced.values if value not in others)
+    if len(kept) < len(replaced.values):
         logger.warning(
             "%s of %s partitions of %s were replaced by a newer build: left out",
-            len(replaced) - len(kept),
-            len(replaced),
+            len(replaced.values) - len(kept),
+            len(replaced.values),
             build.table,
         )
         marks = {}
-    column = build.partition_by[0]
-    files = [file for file in build.files if file.partition[column] in set(kept)]
+    files = [file for file in build.files if file.partition[replaced.column] in kept]
     newest = {
         mark: max(value, table.transaction_version(mark) or value) for mark, value in marks.items()
     }
-    return Change(files, (column, kept), newest, {**metadata, **metadata_of(kept, kept)})
+    metadata |= metadata_of(kept, kept)
+    return Change(files, Partitions(replaced.column, kept), newest, metadata)
 
 
 def _is_stale(table: DeltaTable, base: int, build: Build) -> bool:
@@ -174,13 +177,14 @@ def _is_stale(table: DeltaTable, base: int, build: Build) -> bool:
     )
 
 
-def _all_partitions(table: DeltaTable, build: Build) -> list[str]:
-    """Return every partition that a whole rebuild replaces: the table's and its own."""
-    if not build.partition_by:
-        return []
+def _replaced_partitions(table: DeltaTable, build: Build) -> Partitions:
+    """Return the partitions that a build replaces: of a whole rebuild the table's and its own."""
+    if isinstance(build.replaced, Partitions):
+        return build.replaced
     column = build.partition_by[0]
     own = {str(file.partition[column]) for file in build.files}
-    return sorted(own | {str(values[column]) for values in table.partitions()})
+    held = {str(values[column]) for values in table.partitions()}
+    return Partitions(column, tuple(sorted(own | held)))
 
 
 def _require_same_columns(table: DeltaTable, build: Build, schema: Schema) -> None:
@@ -196,7 +200,7 @@ def _require_same_columns(table: DeltaTable, build: Build, schema: Schema) -> No
     ):
         return
     came, where = "other columns, types or partitions", f"model {build.table}"
-    if build.replaced is None:
+    if isinstance(build.replaced, Whole):
         raise CommitConflictError(
             expected="no hour built from newer parents while the table is rebuilt whole",
             came=f"one, and {came}",

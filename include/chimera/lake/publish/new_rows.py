@@ -10,6 +10,7 @@ import pyarrow as pa
 from deltalake import Schema
 
 from include.chimera.lake.delta.columns import same_columns
+from include.chimera.lake.delta.partitions import Whole
 from include.chimera.lake.delta.scans import read_files
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store import storage
@@ -80,7 +81,8 @@ def _paths(table: DeltaTable, build: Build) -> list[str]:
     """Return the table's files in the partitions that the build replaces."""
     actions = pa.table(table.get_add_actions(flatten=True))
     paths: list[str] = actions["path"].to_pylist()
-    if build.replaced is None or not build.partition_by:
+    if isinstance(build.replaced, Whole):
         return paths
-    values = actions[f"partition.{build.partition_by[0]}"].to_pylist()
-    return [path for path, value in zip(paths, values, strict=True) if str(value) in build.replaced]
+    values, replaced = build.replaced.values, build.replaced.column
+    held = actions[f"partition.{replaced}"].to_pylist()
+    return [path for path, value in zip(paths, held, strict=True) if str(value) in values]

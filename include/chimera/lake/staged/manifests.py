@@ -15,11 +15,14 @@ a former attempt's figures.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
 from include.chimera.errors import StageMissingError
 from include.chimera.lake.delta.lineage import Plan
 from include.chimera.lake.delta.parquet_files import DataFile
+from include.chimera.lake.delta.partitions import Partitions, Whole
 from include.chimera.lake.staged.held_back import HeldBack
 from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.staged.records import (
@@ -83,6 +86,18 @@ class Batch(Record):
     held_back: HeldBack | None = None
 
 
+def _replaced(values: list[str] | None, info: ValidationInfo) -> Whole | Partitions:
+    return Whole() if values is None else Partitions(info.data["partition_by"][0], tuple(values))
+
+
+BuildReplaces = Annotated[
+    Whole | Partitions,
+    BeforeValidator(_replaced),
+    PlainSerializer(lambda replaced: getattr(replaced, "values", None)),
+]
+"""Written as the partitions' values, null for the whole table."""
+
+
 @dataclass(frozen=True)
 class Build(Record):
     """A dbt model's result that waits for its gate.
@@ -92,7 +107,7 @@ class Build(Record):
         files: Parquet files, relative to the table's folder.
         schema: Delta schema, as JSON text.
         partition_by: Partition columns, at most one.
-        replaced: Partition values that the files replace; None: the whole table.
+        replaced: What the files replace.
         plan: What was read to build it.
         invocation_id: dbt's id of the invocation.
         description: The table's comment, None to leave it as it is.
@@ -109,7 +124,7 @@ class Build(Record):
     files: list[DataFile]
     schema: str
     partition_by: list[str]
-    replaced: list[str] | None
+    replaced: BuildReplaces
     plan: Plan
     invocation_id: str
     description: str | None = None

@@ -14,6 +14,7 @@ from duckdb import DuckDBPyConnection
 from include.chimera.errors import CommitConflictError, ContractError
 from include.chimera.lake.delta.lineage import Plan, consumed_mark, identity_of, plan
 from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.partitions import Partitions, Whole
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import begin_table, open_table
 from include.chimera.lake.publish.model_builds import commit_build
@@ -50,7 +51,8 @@ def build(
     files = write_files(connection, query, folder_of(MODEL), columns, ["_window_hour"])
     schema = Schema.from_arrow(columns).to_json()
     planned = Plan(base.version() if base else None, {parent_identity(): read}, None)
-    return Build(MODEL, files, schema, ["_window_hour"], replaced, planned, "invocation")
+    replaces = Whole() if replaced is None else Partitions("_window_hour", tuple(replaced))
+    return Build(MODEL, files, schema, ["_window_hour"], replaces, planned, "invocation")
 
 
 def live(connection: DuckDBPyConnection) -> dict[str, int]:

@@ -9,6 +9,7 @@ import pytest
 
 from include.chimera.errors import ContractError
 from include.chimera.lake.delta.lineage import Plan
+from include.chimera.lake.delta.partitions import Whole
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.model_builds import commit_build
 from include.chimera.lake.staged.manifests import Build, load_manifest, save
@@ -50,7 +51,7 @@ def test_a_build_with_parents_is_found_as_it_was_staged():
     """Its plan names relations; none of them is needed behind the gate."""
     arrived = {Relation("bronze", "models"): frozenset({"20260101T00"})}
     plan = Plan(3, {"bronze.models": 7}, frozenset({"20260101T00"}), arrived)
-    build = Build("dev.model", [], "{}", [], None, plan, "invocation")
+    build = Build("dev.model", [], "{}", [], Whole(), plan, "invocation")
     save(RUN, build)
     assert load_manifest(RUN, "dev.model") == replace(
         build, plan=Plan(3, {"bronze.models": 7}, None)

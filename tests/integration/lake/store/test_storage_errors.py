@@ -27,6 +27,7 @@ from include.chimera.errors import (
     StorageRefusedError,
 )
 from include.chimera.lake.delta.commits import Change, commit
+from include.chimera.lake.delta.partitions import Whole
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import begin_table, open_table, table_names
 from include.chimera.lake.store import storage
@@ -311,7 +312,7 @@ def test_a_table_that_takes_no_removal_is_told_at_once(lake):
 
     def decide(table):
         attempts.append(table.version())
-        return Change(replace="all")
+        return Change(replace=Whole())
 
     with pytest.raises(DeltaRefusedError, match=r"committing to dev\.orders"):
         commit("dev.orders", lambda: open_table("dev.orders"), decide)

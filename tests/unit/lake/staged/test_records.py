@@ -9,6 +9,7 @@ import pytest
 from include.chimera.errors import StageDamagedError
 from include.chimera.lake.delta.lineage import Plan
 from include.chimera.lake.delta.parquet_files import DataFile
+from include.chimera.lake.delta.partitions import Partitions, Whole
 from include.chimera.lake.staged.held_back import HeldBack
 from include.chimera.lake.staged.manifests import Batch, Build
 from include.chimera.lake.staged.publications import Publication
@@ -56,7 +57,7 @@ BEFORE = {
         [DataFile("part-1.parquet", 3, 1200, {}, "{}")],
         "{}",
         ["_window_hour"],
-        ["20260105T10"],
+        Partitions("_window_hour", ("20260105T10",)),
         Plan(3, {"bronze.models#1": 7}),
         "inv",
         description="d",
@@ -119,6 +120,13 @@ BEFORE = {
 def test_what_the_version_before_wrote_reads_as_it_was_meant(text, record):
     assert from_json(type(record), text, "here") == record
     assert from_json(type(record), to_json(record), "here") == record
+
+
+def test_a_build_without_partitions_replaces_the_whole_table():
+    text = next(text for text, record in BEFORE.items() if isinstance(record, Build))
+    found = from_json(Build, text.replace('["20260105T10"]', "null"), "here")
+    assert found.replaced == Whole()
+    assert from_json(Build, to_json(found), "here") == found
 
 
 def test_a_verdict_keeps_what_its_gate_decided():
