@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,16 +42,6 @@ class Message:
     def message_id(self) -> str:
         """Sixteen hex digits of kind and key."""
         return hashlib.sha256(f"{self.kind}|{self.key}".encode()).hexdigest()[:16]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data that `of` reads again."""
-        return asdict(self)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Message:
-        """Read what `to_dict` gave, also after JSON."""
-        facts = tuple((str(name), str(text)) for name, text in values["facts"])
-        return cls(**{**values, "facts": facts, "steps": tuple(values["steps"])})
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ A crash between sending and noting it repeats a message: rather twice than never
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import TypeAdapter
 
 from include.chimera.alerts.messages import Message
 from include.chimera.errors import RetryableError
@@ -26,6 +28,29 @@ logger = logging.getLogger(__name__)
 Send = Callable[[Message], None]
 # Longer than both channels' timeouts together: a message that is on its way is left alone.
 _LEASE = timedelta(seconds=30)
+
+
+@dataclass(frozen=True)
+class _Told:
+    kind: str
+    key: str
+    told_at: datetime
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    message: Message
+    pending: list[str]
+    attempted_at: datetime
+
+
+@dataclass(frozen=True)
+class _OpenFailure:
+    title: str
+
+
+_Entry = TypeVar("_Entry", _Told, _Waiting, _OpenFailure)
+_FOLDERS = {_Told: "told", _Waiting: "waiting", _OpenFailure: "open"}
 
 
 class DeliveryError(RetryableError):
@@ -57,22 +82,21 @@ def announce(message: Message, channels: Mapping[str, Send]) -> bool:
 
 def is_known(message: Message) -> bool:
     """Whether a message was told, or waits."""
-    return any(_read(folder, message.message_id) for folder in ("told", "waiting"))
+    return bool(_read(_Told, message.message_id) or _read(_Waiting, message.message_id))
 
 
 def note(message: Message) -> None:
     """Count a message as told without sending it: another one says the same."""
-    told = {"kind": message.kind, "key": message.key, "told_at": datetime.now(UTC).isoformat()}
-    _write("told", message.message_id, told)
+    _write(message.message_id, _Told(message.kind, message.key, datetime.now(UTC)))
 
 
 def resend(channels: Mapping[str, Send]) -> int:
     """Send what waits and is not on its way right now; return how many messages are through."""
     done = 0
     for message_id in _ids("waiting"):
-        entry = _read("waiting", message_id)
-        if entry and datetime.fromisoformat(entry["attempted_at"]) + _LEASE < datetime.now(UTC):
-            done += _deliver(Message.of(entry["message"]), entry["pending"], channels)
+        entry = _read(_Waiting, message_id)
+        if entry and entry.attempted_at + _LEASE < datetime.now(UTC):
+            done += _deliver(entry.message, entry.pending, channels)
     return done
 
 
@@ -83,12 +107,9 @@ def waiting() -> int:
 
 def prune(days: int, *, dry_run: bool = False) -> int:
     """Forget what was told longer ago, but in a dry run; return how many messages."""
-    before = (datetime.now(UTC) - timedelta(days=days)).isoformat()
-    old = [
-        each
-        for each in _ids("told")
-        if (_read("told", each) or {"told_at": ""})["told_at"] < before
-    ]
+    before = datetime.now(UTC) - timedelta(days=days)
+    told = {each: _read(_Told, each) for each in _ids("told")}
+    old = [each for each, entry in told.items() if entry is None or entry.told_at < before]
     if not dry_run:
         storage.delete_files(_place("told", each) for each in old)
     return len(old)
@@ -96,16 +117,16 @@ def prune(days: int, *, dry_run: bool = False) -> int:
 
 def open_failure(window: Window, title: str) -> None:
     """Remember that the failure of these hours was told."""
-    _write("open", _label(window), {"title": title})
+    _write(_label(window), _OpenFailure(title))
 
 
 def close_failure(window: Window) -> str | None:
     """Forget the told failure of these hours, if any, and return its title."""
-    entry = _read("open", _label(window))
+    entry = _read(_OpenFailure, _label(window))
     if entry is None:
         return None
     storage.delete_files([_place("open", _label(window))])
-    return str(entry["title"])
+    return entry.title
 
 
 def failed_hours() -> list[str]:
@@ -115,12 +136,11 @@ def failed_hours() -> list[str]:
 
 def _deliver(message: Message, pending: list[str], channels: Mapping[str, Send]) -> bool:
     """Try the channels that lack the message, and keep it where one of them does not take it."""
-    entry: dict[str, Any] = {"message": message.to_dict(), "pending": pending}
-    entry["attempted_at"] = datetime.now(UTC).isoformat()
-    _write("waiting", message.message_id, entry)
+    entry = _Waiting(message, pending, datetime.now(UTC))
+    _write(message.message_id, entry)
     left = _try(message, pending, channels)
     if left:
-        _write("waiting", message.message_id, {**entry, "pending": left})
+        _write(message.message_id, replace(entry, pending=left))
         return False
     note(message)
     storage.delete_files([_place("waiting", message.message_id)])
@@ -155,10 +175,11 @@ def _ids(folder: str) -> list[str]:
     return [name.removesuffix(".json") for name in names if not name.startswith(".")]
 
 
-def _read(folder: str, name: str) -> dict[str, Any] | None:
-    text = storage.read_text(_place(folder, name))
-    return None if text is None else dict(json.loads(text))
+def _read(kind: type[_Entry], name: str) -> _Entry | None:
+    text = storage.read_text(_place(_FOLDERS[kind], name))
+    return None if text is None else TypeAdapter(kind).validate_json(text)
 
 
-def _write(folder: str, name: str, document: dict[str, Any]) -> None:
-    storage.write_text(_place(folder, name), json.dumps(document, indent=1))
+def _write(name: str, entry: _Told | _Waiting | _OpenFailure) -> None:
+    text = TypeAdapter(type(entry)).dump_json(entry, indent=1).decode()
+    storage.write_text(_place(_FOLDERS[type(entry)], name), text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from include.chimera.alerts.messages import Kind, Message
@@ -20,8 +20,15 @@ SIGNS: dict[Kind, str] = {
 _HEADER, _TEXT = 150, 2900
 
 
-def slack(message: Message) -> dict[str, Any]:
-    """Return the arguments of an incoming webhook: `text` for notices, and `blocks`."""
+class SlackMessage(TypedDict):
+    """The arguments of an incoming webhook."""
+
+    text: str
+    blocks: list[dict[str, object]]
+
+
+def slack(message: Message) -> SlackMessage:
+    """Return the message in Slack's form: `text` for notices, and `blocks`."""
     title = f"{SIGNS[message.kind]} {message.title}"
     lines = "\n".join(f"*{_mark(name)}*  {_mark(text)}" for name, text in message.facts)
     texts = [lines]
@@ -30,10 +37,13 @@ def slack(message: Message) -> dict[str, Any]:
         texts.append(f"*What to do*\n{steps}")
     if message.link:
         texts.append(f"<{_mark(message.link)}|Open in Airflow>")
-    sections = [
+    sections: list[dict[str, object]] = [
         {"type": "section", "text": {"type": "mrkdwn", "text": text[:_TEXT]}} for text in texts
     ]
-    header = {"type": "header", "text": {"type": "plain_text", "text": title[:_HEADER]}}
+    header: dict[str, object] = {
+        "type": "header",
+        "text": {"type": "plain_text", "text": title[:_HEADER]},
+    }
     return {"text": title, "blocks": [header, *sections]}
 
 

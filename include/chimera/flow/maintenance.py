@@ -10,7 +10,7 @@ import os
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.configuration import conf
 from airflow.sdk import get_current_context, task
@@ -36,7 +36,7 @@ def _is_dry() -> bool:
 
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
 @own_words()
-def clean_logs() -> list[dict[str, Any]]:
+def clean_logs() -> list[dict[str, str | int]]:
     """Remove this machine's logs of tasks and of DAG files older than the setting `log_days`.
 
     Logs in an object store are the bucket's own lifecycle rule's business.
@@ -47,7 +47,7 @@ def clean_logs() -> list[dict[str, Any]]:
 
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
 @own_words()
-def maintain_lake() -> list[dict[str, Any]]:
+def maintain_lake() -> list[dict[str, str | int]]:
     """Remove expired payloads and what no version of a table refers to."""
     from include.chimera.lake.upkeep.optimization import maintain  # noqa: PLC0415 - heavy
 
@@ -71,7 +71,7 @@ def log_folders() -> list[Path]:
     return sorted(folder for folder in folders if not folders & {*folder.parents})
 
 
-def remove_old_files(folder: Path, days: int, *, dry_run: bool) -> dict[str, Any]:
+def remove_old_files(folder: Path, days: int, *, dry_run: bool) -> dict[str, str | int]:
     """Remove logs (`*.log`) older than so many days, and their folders; return how many, how big.
 
     A file that vanishes meanwhile is no failure.

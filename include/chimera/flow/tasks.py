@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 
-def _counts(batch: Batch) -> dict[str, Any]:
+def _counts(batch: Batch) -> dict[str, str | int]:
     """What goes to XCom: names and counts, never data."""
     return {"table": batch.table, "rows": batch.rows_read, "refused": batch.rows_unparsed}
 
@@ -81,7 +81,7 @@ def extract_task(contract: Contract) -> Callable[[], XComArg]:
 
     @task(**arguments)  # type: ignore[untyped-decorator]  # its types can't follow **
     @own_words()
-    def extract() -> dict[str, Any]:
+    def extract() -> dict[str, str | int]:
         return _counts(_READERS[contract.source](contract, _begin(contract.name)))
 
     found: Callable[[], XComArg] = extract
@@ -100,7 +100,7 @@ def optimize_layer(layer: str) -> dict[str, int]:
 
 @task(trigger_rule="all_done", **UPKEEP)
 @own_words()
-def record_quality() -> dict[str, Any]:
+def record_quality() -> dict[str, int]:
     """Append what the gates found, whatever it was, write the reports, and send the metrics."""
     from include.chimera.alerts.outbox import resend  # noqa: PLC0415 - heavy
     from include.chimera.lake.staged.manifests import keep_only  # noqa: PLC0415 - heavy
@@ -122,7 +122,7 @@ def record_quality() -> dict[str, Any]:
 
 @task(on_success_callback=tell_success, **UPKEEP)
 @own_words()
-def report_run() -> dict[str, Any]:
+def report_run() -> dict[str, int]:
     """Append the run's ledger and published versions, and write its report."""
     from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot, write_views  # noqa: PLC0415
     from include.chimera.lake.ops_tables.ledger import close_run  # noqa: PLC0415 - heavy
@@ -135,7 +135,7 @@ def report_run() -> dict[str, Any]:
 
 @task(pool=APP_DB, **EXTRACT)
 @own_words()
-def extract_deletions(table: str) -> dict[str, Any]:
+def extract_deletions(table: str) -> dict[str, str | int]:
     """Stage a deletion for each row of a table that is gone from the source."""
     from include.chimera.sources.postgres.deletions import extract_deletions as extract  # noqa: PLC0415 - heavy
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import TypeAdapter
 
 from include.chimera.alerts import messages
 from include.chimera.alerts.causes import STEPS, Fault
@@ -85,5 +86,6 @@ def test_renderings_escape_and_fit(text: str) -> None:
 
 def test_message_survives_json() -> None:
     message = Message("late", "k", "t", (("a", "b"),), ("c",))
-    assert Message.of(message.to_dict()) == message
+    kept = TypeAdapter(Message)
+    assert kept.validate_json(kept.dump_json(message)) == message
     assert message.message_id != Message("failure", "k", "t", ()).message_id

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import pyarrow as pa
 
 from include.chimera.demo.feed import MODELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
+
+    _Price = float | Mapping[str, float]  # one, or `base` and tiers of long contexts
+    _Prices = Mapping[str, _Price]
+
+
+class _DatedPrices(TypedDict):
+    prices: _Prices
+    constraint: NotRequired[object]
 
 
 def listed_models(path: Path, mentioned: set[tuple[str, str]], updated_at: datetime) -> pa.Table:
@@ -38,7 +46,7 @@ def listed_models(path: Path, mentioned: set[tuple[str, str]], updated_at: datet
     return pa.Table.from_pylist(stamped, schema=MODELS)
 
 
-def _listed_rows(providers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _listed_rows(providers: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, object]]:
     for provider in providers:
         for model in provider["models"]:
             prices = _unconditional(model["prices"])
@@ -53,14 +61,14 @@ def _listed_rows(providers: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             }
 
 
-def _unconditional(prices: dict[str, Any] | list[dict[str, Any]]) -> dict[str, Any]:
+def _unconditional(prices: _Prices | list[_DatedPrices]) -> _Prices:
     """Return the prices that hold without a condition (of a date or a time of day)."""
-    if isinstance(prices, dict):
+    if not isinstance(prices, list):
         return prices
     return next((entry["prices"] for entry in prices if "constraint" not in entry), {})
 
 
-def _base_price(price: float | dict[str, Any] | None) -> float | None:
+def _base_price(price: _Price | None) -> float | None:
     """Return a plain price, or the one below the first tier."""
-    number = price.get("base") if isinstance(price, dict) else price
+    number = price if price is None or isinstance(price, (int, float)) else price.get("base")
     return None if number is None else float(number)

@@ -11,7 +11,7 @@ import csv
 import json
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.chimera.demo.recorded.streams import TimedLine
-
-Row = dict[str, Any]
 
 SPAN_HOURS = 2
 AZURE_FIRST_HOUR = datetime(2023, 11, 16, 18)  # noqa: DTZ001 -- the trace's times are naive UTC
@@ -116,7 +114,7 @@ class ReplayedFeed:
 
     @cached_property
     def _generations(self) -> pa.Table:
-        rows: list[Row] = []
+        rows: list[dict[str, object]] = []
         for model_id, name in AZURE_FILES.items():
             rows.extend(_azure_rows(self._folder / name, model_id, self._anchor))
         rows.extend(_llmperf_rows(sorted(self._folder.glob(LLMPERF_FILES)), self._anchor))
@@ -128,7 +126,7 @@ class ReplayedFeed:
         return pa.Table.from_pylist(rows, schema=EVALUATIONS)
 
 
-def _azure_rows(path: Path, model_id: str, anchor: datetime) -> Iterator[Row]:
+def _azure_rows(path: Path, model_id: str, anchor: datetime) -> Iterator[dict[str, object]]:
     """Yield one row per request; the trace tells times and tokens only."""
     rows = _csv_rows(path)
     ids = row_ids(f"traces/{model_id}", range(len(rows)))
@@ -147,7 +145,7 @@ def _azure_rows(path: Path, model_id: str, anchor: datetime) -> Iterator[Row]:
         }
 
 
-def _llmperf_rows(paths: Sequence[Path], anchor: datetime) -> Iterator[Row]:
+def _llmperf_rows(paths: Sequence[Path], anchor: datetime) -> Iterator[dict[str, object]]:
     """Yield one row per benchmark request.
 
     Upstream writes 0 s as the times of a request that failed: nothing was measured, so null.
@@ -182,7 +180,7 @@ def _millis(seconds: float | None, *, has_failed: bool) -> float | None:
     return seconds * 1000
 
 
-def _score_rows(path: Path, replay: Window) -> Iterator[Row]:
+def _score_rows(path: Path, replay: Window) -> Iterator[dict[str, object]]:
     """Yield one row per evaluated behaviour.
 
     Technique and model are distinct in each of the 18 artifacts, so the technique's own name

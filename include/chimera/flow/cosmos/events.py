@@ -14,7 +14,7 @@ _NODE_FIELDS = {
     "resource_type": "dbt_resource_type",
 }
 # dbt's worker threads inherit no context: theirs is the main thread's, which speaks first.
-_context: dict[str, Any] = {}
+_context: dict[str, object] = {}
 
 
 def log_event(event: Any) -> None:  # noqa: ANN401 - dbt's EventMsg, a protobuf message

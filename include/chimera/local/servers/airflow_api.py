@@ -94,7 +94,7 @@ class AirflowApi:
         except httpx.TransportError:
             return False
 
-    def health(self) -> dict[str, Any]:
+    def health(self) -> Mapping[str, Any]:
         """Return each component's status, as the API tells it."""
         return dict(self._request("GET", "/monitor/health"))
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.local.supervision.supervisor import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 from include.chimera.paths import PROJECT
 
 
@@ -34,7 +37,7 @@ def airflow_programs(env: dict[str, str]) -> list[Program]:
     ]
 
 
-def read_pools() -> list[dict[str, Any]]:
+def read_pools() -> Sequence[Mapping[str, Any]]:
     """Return the pools of airflow_settings.yaml, which Astro reads as well.
 
     Raises:
@@ -42,7 +45,7 @@ def read_pools() -> list[dict[str, Any]]:
     """
     path = PROJECT / "airflow_settings.yaml"
     try:
-        pools: list[dict[str, Any]] = yaml.safe_load(path.read_text())["airflow"]["pools"]
+        pools: Sequence[Mapping[str, Any]] = yaml.safe_load(path.read_text())["airflow"]["pools"]
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ConfigurationError(
             expected="a list at airflow.pools",

@@ -29,7 +29,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict, Unpack
 
 import psutil
 
@@ -45,6 +45,36 @@ _KILL_SECONDS = 5.0
 _REVIVE_SECONDS = 5.0  # between two starts of a server that ends at once
 
 
+class Start(TypedDict):
+    """The request to start a server."""
+
+    do: Literal["start"]
+    name: str
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    log: str
+    prefix: list[str]
+    stop_signal: int
+    last: bool
+
+
+class Detach(TypedDict):
+    """The request to stay without the supervisor."""
+
+    do: Literal["detach"]
+
+
+class Event(TypedDict, total=False):
+    """What the keeper tells."""
+
+    event: Literal["started", "exited", "stopped", "detached"]
+    name: str
+    pid: int
+    code: int
+    error: str
+
+
 @dataclass
 class _Server:
     """A program that was started.
@@ -56,14 +86,14 @@ class _Server:
     """
 
     popen: subprocess.Popen[bytes]
-    request: dict[str, Any]
+    request: Start
     started: float
     code: int | None = None
 
     @property
     def last(self) -> bool:
         """Whether it is stopped after all others, as a database is."""
-        return bool(self.request["last"])
+        return self.request["last"]
 
 
 class Keeper:
@@ -116,7 +146,7 @@ class Keeper:
             self._answer(json.loads(line))
         return True
 
-    def _answer(self, request: dict[str, Any]) -> None:
+    def _answer(self, request: Start | Detach) -> None:
         if request["do"] == "detach":
             self._is_detached = True
             # Whatever has done its work by now, as a migration has, is no server.
@@ -131,7 +161,7 @@ class Keeper:
         except OSError as error:
             self._tell(event="exited", name=request["name"], code=127, error=str(error))
 
-    def _start(self, request: dict[str, Any]) -> None:
+    def _start(self, request: Start) -> None:
         with Path(request["log"]).open("ab") as log:
             popen = subprocess.Popen(  # noqa: S603  # our own supervisor asks
                 [*request["prefix"], *request["argv"]],
@@ -145,7 +175,7 @@ class Keeper:
         self._servers[request["name"]] = _Server(popen, request, time.monotonic())
         self._tell(event="started", name=request["name"], pid=popen.pid)
 
-    def _tell(self, **event: object) -> None:
+    def _tell(self, **event: Unpack[Event]) -> None:
         with contextlib.suppress(OSError):  # the reader may be gone
             os.write(1, json.dumps(event).encode() + b"\n")
 

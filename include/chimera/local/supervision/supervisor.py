@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -104,7 +104,7 @@ class KeeperLine:
         self._layout = layout
         self._pids: dict[str, int] = {}
         self._codes: dict[str, int] = {}
-        self._events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[keeper.Event | None] = queue.SimpleQueue()
         self._is_gone = False
         self._is_closed = False
         self.is_detached = False
@@ -153,7 +153,7 @@ class KeeperLine:
                 elif event["event"] == "exited":
                     self._codes[event["name"]] = event["code"]
 
-    def _ask(self, **request: object) -> None:
+    def _ask(self, request: keeper.Start | keeper.Detach) -> None:
         try:
             os.write(self._requests, json.dumps(request).encode() + b"\n")
         except OSError:
@@ -166,15 +166,17 @@ class KeeperLine:
         options += ["--die-with-parent", str(int(program.stop_signal))]
         self._codes.pop(program.name, None)
         self._ask(
-            do="start",
-            name=program.name,
-            argv=program.argv,
-            env={**program.env, MARK: str(self._layout.root)},
-            cwd=str(program.cwd),
-            log=str(self._layout.server_log(program.name)),
-            prefix=[sys.executable, "-I", "-S", launch.__file__, *options, "--"],
-            stop_signal=int(program.stop_signal),
-            last=program.last,
+            {
+                "do": "start",
+                "name": program.name,
+                "argv": program.argv,
+                "env": {**program.env, MARK: str(self._layout.root)},
+                "cwd": str(program.cwd),
+                "log": str(self._layout.server_log(program.name)),
+                "prefix": [sys.executable, "-I", "-S", launch.__file__, *options, "--"],
+                "stop_signal": int(program.stop_signal),
+                "last": program.last,
+            }
         )
 
     def finish(self, program: Program, seconds: float) -> None:
@@ -229,7 +231,7 @@ class KeeperLine:
 
     def detach(self) -> None:
         """Leave the keeper and its servers running after this process."""
-        self._ask(do="detach")
+        self._ask({"do": "detach"})
         self.is_detached = self._is_closed = True
 
     def close(self) -> None:
