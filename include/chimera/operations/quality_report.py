@@ -7,7 +7,7 @@ but the examples of public columns. The page loads nothing, so it reads offline.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +31,90 @@ if TYPE_CHECKING:
 
     from include.chimera.window import Run
 
-Record = dict[str, Any]
 Examples = dict[tuple[str, str], tuple[tuple[str, int], ...]]  # by table and rule id
 DAYS, TREND = 7, 24
 LAYERS = ("bronze", "silver", "gold")
+STATES = ("failed", "raised", "warned", "some", "passed")
+
+
+@dataclass(frozen=True)
+class PastResult:
+    """A row of `ops.quality_results`: what one rule found in one run, and how its gate ended."""
+
+    run_id: str
+    correlation_id: str
+    table_name: str
+    rule_id: str
+    severity: str
+    is_passed: bool
+    verdict: str
+    checked_count: int | None
+    unexpected_count: int | None
+    pass_ratio: float | None
+    observed_value: float | None
+    error: str | None
+    gate_seconds: float
+    accepted_by: str | None
+    accepted_reason: str | None
+    window_start: datetime
+    recorded_at: datetime
+
+    @property
+    def state(self) -> str:
+        """How the rule ended, in one word: `some` rows broke it, and it held all the same."""
+        if self.error:
+            return "raised"
+        if not self.is_passed:
+            return "failed" if self.severity == "critical" else "warned"
+        return "some" if self.unexpected_count else "passed"
+
+
+@dataclass(frozen=True)
+class RuleReport:
+    """One rule of a table.
+
+    Args:
+        rule: The rule as its book says it.
+        newest: What it found in the run.
+        trend: Its states in the last runs, oldest first.
+        examples: Values that broke it, of public columns only.
+    """
+
+    rule: Rule
+    newest: PastResult
+    trend: list[str]
+    examples: tuple[tuple[str, int], ...]
+
+    @property
+    def state(self) -> str:
+        """How the rule ended in the run."""
+        return self.newest.state
+
+
+@dataclass(frozen=True)
+class LetterCount:
+    """How many dead letters of one source and stage have one reason."""
+
+    source: str
+    stage: str
+    reason: str
+    count: int
+
+
+@dataclass
+class RunLine:
+    """A run and how each of its gates ended, by table; `url` is "" where there is no link."""
+
+    run_id: str
+    correlation_id: str
+    window_start: datetime
+    url: str
+    verdicts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many gates ended how."""
+        return Counter(self.verdicts.values())
 
 
 @dataclass
@@ -46,15 +126,15 @@ class TableReport:
         newest: Newest row of the gate as a whole (`min_pass_ratio`).
         is_judged: Whether that is the run's own; else its gate did not judge in this run.
         ratios: Pass ratios of the last runs, oldest first.
-        rules: One record per rule.
+        rules: One report per rule, the worst first.
         anomalies: Rule ids of what was unusual in the newest run.
     """
 
     name: str
-    newest: Record
+    newest: PastResult
     is_judged: bool
-    ratios: list[float] = field(default_factory=list)
-    rules: list[Record] = field(default_factory=list)
+    ratios: list[float | None]
+    rules: list[RuleReport] = field(default_factory=list)
     anomalies: list[str] = field(default_factory=list)
 
 
@@ -70,11 +150,9 @@ def write_report(run: Run, run_url: str = "") -> Path:
         run: The newest run; rows of the seven days before it are looked at.
         run_url: Link to a DAG run, `{run_id}` where its id goes; empty: no links.
     """
-    rows = _rows(
-        QUALITY_RESULTS.name,
-        run,
-        "select * exclude (_window_hour) from rows order by window_start, recorded_at",
-    )
+    names = ", ".join(column.name for column in fields(PastResult))
+    query = f"select {names} from rows order by window_start, recorded_at"
+    rows = [PastResult(*row) for row in _rows(QUALITY_RESULTS.name, run, query)]
     verdicts = read_records(run, Verdict)
     rows = [row for row in rows if _is_told(row, run, verdicts)]
     letters = _rows(
@@ -92,7 +170,7 @@ def write_report(run: Run, run_url: str = "") -> Path:
             run=run,
             made_at=datetime.now(UTC),
             layers=_layers(rows, run, _examples(verdicts)),
-            letters=letters,
+            letters=[LetterCount(*letter) for letter in letters],
             runs=_runs(rows, run_url),
             days=DAYS,
         )
@@ -104,27 +182,26 @@ def write_report(run: Run, run_url: str = "") -> Path:
     return temporary.replace(path)
 
 
-def _rows(name: str, run: Run, query: str, since: str = "") -> list[Record]:
+def _rows(name: str, run: Run, query: str, since: str = "") -> list[tuple[Any, ...]]:
     table = open_table(name)
     if table is None:
         return []
     first = hour_label(run.window.start - timedelta(days=DAYS))
     with connect() as connection:
         source = f"{scan(table, name)} where {since or f'{PARTITION} >= {quote(first)}'}"
-        found = connection.execute(f"with rows as ({source}) {query}").to_arrow_table()
-        return list(found.to_pylist())
+        return connection.execute(f"with rows as ({source}) {query}").fetchall()
 
 
-def _is_told(row: Record, run: Run, verdicts: Mapping[str, Verdict]) -> bool:
+def _is_told(row: PastResult, run: Run, verdicts: Mapping[str, Verdict]) -> bool:
     """Tell whether a row is of an hour before, or of what the run's gates said last.
 
     Not of the run's former attempts, of other runs of its hour, or of hours after it.
     """
-    if row["window_start"] < run.window.start:
+    if row.window_start < run.window.start:
         return True
-    verdict = verdicts.get(row["table_name"])
+    verdict = verdicts.get(row.table_name)
     said_at = verdict.validated_at if verdict else None
-    return bool(row["run_id"] == run.run_id and row["recorded_at"] == said_at)
+    return row.run_id == run.run_id and row.recorded_at == said_at
 
 
 def _examples(verdicts: Mapping[str, Verdict]) -> Examples:
@@ -136,10 +213,10 @@ def _examples(verdicts: Mapping[str, Verdict]) -> Examples:
     }
 
 
-def _layers(rows: list[Record], run: Run, examples: Examples) -> dict[str, list[TableReport]]:
-    by_table: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+def _layers(rows: list[PastResult], run: Run, examples: Examples) -> dict[str, list[TableReport]]:
+    by_table: dict[str, dict[str, list[PastResult]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        by_table[row["table_name"]][row["rule_id"]].append(row)
+        by_table[row.table_name][row.rule_id].append(row)
     layers: dict[str, list[TableReport]] = {layer: [] for layer in LAYERS}
     for book in rule_books():
         history = by_table.get(book.table)
@@ -151,63 +228,43 @@ def _layers(rows: list[Record], run: Run, examples: Examples) -> dict[str, list[
 
 def _table(
     name: str,
-    history: dict[str, list[Record]],
+    history: dict[str, list[PastResult]],
     run: Run,
     rules: Iterable[Rule],
     examples: Examples,
 ) -> TableReport:
     gates = history[RATIO_RULE]
     newest = gates[-1]
-    is_judged = newest["run_id"] == run.run_id
-    report = TableReport(name, newest, is_judged, [row["pass_ratio"] for row in gates[-TREND:]])
+    is_judged = newest.run_id == run.run_id
+    report = TableReport(name, newest, is_judged, [row.pass_ratio for row in gates[-TREND:]])
     if not is_judged:
         return report
     for rule in rules:
         trend = history.get(rule.rule_id, [])[-TREND:]
         if trend:
-            record = {"rule": rule, "newest": trend[-1], "trend": [_state(row) for row in trend]}
             shown = examples.get((name, rule.rule_id), ()) if rule.is_public else ()
-            report.rules.append({**record, "state": _state(trend[-1]), "examples": shown})
-    report.rules.sort(
-        key=lambda record: ("failed", "raised", "warned", "some", "passed").index(record["state"])
-    )
+            states = [row.state for row in trend]
+            report.rules.append(RuleReport(rule, trend[-1], states, shown))
+    report.rules.sort(key=lambda each: STATES.index(each.state))
     report.anomalies = [
         rule_id.removeprefix(PREFIX)
         for rule_id, found in sorted(history.items())
         if rule_id.startswith(PREFIX)
-        and not found[-1]["is_passed"]
-        and found[-1]["recorded_at"] == newest["recorded_at"]
+        and not found[-1].is_passed
+        and found[-1].recorded_at == newest.recorded_at
     ]
     return report
 
 
-def _state(row: Record) -> str:
-    """Say in one word how a rule ended: `some` rows broke it, and it held all the same."""
-    if row["error"]:
-        return "raised"
-    if not row["is_passed"]:
-        return "failed" if row["severity"] == "critical" else "warned"
-    return "some" if row["unexpected_count"] else "passed"
-
-
-def _runs(rows: list[Record], run_url: str) -> list[Record]:
-    """Return the last runs, newest first, with how many gates ended how."""
-    found: dict[str, Record] = {}
+def _runs(rows: list[PastResult], run_url: str) -> list[RunLine]:
+    """Return the last runs, newest first, with how their gates ended."""
+    found: dict[str, RunLine] = {}
     for row in rows:
-        if row["rule_id"] == RATIO_RULE:
-            entry = found.setdefault(
-                row["run_id"],
-                {
-                    "run_id": row["run_id"],
-                    "correlation_id": row["correlation_id"],
-                    "window_start": row["window_start"],
-                    "url": run_url.replace("{run_id}", row["run_id"]),
-                    "verdicts": {},
-                },
-            )
-            entry["verdicts"][row["table_name"]] = row["verdict"]
-    newest = sorted(found.values(), key=lambda entry: entry["window_start"], reverse=True)[:TREND]
-    return [{**entry, "counts": Counter(entry["verdicts"].values())} for entry in newest]
+        if row.rule_id == RATIO_RULE:
+            url = run_url.replace("{run_id}", row.run_id)
+            line = RunLine(row.run_id, row.correlation_id, row.window_start, url)
+            found.setdefault(row.run_id, line).verdicts[row.table_name] = row.verdict
+    return sorted(found.values(), key=lambda line: line.window_start, reverse=True)[:TREND]
 
 
 def _environment() -> jinja2.Environment:
