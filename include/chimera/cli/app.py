@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path  # noqa: TC003  # typer reads the annotations at run time
 from typing import Annotated
@@ -122,7 +123,7 @@ def _is_fresh(max_age: str) -> bool:
         raise typer.BadParameter("write a whole number and s, m, h or d, as in 2h")  # noqa: EM101, TRY003 - typer shows it
     seconds = int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
     freshness = check_freshness(timedelta(seconds=seconds), datetime.now(UTC))
-    typer.echo(json.dumps(freshness.to_dict()))
+    typer.echo(json.dumps(asdict(freshness)))
     return freshness.is_fresh
 
 

@@ -6,6 +6,7 @@ Commands import what they need when they run.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,7 +87,7 @@ def trace(
 
     found = find(table, where, limit)
     if as_json:
-        echo(json.dumps([origin.to_dict() for origin in found], indent=2))
+        echo(json.dumps([asdict(origin) for origin in found], indent=2))
     else:
         for origin in found:
             _show_origin(origin, lines)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from include.chimera.contracts import BRONZE, PUBLISHED_VERSIONS, WINDOW_LEDGER
 from include.chimera.lake.delta.scans import ask
@@ -30,10 +30,6 @@ class Freshness:
     age_seconds: float | None
     published_until: str | None
     late_tables: list[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self)
 
 
 def check_freshness(max_age: timedelta, now: datetime) -> Freshness:

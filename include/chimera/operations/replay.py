@@ -13,6 +13,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -31,7 +33,7 @@ from include.chimera.lake.publish.stop_switch import require_publishing
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
-from include.chimera.lake.store.duckdb_sessions import among, connect, fetch_records, quote
+from include.chimera.lake.store.duckdb_sessions import among, connect, quote
 from include.chimera.quality.acceptance import current_user, require_reason
 from include.chimera.quality.batches import window_and_keys
 from include.chimera.quality.gate import open_gate
@@ -42,7 +44,7 @@ from include.chimera.sources.postgres.selection import typed
 from include.chimera.window import Run, Window, parse_hour
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from duckdb import DuckDBPyConnection
 
@@ -51,7 +53,25 @@ if TYPE_CHECKING:
 LETTERS_AT_ONCE = 10_000
 LETTER = "_letter_id"
 _UNREADABLE, _GATE = "payload_not_readable", "gate_failed"
-_Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Letter:
+    """A letter that waits, as the dead letters' table keeps it."""
+
+    letter_id: str
+    source: str
+    hour: str
+    coordinates: str
+    payload: bytes | None
+    payload_bytes: int
+    stage: str
+    attempts: int
+
+    @cached_property
+    def row(self) -> Mapping[str, object] | None:
+        """The record's row in the contract's types, None where its payload can't give it."""
+        return _rebuild(self)
 
 
 @dataclass(frozen=True)
@@ -88,12 +108,11 @@ def replay(source: str | None = None, letter_ids: Sequence[str] = ()) -> list[Re
             f"stage, attempts from ({letter_states()}) where {condition} "
             f"order by source, hour, letter_id limit {LETTERS_AT_ONCE}"
         )
-        groups: dict[tuple[str, str], list[_Row]] = defaultdict(list)
-        for letter in fetch_records(found):
-            row = _rebuild(letter)
-            letter["row"] = row
-            hour = str(row[PARTITION]) if row and PARTITION in row else letter["hour"]
-            groups[letter["source"], hour].append(letter)
+        groups: dict[tuple[str, str], list[_Letter]] = defaultdict(list)
+        for letter in starmap(_Letter, found.fetchall()):
+            row = letter.row
+            hour = str(row[PARTITION]) if row and PARTITION in row else letter.hour
+            groups[letter.source, hour].append(letter)
         return [_replay(connection, *key, letters) for key, letters in groups.items()]
 
 
@@ -113,31 +132,33 @@ def park(letter_id: str, reason: str) -> None:
             )
 
 
-def _replay(connection: DuckDBPyConnection, source: str, hour: str, letters: list[_Row]) -> Replay:
+def _replay(
+    connection: DuckDBPyConnection, source: str, hour: str, letters: list[_Letter]
+) -> Replay:
     window = Window.of_hour(parse_hour(hour))
     run = Run(f"replay__{source}__{hour}__{time.time_ns()}", window, moves_watermark=False)
     reasons = _judge(run, source, letters)
     _record(connection, run, "replayed", reasons, attempt=1)
-    good = [letter["letter_id"] for letter in letters if not reasons[letter["letter_id"]]]
+    good = [letter.letter_id for letter in letters if not reasons[letter.letter_id]]
     fault_point("replay.staged")
     if good and not _publish(run, source):
         good = []
     fault_point("replay.published")
     published = _record(connection, run, "published", dict.fromkeys(good, ""))
     tired = {
-        letter["letter_id"]: reasons[letter["letter_id"]] or _GATE
+        letter.letter_id: reasons[letter.letter_id] or _GATE
         for letter in letters
-        if letter["letter_id"] not in good and letter["attempts"] + 1 >= MAX_ATTEMPTS
+        if letter.letter_id not in good and letter.attempts + 1 >= MAX_ATTEMPTS
     }
     parked = _record(connection, run, "parked", tired)
     return Replay(source, hour, len(letters), published, parked)
 
 
-def _judge(run: Run, source: str, letters: list[_Row]) -> dict[str, str]:
+def _judge(run: Run, source: str, letters: list[_Letter]) -> dict[str, str]:
     """Stage the letters that can be published; return each letter's reason, empty for those."""
     contract = CONTRACTS[source]
-    rows = [{**letter["row"], LETTER: letter["letter_id"]} for letter in letters if letter["row"]]
-    reasons = {letter["letter_id"]: _UNREADABLE for letter in letters}
+    rows = [{**letter.row, LETTER: letter.letter_id} for letter in letters if letter.row]
+    reasons = {letter.letter_id: _UNREADABLE for letter in letters}
     schema = _schema(contract).append(pa.field(LETTER, pa.string()))
     table = pa.Table.from_pylist(rows, schema=schema)
     query = "select * from source"
@@ -200,29 +221,29 @@ def _record(
     return append_letters(connection, event_query(letters, event, run, reason="why"), run, notes)
 
 
-def _rebuild(letter: _Row) -> _Row | None:
+def _rebuild(letter: _Letter) -> Mapping[str, object] | None:
     """Return the record's row in the contract's types, None where its payload can't give it.
 
     Its table can hold the row, and the calendar its hour: one letter that does not fit would keep
     the others from being tried.
     """
-    contract = CONTRACTS[letter["source"]]
+    contract = CONTRACTS[letter.source]
     try:
         row = _parsed(letter)
         if row is not None:
             pa.Table.from_pylist([row], schema=_schema(contract))
-            Window.of_hour(parse_hour(str(row.get(PARTITION, letter["hour"]))))
+            Window.of_hour(parse_hour(str(row.get(PARTITION, letter.hour))))
     except (ValueError, TypeError, ArithmeticError, RecursionError):
         return None
     return row
 
 
-def _parsed(letter: _Row) -> _Row | None:
-    contract, payload = CONTRACTS[letter["source"]], letter["payload"]
-    if payload is None or letter["payload_bytes"] > len(payload):
+def _parsed(letter: _Letter) -> Mapping[str, object] | None:
+    contract, payload = CONTRACTS[letter.source], letter.payload
+    if payload is None or letter.payload_bytes > len(payload):
         return None
-    if letter["source"] == API_LOGS.name and letter["stage"] == "extract":
-        place = json.loads(letter["coordinates"])
+    if letter.source == API_LOGS.name and letter.stage == "extract":
+        place = json.loads(letter.coordinates)
         return row_of(place["file"], place["offset"], payload)
     fields = json.loads(payload, parse_float=Decimal)
     return {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ from include.chimera.lake.store.duckdb_sessions import connect, identifier, quot
 from include.chimera.lake.store.places import folder_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from deltalake import DeltaTable
 
 # Sets of columns, each of which identifies a row in whatever table has it.
@@ -55,14 +57,10 @@ class Origin:
     table: str
     file: str
     version: int | None
-    commit: dict[str, Any] = field(default_factory=dict)
+    commit: dict[str, str] = field(default_factory=dict)
     key: dict[str, str] = field(default_factory=dict)
     parents: dict[str, int] = field(default_factory=dict)
     made_from: list[Origin] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        return asdict(self)
 
 
 def trace(name: str, where: str, limit: int = 3, version: int | None = None) -> list[Origin]:
@@ -150,7 +148,7 @@ def _shared(key: dict[str, str], parent: str, version: int) -> dict[str, str]:
     return {name: key[name] for name in sorted(known)}
 
 
-def _commit_of(name: str, file: str) -> tuple[int | None, dict[str, Any], dict[str, int]]:
+def _commit_of(name: str, file: str) -> tuple[int | None, Mapping[str, Any], dict[str, int]]:
     """Return the version, metadata and parents' versions of the log entry that added a file."""
     log = f"read_ndjson_objects({quote(folder_of(name) + '/_delta_log/*.json')}, filename = true)"
     added = f"json_extract_string(json, '$.add.path') = {quote(file)}"
@@ -161,9 +159,8 @@ def _commit_of(name: str, file: str) -> tuple[int | None, dict[str, Any], dict[s
         ).fetchall()
     found = _VERSION.search(lines[0][0]) if lines else None
     entries = [json.loads(line) for _, line in lines]
-    commit: dict[str, Any] = next(
-        (entry["commitInfo"] for entry in entries if "commitInfo" in entry), {}
-    )
+    commits = (entry["commitInfo"] for entry in entries if "commitInfo" in entry)
+    commit: Mapping[str, Any] = next(commits, {})
     marks = [entry["txn"] for entry in entries if "txn" in entry]
     parents = {
         parent: mark["version"] for mark in marks if (parent := consumed_parent(mark["appId"]))

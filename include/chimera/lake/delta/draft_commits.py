@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -51,8 +51,7 @@ def publish_draft(place: str, folder: str, version: int) -> None:
     Raises:
         CommitFailedError: Another writer has made this version.
     """
-    entry = _as_one(_entries(Path(place) / _LOG, version))
-    text = "".join(json.dumps(action, separators=(",", ":")) + "\n" for action in entry)
+    text = "".join(f"{line}\n" for line in _as_one(_entries(Path(place) / _LOG, version)))
     if not storage.create_text(f"{folder}/{_LOG}/{version:020d}.json", text):
         message = f"version {version} was made by another writer"
         raise CommitFailedError(message)
@@ -60,19 +59,19 @@ def publish_draft(place: str, folder: str, version: int) -> None:
         DeltaTable(folder).create_checkpoint()
 
 
-def _entries(log: Path, version: int) -> Iterable[dict[str, Any]]:
+def _entries(log: Path, version: int) -> Iterable[str]:
     for path in sorted(log.glob("*.json")):
         if path.stem.isdigit() and int(path.stem) >= version:
-            yield from map(json.loads, path.read_text().splitlines())
+            yield from path.read_text(encoding="utf-8").split("\n")
 
 
-def _as_one(actions: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the actions of several commits as those of one: the last word of each kind."""
-    words: dict[str, dict[str, Any]] = {}
-    adds: dict[str, dict[str, Any]] = {}
-    removes: dict[str, dict[str, Any]] = {}
-    for action in actions:
-        ((kind, content),) = action.items()
+def _as_one(actions: Iterable[str]) -> list[str]:
+    """Return the actions of several commits, a line each, as one's: the last word of each kind."""
+    words: dict[str, str] = {}
+    adds: dict[str, str] = {}
+    removes: dict[str, str] = {}
+    for action in filter(None, actions):
+        ((kind, content),) = json.loads(action).items()
         if kind == "add":
             adds[content["path"]] = action
         elif kind == "remove":

@@ -20,7 +20,7 @@ from include.chimera.contracts import PARTITION
 from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from include.chimera.window import Run
 
@@ -87,7 +87,7 @@ def read_since(table: DeltaTable, version: int) -> dict[str, int]:
     return found
 
 
-def _commits_since(table: DeltaTable, version: int) -> list[dict[str, Any]] | None:
+def _commits_since(table: DeltaTable, version: int) -> Sequence[Mapping[str, Any]] | None:
     """Return the commits after `version` up to the loaded one, None where the log lost some.
 
     None as well where the table has never had that version: it was dropped and made anew.

@@ -16,7 +16,7 @@ from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.store.duckdb_sessions import among
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from duckdb import DuckDBPyConnection
 
@@ -44,13 +44,13 @@ def counts_by_attempt(table: DeltaTable, name: str, run: Run) -> dict[int, Publi
     }
 
 
-def latest_commits(table: DeltaTable) -> list[dict[str, Any]]:
+def latest_commits(table: DeltaTable) -> Sequence[Mapping[str, Any]]:
     """Return what the table's last commits say of themselves, the newest first.
 
     `history()` numbers commits from its handle's version down, and wrongly once another writer has
     overtaken the handle (measured with delta-rs 1.6.3): it is asked again until none has.
     """
-    found: list[dict[str, Any]] = []
+    found: Sequence[Mapping[str, Any]] = ()
     for _ in range(_LOOKS):
         fresh = DeltaTable(table.table_uri, without_files=True)
         found = fresh.history(_COMMITS)

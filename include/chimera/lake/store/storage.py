@@ -180,7 +180,7 @@ def create_text(place: str, text: str) -> bool:
     _make_folder(target.parent)
     # What a death leaves here is removed with delta-rs' half-written files (`leftovers`).
     written = target.with_name(f"{target.name}#{uuid4().int}")
-    with written.open("w") as stream:
+    with written.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())

@@ -33,13 +33,14 @@ from include.chimera.quality.rules.suites import ASSET
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from great_expectations.checkpoint import Checkpoint
     from great_expectations.core import (
         ExpectationSuiteValidationResult,
         ExpectationValidationResult,
     )
+    from great_expectations.core.batch_definition import BatchParameters
     from great_expectations.data_context import FileDataContext
 
     from include.chimera.quality.acceptance import Acceptance
@@ -145,7 +146,7 @@ class GatedCheckpoint:
     verdict: Verdict | None = None
     result: ExpectationSuiteValidationResult | None = None
 
-    def run(self, batch_parameters: dict[str, Any] | None = None) -> Verdict:
+    def run(self, batch_parameters: BatchParameters | None = None) -> Verdict:
         """Apply the rules and remember the verdict.
 
         Raises:
@@ -158,7 +159,7 @@ class GatedCheckpoint:
         return self.verdict
 
     def _validate(
-        self, batch_parameters: dict[str, Any] | None
+        self, batch_parameters: BatchParameters | None
     ) -> ExpectationSuiteValidationResult:
         """Have GX judge the suite.
 
@@ -245,16 +246,17 @@ def _result(
     )
 
 
-def _error(information: dict[str, Any] | None) -> str | None:
+def _error(information: Mapping[str, Any] | None) -> str | None:
     """Return the class name of what a rule raised; its message could hold values."""
     raised = _raised(information)
     return _class_name(raised["exception_traceback"]) if raised else None
 
 
-def _raised(information: dict[str, Any] | None) -> dict[str, str] | None:
+def _raised(information: Mapping[str, Any] | None) -> dict[str, str] | None:
     """Return message and traceback of what a rule raised, None where it raised nothing."""
-    nested = [value for value in (information or {}).values() if isinstance(value, dict)]
-    for entry in nested or [information or {}]:
+    told: Mapping[str, Any] = information or {}
+    nested: list[Mapping[str, Any]] = [item for item in told.values() if isinstance(item, dict)]
+    for entry in nested or [told]:
         if entry.get("raised_exception"):
             return {
                 name: str(entry.get(name) or "").strip()
