@@ -13,14 +13,19 @@ from dbt.tests.fixtures.project import *  # noqa: F403 - pytest finds fixtures b
 from include.chimera.lake.dbt_plugin.statements import changed_by, run_statements
 from include.chimera.settings import get_settings
 from tests.conformance.exceptions import TARGET
+from tests.versions import Versions
 
 MACROS = Path(__file__).parents[2] / "include" / "dbt" / "macros" / "lake"
 
 
 @pytest.fixture(scope="class", autouse=True)
 def lake(tmp_path_factory):
-    """Give each class a lake of its own, and a process-like start: no session is left over."""
-    root = tmp_path_factory.mktemp("lake")
+    """Give each class a lake of its own, and a process-like start: no session is left over.
+
+    Each version that the class wrote is checked once it has ended.
+    """
+    root, written = tmp_path_factory.mktemp("lake"), Versions()
+    written.add(root)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHIMERA_LAKE_ROOT", str(root))
         patch.setenv("CHIMERA_STATE_DIR", str(root))
@@ -28,6 +33,7 @@ def lake(tmp_path_factory):
         DuckDBConnectionManager.close_all_connections()
         yield root
         DuckDBConnectionManager.close_all_connections()
+        written.check()
     get_settings.cache_clear()
 
 
