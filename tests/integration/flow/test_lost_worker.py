@@ -86,9 +86,10 @@ def test_a_lost_attempt_that_is_tried_again_is_no_failure(dags, slack) -> None:
 
 
 def test_the_last_attempt_that_is_lost_is_told_once(dags, slack) -> None:
-    """Twice detected before its callback ran: told once."""
+    """Twice detected before its callback ran: told once, with its table and those behind it."""
     retries = lose(dags, try_number=1)
     for _ in range(2):
         lose(dags, try_number=retries + 1)
     assert len(slack.find("extract_models failed")) == len(slack.taken) == 1
+    assert slack.find("bronze.models stays at no version yet", "gold.dim_models")
     assert len(failed_hours()) == 1
