@@ -1,1 +1,1 @@
-"""The only Airflow-aware ring: tasks, gates, Cosmos wiring, retry policy."""
+"""The only ring that imports Airflow: tasks, gates, Cosmos wiring, retry policy."""

@@ -1,4 +1,4 @@
-"""From Airflow's connections to the addresses and credentials that the rings below take."""
+"""Turn Airflow connections into the addresses and credentials that the inner rings take."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def http_url(connection: Connection) -> str:
 
 
 def reach_store() -> None:
-    """Set the `AWS_…` variables of this process by the connection that the settings name, if any.
+    """Set this process's `AWS_…` variables from the setting `store_connection`, if it is set.
 
-    The lake, DuckDB and dbt read these variables. The provider's hook knows all kinds of AWS
-    connections: keys, profiles and roles to assume, whose keys are as short-lived as the task.
+    The lake, DuckDB and dbt read these variables. The provider's hook handles every kind of AWS
+    connection: keys, profiles, and assumed roles, whose temporary keys are new for each task.
 
     Raises:
-        AirflowNotFoundException: There is no such connection.
+        AirflowNotFoundException: The connection does not exist.
     """
     name = get_settings().store_connection
     if not name:

@@ -1,6 +1,6 @@
-"""What leaves a task as an exception, and so reaches its log: our own words, whatever raised it.
+"""Keep third-party exception text out of task logs.
 
-Airflow logs an exception with all that it was raised from; the text of others may hold a row.
+Airflow logs an exception with its whole chain, and the text of a third-party one may hold a row.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _KNOWN = (ChimeraError, AirflowException, AirflowRuntimeError)
 
 @contextmanager
 def own_words() -> Iterator[None]:
-    """Raise an error of others as ours that tells its class and place, with its frames.
+    """Replace a third-party exception by one that gives its class, place and frames, but no text.
 
-    Our errors, Airflow's, and what stops a task pass, without those of others that they were
-    raised from. Also a decorator: `@own_words()`.
+    Our errors, Airflow's, and signals to stop pass, but without third-party exceptions in their
+    chain. Also a decorator: `@own_words()`.
 
     Raises:
         UnexpectedError: Instead of any other exception.

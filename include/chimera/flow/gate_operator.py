@@ -1,4 +1,4 @@
-"""The gate as an Airflow task."""
+"""The Airflow operator that runs a gate."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the provider ships no types
-    """Validates what the run staged for a table, and commits it on a pass.
+    """Validates what the run staged for a table and commits it on a pass.
 
-    The provider's operator pushes counts to XCom and raises on a failure whatever its severity;
-    here the checkpoint's result is a verdict that knows severity, and a verdict is never retried.
+    The provider's operator pushes counts to XCom and raises on any failure, whatever its severity.
+    Here the verdict depends on severity, and a negative verdict is never retried.
 
     Args:
         table: `<layer>.<table>`.
@@ -40,7 +40,7 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
         """Run the gate.
 
         Raises:
-            AirflowFailException: The verdict is negative: the task fails without retry.
+            AirflowFailException: The verdict is negative; the task fails without a retry.
         """
         from include.chimera.lake.staged.manifests import forget  # noqa: PLC0415 - heavy
         from include.chimera.quality.gate import open_gate  # noqa: PLC0415 - GX is heavy
@@ -48,7 +48,7 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
         run = begin_task(context)
         forget(run, self.table)
         with open_gate(self.table, run) as gate:
-            # Set here and not at construction: Airflow copies the operator before it runs it.
+            # Not set at construction: Airflow copies the operator before running it.
             self.configure_file_data_context = gate.context
             self.configure_checkpoint = gate.checkpoint
             try:
@@ -62,7 +62,7 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
 
 
 def _closed(*_: object) -> NoReturn:
-    """Stand in for what a gate configures once it is open."""
+    """Stand in for the configuration that an open gate provides."""
     raise TerminalError(
         expected="an open gate",
         came="a checkpoint asked for before the task runs",

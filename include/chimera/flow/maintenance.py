@@ -1,6 +1,6 @@
-"""The daily maintenance as tasks: each returns what it removed, or would remove.
+"""The daily maintenance tasks: each returns what it removed, or would remove on a dry run.
 
-Airflow's own database is not among them: a task has no way to it (docs/adr/0012).
+None cleans Airflow's own database: tasks can't reach it (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def _is_dry() -> bool:
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
 @own_words()
 def clean_logs() -> list[dict[str, str | int]]:
-    """Remove this machine's logs of tasks and of DAG files older than the setting `log_days`.
+    """Remove this machine's task and DAG-file logs older than the setting `log_days`.
 
-    Logs in an object store are the bucket's own lifecycle rule's business.
+    Logs in an object store are left to the bucket's lifecycle rule.
     """
     days, is_dry = get_settings().log_days, _is_dry()
     return [remove_old_files(folder, days, dry_run=is_dry) for folder in log_folders()]
@@ -48,7 +48,7 @@ def clean_logs() -> list[dict[str, str | int]]:
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
 @own_words()
 def maintain_lake() -> list[dict[str, str | int]]:
-    """Remove expired payloads and what no version of a table refers to."""
+    """Remove expired payloads and files that no table version refers to."""
     from include.chimera.lake.upkeep.optimization import maintain  # noqa: PLC0415 - heavy
 
     return [asdict(removal) for removal in maintain(dry_run=_is_dry())]
@@ -57,7 +57,7 @@ def maintain_lake() -> list[dict[str, str | int]]:
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
 @own_words()
 def keep_outbox() -> dict[str, int]:
-    """Send messages again that a channel did not take, and forget what was told long ago."""
+    """Resend messages that a channel did not take; forget those sent long ago."""
     from include.chimera.alerts import outbox  # noqa: PLC0415 - heavy
 
     is_dry = _is_dry()
@@ -66,15 +66,15 @@ def keep_outbox() -> dict[str, int]:
 
 
 def log_folders() -> list[Path]:
-    """Return the folders of the logs of tasks and of DAG files; of nested ones the outer."""
+    """Return the log folders of tasks and DAG files; if one contains the other, only the outer."""
     folders = {Path(conf.get("logging", option)) for option in _LOG_FOLDERS}
     return sorted(folder for folder in folders if not folders & {*folder.parents})
 
 
 def remove_old_files(folder: Path, days: int, *, dry_run: bool) -> dict[str, str | int]:
-    """Remove logs (`*.log`) older than so many days, and their folders; return how many, how big.
+    """Remove logs (`*.log`) older than `days` and empty folders; return count and total bytes.
 
-    A file that vanishes meanwhile is no failure.
+    A file that vanishes in the meantime is no error.
     """
     oldest = time.time() - days * _DAY_SECONDS
     count, size = 0, 0
@@ -98,7 +98,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove a folder and its parents up to the root (exclusive) as far as they are empty."""
+    """Remove a folder and its parents, up to `root` (exclusive), while they are empty."""
     with contextlib.suppress(OSError):  # not empty, or gone
         while folder != root:
             folder.rmdir()

@@ -1,4 +1,4 @@
-"""Metrics through Airflow's own backend: StatsD or OpenTelemetry, whichever is on."""
+"""Send metrics through Airflow's own backend, StatsD or OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 def emit(run: Run) -> None:
-    """Send what is known at the end of a run.
+    """Send the metrics of a finished run.
 
-    Called by a task that runs whatever became of the others. Metrics that can't be had are
-    logged and fail no run.
+    The calling task runs whatever the outcome of the others. A failure to collect or send metrics
+    is logged and never fails the run.
     """
     from include.chimera.operations.run_metrics import note_counted, run_facts  # noqa: PLC0415 - heavy
 
@@ -36,14 +36,14 @@ def emit(run: Run) -> None:
 
 
 def send(samples: Iterable[Sample]) -> None:
-    """Send samples, and see to it that they leave this process."""
+    """Send samples and flush the exporter."""
     for sample in samples:
         if sample.kind == "counter":
             Stats.incr(sample.name, int(sample.value), tags=sample.tags)
         else:
             Stats.gauge(sample.name, float(sample.value), tags=sample.tags)
-    # OpenTelemetry exports once a minute and at exit, and a task's process ends without its exit
-    # handlers. The provider of a backend that is off has nothing to flush.
+    # OpenTelemetry exports once a minute and at exit, but a task's process ends without running
+    # exit handlers. If the backend is off, its provider has no force_flush.
     flush = getattr(otel.get_meter_provider(), "force_flush", None)
     if flush:
         flush()

@@ -1,8 +1,8 @@
 """Retries, timeouts and pools by kind of task.
 
-The error's class decides how often a task is tried again; delays are exactly 1, 2, 4 minutes, so
-that all three fit the ten-minute SLA. `retries`, by kind of task, with `retry_delay` and the
-multiplier are for what has no class: errors of others, timeouts, and deaths that no policy sees
+The error's class decides how often a task is retried, after exactly 1, 2 and 4 minutes, so that all
+three retries fit the ten-minute SLA. The task's own `retries`, `retry_delay` and multiplier apply
+to everything without a class: third-party errors, timeouts, and deaths that no policy sees
 (SIGKILL, a lost heartbeat).
 """
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class ErrorClassPolicy(RetryPolicy):
-    """Retries by the class of the error, with delays of 2^n times the base."""
+    """Retries by the error's class; retry n waits 2^n times the base, counted from 0."""
 
     def evaluate(
         self,
@@ -40,10 +40,10 @@ class ErrorClassPolicy(RetryPolicy):
         max_tries: int,
         context: Context | None = None,
     ) -> RetryDecision:
-        """Decide on a failed attempt; clearing a task starts the count anew."""
+        """Decide whether to retry a failed attempt; clearing a task resets the count."""
         ti, error = context["ti"] if context else None, explain(exception)
         if error is not exception and isinstance(error, ChimeraError):
-            # Airflow's log has what dbt's runner raised, which does not say what to do.
+            # Airflow logs only what dbt's runner raised, which does not say what to do.
             logger.error("%s: %s", type(error).__name__, error)
         retries = max_tries if ti is None else int(ti.task.retries or 0)
         done = max(try_number - (max_tries - retries) - 1, 0)
@@ -54,29 +54,29 @@ class ErrorClassPolicy(RetryPolicy):
 
 
 def allowed_retries(error: BaseException, unclassed: int) -> int:
-    """Return how often a task may be tried again after this error.
+    """Return how many retries an error allows.
 
     Args:
         error: What the attempt failed with.
-        unclassed: What an error is allowed that is not ours, nor raised from one.
+        unclassed: The number for an error that is not ours nor raised from one of ours.
     """
     allowed = own.retries if isinstance(own := cause(error), ChimeraError) else None
     return unclassed if allowed is None else allowed
 
 
 def _admit_retry(ti: Any) -> None:  # noqa: ANN401 - Airflow's protocol lacks the attribute
-    """Let this retry be more than the task's own `retries`.
+    """Allow this retry even beyond the task's own `retries`.
 
-    Airflow asks the policy, and its API server takes every retry that a task reports. But in
-    between a task's process compares the attempts with `retries`, as the server did when the
-    attempt began (3.3, task_runner._finalize_task_failure). The drills prove that this works; if
-    it ceases to, `retries` bounds the classes too.
+    Airflow asks the policy, and its API server accepts every retry that a task reports. In between,
+    though, the task's process checks `should_retry`, which the server derived from `retries` when
+    the attempt began (3.3, task_runner._finalize_task_failure). The drills test this; if it stops
+    working, `retries` becomes the upper bound for every class.
     """
     told = getattr(ti, "_ti_context_from_server", None)
     if told is not None:
         told.should_retry = True
-        # Cosmos lets Airflow store the compiled SQL when an attempt is over. One that is retried
-        # has a new id by then: Airflow's answer is 404, and the task's log would end with that.
+        # Cosmos makes Airflow store the compiled SQL after an attempt. By then a retried attempt
+        # has a new id: Airflow would answer 404, and the task's log would end with that error.
         ti.task.overwrite_rtif_after_execution = False
 
 
@@ -86,34 +86,35 @@ def retry_delay(done: int) -> timedelta:
 
 
 def minutes_of(count: float) -> timedelta:
-    """Return a timeout; the base is a minute but in tests."""
+    """Return a timeout of `count` minutes; tests shorten the minute."""
     return timedelta(seconds=get_settings().timeout_base_seconds * count)
 
 
 def deadline(dag: DAG) -> DeadlineAlert:
-    """Return the SLA: a run that is not over ten minutes after it was queued is told."""
+    """Return the SLA: announce a run that has not ended ten minutes after it was queued."""
     return _Deadline(dag)
 
 
 class _Deadline(DeadlineAlert):
-    """A deadline whose definition changes whenever anything of its DAG does (ADR 16).
+    """A deadline whose definition changes whenever its DAG does (ADR 16).
 
-    Of one that stays as it was Airflow 3.3.0 keeps the id and makes no record for the DAG's new
-    version: none of that version's runs would have a deadline.
+    If a deadline stays the same, Airflow 3.3.0 keeps its id and creates no record for the DAG's
+    new version, whose runs then have no deadline.
     """
 
     def __init__(self, dag: DAG) -> None:
-        # Not super's: it sets the callback.
+        # No super().__init__: it would set the callback.
         self.dag, self.name, self.reference = dag, None, DeadlineReference.DAGRUN_QUEUED_AT
-        # Seconds, as Airflow stored it once and still reads: of a timedelta, 3.3.0 can't move the
-        # deadline when a run is cleared before it, and answers 500.
+        # In seconds, an older form that Airflow still reads: with a timedelta, 3.3.0 answers 500
+        # when a run is cleared before its deadline, because it can't move the deadline.
         self.interval = get_settings().deadline_seconds  # type: ignore[assignment]
 
     @property
     def callback(self) -> SyncCallback:  # type: ignore[override]
-        """The callback, with Airflow's own hash of the rest of the DAG.
+        """The callback, carrying Airflow's own hash of the rest of the DAG.
 
-        Taken when Airflow serializes the DAG: policies and the file's place belong to it.
+        A property, evaluated when Airflow serializes the DAG: cluster policies and the file's
+        location are part of the hash.
         """
         from airflow.serialization.serialized_objects import LazyDeserializedDAG  # noqa: PLC0415 - heavy, and loaded where DAGs are serialized
 
@@ -123,7 +124,7 @@ class _Deadline(DeadlineAlert):
 
 
 def task_arguments(retries: int, minutes: int, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - operator arguments
-    """Return the operator arguments of one kind of task."""
+    """Return the operator arguments for one kind of task."""
     return {
         "retries": retries,
         "retry_delay": retry_delay(0),

@@ -1,4 +1,4 @@
-"""From Airflow's context to the `Run` that the rings below know."""
+"""Turn Airflow's context into the `Run` that the inner rings know."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _LONGEST = timedelta(days=31)
 
 
 def begin_task(context: Mapping[str, Any]) -> Run:
-    """Begin a task, as `enter_run` does, and return the run that it works for.
+    """Set up a task, as `enter_run` does, and return its run.
 
     Raises:
-        ConfigurationError: The params name half a window.
-        TerminalError: The window is no span of whole hours.
+        ConfigurationError: The params give only one end of a window.
+        TerminalError: The window does not consist of whole hours.
     """
     return enter_run(context["dag_run"], context["params"], context["ti"].task_id)
 
 
 def run_json(dag_run: Any, params: Mapping[str, Any], task_id: str) -> str:  # noqa: ANN401 - Airflow's DagRun
-    """Begin a dbt task and return its run as JSON, the value of its CHIMERA_RUN.
+    """Set up a dbt task and return its run as JSON, for its CHIMERA_RUN variable.
 
-    A template macro: Airflow renders it in the task's own process, before dbt starts.
+    A template macro: Airflow renders it in the task's own process before dbt starts.
     """
     return TypeAdapter(Run).dump_json(enter_run(dag_run, params, task_id)).decode()
 
 
 def enter_run(dag_run: Any, params: Mapping[str, Any], task_id: str = "") -> Run:  # noqa: ANN401 - Airflow's DagRun
-    """Bring the lake within reach, bind the run to this process' log lines, and return it."""
+    """Set the lake's credentials, bind the run to this process's log lines, and return it."""
     reach_store()
     run = read_run(dag_run, params)
     bind_run(run, source_of(task_id))
@@ -45,16 +45,17 @@ def enter_run(dag_run: Any, params: Mapping[str, Any], task_id: str = "") -> Run
 
 
 def source_of(task_id: str) -> str:
-    """Return what a task works for: its id without its group and its verb."""
+    """Return the subject of a task: its id without group and verb."""
     return task_id.rpartition(".")[2].partition("_")[2]
 
 
 def read_run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - Airflow's DagRun
-    """Return the run of a DAG run.
+    """Return the `Run` of a DAG run.
 
-    The window comes from the params, else from the data interval, else from the clock.
+    The window comes from the params, else from the data interval, else it is the last full hour
+    before `run_after`.
 
-    Only the schedule moves watermarks: backfills and windows asked for by hand leave them alone.
+    Only scheduled runs move watermarks: backfills and manual windows leave them alone.
     """
     asked = [params.get("window_start"), params.get("window_end")]
     is_scheduled = str(getattr(dag_run.run_type, "value", dag_run.run_type)) == "scheduled"
@@ -78,7 +79,7 @@ def _asked_window(asked: list[str | None]) -> Window:
         )
     window = Window.parse(start, end)
     if window.end > datetime.now(UTC) + HOUR or window.end - window.start > _LONGEST:
-        # One run at a time has the slot, and the sensors would wait for what can't be there.
+        # Runs go one at a time, and the sensors would wait for data that can't exist yet.
         raise ConfigurationError(
             expected=f"a window that has passed, of at most {_LONGEST.days} days",
             came=str(window),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _counts(batch: Batch) -> dict[str, str | int]:
-    """What goes to XCom: names and counts, never data."""
+    """Return what goes to XCom: names and counts, never data."""
     return {"table": batch.table, "rows": batch.rows_read, "refused": batch.rows_unparsed}
 
 
@@ -38,7 +38,7 @@ def _begin(table: str) -> Run:
     """Return the run of an extraction.
 
     Raises:
-        AirflowSkipException: The run was asked for other sources.
+        AirflowSkipException: The run's params leave this table out.
     """
     context = get_current_context()
     run, asked = begin_task(context), context["params"].get("sources")
@@ -74,7 +74,7 @@ _READERS: dict[str | None, Callable[[Contract, Run], Batch]] = {
 
 
 def extract_task(contract: Contract) -> Callable[[], XComArg]:
-    """Return a task that stages what the run's window asks of a bronze table's source."""
+    """Return the task that stages the run's window of a bronze table's source."""
     arguments = {"task_id": f"extract_{contract.table}", "doc_md": contract.description, **EXTRACT}
     if contract.source == APP_DB:
         arguments["pool"] = APP_DB
@@ -101,7 +101,7 @@ def optimize_layer(layer: str) -> dict[str, int]:
 @task(trigger_rule="all_done", **UPKEEP)
 @own_words()
 def record_quality() -> dict[str, int]:
-    """Append what the gates found, whatever it was, write the reports, and send the metrics."""
+    """Append the gates' results, good or bad, write the reports, and send the metrics."""
     from include.chimera.alerts.outbox import resend  # noqa: PLC0415 - heavy
     from include.chimera.lake.staged.manifests import keep_only  # noqa: PLC0415 - heavy
     from include.chimera.operations.quality_report import write_report  # noqa: PLC0415 - heavy
@@ -112,7 +112,7 @@ def record_quality() -> dict[str, int]:
     run = begin_task(context)
     keep_only(run, judged_tables(context))
     rows = record(run)
-    with suppress(OSError):  # a message fails no run; one metric is how many wait even so
+    with suppress(OSError):  # a message never fails a run; a metric counts those still waiting
         resend(channels())
     emit(run)
     build_docs()
@@ -136,7 +136,7 @@ def report_run() -> dict[str, int]:
 @task(pool=APP_DB, **EXTRACT)
 @own_words()
 def extract_deletions(table: str) -> dict[str, str | int]:
-    """Stage a deletion for each row of a table that is gone from the source."""
+    """Stage a tombstone for each row of a table that is gone from the source."""
     from include.chimera.sources.postgres.deletions import extract_deletions as extract  # noqa: PLC0415 - heavy
 
     run = begin_task(get_current_context())
@@ -146,7 +146,7 @@ def extract_deletions(table: str) -> dict[str, str | int]:
 @task(**GATE)  # type: ignore[untyped-decorator]  # its types can't follow **
 @own_words()
 def replay_letters() -> dict[str, int]:
-    """Parse, judge and publish waiting dead letters again; the params say which."""
+    """Parse, validate and publish waiting dead letters again; the params select them."""
     from include.chimera.operations.replay import replay  # noqa: PLC0415 - heavy
 
     context = get_current_context()

@@ -1,8 +1,8 @@
-"""Timeouts that hold while native code runs.
+"""Enforce timeouts while native code runs.
 
-Airflow's `execution_timeout` raises in the main thread as soon as that runs Python again: DuckDB,
-delta-rs and dbt's worker threads don't notice it until they are done. SIGINT stops DuckDB's query
-and makes dbt cancel its own; what ignores even that is killed, and Airflow tries the task again.
+Airflow's `execution_timeout` only raises once the main thread is back in Python: DuckDB, delta-rs
+and dbt's worker threads don't notice it until they are done. SIGINT stops DuckDB's query and makes
+dbt cancel its own. A task that ignores even that is killed, and Airflow retries it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SHARE = 0.9  # of the timeout, so that the interruption comes before Airflow's own exception
+_SHARE = 0.9  # of the timeout, to interrupt before Airflow raises its own exception
 _GRACE_SECONDS = 10.0
 _ended = threading.Event()
 
 
 def arm(context: Context) -> None:
-    """Start watching this task (its `pre_execute`); its timeout says how long."""
+    """Start watching this task until its `execution_timeout` (its `pre_execute`)."""
     global _ended  # noqa: PLW0603 - a task's process has one task
     _ended.set()
     _ended = threading.Event()
@@ -35,7 +35,7 @@ def arm(context: Context) -> None:
 
 
 def disarm(*_: object) -> None:
-    """Stop watching: the task's own work is over (its `post_execute` and callbacks)."""
+    """Stop watching because the task's own work is done (its `post_execute` and callbacks)."""
     _ended.set()
 
 

@@ -1,4 +1,4 @@
-"""dbt's events as log lines with fields, instead of its console's text."""
+"""Log dbt's events as structured lines instead of console text."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _NODE_FIELDS = {
     "node_status": "dbt_status",
     "resource_type": "dbt_resource_type",
 }
-# dbt's worker threads inherit no context: theirs is the main thread's, which speaks first.
+# dbt's worker threads inherit no context, so they reuse the main thread's, which logs first.
 _context: dict[str, object] = {}
 
 
 def log_event(event: Any) -> None:  # noqa: ANN401 - dbt's EventMsg, a protobuf message
-    """Log one event of dbt's at its own level; debug events are dropped.
+    """Log a dbt event at its own level, dropping debug events (a dbtRunner callback).
 
-    A dbtRunner callback. The line carries the event's name, the invocation id that the Delta
-    commit of the model carries too, and for a node its id, status and seconds.
+    The line carries the event's name and the invocation id, which the model's Delta commit also
+    carries; for a node, also its id, status and run time in seconds.
     """
     level = _LEVELS.get(event.info.level)
     if level is None or not event.info.msg.strip():

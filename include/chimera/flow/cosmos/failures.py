@@ -1,8 +1,8 @@
-"""Why dbt failed, as an error of our own tree.
+"""Translate dbt failures into our own error classes.
 
-Cosmos raises one class for everything, with a text that may hold rows. dbt tells of each failure
-while the exception is still in flight: what it was raised from decides its class, so that a failed
-build is retried and told like any other task.
+Cosmos raises one class for everything, with a text that may hold rows. dbt fires an event for each
+failure while the exception is still in flight: its cause decides our class, so that a failed build
+is retried and reported like any other task.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def note_failure(event: Any) -> None:  # noqa: ANN401 - dbt's EventMsg, a protob
 
 
 def _silence(raised: BaseException) -> None:
-    """Leave out the text of code that is neither ours nor dbt's, as of a Python model.
+    """Blank the message of a third-party exception, such as one from a Python model.
 
-    dbt takes the node's message from the exception after this event, Cosmos raises it, and Airflow
-    logs that.
+    dbt copies the message from the exception after this event; Cosmos then raises it and Airflow
+    logs it.
     """
     import duckdb  # noqa: PLC0415 - heavy
     from dbt_common.exceptions import DbtBaseException  # noqa: PLC0415 - heavy
@@ -73,12 +73,12 @@ def _silence(raised: BaseException) -> None:
 
 
 def explain(error: BaseException) -> BaseException:
-    """Return what made dbt fail, where Cosmos raised this error of it; else the error itself."""
+    """Return the cause of a Cosmos error if dbt reported one, else the error itself."""
     return _noted[0] if _noted and isinstance(error, CosmosDbtRunError) else error
 
 
 def _translate(raised: BaseException, where: str) -> BaseException:
-    """Return an error of ours for what dbt caught; an unknown one as it is."""
+    """Return our error for an exception that dbt caught; return an unknown one unchanged."""
     import duckdb  # noqa: PLC0415 - heavy
     from dbt.exceptions import DependencyError, ParsingError  # noqa: PLC0415 - heavy
     from dbt_common.exceptions import CompilationError, DbtConfigError, DbtValidationError  # noqa: PLC0415 - heavy
@@ -112,7 +112,7 @@ def _translate(raised: BaseException, where: str) -> BaseException:
 
 
 def _model_error(own: ChimeraError | None, came: str, where: str) -> ChimeraError:
-    """Return the terminal error of a model's SQL or contract, with our own words where we know."""
+    """Return the terminal error for a model's SQL or contract, in our own words where possible."""
     if isinstance(own, (LakeError, MemoryExhaustedError)):
         return own
     if own is not None:

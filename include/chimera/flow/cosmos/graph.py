@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
     from cosmos.dbt.graph import DbtNode
 
-# Unit tests prove the code, not the hour; exposures run nothing; tests of two parents would each
-# become a task of its own.
+# Unit tests check code, not an hour's data; exposures run nothing; each test with two parents
+# would become a task of its own.
 _UNIT_TESTS = "resource_type:unit_test"
 _LEFT_OUT = [_UNIT_TESTS, "resource_type:exposure", "tag:relationships"]
-# Nobody reads a task's manifest.json and run_results.json, one model asks for its own relations,
-# and each event is a log line of the task: half of a build's CPU (docs/performance.md).
+# Nothing reads a task's manifest.json or run_results.json, a single model looks up only its own
+# relations, and the task already logs each event: this saves half of a build's CPU
+# (docs/performance.md).
 DBT_FLAGS = (
     *("--no-write-json", "--no-populate-cache"),
     *("--log-level", "none", "--log-level-file", "none"),
@@ -44,15 +45,15 @@ DBT_FLAGS = (
 def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperator]:
     """Render the dbt models and their gates, wired by the dbt graph; return the gates by table.
 
-    A model starts when the gates of what it reads have committed: bronze gates for sources, the
-    parents' own gates for models.
+    A model starts once the gates of everything it reads have committed: the bronze gates of its
+    sources and the gates of its parent models.
 
     Args:
         bronze_gates: Gate task by bronze table.
 
     Raises:
-        ConfigurationError: The dbt manifest has not been built, or a task's name can't hold a
-            table's.
+        ConfigurationError: The dbt manifest is missing, or a model's alias can't be part of a
+            task id.
     """
     if not DBT_MANIFEST.is_file():
         raise ConfigurationError(
@@ -87,10 +88,12 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
 
 
 def _tables() -> dict[str, str]:
-    """Return the table of each model and source: its schema and alias, which Cosmos leaves out.
+    """Return the table (`<schema>.<alias>`) of each model and source, by dbt's unique id.
+
+    Read from the manifest, because Cosmos's nodes lack schema and alias.
 
     Raises:
-        ConfigurationError: A gate's task, which is named after the table, can't carry the name.
+        ConfigurationError: A model's alias can't be part of its gate's task id.
     """
     manifest = json.loads(DBT_MANIFEST.read_text())
     nodes, sources = manifest["nodes"], manifest["sources"]
@@ -110,7 +113,7 @@ def _tables() -> dict[str, str]:
 
 
 def _replace_edge(parent: BaseOperator, gate: BaseOperator, child: BaseOperator) -> None:
-    """Let the child wait for its parent's gate instead of for the parent."""
+    """Make the child wait for its parent's gate instead of the parent."""
     parent.downstream_task_ids.discard(child.task_id)
     child.upstream_task_ids.discard(parent.task_id)
     gate >> child
@@ -124,7 +127,7 @@ def _dbt_tasks() -> DbtTaskGroup:
             manifest_path=DBT_MANIFEST,
             project_name="chimera",
             install_dbt_deps=False,
-            # The run reaches dbt by its environment: --vars would parse the project anew.
+            # Pass the run through the environment: --vars would make dbt reparse the project.
             env_vars={"CHIMERA_RUN": "{{ run_json(dag_run, params, task.task_id) }}"},
         ),
         profile_config=ProfileConfig(
@@ -148,7 +151,7 @@ def _dbt_tasks() -> DbtTaskGroup:
             "append_env": True,
             "exclude": _UNIT_TESTS,
             "full_refresh": "{{ params.full_refresh }}",
-            # A source that was not asked for skips its gate; what reads it goes on as ever.
+            # A source left out by the params skips its gate; models that read it run as usual.
             "trigger_rule": "none_failed",
             "dbt_runner_callbacks": [log_event, note_failure],
             "dbt_cmd_flags": list(DBT_FLAGS),

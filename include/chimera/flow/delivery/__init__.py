@@ -1,1 +1,1 @@
-"""From Airflow's callbacks to Slack and e-mail."""
+"""Announcements from Airflow's callbacks to Slack and e-mail."""

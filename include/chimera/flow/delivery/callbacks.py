@@ -1,10 +1,10 @@
-"""From Airflow's callbacks to messages: what is told when.
+"""Send messages from Airflow's callbacks.
 
-A task's failure is told by the task's own process. Of one that was killed Airflow 3.3 calls no
-task callback (its supervisor reports the failure itself): the DAG's callback tells it, when the run
-is over. Of one whose supervisor is lost too, the DAG processor tells it.
-Success is told by the last task, so that it costs no parse of the DAG. A message never fails a
-task: Airflow logs what a callback raises.
+A failed task announces its failure from its own process. For a killed task Airflow 3.3 calls no
+task callback (its supervisor reports the failure itself), so the DAG's callback announces it when
+the run ends. If the supervisor is lost too, the DAG processor announces it.
+The last task announces success, which saves a parse of the DAG. A message never fails a task:
+Airflow logs what a callback raises.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ HOURLY = "chimera_etl_hourly"  # the DAG whose runs publish hours
 
 @own_words()
 def tell_failure(context: Context) -> None:
-    """Tell that a task has failed for good (a task's `on_failure_callback`)."""
+    """Announce that a task has failed for good (a task's `on_failure_callback`)."""
     told = channels()
     if not told:
         return
@@ -61,7 +61,7 @@ def tell_failure(context: Context) -> None:
     key = f"{run.run_id}|{ti.task_id}|{ti.try_number}"
     exception = context.get("exception")
     if "exception" not in context and ti.try_number <= ti.max_tries:
-        return  # Its heartbeat was lost, it is tried again: Airflow 3.3 calls this all the same.
+        return  # A lost heartbeat, to be retried: Airflow 3.3 calls this callback anyway.
     error = explain(exception) if isinstance(exception, BaseException) else None
     affected = _affected(context["task"])
     verdict = _verdict(run, affected, error)
@@ -71,17 +71,17 @@ def tell_failure(context: Context) -> None:
         else messages.failure(run, key, ti.task_id, Fault.of(error), affected)
     )
     link = getattr(ti, "log_url", None) or run_url(run.run_id, ti.dag_id)
-    # Noted first: the DAG's callback may run while this message is still on its way.
+    # Note it first: the DAG's callback may run while this message is still being sent.
     _note(*_marks(context["dag_run"], ti.task_id))
     _announce_failure(replace(message, link=link), told, run, ti.dag_id)
 
 
 @own_words()
 def tell_run_failure(context: Context) -> None:
-    """Tell what no task could: that it was killed, or that the run's time was up.
+    """Announce failures that no task could: a killed task, or a run that timed out.
 
-    Of a run that was cleared and fails again Airflow does not say which tasks have run again. Those
-    that were told before, and not since, are told together.
+    When a cleared run fails again, Airflow does not say which tasks have run again. Failed tasks
+    that were announced before the clear, but not since, share one message.
     """
     told = channels()
     if not told or "dag_run" not in context:
@@ -113,7 +113,7 @@ def tell_run_failure(context: Context) -> None:
 
 @own_words()
 def tell_success(context: Context) -> None:
-    """Tell what a run published, or that failed hours are well again (the last task's callback)."""
+    """Announce success or recovery (the last task's `on_success_callback`)."""
     from include.chimera.lake.staged.records import WHOLE_RUN, read_record  # noqa: PLC0415 - heavy
     from include.chimera.lake.staged.reports import RunReport  # noqa: PLC0415 - heavy
 
@@ -139,11 +139,11 @@ def tell_success(context: Context) -> None:
 
 @own_words()
 def tell_late(context: Mapping[str, Any], **_: object) -> None:
-    """Tell that a run is not over in time (the DAG's deadline, run by the executor).
+    """Announce that a run missed its deadline (the DAG's deadline callback, in the executor).
 
-    Backfills are queued together and all of them would be late; of a run that has failed by now
-    the failure was told. One that was over in time is not late: Airflow forgets the deadlines of
-    those alone that its scheduler saw succeed, not of those that a person marked.
+    Skip backfills, which are queued together and would all be late; failed runs, whose failure was
+    announced; and runs that ended in time: Airflow drops the deadline only of runs that its
+    scheduler saw succeed, not of runs that a person marked as successful.
     """
     dag_run, ended = context["dag_run"], context["dag_run"]["end_date"]
     if dag_run["run_type"] == "backfill" or dag_run["state"] == "failed":
@@ -151,7 +151,7 @@ def tell_late(context: Mapping[str, Any], **_: object) -> None:
     due = datetime.fromisoformat(str(context["deadline"]["deadline_time"]))
     if dag_run["state"] == "success" and ended and datetime.fromisoformat(ended) <= due:
         return
-    # Airflow counts missed deadlines too, but backfills among them, under the same labels.
+    # Airflow counts missed deadlines too, but includes backfills under the same labels.
     send([Sample("chimera_runs_late_total", 1)])
     run = enter_run(_plain_run(dag_run), dag_run.get("conf") or {})
     minutes = get_settings().deadline_seconds / 60
@@ -160,26 +160,26 @@ def tell_late(context: Mapping[str, Any], **_: object) -> None:
 
 
 def run_url(run_id: str, dag_id: str = HOURLY) -> str:
-    """Return the link to a run in Airflow's UI, "" where the UI has no address."""
+    """Return the link to a run in Airflow's UI; "" if `api.base_url` is not set."""
     base = conf.get("api", "base_url", fallback="") or ""
     return f"{base.rstrip('/')}/dags/{dag_id}/runs/{run_id}" if base else ""
 
 
 def _announce_failure(message: Message, told: Mapping[str, Send], run: Run, dag_id: str) -> None:
-    """Tell a failure, and keep the hours of an hourly run in mind until they are published."""
+    """Announce a failure; for an hourly run, record its hours as failed until they publish."""
     if announce(message, told) and dag_id == HOURLY:
         open_failure(run.window, message.title)
 
 
 def _marks(dag_run: Any, task_id: str) -> tuple[Message, Message]:  # noqa: ANN401 - Airflow's DagRun
-    """Return what stands for a task's failure since something of the run was cleared, and ever."""
+    """Return the marks of a task's failure: since the run was last cleared, and ever."""
     now = f"{dag_run.run_id}|{dag_run.clear_number}|{task_id}"
     ever = f"{dag_run.run_id}|{task_id}"
     return Message("failure", now, "", ()), Message("failure", ever, "", ())
 
 
 def _note(*marks: Message) -> None:
-    """Keep in mind that a failure was told; where the lake is away it is told twice, not never."""
+    """Record that a failure was announced; if the lake is away, it may be announced twice."""
     with suppress(OSError):
         for mark in marks:
             note(mark)
@@ -192,10 +192,10 @@ def _is_noted(mark: Message) -> bool:
 
 
 def judged_tables(context: Context) -> set[str]:
-    """Return the tables whose gates have come to an end in the run as it is now.
+    """Return the tables whose gates have succeeded or failed in the run's current state.
 
-    Not those whose gates could not start since the run was cleared, nor those of tables that have
-    left the pipeline since.
+    This leaves out gates that have not started since the run was cleared, and tables that are no
+    longer in the pipeline.
     """
     ended, tasks = _tasks_in(context["dag_run"], "success", "failed"), context["dag"].task_dict
     return {table for name in ended if (table := _table_of(tasks.get(name)))}
@@ -208,7 +208,7 @@ def _tasks_in(dag_run: Any, *wanted: str) -> list[str]:  # noqa: ANN401 - Airflo
 
 
 def _verdict(run: Run, affected: Affected, error: BaseException | None) -> Verdict | None:
-    """Return the gate's verdict where a negative one is what failed, else None."""
+    """Return the gate's verdict if a negative verdict caused the failure, else None."""
     from include.chimera.lake.staged.records import read_record  # noqa: PLC0415 - heavy
     from include.chimera.lake.staged.verdicts import Verdict  # noqa: PLC0415 - heavy
 
@@ -223,10 +223,10 @@ def _remedies(table: str) -> dict[str, str]:
 
 
 def _affected(task: Any) -> Affected:  # noqa: ANN401 - Airflow's operator
-    """Return the table that a task works for, its live version, and the tables behind it."""
+    """Return the table that a task works for, its live version, and its downstream tables."""
     from include.chimera.lake.delta.tables import open_table  # noqa: PLC0415 - heavy
 
-    # An extract or a model stands right before its gate.
+    # An extract or a model comes right before its gate.
     near = [table for each in (task, *task.downstream_list) if (table := _table_of(each))]
     own, live = near[0] if near else None, None
     with suppress(OSError):
@@ -238,13 +238,13 @@ def _affected(task: Any) -> Affected:  # noqa: ANN401 - Airflow's operator
 def _table_of(task: Any) -> str | None:  # noqa: ANN401 - Airflow's operator, or None
     """Return the table that a gate judges, None for other tasks.
 
-    Callbacks meet operators of a parsed DAG; serialized ones have lost the attribute.
+    Callbacks see the operators of a parsed DAG; serialized ones lack the attribute.
     """
     return getattr(task, "table", None)
 
 
 def _plain_run(dag_run: Mapping[str, Any]) -> SimpleNamespace:
-    """Return a run of the REST API's form as `read_run` wants it."""
+    """Convert a run from the REST API's form to the one that `read_run` takes."""
     names = ("data_interval_start", "data_interval_end", "run_after")
     moments = {
         name: datetime.fromisoformat(dag_run[name]) if dag_run[name] else None for name in names

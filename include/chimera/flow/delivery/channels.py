@@ -1,4 +1,4 @@
-"""Slack and e-mail: on where their Airflow connection exists, each bounded in time."""
+"""Slack and e-mail: each is on if its Airflow connection exists, and has a short timeout."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SECONDS = 5
 
 
 class _BoundedSmtpHook(SmtpHook):
-    """The provider's hook with a bound that no connection can lift: one try, five seconds."""
+    """The provider's hook, limited to one try of five seconds whatever the connection says."""
 
     timeout = _SECONDS
     smtp_retry_limit = 0
@@ -53,7 +53,7 @@ def _exists(conn_id: str) -> bool:
 
 
 def _send_slack(message: Message) -> None:
-    # Not the notifier, which renders templates: a message is text, whatever braces stand in it.
+    # Not the notifier, which renders templates: a message may contain braces.
     with _refusals(SLACK):
         SlackWebhookHook(slack_webhook_conn_id=SLACK, timeout=_SECONDS).send(**slack(message))
 
@@ -70,7 +70,7 @@ def _send_email(message: Message) -> None:
 
 @contextmanager
 def _refusals(conn_id: str) -> Iterator[None]:
-    """Tell the class alone: the text of an HTTP error may hold the webhook's URL, a secret."""
+    """Report only the error's class: an HTTP error's text may hold the webhook's secret URL."""
     try:
         yield
     except (OSError, HTTPException, SMTPException, SlackClientError, AirflowException) as error:

@@ -1,1 +1,1 @@
-"""What tasks need is loaded before the process that forks them does so."""
+"""Load what tasks need before their process forks them."""

@@ -1,6 +1,7 @@
-"""Warms up the Celery worker that imports this module before its pool forks.
+"""Warm up a Celery worker before its pool forks.
 
-The Dockerfile names it: `AIRFLOW__CELERY__EXTRA_CELERY_CONFIG={"imports": [this module]}`.
+The worker imports this module because the Dockerfile sets
+`AIRFLOW__CELERY__EXTRA_CELERY_CONFIG={"imports": [this module]}`.
 """
 
 from __future__ import annotations

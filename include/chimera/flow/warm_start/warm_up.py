@@ -1,7 +1,7 @@
-"""Loads what tasks need into a process that is going to fork them.
+"""Load what tasks need into the process that forks them.
 
-What is imported, compiled or read before a fork is paid for once and shared by all tasks; without
-it each task pays for it alone (docs/performance.md). Nothing here starts a thread that stays.
+Whatever is imported, compiled or read before the fork costs once and is shared by all tasks;
+otherwise each task pays for it (docs/performance.md). Nothing here leaves a thread running.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ WORKING = (
 
 
 def warm_up(names: Sequence[str]) -> None:
-    """Import modules by name, and rehearse what the first use of them would do.
+    """Import modules by name and trigger their first-use work.
 
-    What can't be imported or rehearsed is logged; the tasks report it, each for itself. Temporary
-    folders of processes that were killed before go first.
+    A failure here is only logged: the tasks will hit and report it themselves. First remove the
+    temporary folders of killed processes.
     """
     sweep_scratch()
     if "dbt.cli.main" in names:
@@ -76,16 +76,17 @@ def warm_up(names: Sequence[str]) -> None:
     if "dbt.cli.main" in names:
         rehearse_dbt()
         check_signatures()
-    # What is loaded stays: collections in the children neither walk it nor copy its pages.
+    # Garbage collections in the children then neither walk the loaded objects nor copy their pages.
     gc.freeze()
 
 
 def leave_locks_unnamed() -> None:
-    """Let dbt make its locks, which serve threads alone, without a name in /dev/shm.
+    """Make dbt create its locks, which only serve threads, without a name in /dev/shm.
 
-    The names of a spawn context are taken away by a tracker once nobody is left to use them. Here
-    all tasks share the one of the process that forks them, so the names would pile up, some 80 an
-    hour. To be called before dbt's manifest is imported, whose class keeps the context.
+    With a spawn context a tracker removes the names once no process is left that uses it. Here all
+    tasks share the tracker of the process that forks them, so the names would pile up, some 80 an
+    hour.
+    Call this before importing dbt's manifest, whose class keeps the context.
     """
     from dbt import mp_context  # noqa: PLC0415 - only the scheduler has it loaded
 
@@ -93,10 +94,10 @@ def leave_locks_unnamed() -> None:
 
 
 def rehearse_parsing() -> None:
-    """Read dbt's manifest as Cosmos does, by Airflow's storage path.
+    """Read dbt's manifest as Cosmos does, through Airflow's `ObjectStoragePath`.
 
-    Its first use imports each provider's file systems (boto3 among them) and the plugins (FastAPI):
-    most of the CPU of parsing the DAG, which each task does too (docs/performance.md).
+    The first use imports every provider's file systems (including boto3) and the plugins (FastAPI).
+    This is most of the CPU of parsing the DAG, which each task does too (docs/performance.md).
     """
     from airflow.sdk import ObjectStoragePath  # noqa: PLC0415 - not every component needs it
 
@@ -106,12 +107,12 @@ def rehearse_parsing() -> None:
 
 
 def rehearse_dbt() -> None:
-    """Let dbt parse the project once, from its partial parse, and compile its macros.
+    """Make dbt parse the project once, from its partial parse, and compile its macros.
 
-    dbt compiles its serializers and schemas at their first use, and each macro's template: most of
-    a build's CPU seconds (docs/performance.md). It keeps templates by the macro's text, so a macro
-    that is edited later is compiled anew. A parse opens no DuckDB and starts no thread, so nothing
-    is left over that a fork would break. What fails here fails in the task, which tells why.
+    On first use dbt compiles its serializers, its schemas and each macro's template: most of a
+    build's CPU seconds (docs/performance.md). It caches templates by the macro's text, so a macro
+    edited later is recompiled. A parse opens no DuckDB and starts no thread, so it leaves nothing
+    that a fork would break. Whatever fails here fails again in the task, which reports it.
     """
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - only the scheduler has it loaded
     from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415 - as above
@@ -122,7 +123,7 @@ def rehearse_dbt() -> None:
         cleanup_event_logger,
     )
 
-    # Which packages are plugins of dbt is found by listing all folders of sys.path: once will do.
+    # dbt finds its plugins by listing every folder of sys.path: do that only once.
     PluginManager.get_prefixed_modules = cache(PluginManager.get_prefixed_modules)  # type: ignore[method-assign]
     partial_parse = DBT_MANIFEST.with_name("partial_parse.msgpack")
     if not partial_parse.is_file():
@@ -142,5 +143,5 @@ def rehearse_dbt() -> None:
     for macro in done.result.macros.values():
         template_cache.get_node_template(macro)
     for unit_test in done.result.unit_tests.values():
-        unit_test.to_dict()  # a build does so too; the first compiles the serializers
+        unit_test.to_dict()  # as a build does; the first call compiles the serializers
     build_type_tester([])  # loads number formats, for the results of queries
