@@ -58,14 +58,14 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
     found = search_logs(query, root)
     for line in found:
         if as_json:
-            echo(line["json"])
+            echo(line.json)
             continue
-        head, *rest = str(line["event"]).split("\n")
+        head, *rest = str(line.event).split("\n")
         echo(
-            f"{line['logged_at']:%Y-%m-%d %H:%M:%S} {line['level'] or '':<8} "
-            f"{line['correlation_id'] or '-':<12} {line['task_id'] or '-'}  {head}"
+            f"{line.logged_at:%Y-%m-%d %H:%M:%S} {line.level or '':<8} "
+            f"{line.correlation_id or '-':<12} {line.task_id or '-'}  {head}"
         )
-        said = describe_error(json.loads(line["json"]), line["filename"])
+        said = describe_error(json.loads(line.json), line.filename)
         for below in filter(str.strip, [*rest, said]):
             echo(indent(below, "    "))
     if not found:
@@ -116,6 +116,6 @@ def _show_origin(origin: Origin, lines: int, depth: int = 0) -> None:
             limit=lines,
         )
         for line in search_logs(asked):
-            echo(f"{indent}  log {line['logged_at']:%H:%M:%S} {line['event'][:100]}")
+            echo(f"{indent}  log {line.logged_at:%H:%M:%S} {str(line.event)[:100]}")
     for parent in origin.made_from:
         _show_origin(parent, lines, depth + 1)

@@ -90,18 +90,18 @@ def list_letters(
 def show(letter_id: str) -> None:
     """Show one letter with its payload: a raw row, for your eyes only."""
     from include.chimera.lake.dead_letters.letters import letter_states
-    from include.chimera.lake.store.duckdb_sessions import connect, fetch_records, quote
+    from include.chimera.lake.store.duckdb_sessions import connect, quote
 
     with connect() as connection:
         found = connection.execute(
             f"select * from ({letter_states()}) where letter_id = {quote(letter_id)}"
         )
-        letters = fetch_records(found)
-    if not letters:
+        names, values = [column[0] for column in found.description], found.fetchone()
+    if values is None:
         raise LetterMissingError(
             expected="the id of a letter", came=repr(letter_id), where="ops.dead_letters"
         )
-    for name, value in letters[0].items():
+    for name, value in zip(names, values, strict=True):
         text = value.decode(errors="replace") if isinstance(value, bytes) else value
         echo(f"{name:<15} {text}")
 

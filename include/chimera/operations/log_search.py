@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.lake.store import storage
-from include.chimera.lake.store.duckdb_sessions import (
-    connect,
-    fetch_records,
-    quote,
-    reach_object_store,
-)
+from include.chimera.lake.store.duckdb_sessions import connect, quote, reach_object_store
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -32,6 +27,29 @@ _TEXTS = (
 _PATTERNS = {"task": "task_id", "logger": "logger"}  # condition to column
 # Bounded: a task that logs without end must not fill this process's memory.
 _LONGEST_LINE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class FoundLine:
+    """A line of a task log.
+
+    Args:
+        logged_at: When, UTC.
+        level: One of `LEVELS`.
+        correlation_id: Of its run.
+        task_id: The task that wrote it.
+        event: What it says.
+        json: The whole line.
+        filename: The log that holds it.
+    """
+
+    logged_at: datetime
+    level: str | None
+    correlation_id: str | None
+    task_id: str | None
+    event: str | None
+    json: str
+    filename: str
 
 
 @dataclass(frozen=True)
@@ -61,8 +79,8 @@ class LogQuery:
     attempts_at: datetime | None = None
 
 
-def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]]:
-    """Return the lines that match, in order of time, as dictionaries of what they hold.
+def search_logs(query: LogQuery, root: str | None = None) -> list[FoundLine]:
+    """Return the lines that match, in order of time.
 
     A run's lines from before its window was known (Airflow's own, at the start of a task) carry no
     correlation id: they get the one that belongs to their run id.
@@ -72,6 +90,7 @@ def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]
         root: Airflow's log folder or its object store's URL; None: the setting `task_logs_root`.
     """
     place = root or get_settings().task_logs
+    columns = ", ".join(field.name for field in fields(FoundLine))
     lines = (
         f"select cast(json_extract_string(json, '$.timestamp') as timestamptz) as logged_at, "
         f"{', '.join(map(_text, _TEXTS))}, json, filename, "
@@ -87,11 +106,11 @@ def search_logs(query: LogQuery, root: str | None = None) -> list[dict[str, Any]
         if not connection.execute(f"from glob({quote(f'{place}/**/*.log')}) limit 1").fetchone():
             return []
         found = connection.execute(
-            f"with lines as materialized ({lines}) select * from (from lines where "
+            f"with lines as materialized ({lines}) select {columns} from (from lines where "
             f"{' and '.join(_conditions(query))} order by logged_at desc limit {query.limit}) "
             "order by logged_at"
         )
-        return fetch_records(found)
+        return [FoundLine(*line) for line in found.fetchall()]
 
 
 def _text(name: str) -> str:

@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> str:
 
 
 def events(root: str, **query: object) -> list[str]:
-    return [each["event"] for each in search_logs(LogQuery(**query), root)]
+    return [each.event for each in search_logs(LogQuery(**query), root)]
 
 
 def test_a_runs_lines_are_found_even_before_they_know_their_id(root: str) -> None:

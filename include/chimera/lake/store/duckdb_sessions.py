@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import duckdb
@@ -119,12 +119,6 @@ def connect() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config=dict(lake_config()))
     prepare(connection)
     return connection
-
-
-def fetch_records(found: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    """Return the rows of a query that was run, as dictionaries by column."""
-    names = [column[0] for column in found.description or []]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 import httpx
 import msgspec
@@ -75,6 +75,14 @@ def _renamed(item: Mapping[str, Any]) -> dict[str, Any]:
     return {_OUR_NAMES.get(name, name): value for name, value in item.items()}
 
 
+class Pool(TypedDict):
+    """A pool in the form of airflow_settings.yaml."""
+
+    pool_name: str
+    pool_slot: int
+    pool_description: NotRequired[str]
+
+
 class AirflowApi:
     """Asks the API server; logs in at the first request and when a token has run out."""
 
@@ -98,7 +106,7 @@ class AirflowApi:
         """Return each component's status, as the API tells it."""
         return dict(self._request("GET", "/monitor/health"))
 
-    def set_pools(self, pools: Sequence[Mapping[str, Any]]) -> None:
+    def set_pools(self, pools: Sequence[Pool]) -> None:
         """Create or overwrite pools, given in the form of airflow_settings.yaml.
 
         Raises:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.local.supervision.supervisor import Program
+from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-from include.chimera.paths import PROJECT
+    from include.chimera.local.servers.airflow_api import Pool
 
 
 def airflow_version() -> str:
@@ -37,7 +37,7 @@ def airflow_programs(env: dict[str, str]) -> list[Program]:
     ]
 
 
-def read_pools() -> Sequence[Mapping[str, Any]]:
+def read_pools() -> list[Pool]:
     """Return the pools of airflow_settings.yaml, which Astro reads as well.
 
     Raises:
@@ -45,7 +45,7 @@ def read_pools() -> Sequence[Mapping[str, Any]]:
     """
     path = PROJECT / "airflow_settings.yaml"
     try:
-        pools: Sequence[Mapping[str, Any]] = yaml.safe_load(path.read_text())["airflow"]["pools"]
+        pools: list[Pool] = yaml.safe_load(path.read_text())["airflow"]["pools"]
     except (OSError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ConfigurationError(
             expected="a list at airflow.pools",
