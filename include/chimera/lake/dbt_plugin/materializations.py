@@ -39,6 +39,7 @@ class Order:
             may not.
         is_full_refresh: Whether the table is built anew; one that can't be read is then dropped.
         is_deferred: Whether parents may be other relations than their names say (`dbt --defer`).
+        is_rewrite: Whether the rows are those of the version that the session shows, changed.
         partial: `empty` or `sample` where parents were read in part, else an empty text.
     """
 
@@ -60,6 +61,7 @@ class Order:
     is_full_refresh: bool = False
     partial: str = ""
     is_deferred: bool = False
+    is_rewrite: bool = False
 
     @classmethod
     def parse(cls, table: Relation, config: Mapping[str, Any]) -> Order:

@@ -15,7 +15,6 @@ from include.chimera.errors import (
 from include.chimera.lake.dbt_plugin.catalog import Catalog
 from include.chimera.lake.dbt_plugin.materializations import WHOLE, WINDOW, Order
 from include.chimera.lake.dbt_plugin.row_changes import Changer
-from include.chimera.lake.dbt_plugin.statements import COPY
 from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.dbt_plugin.views import View, drop_view, save_view
 from include.chimera.lake.delta.columns import arrow_schema, delta_schema, describe, respell, select
@@ -175,7 +174,7 @@ class Session:
             may_replace=order.may_replace or order.strategy == WINDOW,
             # Hours of other parents under this table's marks: the next build makes it whole.
             is_partial=bool(order.partial) or (order.is_deferred and order.strategy == WINDOW),
-            is_rewrite=order.source == COPY,
+            is_rewrite=order.is_rewrite,
         )
         paths = [file.path for file in build.files]
         written = read_files(folder_of(order.table), paths, columns)

@@ -46,7 +46,7 @@ _CREATION = re.compile(
 )
 _OWN = ("main", "temp")  # what a statement makes there, it means for its process alone
 _COMMENTS = re.compile(r"\A(?:\s*(?:--[^\n]*\n|/\*.*?\*/))*", re.DOTALL)
-COPY = "lake_statement_copy"
+_COPY = "lake_statement_copy"
 _ANEW = Retrying(
     retry=retry_if_exception_type(CommitConflictError),
     stop=stop_after_attempt(8),
@@ -75,11 +75,11 @@ def run_statements(
         session.stand_alone("a statement that changes the table", name)
         if partial and session.is_whole(name):
             _copy(connection, f"from {relation_of(name)}", changed)
-            session.show_only(connection, Order(name, COPY, WHOLE, partial=partial))
+            session.show_only(connection, Order(name, _COPY, WHOLE, partial=partial))
         else:
             with session.changing:
                 _ANEW(_change, session, connection, name, changed)
-        connection.execute(f"drop table {COPY}")
+        connection.execute(f"drop table {_COPY}")
 
 
 def _changes(
@@ -93,7 +93,7 @@ def _changes(
         if found is not None:
             parts = [unquoted(part) for part in re.findall(_PART, found["relation"])]
             start, end = found.span("relation")
-            name, changed = Relation(*parts[-2:]), text[:start] + COPY + text[end:]
+            name, changed = Relation(*parts[-2:]), text[:start] + _COPY + text[end:]
         is_ours = name is not None and session.is_table(name)
         yield statement, name if is_ours else None, changed
 
@@ -117,7 +117,7 @@ def _change(session: Session, connection: DuckDBPyConnection, name: Relation, ch
 
 
 def _copy(connection: DuckDBPyConnection, rows: str, changed: str) -> None:
-    connection.execute(f"create or replace temp table {COPY} as {rows}")
+    connection.execute(f"create or replace temp table {_COPY} as {rows}")
     connection.execute(changed)
 
 
@@ -126,13 +126,14 @@ def _as_it_is(name: Relation, table: DeltaTable) -> Order:
     fields, configuration = table.schema().fields, table.metadata().configuration
     return Order(
         table=name,
-        source=COPY,
+        source=_COPY,
         strategy=WHOLE,
         partition_by=tuple(table.metadata().partition_columns),
         required=tuple(field.name for field in fields if not field.nullable),
         comments={field.name: str(field.metadata.get("comment", "")) for field in fields},
         checks=constraints_of(configuration),
         partial="kept" if is_partial(table) else "",
+        is_rewrite=True,
     )
 
 
