@@ -1,5 +1,5 @@
-"""Gates: what a table's rows must meet before they are published.
+"""Gates: the rules that a table's rows must pass before they are published.
 
 Rules are written once per table (`include/gx/rules/*.yml`), compiled to a GX project
-(`include/gx/`), run on DuckDB, and compiled again to the SQL that splits good rows from bad.
+(`include/gx/`) that runs on DuckDB, and compiled again to the SQL that splits good rows from bad.
 """

@@ -1,4 +1,4 @@
-"""Letting a failed gate through: a person's recorded decision about exactly these files."""
+"""Override a failed gate: a person's recorded decision about exactly the files now staged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REASON_LENGTH = 500
 
 @dataclass(frozen=True)
 class Acceptance(Record):
-    """Who let which failed rules of which staged files through, and why.
+    """Who accepted which failed rules for which staged files, and why.
 
     Args:
         table: `<layer>.<table>`.
@@ -37,8 +37,8 @@ class Acceptance(Record):
         accepted_by: The operating system's user.
         reason: In the person's own words, at most 500 characters.
         accepted_at: ISO 8601, UTC.
-        rules: The rules that had failed; another one that fails later is not accepted.
-        stage: SHA-256 of the manifest; other files are not accepted.
+        rules: The rules that had failed; any other failing rule is not covered.
+        stage: SHA-256 of the manifest; any other staged files are not covered.
     """
 
     file_name = "acceptance.json"
@@ -52,7 +52,7 @@ class Acceptance(Record):
     stage: str
 
     def metadata(self) -> dict[str, str]:
-        """Return what the commit's metadata says of it."""
+        """Return the acceptance as commit metadata."""
         return {
             "accepted_by": self.accepted_by,
             "accepted_reason": self.reason,
@@ -62,7 +62,7 @@ class Acceptance(Record):
 
 
 def accept(table: str, run_id: str, reason: str) -> Acceptance:
-    """Record that a person lets a failed gate through; the gate's next attempt will publish.
+    """Record that a person accepts a failed gate; the gate's next attempt will publish.
 
     Raises:
         NothingToAcceptError: No gate of this table failed in this run, or the reason is empty.
@@ -92,7 +92,7 @@ def accept(table: str, run_id: str, reason: str) -> Acceptance:
 
 
 def find_acceptance(run: Run, table: str, failed_rules: Sequence[str]) -> Acceptance | None:
-    """Return the acceptance that covers these failed rules of the files staged now, or None."""
+    """Return the acceptance that covers these failed rules for the files now staged, or None."""
     found = read_record(run, table, Acceptance)
     if found is None or not set(failed_rules) <= set(found.rules):
         return None
@@ -100,14 +100,14 @@ def find_acceptance(run: Run, table: str, failed_rules: Sequence[str]) -> Accept
 
 
 def find_run(table: str | None, run_id: str) -> Run:
-    """Return the run of this id, or the newest one (`latest`) in which the table's gate judged.
+    """Return the run with this id, or the newest (`latest`), for which the table has a verdict.
 
     Args:
         table: `<layer>.<table>`; None: any table.
         run_id: Airflow's run id, or `latest`.
 
     Raises:
-        NothingToAcceptError: There is none.
+        NothingToAcceptError: There is no such run.
     """
     judged = verdicts(table)
     for verdict in sorted(judged, key=attrgetter("validated_at"), reverse=True):
@@ -125,7 +125,7 @@ def find_run(table: str | None, run_id: str) -> Run:
 
 
 def verdicts(table: str | None = None) -> list[Verdict]:
-    """Return the verdicts of all runs; None: of any table."""
+    """Return a table's verdicts in all runs; None: every table's."""
     runs = _runs()
     places = (
         f"{runs}/{run}/{folder}/{Verdict.file_name}"
@@ -140,7 +140,7 @@ def _runs() -> str:
 
 
 def current_user() -> str:
-    """Return the operating system's name of who runs this process."""
+    """Return the operating system's name for this process's user."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -151,7 +151,7 @@ def require_reason(text: str) -> str:
     """Return a person's reason on one line, cut to 500 characters.
 
     Raises:
-        ControlRefusedError: It is empty.
+        ControlRefusedError: The reason is empty.
     """
     words = " ".join(text.split())[:REASON_LENGTH]
     if not words:

@@ -1,7 +1,7 @@
-"""Is this hour like the same hour of former days? Row counts, null ratios, freshness, durations.
+"""Compare an hour with the same hour of past days: rows, null ratios, freshness, gate duration.
 
-What is compared comes from the staged files' own statistics, and from a query only where these are
-silent. Everything here is a warning: an unusual hour is a reason to look, not to stop.
+The numbers come from the staged files' statistics, and from a query only where those are missing.
+Everything here is a warning: an unusual hour is a reason to look, not to stop.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PREFIX = "anomaly_"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a number may lie from the median of former days before it is unusual.
+    """How far a number may be from the median of past days before it is unusual.
 
     Args:
         relative: Share of the median.
@@ -68,10 +68,10 @@ class Measure:
 
 
 def is_unusual(value: float, former: Sequence[float], kind: str) -> bool:
-    """Tell whether a number is far from the same hour of former days.
+    """Is a number far from those of the same hour on past days?
 
-    It has to be outside the tolerance and outside six standard deviations, estimated by the median
-    absolute deviation; with fewer than five days nothing is unusual.
+    It must lie outside both the tolerance and six standard deviations, estimated from the median
+    absolute deviation. With fewer than five past days nothing is unusual.
     """
     if len(former) < MIN_DAYS:
         return False
@@ -82,7 +82,7 @@ def is_unusual(value: float, former: Sequence[float], kind: str) -> bool:
     return distance > allowed
 
 
-def measures(  # noqa: PLR0913, PLR0917 - what is known of a gate
+def measures(  # noqa: PLR0913, PLR0917 - all the facts of a gate
     run: Run,
     table: str,
     files: Sequence[DataFile],
@@ -90,14 +90,14 @@ def measures(  # noqa: PLR0913, PLR0917 - what is known of a gate
     connection: DuckDBPyConnection,
     rows: str,
 ) -> list[Measure]:
-    """Return the numbers of a table's staged files.
+    """Return the measures of a table's staged files.
 
     Args:
-        run: Freshness counts from the end of its window.
+        run: The run; freshness is measured back from the end of its window.
         table: `<layer>.<table>`.
-        files: What was staged.
-        seconds: How long its gate took.
-        connection: DuckDB session, for what the files' statistics don't say.
+        files: The staged files.
+        seconds: How long the gate took.
+        connection: DuckDB session, used where the files' statistics are missing.
         rows: Query of the rows in the files.
     """
     count = sum(file.rows for file in files)
@@ -119,9 +119,9 @@ def measures(  # noqa: PLR0913, PLR0917 - what is known of a gate
 def _newest(
     run: Run, column: str, files: Sequence[DataFile], connection: DuckDBPyConnection, rows: str
 ) -> datetime | None:
-    """Return the newest event up to the window's end, None where there is none.
+    """Return the newest event time up to and including the window's end, or None.
 
-    A bound that is missing (an infinite time has none) or lies beyond the window says nothing.
+    Query the rows if a file has no upper bound (an infinite time has none) or one past the window.
     """
     bounds = [json.loads(file.stats)["maxValues"].get(column) for file in files]
     if all(bounds):

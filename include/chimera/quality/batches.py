@@ -1,4 +1,4 @@
-"""What a gate looks at: the staged files, the run's window, and the keys of other tables."""
+"""A gate's inputs: the staged files, the run's window, and the keys of other tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def staged_rows(run: Run, staged: Batch | Build) -> str:
-    """Return a query of what the run staged for a table, with whatever columns the files have."""
+    """Return a query of the rows that the run staged, with whatever columns the files have."""
     paths = [file.path for file in staged.files]
     if isinstance(staged, Build):
         return read_files_as_they_are(folder_of(staged.table), paths, staged_columns(staged))
@@ -36,13 +36,19 @@ def staged_rows(run: Run, staged: Batch | Build) -> str:
 def window_and_keys(
     book: RuleBook, run: Run, staged: Batch | Build, lake: DuckDBPyConnection
 ) -> Callable[[DuckDBPyConnection], None]:
-    """Return what creates the relations that rules may name: `run`, `usual`, and `keys_…`.
+    """Return a function that creates the relations that rules may use: `run`, `usual`, `keys_…`.
 
-    `usual` has the limits of rules that watch values (see `value_baselines`). Known are the keys
-    of the live version and of what this run has staged for that table, so that neither table's gate
-    has to wait for the other's. A table that does not exist yet knows no key, and `refers_to`
-    then breaks for no row. `lake` is a session that reads the lake's tables; a book that neither
-    refers to tables nor watches values needs none of them.
+    `usual` holds the limits of `usual` rules (see `value_baselines`). A `keys_…` relation holds the
+    keys of a table's live version and of what this run has staged for it, so that neither table's
+    gate waits for the other's. It is empty if the table does not exist yet; then no row breaks
+    `refers_to`.
+
+    Args:
+        book: The table's rules.
+        run: The DAG run.
+        staged: What the run staged for the table.
+        lake: A session that reads the lake's tables; any session will do for a book that neither
+            refers to tables nor watches values.
     """
     keys = {
         keys_relation(table, key): _known_keys(lake, run, table, key)

@@ -1,4 +1,4 @@
-"""Behind bronze's gate: bad rows to the dead letters, then the good ones into the table."""
+"""Publish behind a bronze gate: bad rows to the dead letters, then good rows to the table."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def publish_rows(
         connection: DuckDB session.
         batch: A staged attempt.
         run: The DAG run.
-        rows_refused: Records that could not be parsed, and rows that break a critical row rule.
-        notes: What the commit's metadata is to say besides.
+        rows_refused: Count of unparsable records plus rows that break a critical row rule.
+        notes: Extra commit metadata.
 
     Raises:
-        CountError: The law does not hold; nothing is committed.
+        CountError: The row counts don't add up; nothing is committed.
         ShrinkError: An hour would lose rows and the batch does not allow it.
-        CommitConflictError: Other writers won again and again.
-        VerificationError: The commit is not what was to be committed.
+        CommitConflictError: Every attempt lost to another writer.
+        VerificationError: The commit differs from what was staged.
     """
     rows = good = rows_of(run, batch)
     refused = {"extract": refusals_of(run, batch)}
-    # Where the split refuses none, its predicates need not be worked out again by each scan.
+    # If the split refuses no row, spare each scan from evaluating its predicates again.
     if rows_refused != batch.rows_unparsed:
         refused["gate"], good = bad_rows(batch.table, rows), good_rows(batch.table, rows)
     for stage, records in refused.items():

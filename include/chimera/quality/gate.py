@@ -1,4 +1,4 @@
-"""What stands before and behind a gate: staged rows in, a commit out, records of both."""
+"""Run a gate from staged rows to a commit, and record its verdict and publication."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ class Gate:
     Args:
         table: `<layer>.<table>`.
         run: The DAG run.
-        connection: DuckDB session that sees the staged files.
+        connection: DuckDB session that can read the staged files.
         book: The table's rules.
         rows: Query of the staged rows.
-        database: The file that GX reads.
-        staged: What the run staged, the same from the first rule to the commit.
+        database: The DuckDB file that GX reads.
+        staged: What the run staged; loaded once, so that rules and commit see the same files.
     """
 
     table: str
@@ -98,10 +98,10 @@ class Gate:
         return self.checked
 
     def publish(self) -> None:
-        """Commit what passed and record the verdict; to be called once the checkpoint has run.
+        """Record the verdict, and commit the staged rows on a pass. Run the checkpoint first.
 
         Raises:
-            GateFailedError: The verdict forbids it; nothing is committed.
+            GateFailedError: The verdict is negative; nothing is committed.
             PublishingStoppedError: A person has stopped publishing; nothing is committed.
             StageMissingError: The checkpoint has not run.
             LakeError: The lake can't be read or written.
@@ -157,7 +157,7 @@ class Gate:
         return tuple((visible(str(value)), count) for value, count in found)
 
     def _retyped(self) -> str:
-        """Return which staged columns have another type than their contract's, and which."""
+        """Name the staged columns whose type differs from the contract's, with both types."""
         if isinstance(self.staged, Build):
             return ""
         staged = self.connection.sql(self.rows)
@@ -183,11 +183,19 @@ class Gate:
 
 @contextmanager
 def judging(table: str, retyped: Callable[[], str] = str) -> Iterator[None]:
-    """Tell an outage from unreadable rows; what DuckDB says of rows could hold their values.
+    """Translate DuckDB's errors into an outage or unreadable rows, without their text.
+
+    The text could hold values of rows.
 
     Args:
         table: The gate's table.
-        retyped: Tells which staged columns are of another type than the table's.
+        retyped: Describes staged columns whose type differs from the table's.
+
+    Raises:
+        GateOutageError: DuckDB or the file system failed.
+        LakeError: The lake can't be read or written.
+        ConversionError: A value does not fit its column.
+        ContractError: The rows can't be read with the declared columns and types.
     """
     where = f"gate of {table}; nothing is committed"
     try:
@@ -209,7 +217,7 @@ def open_gate(table: str, run: Run) -> Iterator[Gate]:
 
     Raises:
         StageMissingError: Nothing was staged.
-        StageDamagedError: A staged file is not the one in its manifest.
+        StageDamagedError: A staged file differs from its manifest.
         ConfigurationError: The table has no rules.
         LakeError: The lake or the staged files can't be read.
         GateOutageError: DuckDB failed.
@@ -220,7 +228,8 @@ def open_gate(table: str, run: Run) -> Iterator[Gate]:
     with judging(table):
         if isinstance(staged, Batch):
             check_files(run, staged)
-    # The extension takes 0.3 s to load (2026-11-24): bronze's commit, keys and limits need it.
+    # The Delta extension takes 0.3 s to load (2026-11-24). Only bronze commits, keys and limits
+    # need it.
     is_lake_read = book.splits_rows or book.references() or book.watches_values
     session = connect() if is_lake_read else duckdb.connect(config=dict(session_config()))
     with session as connection, ExitStack() as stack:

@@ -1,6 +1,6 @@
-"""A person's hand on the lake: stop publishing, let it go on, put a table back.
+"""Manual controls of the lake: stop publishing, resume it, restore a table.
 
-What a gate asks before it commits is in `lake/publish/stop_switch`.
+`lake/publish/stop_switch` holds the check that a gate makes before it commits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def stop_publishing(reason: str) -> Decision:
     """Keep every gate from publishing until `resume_publishing`.
 
     Raises:
-        ControlRefusedError: It is stopped already, or the reason is empty.
+        ControlRefusedError: Publishing is already stopped, or the reason is empty.
     """
     return _switch(is_stopped=True, reason=reason)
 
@@ -31,17 +31,18 @@ def resume_publishing(reason: str) -> Decision:
     """Let gates publish again.
 
     Raises:
-        ControlRefusedError: It is not stopped, or the reason is empty.
+        ControlRefusedError: Publishing is not stopped, or the reason is empty.
     """
     return _switch(is_stopped=False, reason=reason)
 
 
 def restore(table: str, version: int, reason: str) -> int:
-    """Put a table back to a version while publishing is stopped; return the new version.
+    """Restore a table to a version while publishing is stopped; return the new version.
 
     Raises:
-        ControlRefusedError: Publishing goes on, the reason is empty, or there is no such version.
-        CommitConflictError: Another writer committed meanwhile.
+        ControlRefusedError: Publishing is not stopped, the reason is empty, or there is no such
+            version.
+        CommitConflictError: Another writer committed in the meantime.
     """
     decision = newest_decision()
     words = require_reason(reason)

@@ -1,4 +1,4 @@
-"""Quality history: what each gate of a run found, appended to `ops.quality_results` once."""
+"""Quality history: append each gate's results to `ops.quality_results`, once per verdict."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ Former = dict[tuple[str, str], list[float]]
 
 
 def record_quality(run: Run) -> int:
-    """Append what the run's gates found, and what is unusual about it; return how many rows.
+    """Append the results of the run's gates and its anomaly checks; return the number of rows.
 
-    Once per verdict: a second call adds only what was judged again since.
+    Idempotent per verdict: a second call appends only verdicts given since the first.
 
     Raises:
-        CommitConflictError: Other writers won again and again.
+        CommitConflictError: Every attempt lost to another writer.
     """
     verdicts, manifests = read_records(run, Verdict), find_manifests(run)
     with connect() as connection:
@@ -63,9 +63,9 @@ def record_quality(run: Run) -> int:
 
 
 def former_days(run: Run, connection: DuckDBPyConnection) -> Former:
-    """Return the anomaly rules' values at the same hour of up to 14 former days.
+    """Return the anomaly rules' values at the same hour of up to 14 past days.
 
-    By table and rule id; of each day the value that was recorded last.
+    Keyed by table and rule id; one value a day, the last recorded.
     """
     table = open_table(QUALITY_RESULTS.name)
     if table is None:
@@ -108,7 +108,7 @@ def _row(run: Run, verdict: Verdict, result: RuleResult) -> dict[str, object]:
 
 
 def _judged(verdict: Verdict) -> Iterator[RuleResult]:
-    """Yield the gate as a whole, then each of its rules."""
+    """Yield the result of the gate as a whole, then of each of its rules."""
     is_passed = RATIO_RULE not in verdict.failed_rules
     yield RuleResult(RATIO_RULE, "critical", is_passed, verdict.rows, verdict.rows_refused)
     yield from (result for result in verdict.results if result.rule_id != RATIO_RULE)
@@ -121,7 +121,7 @@ def _compared(
     former: Former,
     connection: DuckDBPyConnection,
 ) -> Iterator[RuleResult]:
-    """Yield each number of the staged files beside the same hour's of former days."""
+    """Yield each measure of the staged files, compared with the same hour of past days."""
     if staged is None:
         return
     table = verdict.table

@@ -1,10 +1,10 @@
-"""What a column's largest values have been: from them a limit for the next one.
+"""Derive a limit for a column's values from its largest past values.
 
-Each hour a `usual` rule records the hour's largest value. The limit comes from those of the table's
-last seven days by the modified z-score of Iglewicz and Hoaglin: median and median absolute
-deviation (MAD), which a single outlier, or many in fewer than half of the hours, can't move. It is
-taken of logarithms, because costs, tokens and latencies differ by factors; six deviations instead
-of their 3.5, because the largest value of an hour is itself the end of a tail.
+Each hour a `usual` rule records the hour's largest value. The limit comes from those of the last
+seven days by the modified z-score of Iglewicz and Hoaglin, with the median and the median absolute
+deviation (MAD), which outliers in fewer than half of the hours can't move. It works on logarithms,
+because costs, tokens and latencies differ by factors, and allows six deviations instead of their
+3.5, because an hour's largest value is itself from the end of a tail.
 
 Source: B. Iglewicz, D. Hoaglin, How to Detect and Handle Outliers, 1993;
 https://www.itl.nist.gov/div898/handbook/eda/section3/eda35h.htm
@@ -44,13 +44,13 @@ _GREATEST_EXPONENT = 700.0
 
 
 def limit(former: Sequence[float], floor: float, times: float = TIMES) -> float | None:
-    """Return the largest value that would be usual, None where too few hours are known.
+    """Return the largest usual value, or None with fewer than six past hours.
 
     Args:
-        former: The largest value of each former hour.
-        floor: Smaller values are taken for this one: below it nothing is of interest, and there is
-            no logarithm of zero. More than zero.
-        times: Up to so many times the median is usual, however much alike the hours have been.
+        former: The largest value of each past hour.
+        floor: Raise smaller values to this one: below it nothing is of interest, and zero has no
+            logarithm. Above zero.
+        times: Values up to this multiple of the median are usual, however alike past hours are.
     """
     if len(former) < MIN_HOURS:
         return None
@@ -61,11 +61,11 @@ def limit(former: Sequence[float], floor: float, times: float = TIMES) -> float 
 
 
 def limits(book: RuleBook, run: Run, lake: DuckDBPyConnection) -> list[tuple[str, float]]:
-    """Return the limits of a book's `usual` rules, by rule id; only of those that have one.
+    """Return rule id and limit of each of a book's `usual` rules that has a limit.
 
     Args:
         book: A table's rules.
-        run: Hours before its window count; of each the value that was recorded last.
+        run: The run; the hours before its window count, each with its last recorded value.
         lake: A session that reads the lake's tables.
     """
     rules = [rule for rule in book.rules if rule.check == "usual"]

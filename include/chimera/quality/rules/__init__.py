@@ -1,1 +1,1 @@
-"""Rules as people write them: their kinds, predicates and compiled suites."""
+"""Rules: their YAML form, their kinds, their SQL predicates and their compiled suites."""

@@ -1,6 +1,6 @@
-"""Rules as people write them: one line of `include/gx/rules/<layer>.<table>.yml` each.
+"""Read rules from YAML: one line of `include/gx/rules/<layer>.<table>.yml` per rule.
 
-A line names a check (`kinds.CHECKS`), its column or columns, and the check's bounds; owner,
+A line gives a check (`kinds.CHECKS`), its column or columns, and the check's bounds. Owner,
 severity, note and remedy have defaults.
 """
 
@@ -42,7 +42,7 @@ _DUCKDB_TYPES = {
 
 
 class Bounds(TypedDict, total=False):
-    """What checks want besides their columns; `kinds.CHECKS` says which takes which."""
+    """The bounds that checks take besides columns; `kinds.CHECKS` says which takes which."""
 
     min: float
     max: float
@@ -75,7 +75,7 @@ class _Common(TypedDict, total=False):
 
 
 class RuleLine(_Common, Bounds):
-    """A line of a file of rules."""
+    """One line of a rule file."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,16 @@ class Rule:
     """One rule of one table.
 
     Args:
-        check: What is checked: one of `kinds.CHECKS`.
-        columns: The columns it is about; none for `row_count`.
-        bounds: What the check wants besides, e.g. `min`, `values` or `regex`.
-        severity: `critical` fails the gate, `warning` and `info` are recorded.
-        note: Why the rule stands, in plain words.
-        remedy: What to do when it breaks.
-        owner: Who answers for it.
-        mostly: Share of rows that must keep a row rule for GX to call it kept.
-        is_public: Whether values that break it may be shown in results and reports.
-        name: The rule's id where the default one would not do.
+        check: One of `kinds.CHECKS`.
+        columns: The columns to check; none for `row_count`.
+        bounds: The check's other arguments, e.g. `min`, `values` or `regex`.
+        severity: `critical` fails the gate; `warning` and `info` are only recorded.
+        note: Why the rule exists, in plain words.
+        remedy: What to do when the rule fails.
+        owner: Who is responsible for the rule.
+        mostly: Share of rows, 0 to 1, that must pass a row rule for GX to pass it.
+        is_public: Whether results and reports may show values that break the rule.
+        name: The rule's id, if the default won't do.
     """
 
     check: str
@@ -108,13 +108,13 @@ class Rule:
 
     @property
     def rule_id(self) -> str:
-        """Stable id within its table: the check and its columns, or the one that was given."""
+        """Id that is stable within the table: `name`, else the check and its columns."""
         names = () if self.check in ("columns", "types") else self.columns
         return self.name or "_".join((self.check, *names))
 
     @property
     def is_row_rule(self) -> bool:
-        """Whether single rows can break it."""
+        """Whether the rule applies to single rows."""
         return CHECKS[self.check].is_row_check
 
 
@@ -124,9 +124,9 @@ class RuleBook:
 
     Args:
         table: `<layer>.<table>`.
-        rules: In the order of the file.
-        min_pass_ratio: Share of rows that must pass all critical row rules (bronze).
-        types: DuckDB type by column, as the contract or the file says.
+        rules: In the file's order.
+        min_pass_ratio: Share of rows, 0 to 1, that must pass all critical row rules (bronze).
+        types: DuckDB type by column, from the contract or the file.
     """
 
     table: str
@@ -141,11 +141,11 @@ class RuleBook:
 
     @property
     def watches_values(self) -> bool:
-        """Whether rules compare with the table's own history."""
+        """Whether any rule compares values with the table's own history."""
         return any(rule.check == "usual" for rule in self.rules)
 
     def row_rules(self) -> list[Rule]:
-        """Return the critical rules that single rows can break."""
+        """Return the critical rules that apply to single rows."""
         return [rule for rule in self.rules if rule.is_row_rule and rule.severity == "critical"]
 
     def references(self) -> list[tuple[str, str]]:
@@ -164,7 +164,7 @@ def rule_books() -> list[RuleBook]:
 
 
 def gated_tables() -> list[str]:
-    """Return the names of all tables that have rules, sorted; reads no file."""
+    """Return the names of all tables that have rules, sorted, without reading a file."""
     return sorted(path.stem for path in RULES.glob("*.yml"))
 
 
@@ -172,7 +172,7 @@ def rule_book(table: str) -> RuleBook:
     """Read one table's rules.
 
     Raises:
-        ConfigurationError: The table has none, or a rule is not understood.
+        ConfigurationError: The table has no rules, or a rule is invalid.
     """
     return read_rule_book(RULES / f"{table}.yml")
 
@@ -181,7 +181,7 @@ def read_rule_book(path: Path) -> RuleBook:
     """Read the rules of the table that the file is named after.
 
     Raises:
-        ConfigurationError: There is no such file, or a rule is not understood.
+        ConfigurationError: The file is missing, or a rule is invalid.
     """
     table = path.stem
     if not path.is_file():
@@ -212,14 +212,14 @@ def read_rule_book(path: Path) -> RuleBook:
 
 
 def _contract_types(table: str) -> dict[str, str]:
-    """Return DuckDB's type for each column of a contract, none for tables that dbt makes."""
+    """Return DuckDB's type for each column of a contract; {} for tables that dbt builds."""
     if table not in CONTRACTS:
         return {}
     return {column.name: duckdb_type(column.type) for column in CONTRACTS[table].schema}
 
 
 def duckdb_type(kind: pa.DataType) -> str:
-    """Return DuckDB's name of an Arrow type."""
+    """Return DuckDB's name for an Arrow type."""
     if pa.types.is_decimal(kind):
         return f"DECIMAL({kind.precision},{kind.scale})"
     return _DUCKDB_TYPES[str(kind)]
@@ -243,7 +243,7 @@ def _read_rule(table: str, line: RuleLine, ratio: float) -> Rule:
         isinstance(bound, int | float) and bound > 0 for bound in bounds.values()
     ):
         raise _misread(table, "a bound of usual that is not above zero", "compare the neighbours")
-    # Of unusual values the first one is to be told.
+    # Report the very first unusual value, whatever share of rows passes.
     is_told_at_once = is_watch and severity != "critical"
     share = ratio if check.is_row_check and not is_told_at_once else 1.0
     note = check.note.format(columns=" and ".join(columns) or "the table", **bounds)

@@ -1,7 +1,7 @@
-"""Good rows from bad: the row rules of a suite as SQL predicates, in one DuckDB scan.
+"""Split good rows from bad: a suite's row rules as SQL predicates, in one DuckDB scan.
 
-The predicates are compiled from the suite's own JSON, so that GX and the split judge by the same
-text; a test compares their counts rule by rule.
+The predicates are compiled from the suite's JSON, so GX and the split apply the same text; a test
+compares their counts rule by rule.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from include.chimera.quality.rules.suite_format import Expectation, Kwargs
 
 BROKEN = "_broken_rules"
-CUT = "…"  # ends an example that was longer
-_SHOWN = 60  # characters of an example: a value is whatever somebody sent
+CUT = "…"  # marks a truncated example
+_SHOWN = 60  # characters of an example: a value may be anything that somebody sent
 
 
 def suite_expectations(table: str) -> list[Expectation]:
-    """Return the expectations of a table's suite as they stand in the GX project."""
+    """Return the expectations of a table's suite in the GX project."""
     path = GX_PROJECT / "expectations" / f"{table.replace('.', '/')}.json"
     expectations: list[Expectation] = json.loads(path.read_text())["expectations"]
     return expectations
@@ -70,8 +70,8 @@ _PREDICATES: dict[str, Callable[[str, Kwargs], str]] = {
 def broken_predicate(item: Expectation) -> str | None:
     """Return the predicate that is true for rows that break an expectation, as GX counts them.
 
-    None for expectations about the whole table. A null breaks `not_null` alone, as in GX: of a null
-    the predicate may be null. Use it where null counts as false, and don't negate it.
+    None for expectations about the whole table. As in GX, a null breaks only `not_null`: for other
+    rules the predicate may be null. Use it where null counts as false, and don't negate it.
     """
     compiled = _PREDICATES.get(item["type"])
     if compiled is None:
@@ -81,7 +81,7 @@ def broken_predicate(item: Expectation) -> str | None:
 
 
 def row_predicates(table: str, severity: str = "critical") -> dict[str, str]:
-    """Return, by rule id, the predicate of each row rule of one severity."""
+    """Return the predicate of each row rule of one severity, by rule id."""
     found = {}
     for item in suite_expectations(table):
         predicate = broken_predicate(item)
@@ -91,10 +91,9 @@ def row_predicates(table: str, severity: str = "critical") -> dict[str, str]:
 
 
 def examples(table: str, rule_id: str, rows: str, limit: int = 5) -> str | None:
-    """Return the query of the commonest values that break a public rule: value, count.
+    """Return a query of the most common values that break a public rule: value, count.
 
-    A value is cut to 60 characters. None where the rule is not marked public, or is not about
-    single rows.
+    Values are cut to 60 characters. None if the rule is not public or not a row rule.
     """
     for item in suite_expectations(table):
         predicate = broken_predicate(item)
@@ -109,7 +108,7 @@ def examples(table: str, rule_id: str, rows: str, limit: int = 5) -> str | None:
 
 
 def tagged(table: str, rows: str) -> str:
-    """Return the rows with one more column: the ids of the rules that each breaks."""
+    """Return a query of the rows with one more column: the ids of the rules that a row breaks."""
     tags = ", ".join(
         f"case when {predicate} then {quote(rule_id)} end"
         for rule_id, predicate in row_predicates(table).items()
@@ -119,12 +118,15 @@ def tagged(table: str, rows: str) -> str:
 
 
 def good_rows(table: str, rows: str) -> str:
-    """Return the rows that break no critical row rule."""
+    """Return a query of the rows that break no critical row rule."""
     return f"select * exclude ({BROKEN}) from ({tagged(table, rows)}) where len({BROKEN}) = 0"
 
 
 def bad_rows(table: str, rows: str) -> str:
-    """Return the others as refused records: reason, coordinates, payload, `_window_hour`."""
+    """Return a query of the bad rows as refused records.
+
+    Columns: reason, coordinates, payload, `_window_hour`.
+    """
     contract = CONTRACTS[table]
     key = [*contract.key, *(name for name in contract.schema.names if name == "_row_hash")]
     partition = PARTITION if contract.partition_by else f"'' as {PARTITION}"
@@ -136,6 +138,6 @@ def bad_rows(table: str, rows: str) -> str:
 
 
 def _json(names: Sequence[str]) -> str:
-    """Return an SQL expression: these columns as one JSON text."""
+    """Return an SQL expression that packs these columns into one JSON text."""
     fields = ", ".join(f"{identifier(name)} := {identifier(name)}" for name in names)
     return f"cast(to_json(struct_pack({fields})) as varchar)"

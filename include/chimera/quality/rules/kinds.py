@@ -1,8 +1,8 @@
-"""The vocabulary of rules: each check's default note, its GX expectation, and its SQL predicate.
+"""The kinds of rules: each check's default note and GX expectation.
 
-A check of single rows becomes a GX expectation with `mostly`; the same expectation's JSON compiles
-to the predicate that is true for rows that break it (see `good_and_bad_rows`). A check of the
-whole table has no predicate.
+A row check becomes a GX expectation with `mostly`; the expectation's JSON also compiles to the SQL
+predicate that is true for rows that break it (see `good_and_bad_rows`). A table check has no
+predicate.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Check:
     """One kind of rule.
 
     Args:
-        note: What it demands in plain words; `{columns}` and the rule's bounds are filled in.
-        compile: From a rule to GX's type and kwargs.
-        is_row_check: Whether single rows can break it.
+        note: The requirement in plain words; `{columns}` and the rule's bounds are filled in.
+        compile: Turns a rule into GX's expectation type and kwargs.
+        is_row_check: Whether it applies to single rows.
         required: Bounds that a line must give.
-        optional: Bounds that it may give.
+        optional: Bounds that a line may give.
     """
 
     note: str
@@ -110,7 +110,7 @@ def _usual(rule: Rule) -> Configuration:
     limit = f"(select max(upper) from usual where rule_id = {rule_id})"
     return (
         "expect_column_values_to_be_usual",
-        # Without a limit the comparison is unknown, and nothing is unusual.
+        # Without a limit the comparison is null, and nothing is unusual.
         _column(rule, predicate=f"not (isfinite({column}) and {column} > {limit})", function="max"),
     )
 

@@ -1,4 +1,4 @@
-"""What we write of GX's suite JSON, and read back: one expectation for each rule."""
+"""The part of GX's suite JSON that we write and read back: one expectation per rule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Scalar = str | int | float | bool
 
 
 class Kwargs(TypedDict, total=False):
-    """The arguments of an expectation: each type takes some of them."""
+    """The arguments of an expectation; each expectation type takes some of them."""
 
     column: str
     column_A: str
@@ -31,7 +31,7 @@ class Kwargs(TypedDict, total=False):
 
 
 class Meta(TypedDict):
-    """What reports and the split of rows want to know of a rule; GX hands it through."""
+    """Facts of a rule for reports and the row split; GX passes them through."""
 
     rule_id: str
     check: str

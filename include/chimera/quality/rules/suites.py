@@ -1,7 +1,7 @@
-"""The GX project, compiled from the rules: suites, validation definitions, checkpoints.
+"""Compile the rules to a GX project: suites, validation definitions, checkpoints.
 
-The JSON is committed; ids are derived from names, so that compiling twice changes nothing and a
-test can tell when rules and suites have drifted apart (`make suites` writes them again).
+The JSON is committed. Ids are derived from names, so compiling twice changes nothing and a test
+detects drift between rules and suites (`make suites` rewrites them).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from include.chimera.quality.rules.book import Rule, RuleBook
     from include.chimera.quality.rules.suite_format import Expectation
 
-# Checks of what the rows are together: they look at good rows alone.
+# Checks that aggregate rows: they use good rows only.
 STATISTICS = ("mean", "stdev", "usual")
 DATASOURCE, ASSET, BATCH = "gate", "batch", "whole"
 GX_VERSION = "1.24.1"
@@ -31,7 +31,7 @@ _COMPILED = ("expectations", "validation_definitions", "checkpoints")
 
 
 def stable_id(*names: str) -> str:
-    """Return the UUID that always belongs to these names."""
+    """Return a deterministic UUID for these names."""
     return str(uuid5(NAMESPACE_URL, "/".join(("chimera", *names))))
 
 
@@ -64,7 +64,7 @@ def _broken(expectations: list[Expectation]) -> str:
 
 
 def pass_ratio(book: RuleBook, broken: str) -> Expectation:
-    """Return the rule about all critical row rules together: enough rows break none of them."""
+    """Return the rule that enough rows pass all critical row rules."""
     return {
         "type": "expect_row_pass_ratio_to_be_at_least",
         "id": stable_id(book.table, RATIO_RULE),
@@ -90,7 +90,7 @@ def documents(book: RuleBook) -> dict[str, Mapping[str, object]]:
     others = _broken([item for item in expectations if item["meta"]["check"] != "usual"])
     for item in expectations:
         if (check := item["meta"]["check"]) in STATISTICS:
-            # A refused outlier is history all the same: what happens often becomes usual.
+            # Refused outliers still count as history: what happens often becomes usual.
             item["kwargs"]["broken"] = others if check == "usual" else broken
     if book.splits_rows:
         expectations.append(pass_ratio(book, broken))
@@ -123,7 +123,7 @@ def documents(book: RuleBook) -> dict[str, Mapping[str, object]]:
 
 
 def drift(project: Path = GX_PROJECT) -> dict[Path, str | None]:
-    """Return the files that differ from the rules, with the text they should have (None: gone)."""
+    """Return the files that differ from the rules, with the text to write (None: delete)."""
     wanted = {
         project / path: json.dumps(document, indent=2) + "\n"
         for book in rule_books()
@@ -135,7 +135,7 @@ def drift(project: Path = GX_PROJECT) -> dict[Path, str | None]:
 
 
 def write_suites() -> list[Path]:
-    """Write what differs from the rules; return the files written."""
+    """Write or delete the files that differ from the rules; return their paths."""
     changed = drift()
     for path, text in changed.items():
         if text is None:
