@@ -15,14 +15,10 @@ from include.chimera.cli.servers import down
 from include.chimera.errors import TerminalError
 from include.chimera.local.layout import Layout
 from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
+from include.chimera.local.supervision.keeper import Program
 from include.chimera.local.supervision.processes import find_marked, identity, sweep
 from include.chimera.local.supervision.stackfile import read_stack
-from include.chimera.local.supervision.supervisor import (
-    KeeperLine,
-    Program,
-    ServerDiedError,
-    StateLock,
-)
+from include.chimera.local.supervision.supervisor import KeeperLine, ServerDiedError, StateLock
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 
@@ -46,7 +42,8 @@ SUPERVISOR = """
 import sys, time
 from pathlib import Path
 from include.chimera.local.supervision.processes import identity
-from include.chimera.local.supervision.supervisor import KeeperLine, Program, StateLock
+from include.chimera.local.supervision.keeper import Program
+from include.chimera.local.supervision.supervisor import KeeperLine, StateLock
 from include.chimera.local.layout import Layout
 from include.chimera.local.servers.postgres_server import Postgres
 from include.chimera.local.supervision.stackfile import StackFile, note_stack

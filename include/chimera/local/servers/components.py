@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.local.supervision.supervisor import Program
+from include.chimera.local.supervision.keeper import Program
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ import psycopg
 
 from include.chimera.local.private_files import allows_programs, is_open_to_all, write_private
 from include.chimera.local.servers import account
+from include.chimera.local.supervision.keeper import Program
 from include.chimera.local.supervision.processes import wait_until
-from include.chimera.local.supervision.supervisor import KeeperLine, Program, ServerDiedError
+from include.chimera.local.supervision.supervisor import KeeperLine, ServerDiedError
 
 if TYPE_CHECKING:
     from pathlib import Path

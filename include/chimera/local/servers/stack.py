@@ -30,11 +30,11 @@ from include.chimera.local.servers.environment import (
     keep_secrets,
 )
 from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
+from include.chimera.local.supervision.keeper import Program
 from include.chimera.local.supervision.processes import identity, sweep, wait_until
 from include.chimera.local.supervision.stackfile import StackFile, note_stack
 from include.chimera.local.supervision.supervisor import (
     KeeperLine,
-    Program,
     ServerDiedError,
     StateLock,
 )

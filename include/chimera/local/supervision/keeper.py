@@ -7,9 +7,7 @@ keeper stops all servers and leaves. After a `detach` it stays until it gets SIG
 again what ends. On Linux it adopts orphans of its servers, so that the tree below it is always the
 whole stack, and servers get a signal if the keeper is killed.
 
-    {"do": "start", "name": …, "argv": […], "env": {…}, "cwd": …, "log": …, "prefix": […],
-     "stop_signal": 15, "last": false}
-    {"do": "detach"}
+    {"name": …, "argv": […], …}     a `Program` to start; null: detach
     {"event": "started", "name": …, "pid": …}      {"event": "exited", "name": …, "code": …}
 
 A guard, forked at the start, does nothing but wait for the keeper's end: if that comes by SIGKILL,
@@ -27,15 +25,19 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import psutil
 
 from include.chimera.local.layout import Layout
-from include.chimera.local.supervision.processes import send, sweep, wait_until
+from include.chimera.local.supervision.processes import MARK, send, sweep, wait_until
 from include.chimera.local.supervision.stackfile import note_pid
+from include.chimera.paths import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PR_SET_CHILD_SUBREAPER = 36  # Source: linux/prctl.h
 _TICK_SECONDS = 0.2
@@ -45,24 +47,27 @@ _KILL_SECONDS = 5.0
 _REVIVE_SECONDS = 5.0  # between two starts of a server that ends at once
 
 
-class Start(TypedDict):
-    """The request to start a server."""
+@dataclass(frozen=True)
+class Program:
+    """What the keeper is asked to start.
 
-    do: Literal["start"]
+    Args:
+        name: Also the name of its log.
+        argv: Program and arguments.
+        env: Its whole environment, without the mark.
+        stop_signal: What makes it end in good order.
+        last: Whether it is stopped after all others, as a database is.
+        launch_options: Options of `launch.py`, such as the user.
+        cwd: Its working folder.
+    """
+
     name: str
     argv: list[str]
-    env: dict[str, str]
-    cwd: str
-    log: str
-    prefix: list[str]
-    stop_signal: int
-    last: bool
-
-
-class Detach(TypedDict):
-    """The request to stay without the supervisor."""
-
-    do: Literal["detach"]
+    env: Mapping[str, str]
+    stop_signal: int = signal.SIGTERM
+    last: bool = False
+    launch_options: list[str] = field(default_factory=list)
+    cwd: Path = PROJECT
 
 
 class Event(TypedDict, total=False):
@@ -80,20 +85,14 @@ class _Server:
     """A program that was started.
 
     Args:
-        request: What asked for it.
         started: When, by the monotonic clock.
         code: How it ended, as subprocess counts; None: it runs.
     """
 
     popen: subprocess.Popen[bytes]
-    request: Start
+    program: Program
     started: float
     code: int | None = None
-
-    @property
-    def last(self) -> bool:
-        """Whether it is stopped after all others, as a database is."""
-        return self.request["last"]
 
 
 class Keeper:
@@ -143,37 +142,44 @@ class Keeper:
             return False
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
-            self._answer(json.loads(line))
+            self._answer(line)
         return True
 
-    def _answer(self, request: Start | Detach) -> None:
-        if request["do"] == "detach":
-            self._is_detached = True
-            # Whatever has done its work by now, as a migration has, is no server.
-            self._servers = {k: v for k, v in self._servers.items() if v.code != 0}
-            self._tell(event="detached")
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, 0)
-            os.dup2(null, 1)
+    def _answer(self, line: bytes) -> None:
+        request = json.loads(line)
+        if request is None:
+            self._detach()
             return
+        program = Program(**request)
         try:
-            self._start(request)
+            self._start(program)
         except OSError as error:
-            self._tell(event="exited", name=request["name"], code=127, error=str(error))
+            self._tell(event="exited", name=program.name, code=127, error=str(error))
 
-    def _start(self, request: Start) -> None:
-        with Path(request["log"]).open("ab") as log:
+    def _detach(self) -> None:
+        self._is_detached = True
+        # Whatever has done its work by now, as a migration has, is no server.
+        self._servers = {k: v for k, v in self._servers.items() if v.code != 0}
+        self._tell(event="detached")
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+
+    def _start(self, program: Program) -> None:
+        launch = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
+        options = [*program.launch_options, "--die-with-parent", str(program.stop_signal), "--"]
+        with self._layout.server_log(program.name).open("ab") as log:
             popen = subprocess.Popen(  # noqa: S603  # our own supervisor asks
-                [*request["prefix"], *request["argv"]],
-                env=request["env"],
-                cwd=request["cwd"],
+                [*launch, *options, *program.argv],
+                env={**program.env, MARK: str(self._layout.root)},
+                cwd=program.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self._servers[request["name"]] = _Server(popen, request, time.monotonic())
-        self._tell(event="started", name=request["name"], pid=popen.pid)
+        self._servers[program.name] = _Server(popen, program, time.monotonic())
+        self._tell(event="started", name=program.name, pid=popen.pid)
 
     def _tell(self, **event: Unpack[Event]) -> None:
         with contextlib.suppress(OSError):  # the reader may be gone
@@ -200,24 +206,24 @@ class Keeper:
                 self._kill({s.popen.pid for s in self._servers.values() if s.code is None})
                 server.started = time.monotonic()
                 with contextlib.suppress(OSError):  # no memory, say: later, then
-                    self._start(server.request)
+                    self._start(server.program)
                     note_pid(self._layout, name, self._servers[name].popen.pid)
 
     def _stop(self) -> None:
         """Stop all servers, then what they left, then those that must come last."""
         for last in (False, True):
-            group = [s for s in self._servers.values() if s.last is last]
+            group = [s for s in self._servers.values() if s.program.last is last]
             for seconds in _PATIENCE_SECONDS:
                 self._signal(group)
                 self._wait(group, seconds)
-            spared = [s for s in self._servers.values() if s.last and s.code is None]
+            spared = [s for s in self._servers.values() if s.program.last and s.code is None]
             self._kill({s.popen.pid for s in spared if not last})
 
     def _signal(self, servers: list[_Server]) -> None:
         for server in servers:
             if server.code is None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(server.popen.pid, server.request["stop_signal"])
+                    os.kill(server.popen.pid, server.program.stop_signal)
 
     def _wait(self, servers: list[_Server], seconds: float) -> None:
         def have_ended() -> bool:

@@ -7,27 +7,26 @@ import fcntl
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import psutil
 
 from include.chimera.errors import RetryableError, TerminalError
 from include.chimera.local.private_files import make_private
-from include.chimera.local.supervision import keeper, launch
+from include.chimera.local.supervision import keeper
 from include.chimera.local.supervision.processes import MARK, wait_until
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from include.chimera.local.layout import Layout
+    from include.chimera.local.supervision.keeper import Program
 
 _STOP_SECONDS = 30.0
 _LOCK_SECONDS = 3.0
@@ -67,28 +66,6 @@ class StateLock:
         """Give up this process's hold."""
         with contextlib.suppress(OSError):
             os.close(self.descriptor)
-
-
-@dataclass(frozen=True)
-class Program:
-    """What the keeper is asked to start.
-
-    Args:
-        name: Also the name of its log.
-        argv: Program and arguments.
-        env: Its whole environment, without the mark.
-        stop_signal: What makes it end in good order.
-        last: Whether it is stopped after all others.
-        launch_options: Options of `launch.py`, such as the user.
-    """
-
-    name: str
-    argv: list[str]
-    env: Mapping[str, str]
-    stop_signal: signal.Signals = signal.SIGTERM
-    last: bool = False
-    launch_options: list[str] = field(default_factory=list)
-    cwd: Path = PROJECT
 
 
 class ServerDiedError(RetryableError):
@@ -153,31 +130,17 @@ class KeeperLine:
                 elif event["event"] == "exited":
                     self._codes[event["name"]] = event["code"]
 
-    def _ask(self, request: keeper.Start | keeper.Detach) -> None:
+    def _ask(self, request: str) -> None:
         try:
-            os.write(self._requests, json.dumps(request).encode() + b"\n")
+            os.write(self._requests, request.encode() + b"\n")
         except OSError:
             self._is_gone = True
             self.check()
 
     def start(self, program: Program) -> None:
         """Start a program; `check` tells later whether it still runs."""
-        options = [*program.launch_options]
-        options += ["--die-with-parent", str(int(program.stop_signal))]
         self._codes.pop(program.name, None)
-        self._ask(
-            {
-                "do": "start",
-                "name": program.name,
-                "argv": program.argv,
-                "env": {**program.env, MARK: str(self._layout.root)},
-                "cwd": str(program.cwd),
-                "log": str(self._layout.server_log(program.name)),
-                "prefix": [sys.executable, "-I", "-S", launch.__file__, *options, "--"],
-                "stop_signal": int(program.stop_signal),
-                "last": program.last,
-            }
-        )
+        self._ask(json.dumps(asdict(program), default=str))
 
     def finish(self, program: Program, seconds: float) -> None:
         """Run a program to its end.
@@ -231,7 +194,7 @@ class KeeperLine:
 
     def detach(self) -> None:
         """Leave the keeper and its servers running after this process."""
-        self._ask({"do": "detach"})
+        self._ask("null")
         self.is_detached = self._is_closed = True
 
     def close(self) -> None:
