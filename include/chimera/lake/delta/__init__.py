@@ -1,1 +1,1 @@
-"""One Delta table: its columns, constraints, files and partitions, and the one commit."""
+"""One Delta table: its columns, constraints, files and partitions, and how it is committed."""

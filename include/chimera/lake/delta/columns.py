@@ -1,8 +1,8 @@
-"""Columns on their way from DuckDB to Delta: which type they get there, and that no value changes.
+"""Map DuckDB's columns to Delta's types without changing a value.
 
-Delta has fewer types than DuckDB. A type that it lacks is widened where every value survives
-(unsigned and huge integers, uuid, json and enum as text, arrays as lists); a value that would not
-survive stops the query. What has no counterpart is refused by name.
+Delta has fewer types than DuckDB. A missing type is widened if every value survives (unsigned and
+huge integers; uuid, json and enum as text; arrays as lists); a value that would not survive fails
+the query. A column whose type has no counterpart is refused by name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _WIDENED = {
     "timestamp_ns": "TIMESTAMP",
 }
 _NANOSECONDS = re.compile(r"\bTIMESTAMP_NS\b")
-# Delta forbids the first ones; delta_scan takes a dot in a predicate for a field of a struct.
+# Delta forbids all but the dot, which delta_scan reads in a predicate as a struct's field.
 _FORBIDDEN = frozenset(" ,;{}()\n\t=.")
 
 
@@ -55,8 +55,8 @@ class Column:
     """A column of a query or a table.
 
     Args:
-        name: As it is written, case included.
-        kind: DuckDB's type as the lake stores it.
+        name: The name in its original case.
+        kind: DuckDB's type as stored in the lake.
         source: DuckDB's type in the query.
     """
 
@@ -65,7 +65,7 @@ class Column:
     source: str
 
     def stored(self) -> str:
-        """Return the expression that gives this column as the lake stores it."""
+        """Return the SQL expression that casts this column to its stored type."""
         name = identifier(self.name)
         if self.kind == self.source:
             return name
@@ -77,11 +77,11 @@ class Column:
 
 
 def describe(connection: DuckDBPyConnection, query: str) -> list[Column]:
-    """Return the columns of a query, each with the type under which the lake stores it.
+    """Return the columns of a query, each with its stored type.
 
     Raises:
         ContractError: A type has no counterpart in Delta, a name is not allowed there, or two
-            names differ in case only.
+            names differ only in case.
     """
     columns = _columns(connection.sql(query))
     counts = Counter(folded(column.name) for column in columns)
@@ -97,7 +97,7 @@ def describe(connection: DuckDBPyConnection, query: str) -> list[Column]:
 
 
 def columns_of(connection: DuckDBPyConnection, schema: Schema) -> list[Column]:
-    """Return a table's columns as DuckDB reads them, without asking the table's log again."""
+    """Return a table's columns as DuckDB reads them, without reading the table's log again."""
     no_rows = pa.schema(schema.to_arrow()).empty_table()  # noqa: F841 - DuckDB finds it by its name
     return _columns(connection.sql("from no_rows"))
 
@@ -110,12 +110,12 @@ def _columns(relation: DuckDBPyRelation) -> list[Column]:
 
 
 def select(columns: Iterable[Column], query: str) -> str:
-    """Return the query with its columns as the lake stores them."""
+    """Return the query with its columns cast to their stored types."""
     return f"select {', '.join(column.stored() for column in columns)} from ({query})"
 
 
 def respell(columns: Sequence[Column], names: Iterable[str], query: str) -> str:
-    """Return the query with its columns spelled as among `names`, where they are among them."""
+    """Return the query with columns renamed to the spelling in `names`, if they are in it."""
     known = list(names)
     listed = ", ".join(
         f"{identifier(column.name)} as {identifier(spelling(column.name, known) or column.name)}"
@@ -130,7 +130,7 @@ def project(
     query: str,
     helpers: frozenset[str] = frozenset(),
 ) -> str:
-    """Return the query with exactly these columns, the missing ones null, helpers added."""
+    """Return the query with exactly these columns plus helpers; missing columns are null."""
     there = {folded(column.name): column for column in available}
     listed = []
     for column in columns:
@@ -172,7 +172,7 @@ def _convert(kind: DuckDBPyType) -> str | None:
 
 
 def _convert_nested(kind: DuckDBPyType) -> str | None:
-    # An array has its size among its children, which is no type.
+    # An array's children include its size, which is not a type.
     parts = {
         key: _convert(child) for key, child in kind.children if isinstance(child, DuckDBPyType)
     }
@@ -191,9 +191,9 @@ def delta_schema(
     """Return the Delta schema of these columns.
 
     Args:
-        columns: As DuckDB gives them to Arrow.
-        required: Columns that may hold no null.
-        comments: Column to its comment.
+        columns: The columns as DuckDB exports them to Arrow.
+        required: Columns that may not be null.
+        comments: Comment by column.
     """
     document = json.loads(Schema.from_arrow(columns).to_json())
     names = {name.lower() for name in required}
@@ -207,13 +207,13 @@ def delta_schema(
 
 
 def arrow_schema(connection: DuckDBPyConnection, query: str) -> pa.Schema:
-    """Return the query's columns as Arrow knows them, without running it for a row."""
+    """Return the query's Arrow schema without fetching a row."""
     schema: pa.Schema = connection.sql(f"select * from ({query}) limit 0").to_arrow_table().schema
     return schema
 
 
 def same_columns(one: Schema, two: Schema) -> bool:
-    """Tell whether two schemas agree in names, order and types; comments and nulls don't count."""
+    """Do two schemas agree in names, order and types? Comments and nullability are ignored."""
     return [(field.name, field.type) for field in one.fields] == [
         (field.name, field.type) for field in two.fields
     ]
@@ -221,13 +221,13 @@ def same_columns(one: Schema, two: Schema) -> bool:
 
 @dataclass(frozen=True)
 class Fit:
-    """How a model's columns meet those of its table.
+    """How a model's columns fit those of its table.
 
     Args:
         columns: The table's columns after the commit.
-        is_changed: Whether the table gets other columns than it has.
-        is_rewritten: Whether rows that the table holds must be written anew.
-        narrowed: Incoming columns whose type is not the table's.
+        is_changed: Whether the table's schema changes.
+        is_rewritten: Whether the table's existing rows must be rewritten.
+        narrowed: Incoming columns whose type differs from the table's, which stays.
         retyped: The table's columns whose type changes.
     """
 
@@ -241,7 +241,7 @@ class Fit:
 def fit(incoming: Sequence[Column], table: Sequence[Column], mode: str, where: str) -> Fit:
     """Decide the table's columns after an incremental build, by dbt's `on_schema_change`.
 
-    Names are compared without case; a column that the table has keeps the table's spelling.
+    Names are compared case-insensitively; existing columns keep the table's spelling.
 
     Raises:
         ContractError: The mode is `fail` and the columns differ, or it is `ignore` and the model
@@ -277,7 +277,7 @@ def fit(incoming: Sequence[Column], table: Sequence[Column], mode: str, where: s
 def out_of_sync(
     where: str, added: Sequence[str], missing: Sequence[str], changed: Sequence[Column]
 ) -> ContractError:
-    """Return the error that tells how a model's columns differ from its table's."""
+    """Return the error that lists how a model's columns differ from its table's."""
     retyped = [f"{column.name} ({column.kind} -> {column.source})" for column in changed]
     return ContractError(
         expected="the columns of the table; the source and target schemas are out of sync",

@@ -1,4 +1,4 @@
-"""One Delta commit: the only way by which data becomes part of a table."""
+"""Commit to a Delta table: the only way that data becomes part of one."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 8
 _MANY_FILES = 100  # delta-rs itself writes a checkpoint at each hundredth commit
 _WRITER = "writer"
-# What delta-rs refuses as a commit that failed too, though no other writer has a part in it.
+# delta-rs raises CommitFailedError for these refusals too, though no other writer is involved.
 _REFUSED = re.compile(r"Unsupported|Table features must be|append-only")
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a commit does to its table.
+    """What a commit changes in its table.
 
     Args:
         files: Files to add.
-        replace: Which old files are removed.
+        replace: Which existing files to remove.
         marks: App transactions to set, by app id.
-        metadata: What `history()` will show beside the operation.
+        metadata: Commit metadata, as `history()` shows it.
         schema: The table's new schema, None to keep it.
-        fences: App transactions that expire (see `fences`), by app id.
-        details: With `Whole`: partitioning, properties and the like; None to keep them.
+        fences: Expiring app transactions with fencing tokens (see `fences`), by app id.
+        details: Only with `Whole`: new partitioning, properties and so on; None to keep them.
     """
 
     files: Sequence[DataFile] = ()
@@ -73,7 +73,7 @@ class Change:
 
 
 def run_metadata(run: Run | None) -> dict[str, str]:
-    """Return the commit metadata that leads back to a DAG run."""
+    """Return the commit metadata that identifies a DAG run."""
     if run is None:
         return {"run_id": "standalone", "correlation_id": ""}
     return {
@@ -89,24 +89,24 @@ def commit(
     decide: Callable[[DeltaTable], Change | None],
     create: Callable[[str], DeltaTable] = DeltaTable,
 ) -> tuple[DeltaTable, Change | None]:
-    """Commit what `decide` says of the freshly loaded table; redo both when another writer won.
+    """Load the table, commit the change that `decide` returns, and retry both on a conflict.
 
-    Each commit sets one shared app transaction, so that of two commits made from the same version
-    one conflicts, even where Delta itself would let both append: what `decide` saw is what the
-    commit changes. Returns the table after the commit, without its list of files (see
-    `tables.open_table`), and the change (None: nothing to do).
+    Optimistic concurrency: each commit sets one shared app transaction, so of two commits made
+    from the same version one conflicts, even where Delta would let both append. The commit
+    therefore always applies to the version that `decide` saw. Returns the table after the commit,
+    without its list of files (see `tables.open_table`), and the change (None: nothing to do).
 
     Args:
         name: The table.
-        load: Opens it; None where there is none.
-        decide: Tells what to change, None for nothing.
-        create: Makes an empty table in a folder, to which a first commit is made that is version 0
-            of the table with its rows. A change is then a must.
+        load: Opens the table; returns None if it does not exist.
+        decide: Returns the change to make, None for nothing.
+        create: Creates an empty table in a scratch folder if `load` returns None. The change is
+            then required and becomes, with its rows, version 0.
 
     Raises:
-        CommitConflictError: Other writers won eight times in a row.
-        ProtocolUnsupportedError: The table asks its writers for what delta-rs does not know.
-        DeltaRefusedError: Its properties forbid the change.
+        CommitConflictError: All eight attempts lost to another writer.
+        ProtocolUnsupportedError: The table requires a writer feature that delta-rs lacks.
+        DeltaRefusedError: The table's properties forbid the change.
     """
 
     def attempt() -> tuple[DeltaTable, Change | None]:
@@ -137,12 +137,12 @@ def commit(
 
 
 def is_conflict(error: BaseException) -> bool:
-    """Tell whether another writer is why a commit failed."""
+    """Did a commit fail because of another writer?"""
     return isinstance(error, CommitFailedError) and not _REFUSED.search(str(error))
 
 
 def _committed(name: str, base: int, change: Change) -> DeltaTable:
-    """Make a commit durable and return the table with it."""
+    """Make a commit durable and return the table at its version."""
     folder = folder_of(name)
     if len(change.files) >= _MANY_FILES:
         # A list of this length is read twice as fast from Parquet as from JSON.
@@ -160,7 +160,7 @@ def _committed(name: str, base: int, change: Change) -> DeltaTable:
 
 
 def _apply(folder: str, table: DeltaTable | None, change: Change, place: str) -> None:
-    """Make a change one version of the table, by way of a draft where delta-rs needs several."""
+    """Commit a change as one version, through a draft if delta-rs needs several commits for it."""
     sync_files(folder, [file.path for file in change.files])
     if table is not None and not _needs_draft(table, change):
         _write(table, change, table.version() + 1)
@@ -181,10 +181,10 @@ def _needs_draft(table: DeltaTable, change: Change) -> bool:
 
 
 def _prepare(draft: DeltaTable, change: Change, *, is_new: bool) -> None:
-    """Give a draft what delta-rs can't change together with a table's files."""
+    """Change in a draft what delta-rs can't change in the same commit as files."""
     details = change.details
     if details is not None and not is_new:
-        # Emptied first: no row has to meet its new constraints, nor stands in other partitions.
+        # Empty it first, so that no old row violates new constraints or sits in old partitions.
         columns = pa.schema((change.schema or draft.schema()).to_arrow())
         write_deltalake(
             draft,
@@ -204,7 +204,7 @@ def _write(table: DeltaTable, change: Change, version: int) -> None:
     if isinstance(change.replace, Partitions):
         replaced = [(change.replace.column, "in", list(change.replace.values))]
     elif isinstance(change.replace, Append) and change.schema is not None:
-        # delta-rs takes a new schema only with an overwrite; this one replaces nothing.
+        # delta-rs accepts a new schema only with an overwrite; this one replaces nothing.
         replaced = [(table.schema().fields[0].name, "in", [])]
     marks = {**change.marks, _WRITER: version}
     now = int(time.time() * 1000)

@@ -1,4 +1,4 @@
-"""What written rows must meet before a commit makes them part of a table."""
+"""Check written rows against constraints before a commit adds them to a table."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _CHECK = "delta.constraints."
 
 @dataclass(frozen=True)
 class Constraints:
-    """What each row of a table must meet.
+    """The constraints on a table's rows.
 
     Args:
-        required: Columns that may hold no null.
-        conditions: Name to condition; as in SQL, an unknown result passes.
+        required: Columns that may not be null.
+        conditions: SQL condition by name; as in SQL, a null result passes.
     """
 
     required: frozenset[str] = frozenset()
@@ -45,9 +45,9 @@ def check_rows(
     Args:
         connection: DuckDB session.
         where: Place for the message.
-        files: What was written.
+        files: The written files.
         rows: Query of the rows in these files.
-        constraints: What they must meet.
+        constraints: The constraints to check.
 
     Raises:
         ContractError: Rows break a constraint; counts are in the message, values are not.
@@ -72,10 +72,10 @@ def check_rows(
 def null_counts(
     connection: DuckDBPyConnection, files: Sequence[DataFile], rows: str, columns: Iterable[str]
 ) -> dict[str, int]:
-    """Count each column's nulls in written files: by their statistics, or else by a query.
+    """Count each column's nulls in written files, from their statistics or else by a query.
 
-    DuckDB gives no count for a list, a struct or a map, only for what is in them: a missing
-    statistic is unknown, not zero.
+    DuckDB gives no null count for a list, struct or map, only for its elements: a missing
+    statistic means unknown, not zero.
 
     Args:
         connection: DuckDB session.
@@ -84,7 +84,7 @@ def null_counts(
         columns: Names of columns.
 
     Raises:
-        ContractError: The rows have no such column.
+        ContractError: The rows lack one of the columns.
     """
     stats = [json.loads(file.stats)["nullCount"] for file in files]
     found, unknown = {}, []
@@ -124,16 +124,16 @@ def _counted_nulls(
 def check_conversion(
     connection: DuckDBPyConnection, query: str, columns: Sequence[Column], where: str
 ) -> None:
-    """Refuse to put values into another type that does not keep each of them.
+    """Refuse a type conversion that would change a value.
 
     Args:
         connection: DuckDB session.
         query: The rows.
-        columns: Columns with their type in the rows (`source`) and the one to come (`kind`).
+        columns: Columns with their current type (`source`) and new type (`kind`).
         where: Place for the message.
 
     Raises:
-        ContractError: A value would change, or text would become something else.
+        ContractError: A value would change, or text would become another type.
     """
     if not columns:
         return
@@ -161,12 +161,12 @@ def check_conversion(
 
 
 def _is_reading(column: Column) -> bool:
-    """Tell whether the conversion reads text as something else: `'7'` is not 7."""
+    """Does the conversion parse text as another type? `'7'` is not 7."""
     return column.source == "VARCHAR" and column.kind != "VARCHAR"
 
 
 def constraints_of(properties: Mapping[str, str]) -> dict[str, str]:
-    """Return a table's check constraints, by name, out of its Delta properties."""
+    """Return a table's check constraints by name, from its Delta properties."""
     return {
         name.removeprefix(_CHECK): text
         for name, text in properties.items()

@@ -1,4 +1,4 @@
-"""What a table says of itself beside its columns: comment, properties, check constraints."""
+"""A table's metadata besides its columns: comment, properties, check constraints."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _NTZ = "timestampNtz"
 
 @dataclass(frozen=True)
 class Details:
-    """What a table is to say of itself.
+    """The metadata that a table should have.
 
     Args:
         partition_by: Partition columns.
-        description: Comment, None to leave it as it is.
-        properties: Delta table properties; others stay.
-        checks: Check constraints, name to condition; others go.
+        description: Comment, None to keep the current one.
+        properties: Delta table properties to set; others stay.
+        checks: Check constraints, condition by name; others are dropped.
     """
 
     partition_by: Sequence[str] = ()
@@ -37,7 +37,7 @@ class Details:
     checks: Mapping[str, str] = field(default_factory=dict)
 
     def are_met_by(self, table: DeltaTable) -> bool:
-        """Tell whether the table says all this already."""
+        """Does the table already have this metadata?"""
         metadata = table.metadata()
         return (
             metadata.partition_columns == list(self.partition_by)
@@ -48,10 +48,10 @@ class Details:
 
 
 def describe_table(table: DeltaTable, details: Details) -> None:
-    """Make an empty table's comment, properties and check constraints these, by several commits.
+    """Set an empty table's comment, properties and check constraints, in several commits.
 
-    A condition that delta-rs can't parse (it speaks another SQL than DuckDB) is still checked at
-    each build of its model, and other writers don't know of it.
+    A condition that delta-rs can't parse (its SQL dialect is not DuckDB's) is still checked by each
+    build of its model, but not by other writers.
     """
     if details.description is not None:
         table.alter.set_table_description(details.description)
@@ -67,13 +67,13 @@ def describe_table(table: DeltaTable, details: Details) -> None:
 
 
 def needs_plain_timestamps(table: DeltaTable, schema: Schema) -> bool:
-    """Tell whether a schema has timestamps without a zone, which the table may not hold yet."""
+    """Does the schema have timestamps without a zone, which the table does not support yet?"""
     has_them = "timestamp_ntz" in schema.to_json()
     return has_them and _NTZ not in (table.protocol().reader_features or [])
 
 
 def allow_plain_timestamps(table: DeltaTable) -> None:
-    """Let a table hold timestamps without a zone, which Delta knows as a table feature."""
+    """Enable the Delta table feature for timestamps without a zone."""
     table.alter.add_feature(
         TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True
     )

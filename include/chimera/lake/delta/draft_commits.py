@@ -1,10 +1,10 @@
-"""Several commits published as one: tried on a copy of a table's log, then added to it at once.
+"""Publish several commits as one: make them on a copy of a table's log, then add them at once.
 
 delta-rs changes rows, partitioning, properties, comments and constraints by different calls, each
-of which makes a version of its own: a reader, or whoever builds after a crash in between, would
-meet a table that is neither the old nor the new one. A draft lets delta-rs make them all on a
-private copy of the log; the actions that it wrote then become one entry of the real log, by a write
-that fails where another writer was first (docs/adr/0018).
+of which creates a version. A reader, or a build after a crash in between, would see a table that is
+neither the old nor the new one. With a draft, delta-rs makes all commits on a private copy of the
+log; their actions then become one entry of the real log, by a write that fails if another writer
+was first (docs/adr/0018).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 _LOG = "_delta_log"
 _VERSION = re.compile(r"(\d{20})\.(?P<kind>json|checkpoint.*parquet)")
-_CHECKPOINT_EVERY = 100  # as delta-rs
+_CHECKPOINT_EVERY = 100  # commits, as in delta-rs
 
 
 def copy_log(table: DeltaTable, folder: str, place: str) -> DeltaTable:
-    """Return a table in the local folder `place` with the log of `table` up to its version."""
+    """Copy the log of `table`, up to its loaded version, to the local folder `place`."""
     names: dict[str, int] = {}
     start = 0
     for name in storage.files(f"{folder}/{_LOG}"):
@@ -46,10 +46,10 @@ def copy_log(table: DeltaTable, folder: str, place: str) -> DeltaTable:
 
 
 def publish_draft(place: str, folder: str, version: int) -> None:
-    """Make what was committed to the draft, from `version` on, this one version of the table.
+    """Publish the draft's commits, from `version` on, as this one version of the table.
 
     Raises:
-        CommitFailedError: Another writer has made this version.
+        CommitFailedError: Another writer has already made this version.
     """
     text = "".join(f"{line}\n" for line in _as_one(_entries(Path(place) / _LOG, version)))
     if not storage.create_text(f"{folder}/{_LOG}/{version:020d}.json", text):
@@ -66,7 +66,7 @@ def _entries(log: Path, version: int) -> Iterable[str]:
 
 
 def _as_one(actions: Iterable[str]) -> list[str]:
-    """Return the actions of several commits, a line each, as one's: the last word of each kind."""
+    """Merge the actions (JSON lines) of several commits into one's: the last of each kind wins."""
     words: dict[str, str] = {}
     adds: dict[str, str] = {}
     removes: dict[str, str] = {}

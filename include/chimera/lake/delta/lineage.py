@@ -1,10 +1,10 @@
-"""Which event hours a commit touched, and which a reader of it must recompute.
+"""Which event hours a commit touched, and which ones a downstream model must recompute.
 
-Each data commit names in its metadata the event hours that it changed (`touched`) and the
-partitions that received rows (`arrived`). A model's own commits carry, as app transactions, the
-version of each parent that they consumed. What a model must recompute is what its parents' commits
-touched since then, plus the run's own window: so a retry, a cleared task, a failed hour, a backfill
-and a standalone `dbt build` all catch up by the same rule (docs/adr/0002).
+Each data commit records in its metadata the event hours that it changed (`touched`) and the
+partitions that received rows (`arrived`). A model's own commits record, as app transactions, the
+version of each parent that they consumed. A model must recompute the hours that its parents'
+commits touched since then, plus the run's own window: so a retry, a cleared task, a failed hour, a
+backfill and a standalone `dbt build` all catch up by the same rule (docs/adr/0002).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _EVERYTHING = "*"
 
 @dataclass(frozen=True)
 class Footprint:
-    """What commits did to a table; None means "could be anything"."""
+    """The hours and partitions that commits changed; None means "could be anything"."""
 
     touched: frozenset[str] | None = frozenset()
     arrived: frozenset[str] | None = frozenset()
 
     def __or__(self, other: Footprint) -> Footprint:
-        """Return what both did together."""
+        """Return the union of both."""
         return Footprint(_union(self.touched, other.touched), _union(self.arrived, other.arrived))
 
 
@@ -47,7 +47,7 @@ def _union(one: frozenset[str] | None, two: frozenset[str] | None) -> frozenset[
 
 
 def metadata_of(touched: Iterable[str] | None, arrived: Iterable[str] | None) -> dict[str, str]:
-    """Return the commit metadata that says which hours a commit changed."""
+    """Return the commit metadata for the hours and partitions that a commit changed."""
     return {
         TOUCHED: _EVERYTHING if touched is None else json.dumps(sorted(touched)),
         ARRIVED: _EVERYTHING if arrived is None else json.dumps(sorted(arrived)),
@@ -59,9 +59,9 @@ def _hours(text: str) -> frozenset[str] | None:
 
 
 def changes_since(table: DeltaTable, version: int) -> Footprint:
-    """Return what the commits after `version`, up to the table's loaded one, changed.
+    """Return what the commits after `version`, up to the table's loaded version, changed.
 
-    A commit without our metadata that changed data (someone else's) could have touched anything.
+    A data commit without our metadata (another writer's) could have touched anything.
     """
     found = _commits_since(table, version)
     if found is None:
@@ -76,9 +76,9 @@ def changes_since(table: DeltaTable, version: int) -> Footprint:
 
 
 def read_since(table: DeltaTable, version: int) -> dict[str, int]:
-    """Return, by parent's identity, the newest version that later commits were built from.
+    """Return, by parent's identity, the newest version that commits after `version` read.
 
-    A commit that left hours out moves no mark, so its marks do not tell what it read.
+    Read from metadata, because a commit that skipped hours moves no mark.
     """
     found: dict[str, int] = {}
     for entry in _commits_since(table, version) or ():
@@ -88,13 +88,13 @@ def read_since(table: DeltaTable, version: int) -> dict[str, int]:
 
 
 def _commits_since(table: DeltaTable, version: int) -> Sequence[Mapping[str, Any]] | None:
-    """Return the commits after `version` up to the loaded one, None where the log lost some.
+    """Return the commits after `version` up to the loaded one, or None if the log lost some.
 
-    None as well where the table has never had that version: it was dropped and made anew.
+    Also None if the table never had that version, because it was dropped and recreated.
 
     `history()` reads from the log's newest commit back to the loaded version minus its limit, but
-    numbers what it finds from the loaded version down (measured with delta-rs 1.6.3): on a handle
-    that others have overtaken the numbers are wrong, so the commits are counted from the old end.
+    numbers its results from the loaded version down (measured with delta-rs 1.6.3). If others have
+    committed since the table was loaded, the numbers are wrong, so count from the old end.
     """
     wanted = table.version() - version
     if wanted == 0:
@@ -107,32 +107,32 @@ def _commits_since(table: DeltaTable, version: int) -> Sequence[Mapping[str, Any
 
 
 def identity_of(name: Relation | str, table: DeltaTable) -> str:
-    """Return what tells a table from one of the same name that was dropped: `<name>#<id>`.
+    """Return `<name>#<id>`, which differs for a table that was dropped and recreated.
 
-    Versions of the two can't be compared: the new one starts again at 0.
+    The versions of the two can't be compared: the new one starts again at 0.
     """
     return f"{Relation.of(name).key}#{table.metadata().id}"
 
 
 def consumed_mark(identity: str) -> str:
-    """Return the app id under which a table's commits note the version of a parent they read."""
+    """Return the app id under which a table's commits record the parent version they read."""
     return f"{_CONSUMED}{identity}"
 
 
 def consumed_parent(app_id: str) -> str | None:
-    """Return the name of the parent that a mark is about, None if it is another kind of mark."""
+    """Return the parent's name from a consumed mark's app id; None for other app ids."""
     if not app_id.startswith(_CONSUMED):
         return None
     return app_id.removeprefix(_CONSUMED).rpartition("#")[0]
 
 
 def is_partial(table: DeltaTable | None) -> bool:
-    """Tell whether a table holds what a build of empty or sampled parents made, and no more."""
+    """Was the table last built from empty or sampled parents?"""
     return table is not None and table.transaction_version(_PARTIAL) == 1
 
 
 def marks_of(plan: Plan, table: DeltaTable, *, is_partial_build: bool) -> dict[str, int]:
-    """Return the app transactions of a build: what was consumed, as far as it was really read."""
+    """Return a build's app transactions: its consumed parent versions, or only a partial mark."""
     if is_partial_build:
         return {_PARTIAL: 1}
     marks = {consumed_mark(name): version for name, version in plan.consumed.items()}
@@ -144,11 +144,12 @@ class Plan:
     """What one build of a model reads and must recompute.
 
     Args:
-        base_version: The model's own version at planning, None where it has no table yet.
-        consumed: Identity of each parent that has a table to the version that is read.
-        touched: Event hours to recompute; None: all of them. A manifest leaves them out: behind
-            the gate nobody needs them.
-        arrived: Parent to the partitions that received rows since last time, likewise; None: all.
+        base_version: The model's own version at planning, None if it has no table yet.
+        consumed: Version read of each parent that has a table, by the parent's identity.
+        touched: Event hours to recompute; None: all of them. Not part of the manifest, because
+            nothing behind the gate needs them.
+        arrived: By parent, the partitions that received rows since the last build; None: all of
+            them. Not part of the manifest either.
     """
 
     base_version: int | None
@@ -162,11 +163,11 @@ class Plan:
 def plan(
     own: DeltaTable | None, parents: Mapping[Relation, DeltaTable | None], run: Run | None
 ) -> Plan:
-    """Work out what a model must recompute from its own and its parents' commits.
+    """Plan a build: derive what a model must recompute from its own and its parents' commits.
 
     Args:
-        own: The model's table, None where it does not exist yet.
-        parents: Each parent by name, loaded at the version that will be read.
+        own: The model's table, None if it does not exist yet.
+        parents: Each parent by name, loaded at the version to read.
         run: The DAG run, whose window is always recomputed; None: standalone.
     """
     consumed = {

@@ -1,4 +1,4 @@
-"""Parquet files that DuckDB writes into a table's folder, with what a Delta log says of them."""
+"""Write Parquet files into a table's folder with DuckDB, and describe them for the Delta log."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def write_files(
     schema: pa.Schema,
     partition_by: Sequence[str] = (),
 ) -> list[DataFile]:
-    """Write the result of `query` as Parquet files below `folder`; empty results leave none.
+    """Write the result of `query` as Parquet files below `folder`; an empty result writes none.
 
-    The files are not part of any table until a commit names them.
+    The files are not part of any table until a commit adds them.
 
     Raises:
-        ContractError: A row has no value for a partition column that the schema requires, or one
-            that readers would take for another; the files stay, unknown to any table.
+        ContractError: A row lacks a required partition value, or has one that readers would
+            misread. The files stay, but belong to no table.
     """
     storage.make_folder(folder)
     rows = f"select * from ({query})"
@@ -110,7 +110,7 @@ def write_files(
 
 
 def copy_files(files: Sequence[DataFile], source: str, target: str) -> list[DataFile]:
-    """Copy files as they are into another folder, under names of their own."""
+    """Copy files unchanged into another folder, under new names."""
     copies = [
         replace(file, path=f"{file.path.rpartition('/')[0]}/part-{uuid4()}.parquet".lstrip("/"))
         for file in files
@@ -123,9 +123,9 @@ def copy_files(files: Sequence[DataFile], source: str, target: str) -> list[Data
 def _delta_stats(rows: int, columns: Mapping[str, Mapping[str, str]], schema: pa.Schema) -> str:
     """Turn DuckDB's `return_stats` into Delta's statistics.
 
-    Bounds are given only where both systems agree on their order: integers, dates, timestamps
-    (floor and ceiling to the millisecond) and finite doubles. A missing bound prunes nothing;
-    a wrong one would make readers skip rows.
+    Bounds are given only for types that both systems order alike: integers, dates, timestamps
+    (minimum rounded down and maximum up to the millisecond) and finite doubles. A missing bound
+    prunes nothing; a wrong one would make readers skip rows.
     """
     low: dict[str, object] = {}
     high: dict[str, object] = {}
@@ -157,7 +157,7 @@ def _bounds(kind: str, low: str, high: str) -> tuple[object, object] | None:
 
 
 def _is_date(text: str) -> bool:
-    """Tell whether other readers know the date: no infinity, and a year that they count."""
+    """Can other readers read the date? Not infinity, nor a year outside 1 to 9999."""
     try:
         date.fromisoformat(text)
     except ValueError:
@@ -166,11 +166,11 @@ def _is_date(text: str) -> bool:
 
 
 def _milliseconds(text: str, *, up: bool) -> str | None:
-    """Return a timestamp in ISO 8601 with milliseconds, widened, never narrowed."""
+    """Return a timestamp in ISO 8601 with milliseconds, rounded up or down."""
     try:
         moment = datetime.fromisoformat(text)
         if up:
             moment += timedelta(microseconds=-moment.microsecond % 1000)
     except (ValueError, OverflowError):
-        return None  # infinity, or a year that Python does not know
+        return None  # infinity, or a year outside Python's range
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,8 +1,9 @@
-"""Partitions: which of them a commit replaces, and the text that a Delta log keeps of their values.
+"""Partitions: which ones a commit replaces, and the text of their values in the Delta log.
 
-Delta's protocol has a form for each type. What it can't tell from null (the empty text), what
-readers of Hive-like folders take for null, and types on whose text readers disagree (binary,
-nested) are refused before a commit: one wrong value makes the whole table unreadable to delta-rs.
+Delta's protocol defines a text form for each type. Refused before a commit are the empty text
+(which it can't tell from null), texts that readers of Hive-style folders take for null, and types
+on whose text readers disagree (binary, nested): one wrong value makes the whole table unreadable
+to delta-rs.
 
 Source: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#partition-value-serialization
 """
@@ -26,29 +27,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _NULLS = ("", "null", "__hive_default_partition__")
-# polars does not undo what a folder's name encodes of a column's.
+# polars does not decode an encoded column name in a folder's name.
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
-# delta-rs can't read back what it makes of these: -1.50 as -1.-50 (measured with 1.6.3).
+# delta-rs can't read back its own text of these: it writes -1.50 as -1.-50 (measured with 1.6.3).
 _FRACTION_BELOW_ZERO = re.compile(r"-.*\.\d*[1-9]\d*")
 
 
 @dataclass(frozen=True)
 class Append:
-    """Rows come in addition; nothing is replaced."""
+    """Add rows and replace nothing."""
 
 
 @dataclass(frozen=True)
 class Whole:
-    """Every row of the table is replaced."""
+    """Replace every row of the table."""
 
 
 @dataclass(frozen=True)
 class Partitions:
-    """The rows of these partitions are replaced, the others stay.
+    """Replace the rows of these partitions and keep the others.
 
     Args:
         column: The partition column.
-        values: Its values, as the texts that the log keeps.
+        values: Its values, as the texts in the log.
     """
 
     column: str
@@ -59,11 +60,11 @@ Replaced = Append | Whole | Partitions
 
 
 def partition_columns(schema: pa.Schema, partition_by: Iterable[str], where: str) -> list[str]:
-    """Return the columns to partition by, as the schema writes them.
+    """Return the columns to partition by, in the schema's spelling.
 
     Raises:
-        ContractError: There is no such column, or its type has no text that every reader knows, or
-            its name no folder that every reader knows, or there is no other column.
+        ContractError: A column does not exist, or readers disagree on the text of its type or on
+            the folder for its name, or no other column would be left.
     """
     found = []
     for column in partition_by:
@@ -107,7 +108,11 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def text_of(column: str, kind: pa.DataType) -> str:
-    """Return the expression of a partition column's text; DuckDB's own is Delta's but for zones."""
+    """Return an SQL expression for a partition column's text.
+
+    DuckDB's own text is Delta's too, except for timestamps with a zone, which are written in UTC.
+    A text whose encoded form is too long for a folder's name fails the query.
+    """
     name = identifier(column)
     if pa.types.is_timestamp(kind) and kind.tz:
         return f"strftime({name} at time zone 'UTC', '%Y-%m-%d %H:%M:%S.%f')"
@@ -120,9 +125,9 @@ def text_of(column: str, kind: pa.DataType) -> str:
 
 
 def among(column: str, values: Sequence[str], kind: pa.DataType) -> str:
-    """Return the predicate that a partition column has one of the values, given as their texts.
+    """Return the predicate that a partition column has one of the values, given as texts.
 
-    As `among`, with bounds compared as the column's type: 9 comes before 10.
+    Like `duckdb_sessions.among`, but compared as the column's type: 9 comes before 10.
     """
     if not values:
         return "false"
@@ -133,15 +138,15 @@ def among(column: str, values: Sequence[str], kind: pa.DataType) -> str:
 
 
 def check_partition(partition: Mapping[str, str | None], rows: int, schema: pa.Schema) -> None:
-    """Refuse a file's partition values that readers would take for others, or for none.
+    """Refuse a file's partition values that readers would misread, or take for null.
 
     Args:
-        partition: Column to text, None for null.
-        rows: The file's rows, for the message.
+        partition: Text by column, None for null.
+        rows: The file's row count, for the message.
         schema: The table's columns.
 
     Raises:
-        ContractError: There is one; the message has no value.
+        ContractError: There is such a value; the message does not contain it.
     """
     for name, value in partition.items():
         field = schema.field(name)

@@ -1,4 +1,4 @@
-"""The lake's tables as relations of a DuckDB session, each pinned to one version."""
+"""Read the lake's tables in a DuckDB session, each pinned to one version."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def scan(table: DeltaTable, name: Relation | str) -> str:
 
 
 def ask(name: Relation | str, query: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query of a table, which `{}` stands for; none where it is missing."""
+    """Run a query of a table, which `{}` stands for; return no rows if the table is missing."""
     table = open_table(name)
     if table is None:
         return []
@@ -39,7 +39,7 @@ def ask(name: Relation | str, query: str) -> list[tuple[Any, ...]]:
 
 
 def read_files(folder: str, paths: Sequence[str], schema: pa.Schema) -> str:
-    """Return a query of the schema's columns of Parquet files below `folder`.
+    """Return a query of Parquet files below `folder` with the schema's columns.
 
     Partition columns come from the paths, in the schema's types.
     """
@@ -48,7 +48,7 @@ def read_files(folder: str, paths: Sequence[str], schema: pa.Schema) -> str:
 
 
 def read_files_as_they_are(folder: str, paths: Sequence[str], schema: pa.Schema) -> str:
-    """Return a query of Parquet files with whatever columns they have; `schema` where none is."""
+    """Return a query of Parquet files with all their columns; without files, `schema`'s columns."""
     if not paths:
         return empty(schema)
     places = ", ".join(quote(f"{folder}/{path}") for path in paths)
@@ -77,7 +77,7 @@ def empty(schema: pa.Schema) -> str:
 def define(
     connection: duckdb.DuckDBPyConnection, name: Relation, query: str, table: DeltaTable | None
 ) -> None:
-    """Make the relation show the query's rows, with the table's comments."""
+    """Create a session view of the query, with the table's comments."""
     connection.execute(f"create schema if not exists {identifier(name.schema)}")
     connection.execute(f"create or replace view {relation_of(name)} as {query}")
     if table is not None:
@@ -88,7 +88,7 @@ def define(
 
 
 def show_view(connection: duckdb.DuckDBPyConnection, name: Relation, view: View) -> None:
-    """Make a view of the lake a view of the session."""
+    """Create a session view for a view of the lake."""
     define(connection, name, view.query, None)
     _comment(connection, name, view.description, view.comments)
 
@@ -109,11 +109,11 @@ def _comment(
 
 
 def relation_of(name: Relation | str) -> str:
-    """Return a relation as quoted SQL."""
+    """Return a relation's quoted SQL name."""
     relation = Relation.of(name)
     return f"{identifier(relation.schema)}.{identifier(relation.identifier)}"
 
 
 def remove(connection: duckdb.DuckDBPyConnection, name: Relation) -> None:
-    """Take a relation out of the session, whatever it is there."""
+    """Drop a relation's view from the session, if there is one."""
     connection.execute(f"drop view if exists {relation_of(name)}")

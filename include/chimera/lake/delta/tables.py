@@ -1,4 +1,4 @@
-"""Names, places and versions of the lake's tables."""
+"""Open, create, list and drop the lake's tables."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
     from include.chimera.relation import Relation
 
-# Only app transactions with a time expire: the fences (see `fences`), far later than any attempt
-# lives; watermarks and consumed versions have none.
+# Only app transactions with a time expire: the fences (see `fences`), long after any attempt has
+# ended. Watermarks and consumed versions carry no time.
 _PROPERTIES: dict[str, str | None] = {"delta.setTransactionRetentionDuration": "interval 7 days"}
 
 logger = logging.getLogger(__name__)
 _LOG = "_delta_log"
 _SMALLEST = len('{"txn":{}}')  # bytes of an entry with one action
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# Stands in a folder from before a first build's files until its commit (docs/adr/0020).
+# Marks a folder from before a first build writes files until its commit (docs/adr/0020).
 NO_TABLE = "_no_table"
 _OURS = re.compile(r"(^|/)part-[0-9a-f-]{36}\.parquet$")
 _HALF_WRITTEN = re.compile(r"#\d+$|\.tmp$")
@@ -47,17 +47,17 @@ _HALF_WRITTEN = re.compile(r"#\d+$|\.tmp$")
 def open_table(
     name: Relation | str, version: int | None = None, *, has_files: bool = True
 ) -> DeltaTable | None:
-    """Load a table at a version (None: the newest), or None where it does not exist yet.
+    """Open a table at a version; return None if the table or the version does not exist yet.
 
     Args:
         name: The table.
-        version: The version.
-        has_files: Whether the list of its files is loaded too. Without it a table of 1,000 files
-            opens as fast as one of ten; it then knows its version, columns, properties and
-            history, but has no files or partitions to list and can't be written.
+        version: The version, None for the newest.
+        has_files: Whether to load the list of files too. Without it a table of 1,000 files opens as
+            fast as one of ten, and has version, columns, properties and history; but its files and
+            partitions can't be listed, and it can't be written.
 
     Raises:
-        LakeError: What stands there can't be read; the class says why.
+        LakeError: The table's folder can't be read as a table; the class says why.
     """
     where = f"{name}, opening it"
     with storage_errors(where):
@@ -65,7 +65,7 @@ def open_table(
         try:
             table = _opened(name, version, has_files=has_files)
             if table is None and (remains := _what_remains(name, where)):
-                # Listed after it was not found: the first commit of another may lie between.
+                # Another writer's first commit may have come between the look-up and the listing.
                 table = _opened(name, version, has_files=has_files)
                 if table is None:
                     raise remains
@@ -88,7 +88,7 @@ def _opened(name: Relation | str, version: int | None, *, has_files: bool) -> De
 
 
 def _what_remains(name: Relation | str, where: str) -> ChimeraError | None:
-    """Say what stands where no table was found, unless it is what a first build leaves."""
+    """Return an error if a folder without a table holds more than a first build leaves."""
     folder = folder_of(name)
     found = [file.place[len(folder) + 1 :] for file in storage.walk(folder)]
     whole = [place for place in found if place != NO_TABLE and not _HALF_WRITTEN.search(place)]
@@ -104,10 +104,10 @@ def _what_remains(name: Relation | str, where: str) -> ChimeraError | None:
 
 
 def begin_table(name: Relation | str) -> None:
-    """Note, before a first build writes files, that its table is not there yet.
+    """Mark a missing table's folder before its first build writes files.
 
     Raises:
-        LakeError: Its folder holds what is left of a table, or of something else.
+        LakeError: The folder holds remains of a table, or something else.
     """
     if open_table(name, has_files=False) is None:
         _note_absence(folder_of(name))
@@ -118,15 +118,15 @@ def _note_absence(folder: str) -> None:
 
 
 def end_beginning(name: Relation | str) -> None:
-    """Take back what `begin_table` noted: from its first commit on the table is there."""
+    """Remove the mark of `begin_table` after the table's first commit."""
     storage.delete_files([f"{folder_of(name)}/{NO_TABLE}"])
 
 
 def require_decodable(name: Relation | str, table: DeltaTable) -> None:
-    """Refuse a log that names a file by what is no text, once its escapes are undone.
+    """Refuse a log with a file path that can't be unescaped to UTF-8 text.
 
     Raises:
-        PathUndecodableError: It does.
+        PathUndecodableError: There is such a path.
     """
     for path in pa.table(table.get_add_actions())["path"].to_pylist():
         try:
@@ -139,9 +139,9 @@ def require_decodable(name: Relation | str, table: DeltaTable) -> None:
 
 
 def _require_whole_log(name: Relation | str, where: str) -> None:
-    """Refuse a log with a hollow entry, which readers take for no commit.
+    """Refuse a log with a hollow entry, which readers would skip.
 
-    A power cut leaves one, and so is a folder that has an entry's name.
+    A power cut may leave one; a folder with an entry's name counts as one.
 
     Raises:
         LogDamagedError: There is one.
@@ -162,7 +162,7 @@ def _is_entry(place: str) -> bool:
 
 @contextmanager
 def leaving_out(name: Relation | str) -> Iterator[None]:
-    """Do something with one table of many: where it can't be read, say so and go on."""
+    """Log an unreadable table and carry on with the others."""
     try:
         with storage_errors(f"reading {name}"):
             yield
@@ -176,13 +176,13 @@ def create_table(
     partition_by: list[str],
     properties: Mapping[str, str] | None = None,
 ) -> DeltaTable:
-    """Return the table, created with this schema where it does not exist yet.
+    """Return the table, created with this schema if it does not exist yet.
 
     Args:
         name: The table.
         schema: Its columns.
         partition_by: Its partition columns.
-        properties: Delta table properties beside our own.
+        properties: Delta table properties, added to our defaults.
     """
     folder = folder_of(name)
     storage.make_folder(folder)
@@ -197,7 +197,7 @@ def create_at(
     partition_by: list[str],
     properties: Mapping[str, str] | None = None,
 ) -> DeltaTable:
-    """Return the table in the folder `place`, else as `create_table`."""
+    """Return the table in the folder `place`, otherwise like `create_table`."""
     return DeltaTable.create(
         place,
         schema if isinstance(schema, Schema) else Schema.from_arrow(schema),
@@ -208,7 +208,7 @@ def create_at(
 
 
 def contract_table(name: str) -> DeltaTable:
-    """Return a bronze or ops table, created from its contract where it does not exist yet."""
+    """Return a bronze or ops table, created from its contract if it does not exist yet."""
     table = open_table(name)
     if table is not None:
         return table
@@ -217,14 +217,14 @@ def contract_table(name: str) -> DeltaTable:
 
 
 def table_names() -> list[str]:
-    """Return the lake's tables as text, sorted."""
+    """Return the names of the lake's tables, sorted."""
     return [str(relation) for relation in lake_tables()]
 
 
 def lake_tables() -> list[Relation]:
-    """Return the lake's tables, sorted: the folders that have a log, whole or damaged.
+    """Return the lake's tables, sorted: the folders with a log, intact or damaged.
 
-    No log is read, so that a lake of many tables is listed fast.
+    No log is read, so even many tables are listed fast.
     """
     found = places.table_folders()
     has_log = storage.existing([f"{folder}/{_LOG}" for folder in found.values()])
@@ -232,15 +232,15 @@ def lake_tables() -> list[Relation]:
 
 
 def drop_table(name: Relation | str) -> None:
-    """Delete a table and its files; one that is not there is no failure."""
+    """Delete a table and its files, if it exists."""
     folder = folder_of(name)
-    _note_absence(folder)  # a death may leave files without a log
+    _note_absence(folder)  # dying halfway may leave files without a log
     storage.delete_folder(folder)
     places.forget()
 
 
 def row_count(table: DeltaTable) -> int:
-    """Count rows from the log's statistics; where a file has none, from the files themselves."""
+    """Count rows from the log's statistics, or from the files if one has no statistics."""
     counts: list[Any] = pa.table(table.get_add_actions(flatten=True))["num_records"].to_pylist()
     if None in counts:
         return int(table.to_pyarrow_dataset().count_rows())
