@@ -1,1 +1,1 @@
-"""The dbt plugin: its session, catalogue, views, and incremental strategies."""
+"""The dbt plugin: its session, catalog, views and incremental strategies."""

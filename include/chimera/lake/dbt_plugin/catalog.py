@@ -1,9 +1,11 @@
-"""The lake's relations in a DuckDB database: each is shown when a statement first names it.
+"""Expose the lake's relations in a DuckDB database, each when a statement first names it.
 
-A table that can't be opened stops only what reads it: it is left out, and why is remembered.
+A table that can't be opened affects only what reads it: the catalog leaves it out and keeps the
+error.
 
-A table costs some requests to open (its log is read twice, by delta-rs and by DuckDB), so a process
-opens only what it reads. From then on it sees the version found then, or the one it committed.
+Opening a table costs several requests (delta-rs and DuckDB each read its log), so a process opens
+only what it reads. From then on it sees the version that it opened, or a later one that it
+committed.
 """
 
 from __future__ import annotations
@@ -38,13 +40,13 @@ _MISSING = re.compile(r"Table with name (.+?) does not exist")
 
 
 class Catalog:
-    """What one process knows of the lake's tables and views; threads share it.
+    """The lake's tables and views as one process sees them; shared by its threads.
 
     Args:
         connection: DuckDB session whose database gets the relations.
 
     Attributes:
-        count: How many times a relation was shown.
+        count: How many times a relation was shown so far.
     """
 
     def __init__(self, connection: DuckDBPyConnection) -> None:
@@ -65,11 +67,11 @@ class Catalog:
         return [name for name in sorted(self._kinds) if folded(name.schema) == wanted]
 
     def kind(self, name: Relation) -> str | None:
-        """Return `table` or `view`, None where the lake has no such relation."""
+        """Return `table` or `view`, None if the lake has no such relation."""
         return self._kinds.get(name)
 
     def has(self, name: Relation) -> bool:
-        """Tell whether the lake or, beside it, the session has a relation of this name."""
+        """Does the lake or the DuckDB session have a relation with this name?"""
         if name in self._kinds:
             return True
         known = (
@@ -81,10 +83,10 @@ class Catalog:
             return found.fetchone() is not None
 
     def table(self, name: Relation) -> DeltaTable | None:
-        """Return a table at the version that this process sees, None where it has no rows yet.
+        """Return a table at the version that this process sees, None if it does not exist yet.
 
         Raises:
-            LakeError: It can't be opened.
+            LakeError: The table can't be opened.
         """
         self._show([name])
         if name in self._bad:
@@ -92,16 +94,16 @@ class Catalog:
         return self._tables.get(name)
 
     def view(self, name: Relation) -> View | None:
-        """Return a view of the lake, None where there is none of this name."""
+        """Return a view of the lake, None if there is none with this name."""
         self._show([name])
         return self._views.get(name)
 
     def show_named(self, statement: str) -> int:
-        """Show the relations that a statement names.
+        """Show the relations that a statement names; return the highest `count` among them.
 
-        A relation is taken as named where a word of the statement is the first of its name: some
-        are shown that need not be, none is missed. Returns when the newest of them was shown, as a
-        count: a transaction that began before, perhaps of another thread, does not see it.
+        A relation counts as named if the first word of its name is a word of the statement: this
+        may show too many, but misses none. The returned `count` is when the newest of them was
+        shown: a transaction begun before that, perhaps by another thread, does not see it.
         """
         text = folded(statement)
         words = set(_WORD.findall(text))
@@ -109,7 +111,7 @@ class Catalog:
             return self._show([name for name in self._kinds if _is_named(name, text, words)])
 
     def show_all(self) -> int:
-        """Show every relation of the lake, else as `show_named`."""
+        """Show every relation of the lake, otherwise like `show_named`."""
         with self._lock:
             shown = self._show(list(self._kinds))
             for name, error in self._bad.items():
@@ -117,7 +119,7 @@ class Catalog:
             return shown
 
     def behind(self, error: BaseException) -> ChimeraError | None:
-        """Return why a relation that a statement reads is not there, None for another reason."""
+        """Return the error that kept a relation missing from a statement, None if there is none."""
         found = _MISSING.search(str(error)) if isinstance(error, duckdb.CatalogException) else None
         missing = found[1].rpartition(".")[2].strip('"').lower() if found else None
         known = (bad for name, bad in self._bad.items() if _last(name) == missing)
@@ -144,7 +146,7 @@ class Catalog:
             self._leave_out(name, error)
 
     def _leave_out(self, name: Relation, error: ChimeraError) -> None:
-        """Remember why a relation can't be shown; what may pass is tried again at the next name."""
+        """Keep the error of a relation that can't be shown; retry if retryable when next named."""
         self._bad[name] = error
         if isinstance(error, RetryableError):
             self._waiting.add(name)
@@ -178,7 +180,7 @@ class Catalog:
             logger.warning("view %s can't be shown: a relation that it reads is missing", name)
 
     def define(self, name: Relation, query: str) -> None:
-        """Let a table's relation show a query's rows."""
+        """Make a table's relation show a query's rows."""
         with self._lock, self._connection.cursor() as cursor:
             self._kinds.setdefault(name, _TABLE)
             self._waiting.discard(name)
@@ -191,9 +193,9 @@ class Catalog:
         self._shown[name] = self.count
 
     def put_table(self, name: Relation, table: DeltaTable) -> bool:
-        """Show a table at the version that was committed; return whether it was a view before.
+        """Show a table at a committed version; return whether it was a view before.
 
-        Another thread may have committed and shown a later version, which then stays.
+        If another thread has already shown a later version, that one stays.
         """
         with self._lock:
             known = self._tables.get(name)
@@ -219,7 +221,7 @@ class Catalog:
         return was_table
 
     def forget(self, name: Relation) -> None:
-        """Take a relation out of the session."""
+        """Remove a relation from the session."""
         with self._lock, self._connection.cursor() as cursor:
             remove(cursor, name)
             for known in (self._kinds, self._tables, self._views, self._bad):
@@ -234,5 +236,5 @@ def _is_named(name: Relation, text: str, words: Collection[str]) -> bool:
 
 
 def _last(name: Relation) -> str:
-    """Return what is left of a relation's name where DuckDB's message is cut at its last dot."""
+    """Return the part of a name after its last dot, to compare with names in DuckDB's messages."""
     return name.identifier.rpartition(".")[2].lower()

@@ -1,7 +1,7 @@
-"""dbt's cursor on the lake: what it raises says what failed, and holds nothing of a row.
+"""dbt's cursor on the lake, whose errors say what failed without a row's content.
 
-Models, tests, hooks, seeds, snapshots and `dbt show` all pass here. DuckDB runs a query when its
-rows are fetched, so that fetching fails as running does.
+Models, tests, hooks, seeds, snapshots and `dbt show` all use it. DuckDB runs a query while its rows
+are fetched, so fetching fails in the same ways as executing.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _UNTOLD = "its text is left out: it may hold rows"
-# Of a value that fails while rows are fetched, DuckDB 1.5.5 says this alone 1 time in 100.
+# If a value fails while rows are fetched, DuckDB 1.5.5 says only "interrupted" 1 time in 100.
 _INTERRUPTED = "Interrupted: by a person, or a value did not fit. Run it again to be told which"
 
 
 class TellingCursor(DuckDBCursorWrapper):
-    """A cursor whose errors are ours.
+    """A cursor that raises our errors.
 
     Args:
-        explain: Returns the error of ours that is behind one of DuckDB's, if it knows one.
-        cursor: DuckDB's.
+        explain: Returns our error behind one of DuckDB's, or None.
+        cursor: DuckDB's cursor.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class TellingCursor(DuckDBCursorWrapper):
         self._explain = explain
 
     def execute(self, sql: str, bindings: Sequence[Any] | None = None) -> DuckDBPyConnection:
-        """Run a statement; hooks of a run (`on-run-start`) pass no macro and come here alone."""
+        """Run a statement; `on-run-start` hooks call no macro, so only this sees them."""
         if made := creation(sql):
             logger.warning("create %s %s: it is gone after this process with its rows", *made)
         with self._telling():

@@ -1,4 +1,4 @@
-"""What a dbt materialization asks of the lake: the dict that a macro hands over, typed."""
+"""A dbt materialization's request to the lake: the dict that a macro passes, typed."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ WHOLE, WINDOW = "all", "window"
 
 @dataclass(frozen=True)
 class Order:
-    """One model's rows on their way into its table.
+    """An order to write one model's rows to its table.
 
     Args:
-        table: Where they go.
+        table: The model's table.
         source: Relation with the rows, as SQL.
-        strategy: `all` (replace the table), `window` (replace the touched partitions), or how the
-            rows change the table.
+        strategy: `all` (replace the table), `window` (replace the touched partitions), or a
+            `Rewrite` (change rows).
         parents: The tables that the model reads.
         model: dbt's id of the node.
         invocation_id: dbt's id of the invocation.
         partition_by: Partition columns of a new table.
         on_schema_change: dbt's mode.
-        required: Columns that may hold no null.
-        checks: Name to condition that each row must meet.
-        comments: Column to its comment, None where comments are not persisted.
-        description: The table's comment, None where it is not persisted.
+        required: Columns that may not be null.
+        checks: Condition that each row must meet, by name.
+        comments: Comment by column, None if comments are not persisted.
+        description: The table's comment, None if it is not persisted.
         properties: Delta table properties.
         reads_itself: Whether the rows depend on the table, so that another writer's commit makes
             them stale.
-        may_replace: Whether `all` may replace a table that is there; an incremental model's first
+        may_replace: Whether `all` may replace an existing table; an incremental model's first build
             may not.
-        is_full_refresh: Whether the table is built anew; one that can't be read is then dropped.
-        is_deferred: Whether parents may be other relations than their names say (`dbt --defer`).
-        is_rewrite: Whether the rows are those of the version that the session shows, changed.
-        partial: `empty` or `sample` where parents were read in part, else an empty text.
+        is_full_refresh: Whether to rebuild the table, which drops it if it can't be read.
+        is_deferred: Whether parents may resolve to other relations than named (`dbt --defer`).
+        is_rewrite: Whether the rows are a changed copy of the version that the session shows.
+        partial: `empty` or `sample` if parents were read in part, else "".
     """
 
     table: Relation
@@ -65,7 +65,7 @@ class Order:
 
     @classmethod
     def parse(cls, table: Relation, config: Mapping[str, Any]) -> Order:
-        """Read what the macro `lake_store` wrote."""
+        """Parse the dict that the macro `lake_store` passes."""
         return cls(
             table=table,
             source=config["source"],
@@ -108,7 +108,7 @@ def _strategy(config: Mapping[str, Any]) -> str | Rewrite:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    """Return a text or a list of texts as a tuple; None is none."""
+    """Return a text or a list of texts as a tuple; None gives ()."""
     if value is None:
         return ()
     if isinstance(value, str):

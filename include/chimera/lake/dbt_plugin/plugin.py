@@ -1,14 +1,14 @@
 """The dbt-duckdb plugin that makes the lake dbt's database.
 
 Each process gets an in-memory DuckDB in which the lake's tables and views appear as statements name
-them (`catalog`). A materialization hands what it wants to `store`, which either commits at once
+them (`catalog`). A materialization passes its request to `store`, which either commits at once
 (standalone) or stages for the gate (in a DAG run: `CHIMERA_RUN` is set).
 
-SQL functions for the macros, in which a relation is the list of its schema and its identifier:
+The macros call these SQL functions, with a relation as the list of its schema and identifier:
 `lake_touched(model, parents)` and `lake_arrived(model, parents, parent)` return the hours to
-recompute (NULL: all), `lake_built(model)` the partitions built by this process (NULL: not built
-here, or whole), `lake_names(schema)` and `lake_kind(relation)` which relations the lake has in a
-schema, and whether one is a table or a view.
+recompute (NULL: all); `lake_built(model)` the partitions that this process built (NULL: none, or
+the whole table); `lake_names(schema)` the lake's relations in a schema; and `lake_kind(relation)`
+whether one is a table or a view.
 """
 
 from __future__ import annotations
@@ -61,23 +61,23 @@ class Plugin(BasePlugin):
     """Shows the lake's tables to dbt and stores its models there."""
 
     def initialize(self, plugin_config: dict[str, Any]) -> None:
-        """Start with nothing known of the lake."""
+        """Start an empty session."""
         del plugin_config
-        # Read anew: Cosmos sets the environment after the DAG file's settings were read.
+        # Read the settings again: Cosmos sets the environment after the DAG file has read them.
         self._session = Session(Settings().run)
         self._local = threading.local()
         self._raised: list[ChimeraError] = []
-        # dbt-duckdb has no place for a cursor of one's own.
+        # dbt-duckdb offers no hook for a custom cursor.
         local.DuckDBCursorWrapper = partial(TellingCursor, self._behind)  # type: ignore[misc, assignment]
 
     def _behind(self, error: duckdb.Error) -> ChimeraError | None:
-        """Return the error of ours that DuckDB turned into one of its own, None for none."""
+        """Return our error that DuckDB wrapped in one of its own, or None."""
         text = str(error)
         raised = (known for known in reversed(self._raised) if str(known) in text)
         return next(raised, None) or self._session.catalog.behind(error)
 
     def _told(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Remember what an SQL function raises."""
+        """Wrap an SQL function to remember the errors that it raises."""
 
         @wraps(function)
         def telling(*arguments: Any) -> Any:  # noqa: ANN401 - as the function
@@ -90,7 +90,7 @@ class Plugin(BasePlugin):
         return telling
 
     def update_connection_config(self, creds: DuckDBCredentials, config: dict[str, Any]) -> None:
-        """Bound the session's memory and threads by the settings."""
+        """Limit the session's memory and threads by the settings."""
         del creds
         for name, value in lake_config().items():
             config.setdefault(name, value)
@@ -120,7 +120,7 @@ class Plugin(BasePlugin):
             )
 
     def configure_cursor(self, cursor: DuckDBPyConnection) -> None:
-        """Give the session the run's window, as `getvariable('window_start' | 'window_end')`."""
+        """Set the run's window (UTC) as the session variables `window_start` and `window_end`."""
         self._local.cursor = cursor
         cursor.execute("set TimeZone = 'UTC'")
         run = self._session.run
@@ -130,9 +130,9 @@ class Plugin(BasePlugin):
             cursor.execute(f"set variable window_end = timestamptz '{window.end.isoformat()}'")
 
     def store(self, target_config: TargetConfig) -> None:
-        """Do to the lake what a macro asks for (`macros/lake/`).
+        """Carry out a macro's request (`macros/lake/`).
 
-        The thread's own connection is used, so that the model sees what its hooks set up.
+        Uses the thread's own connection, so that the model sees what its hooks set up.
         """
         config, relation = target_config.config, target_config.relation
         name = f"{relation.schema}.{relation.identifier}"
@@ -163,7 +163,7 @@ class Plugin(BasePlugin):
                 run_statements(self._session, cursor, config["statements"], partial)
 
     def _write(self, order: Order) -> None:
-        """Store a model's rows; where one does not fit, name the column even if DuckDB does not."""
+        """Store a model's rows; name the column of a value that does not fit, if DuckDB doesn't."""
         try:
             self._session.write(self._local.cursor, order)
         except duckdb.Error as error:
@@ -173,7 +173,7 @@ class Plugin(BasePlugin):
             raise rows_error(error, f"model {order.table}", column) from None
 
     def _show(self, statement: str | None) -> None:
-        """Show what a statement names (None: everything), to an open transaction too."""
+        """Show what a statement names (None: everything), also to an already open transaction."""
         catalog, local = self._session.catalog, self._local
         shown = catalog.show_all() if statement is None else catalog.show_named(statement)
         if shown <= getattr(local, "seen", 0):
@@ -185,7 +185,7 @@ class Plugin(BasePlugin):
             local.cursor.execute("begin")
 
     def _require(self, parents: list[Relation], statement: str) -> None:
-        """Refuse a model whose SQL names a parent that neither lake nor session has."""
+        """Refuse a model whose SQL names a parent that is in neither the lake nor the session."""
         for parent in parents:
             if relation_of(parent) in statement and not self._session.catalog.has(parent):
                 raise ConfigurationError(
@@ -231,7 +231,7 @@ def _relations(parts: Iterable[Iterable[str]]) -> list[Relation]:
 
 
 def _checked(schema: str, identifier: str) -> Relation:
-    """Return a relation whose name dbt can write into SQL: it does not double quotes in a name."""
+    """Return the relation; refuse a name with quotes, which dbt does not escape in SQL."""
     if '"' in schema + identifier:
         raise ContractError(
             expected="a schema and an alias without double quotes",
@@ -246,7 +246,7 @@ def _checked(schema: str, identifier: str) -> Relation:
 def _reported(
     name: str, behind: Callable[[duckdb.Error], ChimeraError | None] = lambda _: None
 ) -> Iterator[None]:
-    """Let dbt report our errors as the model's, with their message."""
+    """Turn our errors into dbt's, so that dbt reports them with their message as the model's."""
     try:
         with storage_errors(f"{name}, below {get_settings().lake}"):
             yield

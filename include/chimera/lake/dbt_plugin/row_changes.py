@@ -1,7 +1,7 @@
-"""Incremental models: a table's rows changed in one commit, computed anew when another writer won.
+"""Incremental models: change a table's rows in one commit, recomputed after a conflict.
 
-Only partitions in which a row changes are rewritten; a table without partitions is rewritten whole
-when a row of it changes. Nothing passes through Python: DuckDB reads, joins and writes.
+Only partitions with a changed row are rewritten; a table without partitions is rewritten whole as
+soon as one row changes. No row passes through Python: DuckDB reads, joins and writes.
 """
 
 from __future__ import annotations
@@ -69,11 +69,11 @@ class Changer:
 
     Args:
         connection: DuckDB session that sees the model's rows.
-        order: What the materialization asks for.
+        order: The materialization's request.
         rewrite: How the rows change the table.
-        plan: The versions of the parents that were read.
-        show: Lets this session see a version of the table; called before rows that depend on the
-            table are computed again.
+        plan: The build's plan, with the parent versions that were read.
+        show: Shows a version of the table in this session; called before recomputing rows that
+            depend on the table.
     """
 
     connection: DuckDBPyConnection
@@ -94,8 +94,8 @@ class Changer:
         """Compute the model's rows once, then commit what they change.
 
         Raises:
-            ContractError: Columns or rows are not what the table allows.
-            CommitConflictError: Other writers won again and again.
+            ContractError: The table does not allow these columns or rows.
+            CommitConflictError: Every attempt lost to another writer.
         """
         self._compute()
         try:
@@ -127,7 +127,7 @@ class Changer:
         return create_table(order.table, schema, partition_by, order.properties)
 
     def _tell_other_partitions(self, table: DeltaTable) -> None:
-        """Warn where the model asks for other partitions than its table has."""
+        """Warn if the model's partition columns differ from its table's."""
         has, asked = (
             [folded(name) for name in names]
             for names in (table.metadata().partition_columns, self.order.partition_by)
@@ -142,7 +142,7 @@ class Changer:
             )
 
     def _catch_up(self, table: DeltaTable) -> None:
-        """Compute rows that depend on the table from the version that they will change."""
+        """Recompute rows that depend on the table, if another writer has changed it."""
         if self.order.reads_itself and table.version() != self._seen:
             self.show(table)
             self._seen = table.version()
@@ -201,7 +201,7 @@ class Changer:
             )
 
     def _affected(self, table: DeltaTable, live: str, rows: str) -> Replaced:
-        """Return in which of the table's partitions rows change."""
+        """Return the table's partitions in which rows change."""
         if self._rewrite.is_append:
             return Append()
         partition_by = table.metadata().partition_columns
@@ -224,7 +224,7 @@ class Changer:
         return found if found.values else Append()
 
     def _partitions(self, column: str, query: str) -> Partitions:
-        """Return the partitions of a query's rows, but for the one of null."""
+        """Return the partitions of a query's rows, except the null partition."""
         text = text_of(column, arrow_schema(self.connection, query).field(column).type)
         query = f"select distinct {text} from ({query}) where {identifier(column)} is not null"
         with refusals([column]):
@@ -232,14 +232,14 @@ class Changer:
         return Partitions(column, tuple(sorted(value for (value,) in found)))
 
     def _part(self, live: str, replaced: Replaced) -> str:
-        """Return the table's rows in the partitions that are written anew."""
+        """Return a query of the table's rows in the partitions to rewrite."""
         if not isinstance(replaced, Partitions):
             return live
         kind = arrow_schema(self.connection, live).field(replaced.column).type
         return f"{live} where {among(replaced.column, replaced.values, kind)}"
 
     def _check_unique(self, live: str, rows: str) -> None:
-        """Refuse a merge in which two rows claim the same row of the table."""
+        """Refuse a merge in which two source rows match the same row of the table."""
         if self.rewrite.strategy != "merge":
             return
         keys = ", ".join(identifier(key) for key in self._rewrite.keys)
@@ -291,7 +291,7 @@ class Changer:
         return f"model {self.order.table}"
 
     def _discard(self) -> None:
-        """Delete what an attempt wrote that was not committed."""
+        """Delete the uncommitted files of an attempt."""
         folder = folder_of(self.order.table)
         storage.delete_files(f"{folder}/{file.path}" for file in self._written)
         self._written = []

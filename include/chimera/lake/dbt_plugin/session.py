@@ -1,4 +1,4 @@
-"""What one dbt process knows of the lake: its tables and views, and what it did to them."""
+"""The lake as one dbt process sees it, and the operations that dbt runs on it."""
 
 from __future__ import annotations
 
@@ -58,27 +58,27 @@ class Session:
         self.changing = threading.Lock()
 
     def attach(self, connection: DuckDBPyConnection) -> None:
-        """Take this database for the lake's relations, which it gets as statements name them."""
+        """Use this database for the lake's relations, which appear as statements name them."""
         self.catalog = Catalog(connection)
-        # Now: of two threads that create it later, in transactions of their own, one fails.
+        # Create it now: if two threads did so later in separate transactions, one would fail.
         connection.execute(f"create schema if not exists {PARTIAL}")
 
     def built_partitions(self, name: Relation) -> list[str] | None:
-        """Return the partitions that this process built; None: any row may be one it built."""
+        """Return the partitions that this process built; None: not built here, or whole."""
         built = self.built.get(name)
         return list(built.values) if isinstance(built, Partitions) else None
 
     def plan(self, model: Relation, parents: Sequence[Relation]) -> Plan:
-        """Work out what a model must recompute."""
+        """Plan what a model must recompute."""
         read = {name: self.catalog.table(name) for name in parents}
         return plan(self.catalog.table(model), read, self.run)
 
     def write(self, connection: DuckDBPyConnection, order: Order) -> None:
-        """Store a model's rows: commit them, or stage them in a DAG run.
+        """Commit a model's rows, or stage them in a DAG run.
 
         Args:
             connection: Session that sees the rows (`order.source`).
-            order: What the materialization asks for.
+            order: The materialization's request.
         """
         if order.is_full_refresh:
             self._drop_unreadable(order.table)
@@ -102,15 +102,15 @@ class Session:
             self.built[order.table] = self.replace(connection, order, planned)
 
     def is_partial(self, name: Relation) -> bool:
-        """Tell whether a table holds only what `--empty` or `--sample` left."""
+        """Was a table last built with `--empty` or `--sample`?"""
         return is_partial(self.catalog.table(name))
 
     def is_whole(self, name: Relation) -> bool:
-        """Tell whether the lake has a relation that a build of all rows made."""
+        """Does the lake have this relation, built from all rows?"""
         return self.catalog.kind(name) is not None and not self.is_partial(name)
 
     def show_only(self, connection: DuckDBPyConnection, order: Order) -> None:
-        """Show rows of empty or sampled parents to this process; the lake keeps its own."""
+        """Show rows of empty or sampled parents to this process only; the lake stays as it is."""
         rows = f"from {order.source}"
         shown = f"{PARTIAL}.{identifier(str(order.table))}"
         rows = select(describe(connection, rows), rows)
@@ -124,9 +124,10 @@ class Session:
         )
 
     def _drop_unreadable(self, name: Relation) -> None:
-        """Drop a table whose log can't be followed: no reader loses what nobody can read.
+        """Drop a table whose log can't be read: no reader loses anything.
 
-        Nor could a commit replace its rows: delta-rs removes no file whose path it can't decode.
+        A commit could not replace its rows, because delta-rs removes no file whose path it can't
+        decode.
         """
         try:
             table = open_table(name)
@@ -141,7 +142,7 @@ class Session:
     def replace(
         self, connection: DuckDBPyConnection, order: Order, planned: Plan
     ) -> Whole | Partitions:
-        """Replace the rows of a table or of some of its partitions; return of which."""
+        """Replace the rows of a table or of some of its partitions; return which."""
         rows = f"from {order.source}"
         incoming = describe(connection, rows)
         rows = select(incoming, rows)
@@ -170,9 +171,9 @@ class Session:
             description=order.description,
             properties=order.properties,
             checks=order.checks,
-            # Where a parent changed anywhere, all partitions are to be recomputed.
+            # If a parent may have changed anywhere, every partition is recomputed.
             may_replace=order.may_replace or order.strategy == WINDOW,
-            # Hours of other parents under this table's marks: the next build makes it whole.
+            # Its hours come from other parents than its marks name: the next build rebuilds it.
             is_partial=bool(order.partial) or (order.is_deferred and order.strategy == WINDOW),
             is_rewrite=order.is_rewrite,
         )
@@ -183,14 +184,14 @@ class Session:
             check_rows(connection, f"model {order.table}", build.files, written, constraints)
             self._keep(order.table, build, written)
         except ChimeraError:
-            # Ours tell that nothing was committed. After any other, and after a signal, it may have
-            # been: what no log names is removed by maintenance.
+            # Our errors mean that nothing was committed. After any other error or a signal a commit
+            # may exist, so leave the files: maintenance removes those that no log names.
             storage.delete_files(f"{folder_of(order.table)}/{path}" for path in paths)
             raise
         return replaced
 
     def _keep(self, name: Relation, build: Build, written: str) -> None:
-        """Commit or stage, and let this process see the model as it will be."""
+        """Commit or stage, and show this process the model as it will be."""
         if self.run is None:
             self.show(name, commit_build(build, None))
             return
@@ -202,18 +203,18 @@ class Session:
         self.catalog.define(name, written)
 
     def is_table(self, name: Relation) -> bool:
-        """Tell whether a relation is a table of the lake."""
+        """Is a relation a table of the lake?"""
         return self.catalog.kind(name) == "table" and self.catalog.table(name) is not None
 
     def show(self, name: Relation, table: DeltaTable) -> None:
-        """Let this process see a version of a table."""
+        """Show a version of a table to this process."""
         if self.catalog.put_table(name, table):
             drop_view(name)
 
     def save_view(self, name: Relation, view: View, partial: str = "") -> None:
         """Make a relation a view, for this and all later processes.
 
-        One whose SQL reads empty or sampled parents (`partial`) is this process's alone.
+        If its SQL reads empty or sampled parents (`partial`), only this process sees it.
         """
         self.stand_alone("materialization view", name)
         was_table = self.catalog.put_view(name, view)
@@ -230,14 +231,14 @@ class Session:
         kind = self.catalog.kind(name)
         self.catalog.forget(name)
         if kind is not None:
-            # A death between the two leaves a table below its view: it must not show up again.
+            # Table first: a crash in between must not make a table hidden by its view reappear.
             drop_table(name)
             drop_view(name)
 
     def rename(self, name: Relation, target: Relation) -> None:
-        """Give a relation of the lake another name; what had that name is gone."""
+        """Rename a relation of the lake, dropping any relation with the new name."""
         self.stand_alone("renaming a relation", name)
-        if name == target:  # another spelling of the same name: to make room would drop it
+        if name == target:  # a respelling of the same name: dropping the target would lose it
             return
         view = self.catalog.view(name)
         self.drop(target)
@@ -260,7 +261,7 @@ class Session:
         forget()
 
     def stand_alone(self, what: str, name: Relation) -> None:
-        """Refuse what can't wait for a gate."""
+        """Refuse, in a DAG run, an operation that can't be staged for a gate."""
         if self.run is not None:
             raise ConfigurationError(
                 expected="materialized='table', or incremental with strategy replace_window",

@@ -1,7 +1,7 @@
-"""SQL statements that change a table of the lake, as hooks write them.
+"""Run SQL statements, such as hooks, that change a table of the lake.
 
-To DuckDB the lake's tables are views, which it can't change. Such a statement runs on a copy of the
-table, whose rows then replace the table's in one commit: right for small tables, costly for others.
+To DuckDB the lake's tables are views, which it can't change. So a statement runs on a copy of the
+table, whose rows then replace the table's in one commit: fine for small tables, costly for others.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CREATION = re.compile(
     rf"(?P<relation>(?:{_PART}\s*\.\s*){{1,2}}{_PART})",
     re.IGNORECASE,
 )
-_OWN = ("main", "temp")  # what a statement makes there, it means for its process alone
+_OWN = ("main", "temp")  # a relation created there is meant for this process only
 _COMMENTS = re.compile(r"\A(?:\s*(?:--[^\n]*\n|/\*.*?\*/))*", re.DOTALL)
 _COPY = "lake_statement_copy"
 _ANEW = Retrying(
@@ -56,7 +56,7 @@ _ANEW = Retrying(
 
 
 def changed_by(session: Session, statements: str) -> Relation | None:
-    """Return a table of the lake that one of these SQL statements changes, None for none."""
+    """Return the first table of the lake that one of these SQL statements changes, or None."""
     changed = (table for _, table, _ in _changes(session, statements) if table is not None)
     return next(changed, None)
 
@@ -64,9 +64,9 @@ def changed_by(session: Session, statements: str) -> Relation | None:
 def run_statements(
     session: Session, connection: DuckDBPyConnection, statements: str, partial: str = ""
 ) -> None:
-    """Run SQL statements, those that change a table of the lake on a copy that replaces it.
+    """Run SQL statements; one that changes a table of the lake runs on a copy that replaces it.
 
-    Where parents are read in part (`partial`), a table that is whole stays as it is.
+    If parents are read in part (`partial`), a table built from all rows stays as it is.
     """
     for statement, name, changed in _changes(session, statements):
         if name is None:
@@ -85,7 +85,7 @@ def run_statements(
 def _changes(
     session: Session, statements: str
 ) -> Iterator[tuple[duckdb.Statement, Relation | None, str]]:
-    """Yield each statement, the lake's table that it changes, and the statement on its copy."""
+    """Yield each statement, the table of the lake that it changes, and its text for the copy."""
     for statement in duckdb.extract_statements(statements):
         text = _COMMENTS.sub("", statement.query, count=1)
         found = _CHANGE.match(text)
@@ -99,10 +99,11 @@ def _changes(
 
 
 def _change(session: Session, connection: DuckDBPyConnection, name: Relation, changed: str) -> None:
-    """Replace a table by what a statement makes of its newest version.
+    """Replace a table by the result of a statement on its newest version.
 
     Raises:
-        CommitConflictError: Another writer was first: what this statement saw is no more.
+        CommitConflictError: Another writer changed or dropped the table since the statement read
+            it.
     """
     table = open_table(name)
     if table is None:
@@ -122,7 +123,7 @@ def _copy(connection: DuckDBPyConnection, rows: str, changed: str) -> None:
 
 
 def _as_it_is(name: Relation, table: DeltaTable) -> Order:
-    """Return the order that replaces a table's rows and leaves the rest of it alone."""
+    """Return an order that replaces a table's rows and keeps its metadata."""
     fields, configuration = table.schema().fields, table.metadata().configuration
     return Order(
         table=name,
@@ -138,9 +139,9 @@ def _as_it_is(name: Relation, table: DeltaTable) -> Order:
 
 
 def creation(statement: str) -> tuple[str, str] | None:
-    """Return the kind and name of what a statement makes in the session, as if it were the lake's.
+    """Return the kind and name of a table or view that a statement creates as if in the lake.
 
-    Whatever is written there is gone after this process.
+    It exists only in the session and is gone after this process.
     """
     found = _CREATION.match(_COMMENTS.sub("", statement, count=1))
     if found is None or unquoted(re.findall(_PART, found["relation"])[-2]).lower() in _OWN:
@@ -149,10 +150,10 @@ def creation(statement: str) -> tuple[str, str] | None:
 
 
 def require_no_creation(statement: str) -> None:
-    """Refuse a statement that makes a relation in the session, where a person expects the lake's.
+    """Refuse a statement that creates a relation in the session as if it were in the lake.
 
     Raises:
-        ContractError: It does.
+        ContractError: The statement creates one.
     """
     found = creation(statement)
     if found is None:

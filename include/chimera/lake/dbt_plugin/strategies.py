@@ -1,6 +1,6 @@
-"""Incremental strategies as queries: what a table's partitions hold after a model's rows came in.
+"""Incremental strategies as queries of a table's new content, given a model's rows.
 
-In all queries the table's rows are `DBT_INTERNAL_DEST` (or `DBT_INCREMENTAL_TARGET`) and the
+In every query the table's rows are `DBT_INTERNAL_DEST` (or `DBT_INCREMENTAL_TARGET`) and the
 model's `DBT_INTERNAL_SOURCE`, the names that dbt users know from `incremental_predicates`.
 """
 
@@ -27,15 +27,15 @@ class Rewrite:
 
     Args:
         strategy: `append`, `merge`, `delete+insert`, `microbatch` or `snapshot`.
-        keys: Columns of the unique key, as a person writes them; exact ones after `on`.
+        keys: Columns of the unique key, as configured; in the table's spelling after `on`.
         update: Columns that a merge updates; None: all.
-        exclude: Columns that a merge leaves as they are.
-        predicates: Conditions beside the key.
-        event_time: Microbatch: the column of the batch's time.
-        begin: Microbatch: first moment of the batch.
-        end: Microbatch: first moment after the batch.
-        valid_to: Snapshot: column of a version's end.
-        current: Snapshot: SQL of what `valid_to` holds in current versions, None for null.
+        exclude: Columns that a merge does not update.
+        predicates: Conditions in addition to the key.
+        event_time: Microbatch: the event time column.
+        begin: Microbatch: start of the batch (inclusive).
+        end: Microbatch: end of the batch (exclusive).
+        valid_to: Snapshot: column with the end of a version's validity.
+        current: Snapshot: SQL of the value of `valid_to` in current versions, None for null.
     """
 
     strategy: str
@@ -51,21 +51,21 @@ class Rewrite:
 
     @property
     def is_append(self) -> bool:
-        """Whether no row that the table holds can change."""
+        """Whether the change can't affect existing rows."""
         return self.strategy == "append" or not (self.keys or self.strategy == "microbatch")
 
     def on(self, columns: Sequence[str], given: Sequence[str], where: str) -> Rewrite:
-        """Return the same for a table of these columns, each named as the table spells it.
+        """Return the rewrite with column names in the spelling of a given table.
 
-        A merge leaves columns that the model does not give as they are.
+        A merge does not update columns that the model lacks.
 
         Args:
-            columns: The table's.
-            given: The model's.
-            where: For messages.
+            columns: The table's columns.
+            given: The model's columns.
+            where: Place for messages.
 
         Raises:
-            ContractError: A column that steers the change is none of the table's, or not given.
+            ContractError: A configured column is missing from the table or the model.
         """
         known = {folded(name) for name in given}
         both = [column for column in columns if folded(column) in known]
@@ -102,7 +102,7 @@ class Rewrite:
         )
 
     def replaces(self, partition_by: Sequence[str]) -> bool:
-        """Tell whether whole partitions go, those of the model's rows, so that none is read."""
+        """Does the change replace whole partitions (those of the model's rows), reading none?"""
         return (
             self.strategy == "delete+insert"
             and len(self.keys) == 1
@@ -112,11 +112,11 @@ class Rewrite:
 
     @property
     def helpers(self) -> frozenset[str]:
-        """Columns of the model's rows that steer the change and are not stored."""
+        """Columns of the model's rows that control the change and are not stored."""
         return frozenset({"dbt_change_type"} if self.strategy == "snapshot" else ())
 
     def touched(self, table: str, source: str) -> str:
-        """Return a query of the table's rows that change or go.
+        """Return a query of the table's rows that are changed or removed.
 
         Args:
             table: Query of the table's rows.
@@ -128,8 +128,8 @@ class Rewrite:
         """Return a query of the rows after the change.
 
         Args:
-            table: Query of the partitions to rewrite, with all of `columns`; None: nothing of them
-                stays.
+            table: Query of the partitions to rewrite, with all of `columns`; None: keep none of
+                their rows.
             source: Name of the table with the model's rows.
             columns: Columns to write.
         """

@@ -1,4 +1,4 @@
-"""Views of the lake: SQL kept beside the tables, so that every process can show them again."""
+"""Views of the lake: SQL stored beside the tables, so that every process can create them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class View:
     """A view's query and its comments.
 
     Args:
-        query: SQL that names its relations with their schema.
+        query: SQL that names relations with their schema.
         description: Comment of the view, None for none.
-        comments: Column to its comment.
+        comments: Comment by column.
     """
 
     query: str
@@ -33,7 +33,7 @@ class View:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> View:
-        """Read what the view materialization hands over."""
+        """Parse the dict that the view materialization passes."""
         return cls(document["query"], document["description"], dict(document["comments"] or {}))
 
     def text(self) -> str:
@@ -43,23 +43,23 @@ class View:
 
     @classmethod
     def read(cls, text: str) -> View:
-        """Read back what `text` wrote."""
+        """Parse a file that `text` wrote."""
         head, _, query = text.partition("\n")
         return cls.parse({"query": query, **json.loads(head.removeprefix(_HEAD))})
 
 
 def save_view(name: Relation, view: View) -> None:
-    """Keep a view, over the one that was there."""
+    """Save a view, replacing any older one."""
     storage.write_text(view_place(name), view.text())
 
 
 def drop_view(name: Relation) -> None:
-    """Forget a view; one that is not there is no failure."""
+    """Delete a view's file, if it exists."""
     storage.delete_files([view_place(name)])
     forget()
 
 
 def load_view(name: Relation) -> View | None:
-    """Return a view, None where it is gone."""
+    """Return a view, None if it does not exist."""
     text = storage.read_text(view_place(name))
     return None if text is None else View.read(text)

@@ -1,11 +1,11 @@
-{# What a model must recompute, as predicates with literal values that prune partitions. #}
+{# Predicates for what a model must recompute, with literal values that prune partitions. #}
 
-{# A relation as the plugin takes it: schema and identifier, never one text that is split again. #}
+{# A relation as the plugin takes it: a list of schema and identifier, not one joined text. #}
 {% macro lake_name(relation) -%}
     {{ return((relation.schema | string, relation.identifier | string)) }}
 {%- endmacro %}
 
-{# A text, or texts in any depth, as an SQL literal. #}
+{# A text, or nested lists of texts, as an SQL literal. #}
 {% macro lake_literal(value) -%}
     {%- if value is string -%}{{ return("'" ~ (value | replace("'", "''")) ~ "'") }}{%- endif -%}
     {%- set items = [] -%}
@@ -13,7 +13,7 @@
     {{ return("[" ~ (items | join(", ")) ~ "]") }}
 {%- endmacro %}
 
-{# Names of the Delta tables that a node reads, through ephemeral models. #}
+{# Names of the Delta tables that a node reads, directly or through ephemeral models. #}
 {% macro lake_parents(node) -%}
     {%- set names = [] -%}
     {%- for unique_id in node.depends_on.nodes -%}
@@ -27,7 +27,7 @@
     {{ return(names | unique | list) }}
 {%- endmacro %}
 
-{# What a function of the plugin says of one value. #}
+{# The single value that a function of the plugin returns. #}
 {% macro lake_ask(function, value) -%}
     {%- set found = run_query("select " ~ function ~ "(" ~ lake_literal(value) ~ ")") -%}
     {{ return(found.rows[0][0]) }}
@@ -49,7 +49,7 @@
     {{ return(values.columns[0].values() | list) }}
 {%- endmacro %}
 
-{# Bounds beside the list: delta_scan skips files by =, between and like, not by `in` or `or`. #}
+{# Add bounds to the list: delta_scan skips files by =, between and like, not by `in` or `or`. #}
 {% macro lake_predicate(column, values) -%}
     {%- if values is none -%}true
     {%- elif not values -%}false
@@ -59,14 +59,14 @@
     {%- endif -%}
 {%- endmacro %}
 
-{# Whether a model reads its parents whole. #}
+{# Does a model read its parents whole? #}
 {% macro lake_takes_all() -%}
     {{ return(not execute or not is_incremental() or lake_is_deferred()) }}
 {%- endmacro %}
 
 {#
-  Predicate: the partition is one that this run must recompute; all of them where the model is built
-  whole. A column whose name ends in `_day` is compared with days. Source of the hours:
+  Predicate: this run must recompute the partition (every partition if the model is built whole).
+  A column whose name ends in `_day` is compared with days. The hours come from
   include/chimera/lake/delta/lineage.py.
 #}
 {% macro touched(column) -%}
@@ -85,7 +85,10 @@
     ) }}
 {%- endmacro %}
 
-{# Predicate: the parent's partition received rows since this model last read it; or as above. #}
+{#
+  Predicate: the parent's partition received rows since this model last read it (every partition if
+  the model is built whole).
+#}
 {% macro arrived(column, parent) -%}
     {%- if lake_takes_all() -%}{{ return("true") }}{%- endif -%}
     {%- set names = [lake_name(this), lake_parents(model), lake_name(parent)] -%}

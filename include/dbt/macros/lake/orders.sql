@@ -1,6 +1,6 @@
-{# How a materialization hands a model to include/chimera/lake/dbt_plugin/materializations.py. #}
+{# How a materialization passes a model to include/chimera/lake/dbt_plugin/materializations.py. #}
 
-{# Run the hooks before a model and name the relation that will hold its rows. #}
+{# Run the pre-hooks and return the relation that will hold the model's rows. #}
 {% macro lake_begin() -%}
     {% do lake_check() %}
     {% do lake_show(model.compiled_code, lake_parents(model)) %}
@@ -18,8 +18,8 @@
 {%- endmacro %}
 
 {#
-  The statement that makes the rows a relation: a temporary view of the model's SQL, or a table of
-  its data frame. dbt lets only a materialization itself run Python, so each of them calls it.
+  The statement that creates a relation of the rows: a temporary view of the model's SQL, or a table
+  of its data frame. Each materialization runs it, because dbt lets only those run Python.
 #}
 {% macro lake_rows(rows, code) -%}
     {%- if model.language == "python" -%}
@@ -35,7 +35,7 @@
     )
 {%- endmacro %}
 
-{# Store the rows, run the hooks after a model, and tell dbt what was made. #}
+{# Store the rows, run the post-hooks, and return the relations to dbt. #}
 {% macro lake_finish(target_relation, rows, strategy, options={}) -%}
     {% do adapter.commit() %}
     {% do lake_store(target_relation, rows, strategy, options) %}
@@ -49,7 +49,7 @@
     {{ return({"relations": [target_relation]}) }}
 {%- endmacro %}
 
-{# Store the rows of a relation as (or into) a table of the lake. #}
+{# Store the rows of a relation in a table of the lake. #}
 {% macro lake_store(target_relation, rows, strategy, options={}) -%}
     {%- set constraints = lake_constraints() -%}
     {%- set on_schema_change = config.get("on_schema_change") -%}
@@ -76,18 +76,18 @@
     {% do lake_do(target_relation, "write", order) %}
 {%- endmacro %}
 
-{# `empty` or `sample` where dbt lets models read their parents in part, else none. #}
+{# `empty` or `sample` if dbt makes models read only part of their parents, else none. #}
 {% macro lake_partial() -%}
     {%- if flags.EMPTY -%}{{ return("empty") }}{%- endif -%}
     {{ return("sample" if invocation_args_dict.get("sample") else none) }}
 {%- endmacro %}
 
-{# Whether parents may be relations of another target: what is read is then not known by name. #}
+{# May parents resolve to another target's relations? Then their names don't say what is read. #}
 {% macro lake_is_deferred() -%}
     {{ return(invocation_args_dict.get("defer") == true) }}
 {%- endmacro %}
 
-{# What `--empty` or `--sample` left is no start to add to: the next build makes the table whole. #}
+{# A table left by `--empty` or `--sample` is not incremental: the next build rebuilds it whole. #}
 {% macro is_incremental() -%}
     {%- if not dbt.is_incremental() -%}{{ return(false) }}{%- endif -%}
     {{ return(not lake_is_partial(this)) }}
@@ -97,7 +97,7 @@
     {{ return(lake_ask("lake_is_partial", lake_name(relation))) }}
 {%- endmacro %}
 
-{# Column to comment where comments are persisted, none elsewhere. dbt warns of unknown columns. #}
+{# Comment by column if comments are persisted, else none. dbt warns of unknown columns. #}
 {% macro lake_column_comments(existing) -%}
     {%- if not (config.persist_column_docs() and model.columns) -%}{{ return(none) }}{%- endif -%}
     {%- set names = existing | map(attribute="name") | list -%}
@@ -109,7 +109,7 @@
     {{ return(comments) }}
 {%- endmacro %}
 
-{# Constraints of an enforced contract: what each commit checks. Keys can't be checked by Delta. #}
+{# Constraints of an enforced contract, checked by each commit. Delta can't check keys. #}
 {% macro lake_constraints() -%}
     {%- set found = {"required": [], "checks": {}} -%}
     {%- if config.get("contract").enforced -%}

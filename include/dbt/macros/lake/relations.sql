@@ -1,4 +1,4 @@
-{# Overrides of dbt-duckdb's macros about relations: the lake's are its tables and views. #}
+{# Overrides of dbt-duckdb's relation macros: relations are the lake's tables and views. #}
 
 {% macro lake_do(relation, action, options={}) -%}
     {% do adapter.commit() %}
@@ -8,8 +8,8 @@
 {%- endmacro %}
 
 {#
-  Refuse a name before anything is written: one that the lake can't keep, and one that another model
-  of the project has too, in whatever case.
+  Refuse, before anything is written, a name that the lake can't store or that another model of the
+  project also has, ignoring case.
 #}
 {% macro lake_check() -%}
     {%- do adapter.valid_incremental_strategies() -%}  {#- opens the session, as in lake_show -#}
@@ -30,12 +30,12 @@
 {%- endmacro %}
 
 {#
-  Show the lake's relations that a statement names (none: all of them): a process opens only what it
-  reads. Each statement passes here, and what dbt runs without a statement is shown where it begins.
-  The parents among them must be there.
+  Show the lake's relations that a statement names (none: all of them), so that a process opens only
+  what it reads. Every statement passes through here; queries that dbt runs without a statement call
+  this first. Parents that the statement names must exist.
 #}
 {% macro lake_show(statement, parents=[]) -%}
-    {#- This asks DuckDB its version once: it is open then. -#}
+    {#- Opens the session: this asks DuckDB its version once. -#}
     {%- do adapter.valid_incremental_strategies() -%}
     {% do adapter.store_relation(
         "lake", api.Relation.create(schema="lake", identifier="session"), [], "", "delta",
@@ -53,13 +53,13 @@
     {%- endif -%}
 {%- endmacro %}
 
-{# dbt show runs its query without a statement. #}
+{# `dbt show` runs its query without a statement. #}
 {% macro duckdb__get_limit_sql(sql, limit) -%}
     {% do lake_show(sql) %}
     {{ return(dbt.default__get_limit_sql(sql, limit)) }}
 {%- endmacro %}
 
-{# The project's spelling of a schema's relations, by lower case: dbt compares names with case. #}
+{# A schema's relations in the project's spelling, by lower case: dbt names are case-sensitive. #}
 {% macro lake_spelled(schema) -%}
     {%- set spelled = {} -%}
     {%- set nodes = graph.get("nodes", {}).values() | list -%}
@@ -72,7 +72,7 @@
     {{ return(spelled) }}
 {%- endmacro %}
 
-{# In the session a table of the lake is a view over delta_scan: to dbt it is a table. #}
+{# A table of the lake is a view over delta_scan in the session; report it to dbt as a table. #}
 {% macro duckdb__list_relations_without_caching(schema_relation) -%}
     {%- set schema = lake_literal(schema_relation.schema) -%}
     {%- set spelled = lake_spelled(schema_relation.schema) -%}
@@ -106,7 +106,7 @@
     {{ return(load_result("list_relations_without_caching").table) }}
 {%- endmacro %}
 
-{# What the lake calls a relation: `table`, `view`, or none where it is the session's own. #}
+{# A relation's kind in the lake: `table`, `view`, or none if it exists only in the session. #}
 {% macro lake_kind(relation) -%}
     {{ return(lake_ask("lake_kind", lake_name(relation))) }}
 {%- endmacro %}
@@ -154,7 +154,7 @@
     {% do lake_run(["alter table", relation.render(), verb, "column", column, rest] | join(" ")) %}
 {%- endmacro %}
 
-{# Run SQL statements; one that changes a table of the lake rewrites that table in one commit. #}
+{# Run SQL statements; one that changes a table of the lake rewrites the table in one commit. #}
 {% macro lake_run(statements) -%}
     {%- if execute -%}
         {%- if lake_ask("lake_changed_by", statements) -%}
@@ -196,7 +196,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{# The catalog shows the lake's tables as tables. #}
+{# List the lake's tables as tables in dbt's catalog. #}
 {% macro duckdb__get_catalog_tables_sql(information_schema) -%}
     {% do lake_show(none) %}
     select *

@@ -16,7 +16,7 @@
     {{ return(lake_finish(target_relation, rows, "all", {"partial": none})) }}
 {% endmaterialization %}
 
-{# Load the CSV file into a temporary table, typed as dbt infers or as `column_types` says. #}
+{# Load the CSV file into a temporary table, with types from `column_types` or as dbt infers. #}
 {% macro lake_load_seed(rows, agate_table) -%}
     {%- set declared = config.get("column_types") or {} -%}
     {%- set columns = [] -%}
@@ -28,7 +28,7 @@
     {%- set columns = columns | join(", ") -%}
     {%- set create = "create or replace temporary table " ~ rows ~ " (" ~ columns ~ ")" -%}
     {%- set path = adapter.escape_sql_string(adapter.get_seed_file_path(model)) -%}
-    {%- set nulls = "['', 'null', 'NULL', 'Null']" -%}  {#- what dbt takes for null -#}
+    {%- set nulls = "['', 'null', 'NULL', 'Null']" -%}  {#- texts that dbt reads as null -#}
     {%- set load = "copy " ~ rows ~ " from '" ~ path ~ "' (format csv, header true, delimiter '"
         ~ config.get("delimiter", ",") ~ "', nullstr " ~ nulls ~ ")" -%}
     {% call statement("create_rows") %}{{ create }}{% endcall %}

@@ -1,4 +1,4 @@
-{# Snapshots: dbt's own SQL finds what changed, the lake ends old versions and adds new ones. #}
+{# Snapshots: dbt's own SQL finds the changes; the lake ends old versions and adds new ones. #}
 
 {% materialization snapshot, adapter="duckdb" %}
     {%- set exists, target_relation = get_or_create_relation(
@@ -27,8 +27,8 @@
 {% endmaterialization %}
 
 {#
-  dbt compares column names with case: a column that is only spelled in another way would count as
-  new, and each row as changed at each snapshot.
+  dbt's comparison of column names is case-sensitive: a column in another spelling would count as
+  new, and every row as changed in every snapshot.
 #}
 {% macro snapshot_check_all_get_existing_columns(node, target_exists, check_cols_config) -%}
     {%- set found = dbt.snapshot_check_all_get_existing_columns(
@@ -54,8 +54,8 @@
 {%- endmacro %}
 
 {#
-  The first versions. Where `updated_at` is a date, times of validity are timestamps all the same:
-  the end of a deleted row's last version is the moment of the snapshot.
+  The first versions. Validity times are timestamps even if `updated_at` is a date, because a
+  deleted row's last version ends at the moment of the snapshot.
 #}
 {% macro lake_snapshot_start(strategy) -%}
     {%- set columns = lake_snapshot_columns() -%}

@@ -1,6 +1,6 @@
 {# Materializations of the lake: DuckDB writes the files, the plugin stages or commits them. #}
 
-{# dbt lets only its own `statement` run Python; `lake_begin` has shown what the model names. #}
+{# dbt lets only its own `statement` run Python; `lake_begin` has shown the model's parents. #}
 {% materialization table, adapter="duckdb", supported_languages=["sql", "python"] %}
     {%- set rows = lake_begin() -%}
     {% call dbt.statement("main", language=model.language) -%}
@@ -24,7 +24,7 @@
     )) }}
 {% endmaterialization %}
 
-{# The model's strategy and its options, checked. #}
+{# Check and return the model's strategy and its options. #}
 {% macro lake_strategy() -%}
     {%- set keys = config.get("unique_key") -%}
     {%- set keys = [keys] if keys is string and keys else keys -%}
@@ -37,7 +37,7 @@
     } -%}
     {%- set name = spellings.get(name, name) -%}
     {%- if name not in ("append", "merge", "delete+insert", "window", "microbatch") -%}
-        {#- dbt's own error, where it knows none of that name -#}
+        {#- raises dbt's own error if it does not know the name either -#}
         {% set unknown = adapter.get_incremental_strategy_macro(context, name) %}
         {% do lake_refuse(
             "incremental_strategy append, merge, delete+insert, replace_window or microbatch", name
@@ -87,7 +87,7 @@
     ) %}
 {%- endmacro %}
 
-{# What other macros (dbt's own tests, for one) create goes to the lake as well. #}
+{# Tables that other macros create, such as dbt's own tests, go to the lake too. #}
 {% macro duckdb__create_table_as(
     temporary, relation, compiled_code, language="sql", partitioned_by=none, sorted_by=none
 ) -%}
@@ -111,8 +111,8 @@
 {%- endmacro %}
 
 {#
-  dbt clone: Delta tables know no shallow clones here, so the rows are copied. They come from the
-  other table: of this one's parents nothing was read, so the next build computes everything again.
+  `dbt clone`: shallow clones of Delta tables are not available here, so copy the rows. No parent is
+  read, so the next build recomputes everything.
 #}
 {% macro duckdb__can_clone_table() -%}{{ return(true) }}{%- endmacro %}
 

@@ -1,4 +1,4 @@
-{# Views: the SQL is kept beside the lake's tables, so that the next process finds it. #}
+{# Views: store the SQL beside the lake's tables, where the next process finds it. #}
 
 {% macro lake_view(target_relation, code) -%}
     {% do lake_show(code) %}

@@ -1,4 +1,4 @@
-{# A test of a model that was built in this process looks at the partitions that were built. #}
+{# A test of a model built in this process reads only the partitions that were built. #}
 {% macro get_where_subquery(relation) -%}
     {%- set where = config.get("where", "") -%}
     {%- set conditions = ["(" ~ where ~ ")"] if where else [] -%}
