@@ -1,4 +1,4 @@
-"""The command line of questions: logs, trace.
+"""The command line of questions: gaps, logs, trace.
 
 Commands import what they need when they run.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.chimera.errors import TerminalError
 from include.chimera.observe.terminal import echo
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
@@ -22,8 +23,65 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    app.command()(logs)
-    app.command()(trace)
+    for command in (gaps, logs, trace):
+        app.command()(command)
+
+
+def gaps(
+    start: Annotated[
+        datetime | None,
+        typer.Option(
+            help="First hour, UTC; default: CHIMERA_START_DATE if it is set here, else the first "
+            "hour that a run worked on."
+        ),
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option(help="Default: the last full hour, or CHIMERA_END_DATE.")
+    ] = None,
+) -> None:
+    """List the hours that tables lack, and what backfills them; exit code 1 if any."""
+    from include.chimera.operations.gaps import backfills, find_gaps
+    from include.chimera.window import Window, floor_hour
+
+    first = start.replace(tzinfo=start.tzinfo or UTC) if start else _first_due()
+    last = _last_due()
+    if end:  # an hour that has not passed is not missing
+        last = min(end.replace(tzinfo=end.tzinfo or UTC), floor_hour(datetime.now(UTC)))
+    if first >= last and not (start or end):
+        return  # nothing has been due yet
+    found = find_gaps(Window(first, last))
+    for gap in found:
+        typer.echo(f"{gap.table}: {gap.window}")
+    for command in backfills(found):
+        typer.echo(command)
+    raise typer.Exit(1 if found else 0)
+
+
+def _first_due() -> datetime:
+    """Return the first hour that the schedule covered.
+
+    Raises:
+        TerminalError: Nothing says which one that was.
+    """
+    from include.chimera.operations.gaps import first_hour
+
+    settings = get_settings()
+    first = settings.start_date if "start_date" in settings.model_fields_set else first_hour()
+    if first is None:
+        raise TerminalError(
+            expected="an hour from which on tables should have rows",
+            came="a lake in which no run has worked on any",
+            where=settings.lake,
+            remedy="name the first one: --start, or CHIMERA_START_DATE",
+        )
+    return first
+
+
+def _last_due() -> datetime:
+    from include.chimera.window import HOUR, floor_hour
+
+    now, last = floor_hour(datetime.now(UTC)), get_settings().end_date
+    return min(now, last + HOUR) if last else now
 
 
 def logs(  # noqa: PLR0913, PLR0917 - each is an option

@@ -1,4 +1,4 @@
-"""The command line of the data on call: dead-letters, gaps, stopping, going on, putting back.
+"""The command line of the data on call: dead-letters, stopping, going on, putting back.
 
 Commands import what they need when they run: GX alone takes three seconds.
 """
@@ -6,15 +6,13 @@ Commands import what they need when they run: GX alone takes three seconds.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Column, Table
 
-from include.chimera.errors import LetterMissingError, TerminalError
+from include.chimera.errors import LetterMissingError
 from include.chimera.observe.terminal import echo, make_console, printable
-from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +49,7 @@ SourceOption = Annotated[
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.add_typer(dead_letters, name="dead-letters")
-    for command in (gaps, stop_publishing, resume_publishing, restore):
+    for command in (stop_publishing, resume_publishing, restore):
         app.command()(command)
 
 
@@ -170,75 +168,18 @@ def erase(
     typer.echo(f"{found:,} examples of broken rules erased; the next run makes the report anew")
 
 
-def gaps(
-    start: Annotated[
-        datetime | None,
-        typer.Option(
-            help="First hour, UTC; default: CHIMERA_START_DATE if it is set here, else the first "
-            "hour that a run worked on."
-        ),
-    ] = None,
-    end: Annotated[
-        datetime | None, typer.Option(help="Default: the last full hour, or CHIMERA_END_DATE.")
-    ] = None,
-) -> None:
-    """List the hours that tables lack, and what backfills them; exit code 1 if any."""
-    from include.chimera.operations.gaps import backfills, find_gaps
-    from include.chimera.window import Window, floor_hour
-
-    first = start.replace(tzinfo=start.tzinfo or UTC) if start else _first_due()
-    last = _last_due()
-    if end:  # an hour that has not passed is not missing
-        last = min(end.replace(tzinfo=end.tzinfo or UTC), floor_hour(datetime.now(UTC)))
-    if first >= last and not (start or end):
-        return  # nothing has been due yet
-    found = find_gaps(Window(first, last))
-    for gap in found:
-        typer.echo(f"{gap.table}: {gap.window}")
-    for command in backfills(found):
-        typer.echo(command)
-    raise typer.Exit(1 if found else 0)
-
-
-def _first_due() -> datetime:
-    """Return the first hour that the schedule covered.
-
-    Raises:
-        TerminalError: Nothing says which one that was.
-    """
-    from include.chimera.operations.gaps import first_hour
-
-    settings = get_settings()
-    first = settings.start_date if "start_date" in settings.model_fields_set else first_hour()
-    if first is None:
-        raise TerminalError(
-            expected="an hour from which on tables should have rows",
-            came="a lake in which no run has worked on any",
-            where=settings.lake,
-            remedy="name the first one: --start, or CHIMERA_START_DATE",
-        )
-    return first
-
-
-def _last_due() -> datetime:
-    from include.chimera.window import HOUR, floor_hour
-
-    now, last = floor_hour(datetime.now(UTC)), get_settings().end_date
-    return min(now, last + HOUR) if last else now
-
-
 def stop_publishing(reason: ReasonOption) -> None:
     """Keep every gate from publishing, until resume-publishing; what is published stays."""
-    from include.chimera.quality import publishing_switch
+    from include.chimera.operations import manual_controls
 
-    typer.echo(str(publishing_switch.stop_publishing(reason)))
+    typer.echo(str(manual_controls.stop_publishing(reason)))
 
 
 def resume_publishing(reason: ReasonOption) -> None:
     """Let gates publish again; then clear the gates that were refused."""
-    from include.chimera.quality import publishing_switch
+    from include.chimera.operations import manual_controls
 
-    typer.echo(str(publishing_switch.resume_publishing(reason)))
+    typer.echo(str(manual_controls.resume_publishing(reason)))
 
 
 def restore(
@@ -247,8 +188,8 @@ def restore(
     reason: ReasonOption,
 ) -> None:
     """Put a table back to a version, by one more commit; publishing has to be stopped."""
-    from include.chimera.quality import publishing_switch
+    from include.chimera.operations import manual_controls
 
-    made = publishing_switch.restore(table, version, reason)
+    made = manual_controls.restore(table, version, reason)
     typer.echo(f"{table} is at version {made}, with the rows of version {version}")
     typer.echo("next  mend the cause, resume-publishing; the next run reads what came after again")

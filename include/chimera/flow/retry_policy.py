@@ -21,7 +21,7 @@ from include.chimera.alerts.causes import cause
 from include.chimera.errors import ChimeraError
 from include.chimera.flow.cosmos.failures import explain
 from include.chimera.flow.delivery.callbacks import tell_failure, tell_late
-from include.chimera.flow.watchdog import arm, disarm
+from include.chimera.flow.timeouts import arm, disarm
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.records import read_records
 from include.chimera.lake.staged.verdicts import RATIO_RULE, Verdict
 from include.chimera.lake.store.duckdb_sessions import connect, quote
-from include.chimera.quality.anomalies import PREFIX
 from include.chimera.quality.rules.book import Rule, rule_books
+from include.chimera.quality.unusual_hours import PREFIX
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 from include.chimera.window import hour_label

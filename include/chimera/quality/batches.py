@@ -11,8 +11,8 @@ from include.chimera.lake.publish.model_builds import staged_columns
 from include.chimera.lake.staged.manifests import Batch, Build, attempt_folder, find_manifest
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.lake.store.places import folder_of
+from include.chimera.quality.outliers import limits
 from include.chimera.quality.rules.kinds import keys_relation
-from include.chimera.quality.value_baselines import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ def window_and_keys(
 ) -> Callable[[DuckDBPyConnection], None]:
     """Return a function that creates the relations that rules may use: `run`, `usual`, `keys_…`.
 
-    `usual` holds the limits of `usual` rules (see `value_baselines`). A `keys_…` relation holds the
+    `usual` holds the limits of `usual` rules (see `outliers`). A `keys_…` relation holds the
     keys of a table's live version and of what this run has staged for it, so that neither table's
     gate waits for the other's. It is empty if the table does not exist yet; then no row breaks
     `refers_to`.

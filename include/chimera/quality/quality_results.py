@@ -14,9 +14,9 @@ from include.chimera.lake.staged.manifests import Batch, find_manifests
 from include.chimera.lake.staged.records import read_records
 from include.chimera.lake.staged.verdicts import RATIO_RULE, RuleResult, Verdict
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
-from include.chimera.quality.anomalies import MAX_DAYS, PREFIX, is_unusual, measures
 from include.chimera.quality.batches import staged_rows
-from include.chimera.quality.value_baselines import USUAL
+from include.chimera.quality.outliers import USUAL
+from include.chimera.quality.unusual_hours import MAX_DAYS, PREFIX, is_unusual, measures
 from include.chimera.window import hour_label
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from include.chimera.lake.delta.lineage import consumed_mark, identity_of, plan
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import create_table, open_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
+from include.chimera.operations.manual_controls import restore, resume_publishing, stop_publishing
 from include.chimera.operations.replay import replay
-from include.chimera.quality.publishing_switch import restore, resume_publishing, stop_publishing
 from include.chimera.window import HOUR as ONE_HOUR
 from include.chimera.window import hour_label
 from tests.builders import HOUR, generations, publish, run_of

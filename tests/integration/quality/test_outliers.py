@@ -15,9 +15,9 @@ from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
 from include.chimera.paths import INCLUDE
 from include.chimera.quality.gx import checkpoint as gates
+from include.chimera.quality.outliers import MIN_HOURS, limit
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.quality.rules import book, good_and_bad_rows, suites
-from include.chimera.quality.value_baselines import MIN_HOURS, limit
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Run, Window
 from tests.integration.quality.gating import START, alarms, gated

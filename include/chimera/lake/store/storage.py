@@ -178,7 +178,7 @@ def create_text(place: str, text: str) -> bool:
         return _create_object(place, text)
     target = Path(place)
     _make_folder(target.parent)
-    # What a death leaves here is removed with delta-rs' half-written files (`leftovers`).
+    # What a death leaves here is removed with delta-rs' half-written files (`orphaned_files`).
     written = target.with_name(f"{target.name}#{uuid4().int}")
     with written.open("w", encoding="utf-8") as stream:
         stream.write(text)

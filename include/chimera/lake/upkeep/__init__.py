@@ -1,1 +1,1 @@
-"""The care of tables: files merged, leftovers removed, an earlier version restored."""
+"""The care of tables: files merged, orphaned files removed, an earlier version restored."""

@@ -22,7 +22,7 @@ from include.chimera.lake.delta.tables import leaving_out, open_table, table_nam
 from include.chimera.lake.publish.verification import latest_commits
 from include.chimera.lake.store.duckdb_sessions import among, connect
 from include.chimera.lake.store.storage_errors import storage_errors
-from include.chimera.lake.upkeep.leftovers import Removal, remove_leftovers
+from include.chimera.lake.upkeep.orphaned_files import Removal, remove_leftovers
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 

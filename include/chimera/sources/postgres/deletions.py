@@ -19,7 +19,7 @@ from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
-from include.chimera.sources.postgres.selection import MAX_VALUE_BYTES, with_lineage
+from include.chimera.sources.postgres.row_queries import MAX_VALUE_BYTES, with_lineage
 from include.chimera.sources.postgres.sessions import snapshot
 
 if TYPE_CHECKING:

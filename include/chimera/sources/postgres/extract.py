@@ -19,7 +19,13 @@ from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
 from include.chimera.sources.postgres.column_check import check_columns
-from include.chimera.sources.postgres.selection import invisible, refusals, selection, typed, unfit
+from include.chimera.sources.postgres.row_queries import (
+    invisible,
+    refusals,
+    selection,
+    typed,
+    unfit,
+)
 from include.chimera.sources.postgres.sessions import SourceSnapshot, snapshot
 
 if TYPE_CHECKING:

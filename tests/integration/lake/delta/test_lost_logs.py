@@ -9,7 +9,7 @@ import pytest
 
 from include.chimera.errors import LogDamagedError
 from include.chimera.lake.delta.tables import NO_TABLE, open_table
-from include.chimera.lake.upkeep.leftovers import remove_leftovers
+from include.chimera.lake.upkeep.orphaned_files import remove_leftovers
 from tests.builders import generations, publish, run_of
 from tests.integration.lake.conftest import TABLE
 from tests.integration.lake.delta.deaths import Died, dying_at

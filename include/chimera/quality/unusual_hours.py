@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.delta.constraints import null_counts
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
-from include.chimera.quality.value_baselines import DEVIATIONS, SCALE
+from include.chimera.quality.outliers import DEVIATIONS, SCALE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from include.chimera.contracts import GENERATIONS, PARTITION
 from include.chimera.lake.delta.parquet_files import DataFile
-from include.chimera.quality.anomalies import MIN_DAYS, is_unusual, measures
+from include.chimera.quality.unusual_hours import MIN_DAYS, is_unusual, measures
 from tests.builders import run_of
 
 DAYS = [1000.0, 1040.0, 980.0, 1010.0, 1005.0, 990.0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.chimera.quality.value_baselines import MIN_HOURS, TIMES, limit
+from include.chimera.quality.outliers import MIN_HOURS, TIMES, limit
 
 COSTS = [0.06, 0.31, 0.05, 0.08, 2.74, 0.07, 0.04, 0.09]
 values = st.floats(0, 1e12)
