@@ -156,6 +156,9 @@ def test_a_runs_report_is_shown_only_where_this_attempt_wrote_it(tmp_path, state
     costs = run_report.Costs(1.5, 7, "resident", 3)
     (told,) = json.loads(run_report.CommandReport("d", "/lake", [told], costs).to_json())["hours"]
     assert told["pipeline"] == (PIPELINE if state == "success" else None)
+    assert told["window"] == ["2026-01-01T08:00:00+00:00", "2026-01-01T09:00:00+00:00"]
+    assert told["fault"] == {"task_id": "report_run", "error": "no", "log": "/l"}
+    assert told["tasks"][0]["end_at"] == "2026-01-01T09:00:00+00:00"
 
 
 def test_costs_name_how_memory_was_counted(console):
