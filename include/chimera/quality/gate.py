@@ -192,7 +192,8 @@ def judging(table: str, retyped: Callable[[], str] = str) -> Iterator[None]:
         retyped: Describes staged columns whose type differs from the table's.
 
     Raises:
-        GateOutageError: DuckDB or the file system failed.
+        GateOutageError: DuckDB failed.
+        MemoryExhaustedError: DuckDB reached its memory limit.
         LakeError: The lake can't be read or written.
         ConversionError: A value does not fit its column.
         ContractError: The rows can't be read with the declared columns and types.

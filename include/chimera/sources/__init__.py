@@ -1,1 +1,1 @@
-"""One room per kind of source; each stages what a run's window asks for."""
+"""The sources, one room per kind: each stages the data of a run's window."""

@@ -1,7 +1,7 @@
-"""Whether a source has all that it will ever have of the hours before a moment.
+"""Is a source complete up to a moment?
 
-Each function returns what is still missing, in words, or "" where nothing is. What comes later
-than it looks here, a late line or a transaction that is still open, later hours take over.
+Each function returns what is still missing, in words, or "" if nothing is. Data that arrives even
+later (a late line, a transaction still open) is picked up by later hours.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from include.chimera.window import HOUR
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_QUIET = timedelta(seconds=30)  # shippers of logs flush within seconds
+_QUIET = timedelta(seconds=30)  # log shippers flush within seconds
 
 
 def database_lacks(uri: str, end: datetime) -> str:
-    """Look at the database's own clock: rows of the window may come until it is past its end.
+    """Compare the database's own clock with the window's end: until then rows may still come.
 
     Raises:
-        ChimeraError: The database can't be reached, or does not let us in.
+        ChimeraError: The database can't be reached, or refuses the login.
     """
     now = clock(uri)
     return f"a clock at {now.isoformat(timespec='seconds')}" if now < end else ""
 
 
 def logs_lack(root: str, end: datetime) -> str:
-    """Look at the files of the window's last hour: marked as done, or none of them grows.
+    """Check the window's last hour: its folder is marked as done, or none of its files grows.
 
     Raises:
-        ConfigurationError: The root is no folder of this machine.
-        SourceUnavailableError: The hour's folder can't be listed, or one of its files not be read.
+        ConfigurationError: The root is not a local folder.
+        SourceUnavailableError: The hour's folder can't be listed, or one of its files can't be
+            read.
     """
     folder, start = log_root(root), end - HOUR
     names = names_in(folder, start)
@@ -60,7 +61,7 @@ def logs_lack(root: str, end: datetime) -> str:
 
 
 def metrics_lack(url: str, end: datetime) -> str:
-    """Look for the scrape lag: every live series must have a sample of the last step.
+    """Check the scrape lag: every live series must have a sample from the window's last step.
 
     Raises:
         ChimeraError: The server does not answer, or the window has not ended.

@@ -1,4 +1,4 @@
-"""Refused records on their way to the dead letters, kept on disk: there may be many."""
+"""Collect refused records for the dead letters, on disk because there may be many."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from include.chimera.lake.staged.stage_rows import REFUSED_SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# Enough to see what is wrong and to replay what was rare. Beyond it the place is wrong as a whole:
-# mend the cause and read the hour again.
+# Enough to see what is wrong and to replay rare records. Beyond that the whole place is bad: fix
+# the cause and read the hour again.
 LETTERS_A_PLACE = 1_000
 MORE = "more_refused"
 _BATCH_BYTES, _BATCH_ROWS = 4 * 1024 * 1024, 10_000
 
 
 class RefusedRecords:
-    """Collects records while a source is read, and gives them back once it is read.
+    """Collects records while a source is read, and returns them afterwards.
 
-    Of each place (a file, an answer) `LETTERS_A_PLACE` records are kept, and one more that counts
-    the rest.
+    For each place (a file, an answer) it keeps `LETTERS_A_PLACE` records, plus one that counts the
+    rest.
     """
 
     def __init__(self) -> None:
@@ -40,19 +40,19 @@ class RefusedRecords:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was kept."""
+        """Remove the records."""
         self._writer.close()
         self._file.close()
 
     def add(self, reason: str, where: Mapping[str, Any], payload: bytes, label: str) -> None:
-        """Keep a record; of a longer payload, one byte more than a letter holds.
+        """Keep a record, cutting its payload to one byte more than a letter holds.
 
-        So a letter tells that its payload was cut, and a gigantic one is never held whole.
+        The extra byte shows that the payload was cut, and a huge payload is never held whole.
 
         Args:
-            reason: Why it is refused.
-            where: Its coordinates; the first is its place.
-            payload: What came; empty: it tells of the place itself, and is always kept.
+            reason: Why the record is refused.
+            where: Its coordinates, with its place first.
+            payload: The raw record; if empty, the record is about the place itself and always kept.
             label: The hour that it belongs to.
         """
         if not payload:
@@ -64,11 +64,11 @@ class RefusedRecords:
             self._keep(reason, json.dumps(where), payload[: PAYLOAD_BYTES + 1], label)
 
     def omitted(self) -> int:
-        """Return how many records have no letter of their own, those that count them aside."""
+        """Return how many records have no letter, less one per place for the letter of the rest."""
         return sum(max(found - LETTERS_A_PLACE - 1, 0) for found in self._found.values())
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield all records, as batches of `REFUSED_SCHEMA`; nothing may be added afterwards."""
+        """Yield all records as batches of `REFUSED_SCHEMA`; add none after this."""
         for (key, place, label), found in self._found.items():
             if found > LETTERS_A_PLACE:
                 where = {key: place, "offset": 0, "records": found - LETTERS_A_PLACE}

@@ -1,1 +1,1 @@
-"""The API's logs: folders, files, lines."""
+"""The API's logs: their folders, files and lines."""

@@ -1,7 +1,7 @@
 """The API's JSON-lines logs: `<root>/dt=YYYY-MM-DD/hour=HH/*.jsonl[.N][.gz]`.
 
-A file stands in the hour in which it was written; a line may be late, so an event hour is made
-again from all files that may hold lines of it.
+A file is in the folder of the hour in which it was written. A line may be late, so an event hour is
+rebuilt from all files that may hold its lines.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _BATCH_BYTES = 8 * 1024 * 1024
-_BATCH_ROWS = 2_000  # ten times as many take twice as long to turn into columns
+_BATCH_ROWS = 2_000  # ten times as many would take twice as long to turn into columns
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-# A rotation in the middle of a reading; where one comes into each, the task's retries have it.
+# A rotation may interrupt a reading. If one interrupts every attempt, leave it to task retries.
 _ANEW = Retrying(
     retry=retry_if_exception_type(SourceChangedError),
     stop=stop_after_attempt(3),
@@ -65,7 +65,7 @@ _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class LogLine(msgspec.Struct):
-    """One line as the API writes it; only the time is required."""
+    """One line as the API writes it; only `timestamp` is required."""
 
     timestamp: datetime
     level: str | None = None
@@ -80,8 +80,8 @@ class LogLine(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(LogLine)
-# What is read: the line's fields, its time in microseconds since 1970, and what DuckDB's threads
-# work the rest out of while Python reads the next lines.
+# The columns that Python passes on: a line's fields, its time in microseconds since 1970 (UTC), and
+# its content, from which DuckDB's threads derive the rest while Python reads the next lines.
 _READ = pa.schema(
     [
         pa.field("micros", pa.int64()),
@@ -101,11 +101,11 @@ _QUERY = f"""
 
 
 def parse_line(content: bytes) -> LogLine | None:
-    """Return a line's fields, None where it is not the API's.
+    """Return a line's fields, or None if it is not a valid line of the API.
 
-    Any bytes may come: no JSON, no UTF-8, no time zone, nested deeper than the parser goes, numbers
-    or times that no column can hold. A byte order mark, as some editors and shippers write, is no
-    part of the line.
+    Accepts any bytes: not JSON, not UTF-8, no time zone, nested too deeply for the parser, numbers
+    or times that no column can hold. A byte order mark, which some editors and shippers write, is
+    ignored.
     """
     try:
         parsed = _DECODER.decode(content.removeprefix(BOM))
@@ -115,13 +115,13 @@ def parse_line(content: bytes) -> LogLine | None:
 
 
 def row_of(file: str, offset: int, content: bytes) -> dict[str, object] | None:
-    """Return the row of bronze that a line makes, None where it is not the API's."""
+    """Return the bronze row of a line, or None if it is not a valid line of the API."""
     parsed = parse_line(content)
     if parsed is None:
         return None
     try:
         label = hour_label(parsed.timestamp)
-    except OverflowError:  # a time at the calendar's edge, in a zone beyond it
+    except OverflowError:  # a time at the calendar's edge that overflows in UTC
         return None
     return {
         **msgspec.structs.asdict(parsed),
@@ -134,7 +134,7 @@ def row_of(file: str, offset: int, content: bytes) -> dict[str, object] | None:
 
 @dataclass
 class _Reader:
-    """Reads the files of a run once: rows as they come, refusals kept for the end."""
+    """Reads a run's files once, yielding rows and collecting refused lines."""
 
     root: Path
     window: Window
@@ -144,9 +144,9 @@ class _Reader:
     names: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[object, ...]]:
-        """Yield `_READ`'s values of each line in the event hours [start - lookback, end)."""
+        """Yield the `_READ` values of each line in the event hours [start - lookback, end)."""
         wanted = self.window.widened(hours_before=self.lookback)
-        # A file may hold lines of the hours on both sides, also of the first hour wanted.
+        # A file may hold lines of hours on both sides, including the first wanted hour.
         for hour in self.window.widened(2 * self.lookback, self.lookback).hours():
             near = hour.widened(self.lookback, self.lookback)
             start, end = max(wanted.start, near.start), min(wanted.end, near.end)
@@ -154,7 +154,7 @@ class _Reader:
             for name, line in self._lines(hour):
                 parsed = parse_line(line.content) if line.fault is None else None
                 if parsed and start <= parsed.timestamp < end:
-                    micros = (parsed.timestamp - _EPOCH) // _MICROSECOND  # Arrow is slow at moments
+                    micros = (parsed.timestamp - _EPOCH) // _MICROSECOND  # datetimes slow Arrow
                     _, *others = msgspec.structs.astuple(parsed)
                     yield (micros, *others, name, line.offset, line.content)
                 elif is_wanted and not (parsed and near.start <= parsed.timestamp < near.end):
@@ -164,9 +164,9 @@ class _Reader:
     def _lines(self, hour: Window) -> Iterator[tuple[str, Line]]:
         """Yield each line of the hour's files with its file's plain name below the root.
 
-        A file may grow until the last run has looked at its hour through the lookback; a later run
-        reads what comes after this one's listing. Nobody reads a finished hour again, so it must
-        stand still.
+        A file may grow as long as a later run's lookback still reaches its hour; that run reads
+        what comes after this one's listing. No run reads a finished hour again, so its files must
+        no longer change.
         """
         is_finished = self.now >= hour.end + self.lookback * HOUR
         files = log_files(self.root, hour.start)
@@ -198,7 +198,7 @@ def _batches(rows: Iterator[tuple[object, ...]]) -> Iterator[pa.RecordBatch]:
 
 
 def _chunk(rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
-    """Yield a batch's rows: so many, or of so many bytes."""
+    """Yield one batch of rows, limited by count and bytes."""
     size = 0
     for row in islice(rows, _BATCH_ROWS):
         yield row
@@ -208,18 +208,18 @@ def _chunk(rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
 
 
 def extract_api_logs(root: str, run: Run, *, allow_shrink: bool = False) -> Batch:
-    """Stage the event hours that the run's window and the lookback before it cover.
+    """Stage the event hours of the run's window and of the lookback before it.
 
-    A line that is no JSON of the known types, is longer than a MiB, or whose time lies further from
-    its file's hour than the lookback, is refused.
+    Refuse a line that is not JSON with the known types, is longer than 1 MiB, or whose time is
+    further from its file's hour than the lookback.
 
     Args:
         root: Folder of the logs.
-        run: Its window bounds what is read.
-        allow_shrink: Whether an hour may lose rows, because its files were rotated away.
+        run: The run, whose window limits what is read.
+        allow_shrink: Whether an hour may lose rows because its files were rotated away.
 
     Raises:
-        ConfigurationError: The root is no folder of this machine.
+        ConfigurationError: The root is not a local folder.
         SourceUnavailableError: A folder can't be listed, a file can't be read, or files change
             faster than they are read.
     """

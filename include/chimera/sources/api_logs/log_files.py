@@ -1,7 +1,7 @@
-"""Files of JSON lines as they are found: packed, half written, damaged, in another encoding.
+"""Read files of JSON lines in any state: gzipped, half written, damaged, in another encoding.
 
-A writer ends a line with a newline. The last line of a file that may still grow counts only once it
-has one, and a packed file that may still grow ends where its bytes end.
+A writer ends a line with a newline. If a file may still grow, its last line counts only once it
+has its newline, and a gzipped file may end in mid-stream.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ MAX_LINE_BYTES = 1024 * 1024
 BOM = codecs.BOM_UTF8
 TOO_LONG, DAMAGED, OTHER_ENCODING = "line_too_long", "damaged_gzip", "file_not_utf8"
 ENDLESS, BOMB = "line_without_end", "gzip_bomb"
-# JSON begins with a character of ASCII: between zeros it is UTF-16 or UTF-32 (RFC 4627, section 3).
+# JSON begins with an ASCII character; zero bytes around it mean UTF-16 or UTF-32 (RFC 4627, 3).
 _WIDE = re.compile(rb"(\xff\xfe(\0\0)?)?[{\s]\0|((\0\0)?\xfe\xff)?(\0|\0\0\0)[{\s]")
-# What costs its writer nothing must not cost us hours. A line of its own has a time of its own, so
-# a packed file has fewer lines than bytes; gzip packs 1,000 bytes into one at most.
+# A file that is cheap to write must not take hours to read. Distinct lines have distinct times, so
+# a gzipped file has fewer lines than bytes; gzip compresses at most 1,000 to 1.
 _ENDLESS_BYTES = 1024**3
 _MORE_LINES, _MORE_BYTES, _DENSEST = 1_000_000, 1024**3, 200
 _CHUNK_BYTES = 1024 * 1024
@@ -38,10 +38,10 @@ class Line(NamedTuple):
     """One line that is not blank.
 
     Args:
-        offset: Of its first byte, in the unpacked file.
-        content: Without its end; at most `MAX_LINE_BYTES`, the beginning of a longer one.
-        length: Of the whole line in bytes, without its end.
-        fault: Why its content can't be used, None where it can.
+        offset: Position of its first byte in the unpacked file.
+        content: The line without its newline, cut to `MAX_LINE_BYTES`.
+        length: Length of the whole line in bytes, without its newline.
+        fault: Why its content can't be used, None if it can.
     """
 
     offset: int
@@ -51,9 +51,9 @@ class Line(NamedTuple):
 
 
 def without_copies(files: Sequence[LogFile]) -> list[LogFile]:
-    """Leave out a packed file whose content stands unpacked beside it: it is being packed.
+    """Leave out a gzipped file whose unpacked original is beside it: compression is under way.
 
-    One that holds anything else is kept under its own name, with a warning.
+    A gzipped file with other content is kept under its own name, with a warning.
 
     Raises:
         SourceUnavailableError: As `read_lines`.
@@ -75,7 +75,7 @@ def without_copies(files: Sequence[LogFile]) -> list[LogFile]:
 
 
 def _is_copy(packed: LogFile, plain: LogFile) -> bool:
-    """Tell whether all of a packed file, as far as it is written, is the beginning of the other."""
+    """Is the packed file's content, as far as it is written, a prefix of the plain file's?"""
     with opened(packed) as raw, opened(plain) as other, closing(_unpacked(raw)) as file:
         try:
             while chunk := file.read(_CHUNK_BYTES):
@@ -97,12 +97,12 @@ def read_lines(log: LogFile, *, is_finished: bool) -> Iterator[Line]:
 
     Args:
         log: A file of an hour.
-        is_finished: Whether nobody writes to it any more; a last line without a newline then
-            counts, and packed bytes that break off are a fault.
+        is_finished: Whether no writer appends to it any more. Then a last line without a newline
+            counts, and a truncated gzip stream is a fault.
 
     Raises:
-        SourceChangedError: The file was removed or truncated meanwhile.
-        SourceUnavailableError: Its disk does not give it, or does not let us.
+        SourceChangedError: The file was removed or truncated in the meantime.
+        SourceUnavailableError: The file can't be opened or read.
     """
     if log.fault:
         logger.warning("%s is left out: %s", shown(log.path), log.fault)
@@ -144,7 +144,7 @@ def _lines(file: BinaryIO, packed_bytes: int | None, *, is_finished: bool) -> It
 def _hopeless(
     chunk: bytes, length: int, offset: int, count: int, packed_bytes: int | None
 ) -> str | None:
-    """Return why the file is not read from this line on, None where it is."""
+    """Return why reading must stop at this line, or None to go on."""
     if count == 1 and _WIDE.match(chunk):
         return OTHER_ENCODING
     if length >= _ENDLESS_BYTES:
@@ -157,7 +157,7 @@ def _hopeless(
 
 
 def _skip(file: BinaryIO, chunk: bytes) -> tuple[int, bytes]:
-    """Read on to the end of a line; return its length and its last part."""
+    """Read to the end of a line; return its length and its last part."""
     length, end = len(chunk), chunk
     while (
         not end.endswith(b"\n")

@@ -1,7 +1,7 @@
-"""Which log files an hour has: proven by a listing, and each once whatever names it has.
+"""List an hour's log files, each once however many names it has.
 
-What stands in the folder is written by others. A link is read as its target, below the logs' root
-only; what is no regular file is named and never opened.
+Others write these folders. A symbolic link is followed only to a target below the logs' root;
+anything that is not a regular file is reported and never opened.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-# A writer that marks an hour's folder says that it is done with it.
+# A writer puts this marker into an hour's folder when it is done with it.
 # Source: Hadoop's FileOutputCommitter, which Spark follows.
 MARKER = "_SUCCESS"
 LEAVES_ROOT, NOT_REGULAR = "link_leaves_root", "not_a_regular_file"
 PACKED = ".gz"
 _NAME = re.compile(r"\.jsonl(\.\d+)?(\.gz)?\Z")
-_LOOKS = 10  # a rotation takes microseconds; a folder that never settles is another fault
+_LOOKS = 10  # a rotation takes microseconds; if the folder never settles, something else is wrong
 _BUFFER_BYTES = 64 * 1024
-# Nobody can put a link under our feet between the look and the opening, nor a pipe that waits.
+# So that no one can slip in a link between listing and opening, nor a pipe that blocks.
 _FOLDER = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
@@ -40,16 +40,16 @@ _ODD = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff
 
 
 class LogFile(NamedTuple):
-    """One file of an hour as it was listed.
+    """One file of an hour, as listed.
 
     Args:
-        root: The logs' root, no link in it.
-        path: Where it stood, no link in it.
-        name: Its path below the root as text, without `.gz`: packing changes no row.
-        identity: Device and inode, which stay when it is renamed.
-        is_packed: Whether it is called a gzip file.
-        links: How many names it has.
-        fault: Why it must not be opened, None where it may.
+        root: The logs' root, with links resolved.
+        path: The file's path when it was listed, with links resolved.
+        name: Its path below the root as text, without `.gz`: compression changes no row.
+        identity: Device and inode, which survive a rename.
+        is_packed: Whether its name ends in `.gz`.
+        links: How many hard links it has.
+        fault: Why it must not be opened, None if it may be.
     """
 
     root: Path
@@ -62,10 +62,10 @@ class LogFile(NamedTuple):
 
 
 def log_root(root: str) -> Path:
-    """Return the logs' root as a folder of this machine.
+    """Return the logs' root as a local path.
 
     Raises:
-        ConfigurationError: It is a URL.
+        ConfigurationError: The root is a URL.
     """
     if "://" in root:
         raise ConfigurationError(
@@ -78,9 +78,10 @@ def log_root(root: str) -> Path:
 
 
 def shown(name: str | Path) -> str:
-    r"""Return a name as text that any log, file and terminal takes.
+    r"""Return a name as text that is safe in any log, file and terminal.
 
-    Bytes that are no UTF-8 become `\xff`, control characters `\u001b`, a backslash two.
+    Bytes that are not UTF-8 are escaped as `\xff`, control characters as `\u001b`, and backslashes
+    are doubled.
     """
     return _ODD.sub(_escaped, str(name))
 
@@ -89,20 +90,20 @@ def _escaped(found: re.Match[str]) -> str:
     char = found.group()
     if char == "\\":
         return r"\\"
-    byte = ord(char) - 0xDC00  # how Python keeps a byte that is no UTF-8
+    byte = ord(char) - 0xDC00  # how Python represents a byte that is not UTF-8
     return rf"\x{byte:02x}" if 0x80 <= byte <= 0xFF else rf"\u{ord(char):04x}"  # noqa: PLR2004 - a byte
 
 
 def hour_folder(root: Path, start: datetime) -> Path:
-    """Return the folder of the files that are written in the hour from `start` (UTC) on."""
+    """Return the folder of the files written in the hour that starts at `start` (UTC)."""
     return root / f"dt={start:%Y-%m-%d}" / f"hour={start:%H}"
 
 
 def names_in(root: Path, start: datetime) -> list[str]:
-    """Return the names in an hour's folder; none only where its place was listed and lacks it.
+    """Return the names in an hour's folder; [] only if a listing shows that it does not exist.
 
     Raises:
-        SourceUnavailableError: The folder, or one above it, can't be listed or leads elsewhere.
+        SourceUnavailableError: The folder or a parent can't be listed, or leads out of the root.
     """
     folder = hour_folder(root, start)
     with _named(root):
@@ -134,14 +135,14 @@ def log_files(root: Path, start: datetime) -> list[LogFile]:
     """Return the hour's files, sorted by name: `*.jsonl`, rotated (`.1`), packed (`.gz`).
 
     Raises:
-        SourceUnavailableError: The folder can't be listed, or a file not be looked at.
-        SourceChangedError: Files are renamed again and again.
+        SourceUnavailableError: The folder can't be listed, or a file's status can't be read.
+        SourceChangedError: Files keep being renamed.
     """
     found = _look(root, start)
     for _ in range(_LOOKS):
         before, found = found, _look(root, start)
-        if before.items() <= found.items():  # else a rename came while names were looked up
-            # A link after the files: a file's own name counts.
+        if before.items() <= found.items():  # else a file was renamed during the look-up
+            # Links last, so that a file's own name wins.
             own = sorted(before.items(), key=lambda item: item[0] != item[1].path.name)
             files: dict[tuple[int, int], LogFile] = {}
             for _, file in own:
@@ -151,9 +152,10 @@ def log_files(root: Path, start: datetime) -> list[LogFile]:
 
 
 def unread_names(root: Path, start: datetime) -> list[str]:
-    """Return what stands in an hour's folder and is not read for its name, shown.
+    """Return the names in an hour's folder that are not log files, escaped by `shown`.
 
-    A name that begins with a dot or an underscore is a writer's own, as `_SUCCESS` is.
+    Names that begin with a dot or an underscore, like `_SUCCESS`, are the writer's own and left
+    out.
 
     Raises:
         SourceUnavailableError: As `names_in`.
@@ -173,7 +175,7 @@ def _look(root: Path, start: datetime) -> dict[str, LogFile]:
 
 
 def _file(root: Path, path: Path) -> LogFile:
-    """Look at a name; a link is its target."""
+    """Return the file of a path, following a link to its target."""
     try:
         is_link = stat.S_ISLNK(os.lstat(path).st_mode)
     except FileNotFoundError as error:
@@ -192,23 +194,23 @@ def _file(root: Path, path: Path) -> LogFile:
 
 
 def _real(path: Path, *, strict: bool = True) -> Path:
-    return Path(os.path.realpath(path, strict=strict))  # Path.resolve has its own error for a loop
+    return Path(os.path.realpath(path, strict=strict))  # Path.resolve has its own error for loops
 
 
 @contextmanager
 def opened(file: LogFile) -> Iterator[BinaryIO]:
-    """Open the file that was listed, wherever in its folder it was renamed to since.
+    """Open a listed file, even if it was renamed within its folder since.
 
     Raises:
-        SourceUnavailableError: It can't be opened or read.
-        SourceChangedError: It is not there any more.
+        SourceUnavailableError: The file can't be opened or read.
+        SourceChangedError: The file is gone.
     """
     with _named(file.path), _find(file) as raw:
         yield raw
 
 
 def written_at(file: LogFile) -> float:
-    """Return when a file that this user may read was last written, as seconds since 1970.
+    """Return when a file was last written, in seconds since 1970 (UTC).
 
     Raises:
         SourceUnavailableError: As `opened`.
@@ -239,7 +241,7 @@ def _candidates(file: LogFile) -> Iterator[Path]:
 
 
 def _open(root: Path, path: Path) -> BinaryIO:
-    """Open a path below the root step by step, following no link."""
+    """Open a path below the root folder by folder, following no link."""
     *folders, name = path.relative_to(root).parts
     place = os.open(root, _FOLDER)
     try:
@@ -253,13 +255,13 @@ def _open(root: Path, path: Path) -> BinaryIO:
 
 
 def changed(path: Path, how: str) -> SourceChangedError:
-    """Return the error of a file that did not stay as it was."""
+    """Return the error for a file that changed while it was read."""
     return SourceChangedError(came=f"one that was {how}", where=shown(path))
 
 
 @contextmanager
 def _named(place: Path) -> Iterator[None]:
-    """Turn the system's errors into ours, which name the place."""
+    """Translate the system's errors into ours, which name the place."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Lines that stand in more than one file of an hour: a file that was copied, or sent twice."""
+"""Find lines that are in more than one file of an hour: a file was copied, or sent twice."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
-# Lines are compared by their hashes, of many only those whose hash is among the first: the same
-# lines of each file, so the share stays what it is and memory bounded.
+# Lines are compared by hash. If there are many, only those with the lowest hashes: this samples the
+# same lines of each file, so the share is unbiased and memory is bounded.
 _COMPARED = 500_000
 
 
 def warn_of_overlaps(run: Run, batch: Batch) -> None:
-    """Say for each hour which share of a file's lines stands in other files as well, if any.
+    """Warn, by hour and file, of the share of lines that are in other files too.
 
-    They stay rows: two requests may log the same line, and which file is the copy is not known.
+    They stay rows: two requests may log the same line, and we don't know which file is the copy.
     """
     if not batch.files:
         return
     share = min(_COMPARED / max(sum(file.rows for file in batch.files), 1), 1.0)
-    below = f"{min(int(share * 16**8), 16**8 - 1):08x}g"  # no hash is larger where all are compared
+    below = f"{min(int(share * 16**8), 16**8 - 1):08x}g"  # at share 1, larger than any hash
     lines = f"select {PARTITION}, _file, _line_hash from ({rows_of(run, batch)})"
     with connect() as connection:
         found = connection.execute(

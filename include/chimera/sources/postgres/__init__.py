@@ -1,1 +1,1 @@
-"""The application's PostgreSQL: mutable tables, the models, deletions."""
+"""The application's PostgreSQL: mutable tables, the reference table of models, deletions."""

@@ -1,8 +1,8 @@
-"""A source's columns against its contract, looked at before anything is read.
+"""Check a source's columns against its contract before reading anything.
 
-The policy of a contract says what a change that could be lived with does: `freeze` stops the
-table, `evolve` goes on with a warning. A change that can't be lived with always stops it: a column
-that is required and gone, or whose type is none that the contract's can hold.
+The contract's policy decides what a tolerable change does: `freeze` stops the table, `evolve` goes
+on with a warning. An intolerable change always stops it: a required column is gone, or a column's
+new type does not fit the contract's.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def check_columns(contract: Contract, found: Mapping[str, str], where: str) -> l
     """Return the contract's columns that the source has, in the contract's order.
 
     Args:
-        contract: A table that is read from PostgreSQL.
-        found: The source's columns with PostgreSQL's type names.
+        contract: Contract of a table from PostgreSQL.
+        found: PostgreSQL's type name by column of the source.
         where: Name of the source's table, for messages.
 
     Raises:

@@ -1,7 +1,7 @@
-"""Rows that are gone from the source: keys compared whole, once a day (docs/adr/0006).
+"""Find rows that are gone from the source by comparing all keys once a day (docs/adr/0006).
 
-A deleted row leaves no trace that a window could see. Its deletion becomes one more version of the
-row, with `_is_deleted`, later than every version before it and earlier than any that may follow.
+A deleted row leaves no trace that a window could see. Its tombstone is one more version of the row,
+with `_is_deleted`, later than every earlier version and earlier than any that may follow.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _MAX_ROWS, _MAX_SHARE = 1000, 0.1
 
 @dataclass(frozen=True)
 class _Lake:
-    """The rows that a table holds and that are not deleted, pinned before the source is read."""
+    """A table's live rows, pinned before the source is read."""
 
     contract: Contract
 
     def rows(self) -> str:
-        """Return the query of the newest version of each row that is not deleted."""
+        """Return a query of the newest version of each row that is not deleted."""
         table, (key,) = open_table(self.contract.name), self.contract.key
         if table is None:
             return empty(self.contract.schema)
@@ -50,17 +50,18 @@ class _Lake:
 
 
 def extract_deletions(contract: Contract, uri: str, run: Run) -> Batch:
-    """Stage a deletion for each row that the lake holds and the source does not.
+    """Stage a tombstone for each row that the lake holds and the source does not.
 
-    The lake is read before the snapshot: what it holds was in the source then.
+    The lake's version is pinned before the source's snapshot, so its rows were in the source
+    earlier.
 
     Args:
         contract: A table of kind `versions`.
         uri: libpq URI of the application's database.
-        run: The deletions are dated before its window's end.
+        run: The run; tombstones are dated before the end of its window.
 
     Raises:
-        SourceUnavailableError: The database can't be reached, or broke off.
+        SourceUnavailableError: The database can't be reached, or the connection broke.
         ShrinkError: More than a tenth of the rows, and more than 1,000, are gone.
     """
     live, (key,) = _Lake(contract).rows(), contract.key
@@ -90,7 +91,7 @@ def _deletions(contract: Contract, gone: str, moment: datetime) -> str:
 
 
 def _check_share(contract: Contract, live: str, staged: Batch) -> None:
-    """Refuse what looks like another database rather than like deletions."""
+    """Refuse a number of deletions that looks like the wrong database."""
     with connect() as connection:
         (rows,) = connection.execute(f"select count(*) from ({live})").fetchone() or (0,)
     if staged.rows_read > max(_MAX_ROWS, _MAX_SHARE * rows):

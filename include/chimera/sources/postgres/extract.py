@@ -1,4 +1,4 @@
-"""The application's database: mutable tables and the reference table of models.
+"""Extract the application's mutable tables and its reference table of models.
 
 Rows stream as Arrow batches through ADBC, in one REPEATABLE READ READ ONLY snapshot.
 """
@@ -36,10 +36,10 @@ logger = logging.getLogger(__name__)
 
 
 def extract_table(contract: Contract, uri: str, run: Run) -> Batch:
-    """Stage what a run's window asks of a table, by the contract's kind.
+    """Stage a table for a run's window, by the contract's kind.
 
     Raises:
-        SourceUnavailableError: The database can't be reached, or broke off.
+        SourceUnavailableError: The database can't be reached, or the connection broke.
         ContractError: The source's columns changed; nothing is staged.
     """
     if contract.kind == "reference":
@@ -50,17 +50,18 @@ def extract_table(contract: Contract, uri: str, run: Run) -> Batch:
 def extract_versions(contract: Contract, uri: str, run: Run) -> Batch:
     """Stage the rows of a mutable table that changed in the run's window.
 
-    Read is updated_at in [min(watermark - overlap, window start), min(safe bound, window end)).
-    Rows that no window can ever see (updated_at null or infinite) and rows with a value that the
-    contract's type can't hold are refused; the former once, not again by each run.
+    Read rows with updated_at in
+    [min(watermark - overlap, window start), min(safe bound, window end)). Refuse rows with a value
+    that the contract's type can't hold, and rows that no window can ever see (updated_at null or
+    infinite), the latter once and not in each run.
 
     Args:
         contract: A table of kind `versions`.
         uri: libpq URI of the application's database.
-        run: Its window bounds what is read.
+        run: The run, whose window limits what is read.
 
     Raises:
-        SourceUnavailableError: The database can't be reached, or broke off.
+        SourceUnavailableError: The database can't be reached, or the connection broke.
         ContractError: The source's columns changed; nothing is staged.
     """
     batch = Batch(contract.name, draw_token(contract.name))
@@ -85,7 +86,7 @@ def extract_reference(contract: Contract, uri: str, run: Run) -> Batch:
     """Stage a whole reference table.
 
     Raises:
-        SourceUnavailableError: The database can't be reached, or broke off.
+        SourceUnavailableError: The database can't be reached, or the connection broke.
         ContractError: The source's columns changed; nothing is staged.
     """
     batch = Batch(contract.name, draw_token(contract.name))
@@ -118,7 +119,7 @@ def _stage(
 def _held_back(
     contract: Contract, run: Run, source: SourceSnapshot, upper: datetime
 ) -> HeldBack | None:
-    """Return what stands in the window behind the bound; None: nothing that others hold back."""
+    """Return which of the window's rows open transactions hold back; None: no rows."""
     end = run.window.end
     began = [since for since in source.open_since if since < end]
     if upper >= end or not (began or source.is_blind):

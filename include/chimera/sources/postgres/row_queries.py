@@ -1,6 +1,6 @@
-"""SQL that reads rows of a contract from PostgreSQL and gives them the contract's types.
+"""Build the SQL that reads a contract's rows from PostgreSQL and casts them to its types.
 
-PostgreSQL's own predicates find the values that the lake's types can't hold, so that such a row
+Predicates in PostgreSQL find the values that the lake's types can't hold, so that such a row
 becomes a dead letter instead of a rounded number or a failed batch.
 """
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
     from include.chimera.contracts import Contract
 
-# DuckDB works on 2,048 rows at once: 1,500 texts of a MB fail their whole table for want of memory
-# (2026-11-28), one of 300 MB alone. A letter's payload is as long.
+# DuckDB processes 2,048 rows at once: 1,500 texts of 1 MB, or one of 300 MB, exhaust memory and
+# fail their whole table (2026-11-28). A letter's payload has the same limit.
 MAX_VALUE_BYTES = 64 * 1024
 _KEY_CHARACTERS = 200  # of a key in a letter's coordinates
 
 
 def selection(contract: Contract, present: list[str]) -> str:
-    """Return the PostgreSQL query of the contract's columns; what the source lacks is null.
+    """Return the PostgreSQL query of the contract's columns; missing ones are null.
 
-    What Arrow has no type for (uuid, numeric) travels as text.
+    Types that Arrow lacks (uuid, numeric) are read as text.
     """
     return f"select {', '.join(_expressions(contract, present))} from app.{contract.table}"
 
@@ -45,11 +45,11 @@ def _expressions(contract: Contract, present: list[str]) -> Iterator[str]:
 
 
 def typed(contract: Contract, carried: str = "") -> str:
-    """Return the DuckDB query that gives the rows of `source` the contract's types and lineage.
+    """Return the DuckDB query that adds types and lineage columns to the rows of `source`.
 
     Args:
-        contract: A table that is read from PostgreSQL.
-        carried: A further column of `source` that is kept as it is.
+        contract: Contract of a table from PostgreSQL.
+        carried: One more column of `source` to keep unchanged.
     """
     columns = ", ".join(
         f"cast({name} as {duckdb_type(contract.schema.field(name).type)}) as {name}"
@@ -61,7 +61,7 @@ def typed(contract: Contract, carried: str = "") -> str:
 
 
 def with_lineage(contract: Contract, rows: str, *, deleted: bool = False, carried: str = "") -> str:
-    """Return the query that adds the lineage columns to rows of the contract's own columns."""
+    """Return a query that adds the lineage columns to rows with the contract's source columns."""
     lineage = f"{_row_hash(contract, deleted=deleted)} as {ROW_HASH}"
     if IS_DELETED in contract.schema.names:
         lineage += f", {str(deleted).lower()} as {IS_DELETED}"
@@ -75,9 +75,9 @@ def with_lineage(contract: Contract, rows: str, *, deleted: bool = False, carrie
 def _row_hash(contract: Contract, *, deleted: bool) -> str:
     """Return the SQL expression of a hash over all values of a row.
 
-    The hashed text holds the values and, after them, the length of each that may hold any character
-    (-1: null), so that two rows never share a text. A third of the time that JSON takes: 0.8 s for
-    a million rows instead of 2.8 s (2026-11-24).
+    The hashed text holds the values, then the length of each one that may contain any character
+    (-1: null), so that two different rows never share a text. It takes a third of the time of JSON:
+    0.8 s instead of 2.8 s for a million rows (2026-11-24).
     """
     values, lengths = ["'deleted'"] if deleted else [], []
     for name in contract.source_columns:
@@ -94,7 +94,7 @@ def _row_hash(contract: Contract, *, deleted: bool) -> str:
 
 
 def invisible() -> str:
-    """Return the PostgreSQL predicate of rows that no window can see; an index answers it."""
+    """Return the PostgreSQL predicate of rows that no window can see; it can use an index."""
     return "(updated_at is null or updated_at in ('infinity', '-infinity'))"
 
 
@@ -105,7 +105,7 @@ def unfit(contract: Contract, present: list[str]) -> str:
 
 
 def _misfits(contract: Contract, present: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield, by reason, what PostgreSQL can store and the lake can't."""
+    """Yield reason and predicate of the values that PostgreSQL can store and the lake can't."""
     yield from ((f"{name}_too_long", long) for name, _, long in _lengths(contract, present))
     for name in contract.source_columns:
         kind = contract.schema.field(name).type
@@ -119,7 +119,8 @@ def _misfits(contract: Contract, present: list[str]) -> Iterator[tuple[str, str]
             too_fine = f"{name} <> round({name}, {kind.scale})"
             yield f"{name}_not_representable", f"{name} = 'NaN' or {too_large} or {too_fine}"
         elif pa.types.is_list(kind):
-            # A list has one dimension and counts from its first; an empty array has no bounds.
+            # The lake's lists have one dimension and no custom lower bound; an empty array has
+            # neither.
             yield (
                 f"{name}_not_representable",
                 f"array_ndims({name}) > 1 or array_lower({name}, 1) <> 1",
@@ -127,10 +128,10 @@ def _misfits(contract: Contract, present: list[str]) -> Iterator[tuple[str, str]
 
 
 def _lengths(contract: Contract, present: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield each column whose values have no bound, its length in bytes, and when that is too much.
+    """Yield each column of unbounded length, with SQL for its length in bytes and for "too long".
 
-    A text's length is known without reading it. An array's is not, so only one that takes much room
-    as it is stored is looked at; compression makes a value at most 255 times smaller.
+    A text's length is known without reading it. An array's is not, so it is computed only for one
+    whose stored size is large; compression makes a value at most 255 times smaller.
     """
     for name in present:
         kind = contract.schema.field(name).type
@@ -146,9 +147,9 @@ def _lengths(contract: Contract, present: list[str]) -> Iterator[tuple[str, str,
 
 
 def refusals(contract: Contract, present: list[str], condition: str) -> str:
-    """Return the PostgreSQL query of refused records: reason, coordinates, payload, hour.
+    """Return the PostgreSQL query of refused records: reason, coordinates, payload, hour (UTC).
 
-    The payload is the row, or the lengths of its values where one is too long.
+    The payload is the row, or the lengths of its values if one is too long.
     """
     cases = [("updated_at_null", "updated_at is null"), *_misfits(contract, present)]
     reasons = " ".join(f"when {predicate} then '{reason}'" for reason, predicate in cases)

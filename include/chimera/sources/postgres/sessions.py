@@ -1,8 +1,8 @@
-"""Sessions with the application's database: one snapshot each, and how far it may be read.
+"""Open sessions with the application's database, one snapshot each, and find its safe bound.
 
-Nothing is set at connect but the application name: PgBouncer in transaction mode refuses other
-start-up parameters, and forgets `set` at the transaction's end. Everything else is set inside the
-transaction that it is for.
+A connection sets nothing but the application name: PgBouncer in transaction mode refuses other
+start-up parameters and forgets `set` at the end of a transaction. Everything else is set inside
+the transaction that needs it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 
 APPLICATION = "chimera_extract"
 _STATEMENT_TIMEOUT_MS = 240_000
-# Batches of 2 MiB instead of the driver's 16, of which several wait at once: 67 MiB less at
-# the peak of 4 M rows (2026-11-24).
+# Batches of 2 MiB instead of the driver's 16, several of which are queued at once: the peak for
+# 4 M rows is 67 MiB lower (2026-11-24).
 _BATCHES = {"adbc.postgresql.batch_size_hint_bytes": str(2 << 20)}
 
 _MARGIN = "5 seconds"
 
-# A transaction that began earlier may commit rows with an older updated_at than rows already seen:
-# reading stops before the oldest transaction that is still open. Measured on PostgreSQL 15 and 18.
-# Without pg_read_all_stats, on a standby, or where a session hides its activity, xact_start is null
-# and the bound would be wrong without a word. Our own sessions and autovacuum write no rows.
+# A transaction that began earlier may commit rows with an older updated_at than rows already seen,
+# so reading stops before the oldest open transaction. Measured on PostgreSQL 15 and 18.
+# Without pg_read_all_stats, on a standby, or if a session hides its activity, xact_start is null
+# and the bound would be silently wrong. Our own sessions and autovacuum write no rows.
 _BOUND = f"""
     with open as materialized (
         select xact_start as since from pg_stat_activity
@@ -79,10 +79,10 @@ class SourceSnapshot:
     """One REPEATABLE READ READ ONLY transaction.
 
     Args:
-        cursor: Its cursor, at most one result at a time.
-        safe_bound: Every row with an older `updated_at` (exclusive) that will ever exist is there.
-        is_blind: Whether the bound is a fixed lag, because other sessions could not be seen.
-        open_since: When each transaction began that other sessions had open.
+        cursor: Its cursor; read one result at a time.
+        safe_bound: No more rows with an older `updated_at` (exclusive) can appear.
+        is_blind: Whether the bound is a fixed lag because other sessions are not visible.
+        open_since: The start of each open transaction of other sessions.
     """
 
     cursor: dbapi.Cursor
@@ -91,7 +91,7 @@ class SourceSnapshot:
     open_since: tuple[datetime, ...] = ()
 
     def stream(self, query: str) -> pa.RecordBatchReader:
-        """Run a query and return its rows as Arrow batches, which arrive as they are read."""
+        """Run a query and stream its rows as Arrow batches."""
         with _translated():
             self.cursor.adbc_statement.set_options(**_BATCHES)
             self.cursor.execute(query)
@@ -99,13 +99,13 @@ class SourceSnapshot:
         return pa.RecordBatchReader.from_batches(reader.schema, _batches(reader))
 
     def count(self, table: str, where: str) -> int:
-        """Return how many rows of `<schema>.<table>` meet a condition."""
+        """Count the rows of `<schema>.<table>` that meet a condition."""
         with _translated():
             self.cursor.execute(f"select count(*) from {table} where {where}")
             return int(self.cursor.fetchall()[0][0])
 
     def columns(self, table: str) -> dict[str, str]:
-        """Return PostgreSQL's type name of each column of `<schema>.<table>`; empty: no table."""
+        """Return PostgreSQL's type name by column of `<schema>.<table>`; {} if it is missing."""
         with _translated():
             self.cursor.execute(
                 "select attribute.attname, type.typname from pg_attribute as attribute "
@@ -116,7 +116,7 @@ class SourceSnapshot:
             return dict(self.cursor.fetchall())
 
     def has_unique_key(self, table: str, key: Sequence[str]) -> bool:
-        """Tell whether an index lets each key of `<schema>.<table>` in once, whatever it holds."""
+        """Does an unconditional unique index cover exactly the key of `<schema>.<table>`?"""
         names = ", ".join(f"'{name}'" for name in sorted(key))
         with _translated():
             self.cursor.execute(
@@ -142,11 +142,11 @@ def _connected(uri: str) -> Iterator[dbapi.Cursor]:
 
 
 def clock(uri: str) -> datetime:
-    """Return the database's own time less the margin that its safe bound always keeps.
+    """Return the database's own time, minus the margin that the safe bound always keeps.
 
     Raises:
         SourceUnavailableError: The database can't be reached.
-        ConfigurationError: It does not let us in.
+        ConfigurationError: The database refuses the login.
     """
     with _connected(uri) as cursor, _translated():
         cursor.execute(f"select clock_timestamp() - interval '{_MARGIN}'")
@@ -156,15 +156,16 @@ def clock(uri: str) -> datetime:
 
 @contextmanager
 def snapshot(uri: str) -> Iterator[SourceSnapshot]:
-    """Open one read-only snapshot; its safe bound is read before it begins.
+    """Open a read-only snapshot, after reading its safe bound.
 
     Args:
-        uri: libpq URI of the primary, or of a PgBouncer before it.
+        uri: libpq URI of the primary, or of a PgBouncer in front of it.
 
     Raises:
-        SourceUnavailableError: The database can't be reached, broke off, or took too long.
-        ConfigurationError: It does not let us in.
-        ContractError: It lacks a table or column.
+        SourceUnavailableError: The database can't be reached, the connection broke, or a statement
+            timed out.
+        ConfigurationError: The database refuses the login.
+        ContractError: A table or column is missing.
     """
     with _connected(uri) as cursor:
         with _translated():
@@ -197,7 +198,7 @@ def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn the driver's errors into ours; their own text may hold a row or a secret."""
+    """Translate the driver's errors into ours; their text may hold a row or a secret."""
     try:
         yield
     except (adbc_driver_manager.Error, OSError, pa.ArrowException) as error:

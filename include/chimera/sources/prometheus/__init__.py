@@ -1,1 +1,1 @@
-"""Provider metrics by Prometheus' HTTP API."""
+"""Provider metrics from Prometheus' HTTP API."""

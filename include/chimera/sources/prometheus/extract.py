@@ -1,7 +1,7 @@
-"""Provider metrics by Prometheus' HTTP API (`query_range`).
+"""Extract provider metrics from Prometheus' HTTP API (`query_range`).
 
-Samples are kept as they are: counters with their resets, NaN and infinities, cumulative buckets.
-What they mean is for the models that read them.
+Samples are stored as they are: counters with their resets, NaN and infinities, cumulative buckets.
+Downstream models interpret them.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ METRICS = (
     "llm_request_duration_seconds_sum",
     "llm_request_duration_seconds_count",
 )
-# Prometheus answers at most 11,000 points a series; an hour has at most 3,600 (a step is >= 1 s).
+# Prometheus returns at most 11,000 points a series; an hour has at most 3,600 (a step is >= 1 s).
 # Source: prometheus/web/api/v1/api.go, query_range.
 _SETTLING_SCRAPES = 2
 _BATCH_ROWS = 10_000
 _LONGEST_LABEL = 1024  # characters; Prometheus' own limits (label_value_length_limit) are lower
 _NOT_A_NUMBER = (ValueError, TypeError, OverflowError, OSError)  # of float and fromtimestamp
-# As Prometheus writes numbers; Python's `float` takes 1_000 and other scripts' digits, too.
+# Numbers as Prometheus writes them; Python's `float` also accepts 1_000 and non-ASCII digits.
 _NUMBER = re.compile(
     r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?|nan)", re.ASCII | re.IGNORECASE
 )
@@ -60,7 +60,7 @@ NO_SERIES, NO_SAMPLE, LONG_LABEL = "malformed_series", "sample_not_a_number", "l
 
 
 class _Series(msgspec.Struct):
-    """One series of an answer; its samples are looked at one by one."""
+    """One series of an answer; its samples are checked one by one later."""
 
     metric: dict[str, str]
     values: list[Any]
@@ -70,22 +70,22 @@ _SERIES = msgspec.json.Decoder(_Series)
 
 
 def extract_provider_metrics(url: str, run: Run) -> Batch:
-    """Stage the samples of the hours that the run's window and the lookback cover.
+    """Stage the samples of the hours in the run's window and in the lookback before it.
 
-    Each hour is asked for on its own, at steps aligned to its start; `query_range` includes both
-    ends, so the last step asked for is one before the hour's end. Waits until two scrapes after
-    the window's end have come in. A sample whose value, bound or time is no number is refused, and
-    so is a series that is none.
+    Query each hour separately, at steps aligned to its start; `query_range` includes both ends, so
+    the last step is one before the hour's end. Wait until two scrape intervals after the window's
+    end have passed. Refuse a sample whose value, bucket bound or time is not a number, and a
+    malformed series.
 
     Args:
         url: Base URL of the Prometheus server.
-        run: Its window bounds what is read.
+        run: The run, whose window limits what is read.
 
     Raises:
-        SourceUnavailableError: The server did not answer, answered that it can't now, or the
-            window has not ended.
-        ConfigurationError: The server does not let us in, or is no Prometheus.
-        DataFaultError: It refused the query, or warned that the answer may be partial.
+        SourceUnavailableError: The server did not answer or is unavailable, or the window has not
+            ended.
+        ConfigurationError: The server refuses the login, or is not Prometheus.
+        DataFaultError: The server refused the query, or warned that the answer may be partial.
     """
     hours = run.window.widened(hours_before=get_settings().lookback_hours)
     time.sleep(settling_seconds(run.window.end, datetime.now(UTC)))
@@ -107,7 +107,7 @@ def extract_provider_metrics(url: str, run: Run) -> Batch:
 
 
 def settling_seconds(end: datetime, now: datetime) -> float:
-    """Return how long to wait until two scrape intervals after `end` have passed.
+    """Return how many seconds to wait until two scrape intervals after `end` have passed.
 
     Raises:
         SourceUnavailableError: The window has not ended by this machine's clock.
@@ -124,13 +124,14 @@ def settling_seconds(end: datetime, now: datetime) -> float:
 
 
 def reach(url: str) -> datetime | None:
-    """Return up to when every live series of `llm_provider_up` has samples; None: none is live.
+    """Return the time (UTC) up to which every live series of `llm_provider_up` has samples.
 
-    Live is what has a sample of the last five minutes and no staleness marker after it.
+    A series is live if it has a sample from the last five minutes and no staleness marker after
+    it. None: no series is live.
 
     Raises:
-        ChimeraError: As `extract_provider_metrics` does.
-        DataFaultError: A time is no number.
+        ChimeraError: As `extract_provider_metrics`.
+        DataFaultError: A time is not a number.
     """
     where = f"Prometheus, {METRICS[0]}, now"
     found = ask(url, "query", {"query": f"timestamp({METRICS[0]})"}, where)

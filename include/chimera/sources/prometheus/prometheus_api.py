@@ -1,4 +1,4 @@
-"""Questions to Prometheus' HTTP API, whose answers are bounded in bytes and in time."""
+"""Query Prometheus' HTTP API, with limits on an answer's bytes and time."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
-# httpx bounds each wait for a byte; a server that sends one every two seconds would hold a task.
+# httpx limits each wait for a byte; a server that sends one every two seconds would hold a task.
 _WHOLE_SECONDS = 100.0
-_MOST_BYTES = 128 * 1024 * 1024  # an hour of 80,000 series at a step of a minute
+_MOST_BYTES = 128 * 1024 * 1024  # an hour of 80,000 series at one-minute steps
 _PACKINGS, _OTHER_PACKING = ("identity", "gzip"), "packed otherwise than asked for"
 _PASSING = (408, 425, 429)
 _TYPES = ("matrix", "vector")
@@ -30,14 +30,14 @@ _WORD = re.compile(r"\w{1,40}", re.ASCII)
 
 
 class _Data(msgspec.Struct):
-    """An answer's data; each series stays text until it is its turn."""
+    """An answer's data; each series stays JSON text until it is read."""
 
     resultType: str = ""  # noqa: N815 - Prometheus' name
     result: list[msgspec.Raw] | None = None
 
 
 class _Answer(msgspec.Struct):
-    """What Prometheus answers to each question."""
+    """Prometheus' answer to any query."""
 
     status: str
     data: _Data | None = None
@@ -47,7 +47,7 @@ class _Answer(msgspec.Struct):
 
 
 class _Histogram(msgspec.Struct):
-    """Finds out whether a series has native histograms."""
+    """Detects native histograms in a series."""
 
     histograms: msgspec.Raw = msgspec.Raw()
     histogram: msgspec.Raw = msgspec.Raw()
@@ -61,19 +61,19 @@ _ANSWER, _HISTOGRAM = msgspec.json.Decoder(_Answer), msgspec.json.Decoder(_Histo
 def ask(
     url: str, endpoint: str, parameters: Mapping[str, str | float], where: str
 ) -> list[msgspec.Raw]:
-    """Return the series of a whole answer, each as JSON text.
+    """Send a query and return the series of its complete answer, each as JSON text.
 
     Args:
         url: Base URL of the Prometheus server.
         endpoint: `query` or `query_range`.
-        parameters: Of the question.
-        where: What is asked, for messages.
+        parameters: The query's parameters.
+        where: The query, for messages.
 
     Raises:
-        SourceUnavailableError: The server did not answer in time, or that it can't now.
-        ConfigurationError: It does not let us in, or is no Prometheus.
-        DataFaultError: It refused the query, warned that the answer may be partial, or the answer
-            is too large.
+        SourceUnavailableError: The server did not answer in time, or is unavailable.
+        ConfigurationError: The server refuses the login, or is not Prometheus.
+        DataFaultError: The server refused the query or warned that the answer may be partial, or
+            the answer is too large.
         ContractError: The samples are native histograms.
     """
     try:
@@ -101,8 +101,8 @@ async def _fetch(
         ) as client,
         client.stream("GET", f"/api/v1/{endpoint}", params=dict(parameters)) as response,
     ):
-        # httpx unpacks what came as a whole: packed once at most a thousand times as much, twice
-        # a million times.
+        # httpx decompresses each chunk whole: up to 1,000 times its size if it was compressed once,
+        # a million times if twice.
         if response.headers.get("Content-Encoding", "identity").lower() not in _PACKINGS:
             raise httpx.DecodingError(_OTHER_PACKING)
         async for chunk in response.aiter_bytes():
@@ -162,10 +162,10 @@ def _is_histogram(series: msgspec.Raw) -> bool:
     try:
         found = _HISTOGRAM.decode(series)
     except _NO_JSON:
-        return False  # whoever reads the series refuses it
+        return False  # the reader of the series refuses it
     return bool(bytes(found.histograms) or bytes(found.histogram))
 
 
 def _word(text: str) -> str:
-    """Return a word that the server chose; anything else by its length."""
+    """Return the server's text if it is a plain word, else only its length."""
     return text if _WORD.fullmatch(text) else f"{len(text)} characters that are no word"
