@@ -1,1 +1,1 @@
-"""Files local or in an object store, DuckDB sessions, and what goes wrong with them."""
+"""Files (local or in an object store) and DuckDB sessions, and the errors of both."""

@@ -1,7 +1,7 @@
-"""Values that don't fit: DuckDB's message, without the value that it quotes.
+"""Translate DuckDB's conversion errors without the values that they quote.
 
-It names the types, often the column, and where the statement has the cast; a text that stands
-between them is the row's. Only what is known to be a type or a column's name is taken out of it.
+DuckDB's message names the types, often the column, and the line of the cast; any other text in it
+may be a row's. Only known types and column names are extracted from it.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 _ABOUT_ROWS = (
     *(duckdb.DataError, duckdb.IntegrityError, duckdb.InvalidInputException),
-    duckdb.NotImplementedException,  # of a time zone, say, that a row names
+    duckdb.NotImplementedException,  # e.g. for a time zone that a row names
 )
-# What DuckDB says of a Parquet file that is not whole, as if an argument were wrong.
+# DuckDB's messages about an incomplete Parquet file, which it raises as invalid input.
 _BROKEN_FILE = (
     r"\A(Invalid Input Error: )?(No magic bytes found at end of file|File '.*' too small to be a|"
     r"Failed to read file |Invalid string encoding found in Parquet|TProtocolException|"
     r"Out of buffer)"
 )
-# They speak of names and of the SQL alone.
+# The texts of these mention only names and SQL.
 _MISTAKES = (
     *(duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException),
     *(duckdb.SyntaxException, duckdb.TransactionException, duckdb.DependencyException),
     *(duckdb.PermissionException, duckdb.ConnectionException, duckdb.InterruptException),
 )
-# What fails while rows are fetched comes as another class, with its own behind these words.
+# An error while rows are fetched comes as another class, with its own class after these words.
 _FETCHED = (
     "Invalid Input Error: Attempting to execute an unsuccessful or closed pending query result\n"
     "Error: "
@@ -46,7 +46,7 @@ _KINDS = {
     "Out of Memory Error: ": duckdb.OutOfMemoryException,
     "Invalid Input Error: ": duckdb.InvalidInputException,
 }
-# DuckDB's messages name the types that hold a value inside.
+# The physical types that DuckDB's messages may name.
 _TYPES = {
     "INT8": "TINYINT", "INT16": "SMALLINT", "INT32": "INTEGER", "INT64": "BIGINT",
     "INT128": "HUGEINT or UUID", "UINT8": "UTINYINT or ENUM", "UINT16": "USMALLINT",
@@ -70,7 +70,7 @@ _NULL = re.compile(r"NOT NULL constraint failed: [^\"'\n]+\.([^\"'.\n]+)\Z")
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """Return what failed: while rows are fetched DuckDB calls everything invalid input."""
+    """Return the real error: DuckDB reports any failure while fetching rows as invalid input."""
     text = str(error)
     if not isinstance(error, duckdb.InvalidInputException) or not text.startswith(_FETCHED):
         return error
@@ -80,32 +80,32 @@ def unwrapped(error: BaseException) -> BaseException:
 
 
 def is_mistake(error: BaseException) -> bool:
-    """Tell whether the SQL is at fault, so that DuckDB's text holds nothing of a row."""
+    """Is the SQL at fault? Then DuckDB's text contains nothing of a row."""
     return isinstance(error, _MISTAKES)
 
 
 def is_about_rows(error: BaseException) -> bool:
-    """Tell whether DuckDB could do it, were it not for a value in a row."""
+    """Did DuckDB fail because of a value in a row?"""
     return isinstance(error, _ABOUT_ROWS) and not is_broken_file(str(error))
 
 
 def is_broken_file(text: str) -> bool:
-    """Tell whether a message of DuckDB is about a data file that is no whole Parquet file."""
+    """Is a DuckDB message about an incomplete or damaged Parquet file?"""
     return re.match(_BROKEN_FILE, text) is not None
 
 
 def names_column(error: BaseException) -> bool:
-    """Tell whether DuckDB says in which column the value stands."""
+    """Does DuckDB name the column of the value?"""
     return " in column " in _told(unwrapped(error))
 
 
 def rows_error(error: BaseException, where: str, column: str | None = None) -> ConversionError:
-    """Return what a value did not fit: types, column and line, never the value.
+    """Return our error for a value that does not fit: types, column and line, never the value.
 
     Args:
-        error: DuckDB's.
-        where: The table and what is done to it.
-        column: The column that was found where DuckDB names none.
+        error: DuckDB's error.
+        where: The table and the operation on it.
+        column: The failing column, if DuckDB does not name it.
     """
     told = _told(unwrapped(error))
     if column:
@@ -114,7 +114,7 @@ def rows_error(error: BaseException, where: str, column: str | None = None) -> C
 
 
 def failing_column(connection: DuckDBPyConnection, query: str) -> str | None:
-    """Return the first column of a query that can't be computed, None where each alone can."""
+    """Return the first column of a query that fails by itself, None if each column works alone."""
     for name in connection.sql(query).columns:
         column = '"' + name.replace('"', '""') + '"'
         try:
@@ -155,7 +155,7 @@ def _source(body: str) -> str:
 
 
 def _target(body: str) -> str | None:
-    """Return the type that a value was to become: the last one that the message names."""
+    """Return the target type of a cast: the last type that the message names."""
     for found in reversed(list(_NAMED.finditer(body))):
         if known := _TYPES.get(found[1]):
             return known + (found[2] or "") + (found[3] or "")

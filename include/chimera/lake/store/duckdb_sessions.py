@@ -1,4 +1,4 @@
-"""DuckDB sessions: extensions from their wheels, limits from the settings, UTC."""
+"""Open DuckDB sessions: extensions from their wheels, limits from the settings, UTC."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def session_config() -> Mapping[str, str]:
-    """Return DuckDB's configuration: bounded memory and threads, nothing installed by itself."""
+    """Return DuckDB's configuration: limited memory and threads, no automatic installs."""
     settings = get_settings()
     spill = settings.state_dir / "spill"
     return {
@@ -62,7 +62,7 @@ def _extensions() -> Sequence[str]:
 
 
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Give a fresh database what the lake needs of it."""
+    """Prepare a fresh database for the lake: extensions, credentials, UTC."""
     load_extension(connection, "delta")
     if storage.is_remote(get_settings().lake):
         reach_object_store(connection)
@@ -71,13 +71,13 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def reach_object_store(connection: duckdb.DuckDBPyConnection) -> None:
-    """Let a session read and write the object store of the `AWS_…` variables."""
+    """Give a session access to the object store that the `AWS_…` variables describe."""
     load_extension(connection, "httpfs")
     connection.execute(_secret(get_object_store()))
 
 
 def _secret(store: ObjectStore) -> str:
-    """Return the statement that lets DuckDB read and write the object store."""
+    """Return the statement that creates DuckDB's secret for the object store."""
     options = {
         "region": store.region,
         "key_id": store.access_key_id,
@@ -94,10 +94,10 @@ def _secret(store: ObjectStore) -> str:
 
 @cache
 def check_signatures() -> None:
-    """Let DuckDB check the extensions' signatures, which takes 0.4 s for the 80 MB of delta's.
+    """Make DuckDB check the extensions' signatures, which takes 0.4 s for delta's 80 MB.
 
-    Once is enough for a process and for all that are forked from it: DuckDB keeps to this one
-    thread, so none is lost in a fork.
+    Once is enough for a process and its forks. DuckDB uses only one thread here, so a fork loses
+    none.
     """
     with duckdb.connect(config={"threads": "1"}) as connection:
         for name in _extensions():
@@ -105,17 +105,17 @@ def check_signatures() -> None:
 
 
 def lake_config() -> Mapping[str, str]:
-    """Return the configuration of a session that `prepare` then makes the lake's.
+    """Return the configuration for a session that `prepare` then sets up for the lake.
 
-    It loads the extensions whose signatures are checked without checking them again, and refuses
-    what is unsigned from `prepare` on, as DuckDB lets nobody allow it again.
+    It allows unsigned extensions, so that those already checked load without another check, until
+    `prepare` forbids them, which DuckDB does not let anyone undo.
     """
     check_signatures()
     return {**session_config(), "allow_unsigned_extensions": "true"}
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB session that reads the lake's tables by `delta_scan`."""
+    """Open a DuckDB session that can read the lake's tables with `delta_scan`."""
     connection = duckdb.connect(config=dict(lake_config()))
     prepare(connection)
     return connection
@@ -123,7 +123,7 @@ def connect() -> duckdb.DuckDBPyConnection:
 
 @cache
 def duckdb_type(kind: pa.DataType) -> str:
-    """Return DuckDB's name of an Arrow type."""
+    """Return DuckDB's name for an Arrow type."""
     no_rows = pa.schema([("value", kind)]).empty_table()  # noqa: F841 - DuckDB finds it by its name
     with duckdb.connect() as connection:
         return str(connection.execute("describe from no_rows").fetchall()[0][1])
@@ -142,7 +142,7 @@ def identifier(name: str) -> str:
 def among(column: str, values: Sequence[str]) -> str:
     """Return the predicate that a column has one of the values.
 
-    The bounds stand beside the list because `delta_scan` skips files by bounds but not by a list of
+    Bounds are added to the list because `delta_scan` skips files by bounds, but not by a list of
     two or more values (measured on DuckDB 1.5.5).
     """
     if not values:

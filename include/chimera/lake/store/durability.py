@@ -1,8 +1,8 @@
-"""What a power cut may not take: new files and log entries reach the disk before they count.
+"""Survive a power cut: flush new data files and log entries to disk before relying on them.
 
-delta-rs and DuckDB leave writing back to the operating system. A power cut can then leave a log
-entry of zero bytes, which reads as an empty commit, or an entry whose data files are empty
-(measured with delta-rs 1.6.3). Object stores answer only once an object is durable.
+delta-rs and DuckDB leave write-back to the operating system. A power cut can then leave a log entry
+of zero bytes, which reads as an empty commit, or an entry whose data files are empty (measured with
+delta-rs 1.6.3). Object stores answer only once an object is durable.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _AT_ONCE = 8
 
 
 def local_folder(uri: str) -> Path | None:
-    """Return the folder of a table on local disk, None where it is in an object store."""
+    """Return the folder of a table on local disk, None if it is in an object store."""
     parsed = urlparse(uri)
     if parsed.scheme not in ("", "file"):
         return None
@@ -29,7 +29,7 @@ def local_folder(uri: str) -> Path | None:
 
 
 def sync_files(uri: str, paths: Sequence[str]) -> None:
-    """Write data files and the folders that name them to disk; to be done before the commit."""
+    """Flush data files and their folders to disk; call this before the commit."""
     root = local_folder(uri)
     if root is None or not paths:
         return
@@ -38,12 +38,12 @@ def sync_files(uri: str, paths: Sequence[str]) -> None:
 
 
 def sync_log(uri: str, base: int, version: int) -> None:
-    """Write the newest log entries and the log's folder to disk; to be done after the commit.
+    """Flush the newest log entries and the log's folder to disk; call this after the commit.
 
     Args:
         uri: The table.
-        base: The version that the commit was made from. Its own entry and the one before count
-            too: their writers may not have got so far, and without them nobody could read ours.
+        base: The version that the commit was made from. Its entry and the one before are flushed
+            too: their writers may not have done so yet, and ours can't be read without them.
         version: The newest version.
     """
     root = local_folder(uri)
@@ -56,7 +56,7 @@ def sync_log(uri: str, base: int, version: int) -> None:
 
 
 def _sync(paths: Iterable[Path]) -> None:
-    """Flush all of them at once: a journaling file system then writes its journal once."""
+    """Flush the paths in parallel: a journaling file system then writes its journal only once."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(_flush, paths))
 

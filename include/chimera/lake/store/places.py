@@ -1,8 +1,8 @@
-"""Folders and files of the lake's relations, under names that each reader opens.
+"""Find the folders and files of the lake's relations, with names that every reader can open.
 
-delta_scan decodes `%` in a path and drops its end after a character beyond ASCII, DuckDB expands
-`*`, and what begins with `_` is the lake's own (measured with duckdb 1.5.5): such a character
-stands as `~<hex>~`. Plain words stand as they are. A look-up ignores case, as SQL does.
+delta_scan decodes `%` in a path and cuts it off after a non-ASCII character, DuckDB expands `*`
+(measured with duckdb 1.5.5), and names that begin with `_` are the lake's own: such characters are
+escaped as `~<hex>~`. Look-ups ignore case, as SQL does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]|^[_.]")
 _ESCAPE = re.compile(r"~([0-9a-f]{1,5}|10[0-9a-f]{4})~")
-_LONGEST = 200  # file systems allow 255 bytes, some of which are for endings
+_LONGEST = 200  # file systems allow 255 bytes, some of which endings need
 _VIEWS = "_views"
 _OWN = frozenset({_VIEWS, "_delta_log"})
 _ENDING = ".sql"
@@ -28,10 +28,10 @@ _found: dict[tuple[str, str], str] = {}
 
 
 def encoded(name: str) -> str:
-    """Return the name of a folder for any name.
+    """Return the folder's name for any relation's name.
 
     Raises:
-        ContractError: It would be too long for a file system.
+        ContractError: The folder's name would be too long for a file system.
     """
     folder = _UNSAFE.sub(lambda found: f"~{ord(found[0]):x}~", name)
     if len(folder) > _LONGEST:
@@ -45,20 +45,20 @@ def encoded(name: str) -> str:
 
 
 def decoded(folder: str) -> str:
-    """Return the name that a folder stands for."""
+    """Return the relation's name for a folder's name."""
     return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), folder)
 
 
 def schema_folder(schema: str) -> str:
-    """Return where the tables and views of a schema stand."""
+    """Return the folder of a schema's tables and views."""
     return _find(get_settings().lake, schema, storage.folders)
 
 
 def folder_of(name: Relation | str) -> str:
-    """Return where a table stands, or would stand.
+    """Return a table's folder, whether it exists or not.
 
     Raises:
-        ContractError: Two folders differ in case only, or the name is too long.
+        ContractError: Two folders differ only in case, or the name is too long.
     """
     relation = Relation.of(name)
     return _find(schema_folder(relation.schema), relation.identifier, _table_folders)
@@ -69,7 +69,7 @@ def _table_folders(parent: str) -> list[str]:
 
 
 def view_place(name: Relation | str) -> str:
-    """Return the file of a view, or where it would stand."""
+    """Return a view's file, whether it exists or not."""
     relation = Relation.of(name)
     folder = f"{schema_folder(relation.schema)}/{_VIEWS}"
     return _find(folder, relation.identifier, storage.files, _ENDING)
@@ -98,7 +98,7 @@ def _find(parent: str, name: str, entries: Callable[[str], list[str]], ending: s
 
 
 def forget() -> None:
-    """Look places up again: a folder was removed or moved, here or by another process."""
+    """Clear the cached places, because a folder was removed or moved, maybe by another process."""
     _found.clear()
 
 
@@ -109,7 +109,7 @@ def schema_names() -> list[str]:
 
 
 def table_folders() -> dict[Relation, str]:
-    """Return the folders that can be tables, by relation, sorted."""
+    """Return the folders that may be tables, by relation, sorted."""
     found = {}
     for schema in schema_names():
         parent = schema_folder(schema)

@@ -1,4 +1,4 @@
-"""What our own SQL refuses of a row: DuckDB's `error()` carries kind and column, never a value."""
+"""Refuse values in our own SQL: DuckDB's `error()` carries kind and column, never the value."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from include.chimera.lake.store.duckdb_sessions import quote
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-LONGEST = 200  # bytes of a folder's name, beside the column's: file systems take 255
+LONGEST = 200  # bytes of a value in a folder's name; file systems allow 255 with the column's name
 TOO_LONG, NANOSECONDS = "partition value is too long", "nanoseconds"
-# What is expected, what came, what helps.
+# Kind to what was expected, what came, and the remedy.
 _TOLD = {
     TOO_LONG: (f"partition values of at most {LONGEST} bytes", "a longer one",
                "partition by a shorter column"),
@@ -26,16 +26,16 @@ _TOLD = {
 
 
 def refuse(kind: str, column: str) -> str:
-    """Return the expression that stops a statement, for `refusals` to tell why."""
+    """Return the SQL expression that fails a statement, to be translated by `refusals`."""
     return f"error({quote(_said(kind, column))})"
 
 
 @contextmanager
 def refusals(columns: Iterable[str]) -> Iterator[None]:
-    """Tell what `refuse` stopped, by its column; known by its whole text, which holds no value.
+    """Translate the errors of `refuse`, matched by their whole text, which holds no value.
 
     Raises:
-        ContractError: A row was refused.
+        ContractError: A value was refused.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Temporary folders that go with their process, also where that was killed: at the next start."""
+"""Temporary folders that end with their process; a killed one's are removed at the next start."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 _PREFIX = "chimera-{}-"
 _KINDS = ("draft", "gate", "warm")
-_YOUNG_SECONDS = 60  # one that was made right now may not be locked yet
+_YOUNG_SECONDS = 60  # a folder that was only just created may not be locked yet
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 @contextmanager
 def scratch(kind: str) -> Iterator[str]:
-    """Make a temporary folder, which is locked as long as its process lives, and remove it.
+    """Create a temporary folder, locked while its process lives, and remove it at the end.
 
     Args:
         kind: `draft`, `gate` or `warm`.
@@ -38,14 +38,14 @@ def scratch(kind: str) -> Iterator[str]:
 
 
 def sweep_scratch() -> int:
-    """Remove the folders whose process is gone, our own user's alone; return how many."""
+    """Remove this user's folders whose process is gone; return how many."""
     place = Path(tempfile.gettempdir())
     found = [folder for kind in _KINDS for folder in place.glob(_PREFIX.format(kind) + "*")]
     return sum(map(_remove_left, found))
 
 
 def _remove_left(folder: Path) -> bool:
-    # No folder, not ours to open, or removed meanwhile, or locked: a process lives.
+    # Suppressed: not a folder, not ours to open, removed meanwhile, or locked by a live process.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, _FLAGS)
         try:

@@ -1,7 +1,7 @@
-"""Files of the lake other than Delta's own: the same calls for a local folder and for `s3://`.
+"""Handle the lake's files with the same calls for a local folder and for `s3://`.
 
-Places are written as in `folder_of`: an absolute path, or a URL. Credentials and endpoint of an
-object store come from the usual `AWS_…` variables (`settings.ObjectStore`).
+A place is an absolute path or a URL, as in `folder_of`. An object store's credentials and endpoint
+come from the usual `AWS_…` variables (`settings.ObjectStore`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 _SCHEME = "://"
 _REQUESTS = 16
-_CONFLICT, _EXISTS = 409, 412  # what a conditional write is answered where another one was first
+_CONFLICT, _EXISTS = 409, 412  # HTTP answers to a conditional write that lost to another one
 
 
 def is_remote(place: str) -> bool:
-    """Tell whether the place is in an object store."""
+    """Is the place in an object store?"""
     return _SCHEME in place
 
 
@@ -66,19 +66,19 @@ def _locate(place: str) -> tuple[fs.FileSystem, str]:
 
 
 def make_folder(place: str) -> None:
-    """Make a local folder and its parents; an object store has none to make."""
+    """Create a local folder and its parents; do nothing in an object store."""
     if not is_remote(place):
         filesystem, path = _locate(place)
         filesystem.create_dir(path, recursive=True)
 
 
 def folders(place: str) -> list[str]:
-    """Return the names of the folders in a folder, sorted; none where it does not exist."""
+    """Return the names of the folders in a folder, sorted; [] if it does not exist."""
     return _names(place, fs.FileType.Directory)
 
 
 def files(place: str) -> list[str]:
-    """Return the names of the files in a folder, sorted; none where it does not exist."""
+    """Return the names of the files in a folder, sorted; [] if it does not exist."""
     return _names(place, fs.FileType.File)
 
 
@@ -95,7 +95,7 @@ def _listed(place: str, *, is_deep: bool = False) -> list[fs.FileInfo]:
 
 
 def _require_bucket(filesystem: fs.FileSystem, bucket: str) -> None:
-    """Refuse to take a bucket that does not exist for an empty one, as pyarrow does."""
+    """Refuse a bucket that does not exist, which pyarrow treats as an empty one."""
     if filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
         raise ConfigurationError(
             expected="a bucket that exists",
@@ -115,11 +115,11 @@ class StoredFile:
 
 
 def walk(place: str, *, has_folders: bool = False) -> list[StoredFile]:
-    """Return each file below a folder, however deep; none where it does not exist.
+    """Return the files below a folder, recursively; [] if it does not exist.
 
     Args:
         place: The folder.
-        has_folders: Whether folders are among them, with no bytes.
+        has_folders: Whether to include folders, with a size of zero bytes.
     """
     _, path = _locate(place)
     return [
@@ -130,11 +130,11 @@ def walk(place: str, *, has_folders: bool = False) -> list[StoredFile]:
 
 
 def existing(places: Sequence[str]) -> list[bool]:
-    """Tell of each file or folder whether it exists; an object store is asked for many at once."""
+    """Return whether each file or folder exists, in parallel requests to an object store."""
     if not places:
         return []
     filesystem, _ = _locate(places[0])
-    with ThreadPoolExecutor(_REQUESTS) as pool:  # pyarrow asks for a list one by one
+    with ThreadPoolExecutor(_REQUESTS) as pool:  # pyarrow looks up a list one by one
         found = pool.map(filesystem.get_file_info, [_locate(place)[1] for place in places])
         return [entry.type != fs.FileType.NotFound for entry in found]
 
@@ -150,7 +150,7 @@ def open_file(place: str) -> NativeFile:
 
 
 def read_text(place: str) -> str | None:
-    """Return a file's text, None where there is no such file."""
+    """Return a file's text, None if it does not exist."""
     try:
         with open_file(place) as file:
             return str(file.read().decode())
@@ -159,7 +159,7 @@ def read_text(place: str) -> str | None:
 
 
 def write_text(place: str, text: str) -> None:
-    """Write a file, whole or not at all, over what was there."""
+    """Write a file atomically, replacing any older one."""
     filesystem, path = _locate(place)
     written = path
     if not is_remote(place):
@@ -173,12 +173,12 @@ def write_text(place: str, text: str) -> None:
 
 
 def create_text(place: str, text: str) -> bool:
-    """Write a file, whole and durable, unless there is one; tell whether it was written."""
+    """Create a file, atomically and durably; return False if it already exists."""
     if is_remote(place):
         return _create_object(place, text)
     target = Path(place)
     _make_folder(target.parent)
-    # What a death leaves here is removed with delta-rs' half-written files (`orphaned_files`).
+    # A crash leaves a file here, removed with delta-rs' half-written files (`orphaned_files`).
     written = target.with_name(f"{target.name}#{uuid4().int}")
     with written.open("w", encoding="utf-8") as stream:
         stream.write(text)
@@ -194,9 +194,10 @@ def create_text(place: str, text: str) -> bool:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it; state and lake that are not there yet are private.
+    """Create a folder and its parents; a new state folder or lake is private to this user.
 
-    Dead letters hold raw rows. Who shares a lake with other users makes its folder, or opens it.
+    This is because dead letters hold raw rows. To share a lake with other users, create its folder
+    beforehand or change its mode.
     """
     settings = get_settings()
     for root in (settings.state_dir, Path(settings.lake)):
@@ -208,8 +209,8 @@ def _make_folder(folder: Path) -> None:
 
 
 def _create_object(place: str, text: str) -> bool:
-    """Write an object unless there is one; pyarrow has no such call."""
-    # 0.3 s that only a lake in a store pays, and seldom; they ship no types.
+    """Create an object unless it exists, which pyarrow can't do."""
+    # 0.3 s that only a lake in an object store needs, and rarely; they ship no types.
     import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
     from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # noqa: PLC0415
@@ -235,7 +236,7 @@ def _create_object(place: str, text: str) -> bool:
 
 
 def copy_file(place: str, target: str) -> None:
-    """Copy a file of the lake, within its disk or store."""
+    """Copy a file of the lake within its disk or object store."""
     filesystem, path = _locate(place)
     _, end = _locate(target)
     if not is_remote(place):
@@ -244,7 +245,7 @@ def copy_file(place: str, target: str) -> None:
 
 
 def delete_files(places: Iterable[str]) -> None:
-    """Delete files; one that is not there is no failure."""
+    """Delete files, ignoring those that do not exist."""
     for place in places:
         filesystem, path = _locate(place)
         with contextlib.suppress(FileNotFoundError):
@@ -252,7 +253,7 @@ def delete_files(places: Iterable[str]) -> None:
 
 
 def delete_folder(place: str) -> None:
-    """Delete a folder and what is in it; a Delta table's log goes first."""
+    """Delete a folder and its contents, a Delta table's log first."""
     filesystem, path = _locate(place)
     for folder in (f"{path}/_delta_log", path):
         with contextlib.suppress(FileNotFoundError):
@@ -260,7 +261,7 @@ def delete_folder(place: str) -> None:
 
 
 def move_folder(place: str, target: str) -> None:
-    """Move a folder; in an object store by copying, a Delta table's log last."""
+    """Move a folder; in an object store, copy and delete it, a Delta table's log last."""
     filesystem, path = _locate(place)
     _, end = _locate(target)
     if not is_remote(place):

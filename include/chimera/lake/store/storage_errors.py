@@ -1,7 +1,7 @@
-"""What goes wrong below the lake, in our own terms: the engines' messages may hold rows.
+"""Translate storage and engine errors into our own, because engines' messages may hold rows.
 
-Nothing of an engine's text is repeated. Its class and attributes tell what happened where they can;
-else its text is looked up in a table of phrases, each of which has words of ours.
+No text of an engine is repeated. An error is classified by its class and attributes if possible,
+else by looking up its text in a table of phrases, each with words of our own.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _KEY = re.compile(
 )
 _NO_TEXT = "one that is no text in UTF-8"
 # Measured with deltalake 1.6.3 and DuckDB 1.5.5
-# (tests/integration/lake/store/test_storage_errors.py); the first phrase that is found counts.
+# (tests/integration/lake/store/test_storage_errors.py); the first phrase that matches counts.
 _PHRASES: tuple[tuple[str, type[ChimeraError], str], ...] = (
     (r"Unsupported|[Nn]ot supported|[Tt]able features must be|(reader|writer) version",
      ProtocolUnsupportedError, "a version, feature or type that they don't know"),
@@ -93,11 +93,11 @@ _KNOWN = re.compile("|".join(phrase for phrase, *_ in _PHRASES) + "|os error")
 
 
 def translate(error: BaseException, where: str) -> ChimeraError | None:
-    """Return an error of DuckDB, delta-rs, pyarrow or the file system as one of ours, else None.
+    """Translate an error of DuckDB, delta-rs, pyarrow or the file system; None for any other.
 
     Args:
-        error: What was raised.
-        where: The table and what is done to it.
+        error: The error.
+        where: The table and the operation on it.
     """
     error = unwrapped(error)
     if isinstance(error, duckdb.OutOfMemoryException):
@@ -114,7 +114,7 @@ def translate(error: BaseException, where: str) -> ChimeraError | None:
 
 
 def _whose(text: str) -> str:
-    """Return of which table a file is that a message names: not always the one that is built."""
+    """Name the table of the file in a message, which is not always the one being built."""
     found = re.search(re.escape(get_settings().lake) + r"/([^/'\"]+)/([^/'\"]+)/", text)
     return f", a file of {found[1]}.{found[2]}" if found else ""
 
@@ -124,10 +124,10 @@ def storage_errors(where: str) -> Iterator[None]:
     """Translate errors of DuckDB, delta-rs and the file system.
 
     Args:
-        where: The table and what is done to it.
+        where: The table and the operation on it.
 
     Raises:
-        LakeError: One of its six classes, by what storage or log did.
+        LakeError: One of its six classes, depending on what failed.
         MemoryExhaustedError: DuckDB reached its memory limit.
         ConversionError: A value does not fit its column.
     """
@@ -141,7 +141,7 @@ def storage_errors(where: str) -> Iterator[None]:
 
 
 def classify(error: BaseException) -> Found:
-    """Return which of the six it is, and what came, without a word of the engine's."""
+    """Return which of the six classes an error is, and our words for what came."""
     text = _said(error)
     return _by_number(error, text) or _by_words(error, text)
 
@@ -161,7 +161,7 @@ def _by_words(error: BaseException, text: str) -> Found:
     if file and _is_decoded_wrongly(file):
         return PathUndecodableError, "one that a reader decodes to other characters"
     if isinstance(error, duckdb.Error) and not text:
-        # Before Python 3.11.3 a message that is no text is lost on its way from C++.
+        # Before Python 3.11.3 a message that is not valid text is lost on its way from C++.
         return PathUndecodableError, _NO_TEXT
     if is_broken_file(text):
         return LogDamagedError, "a damaged data file: it is no whole Parquet file"
@@ -171,13 +171,13 @@ def _by_words(error: BaseException, text: str) -> Found:
 
 
 def _said(error: BaseException) -> str:
-    """Return what an engine says in one line, without its stack and the statement."""
+    """Return an engine's message on one line, without its stack and the statement."""
     text = re.split(r"\n+ +0: |\n+LINE \d+: ", str(error))[0]
     return re.sub(r"(\x1b\[\d+m|\s|↳)+", " ", text).strip()
 
 
 def _is_decoded_wrongly(file: str) -> bool:
-    """Tell whether a file is missing because DuckDB made another name of what the log says."""
+    """Is a file missing because DuckDB decoded its name differently from the log?"""
     root = get_settings().lake
     if not file.isprintable() or (unquote(root) != root and file.startswith(unquote(root))):
         return True
