@@ -1,1 +1,1 @@
-"""Records that could not be published: kept once, with their reason, and erased on request."""
+"""Records that could not be published: kept once, with the reason, and erased on request."""

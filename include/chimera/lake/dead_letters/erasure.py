@@ -1,9 +1,9 @@
-"""Payloads of dead letters taken out again: after their time, or because a person asked for it.
+"""Erase payloads of dead letters, when they expire or on a person's request.
 
-Letters are the one place where raw rows are kept. What is erased is the payload; that a record was
-refused, where it came from and why stays. A letter without a payload can't be replayed, so one that
-still waits is parked first. The files that held the payloads go with the vacuum, `vacuum_hours`
-later, and so do the staged files of their runs: only then is an erasure complete.
+Only letters keep raw rows. The payload is erased; the fact that a record was refused, its origin
+and the reason stay. A letter without a payload can't be replayed, so one that still waits is parked
+first. The vacuum removes the files that held the payloads `vacuum_hours` later, as maintenance does
+with the staged files of their runs: only then is an erasure complete.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ SUBJECT_LENGTH = 4
 
 
 def expired() -> str:
-    """Return the condition of letters whose payload is older than `letter_days`."""
+    """Return the SQL condition for letters whose payload is older than `letter_days`."""
     oldest = datetime.now(UTC) - timedelta(days=get_settings().letter_days)
     return f"recorded_at < {quote(oldest.isoformat())}::timestamptz"
 
 
 def about(subject: str) -> str:
-    """Return the condition of letters whose payload names a subject, e.g. a user's id.
+    """Return the SQL condition for letters whose payload names a subject, e.g. a user's id.
 
-    The name has to stand alone: `user-1` is not in `user-10`. It is found as JSON writes it as well
-    as as it is, in bytes of any encoding.
+    Only whole names match: `user-1` is not in `user-10`. Both the plain name and its JSON escape
+    are found, also in payloads that are not valid text.
 
     Raises:
-        ConfigurationError: The name is so short that it would stand in strangers' payloads.
+        ConfigurationError: The name is so short that it would match other people's payloads.
     """
     subject = subject.strip()
     if sum(char.isalnum() for char in subject) < SUBJECT_LENGTH:
@@ -63,14 +63,14 @@ def about(subject: str) -> str:
     wanted = " || '|' || ".join(
         f"regexp_escape(cast(encode({quote(form)}) as varchar))" for form in forms
     )
-    # Cast to text, bytes other than plain characters stand as \xNN, the quotation mark too.
+    # A blob cast to text writes bytes other than plain characters, and quotation marks, as \xNN.
     before, after = r"(^|[^0-9A-Za-z_-]|\\x[0-9A-F]{2})(", ")($|[^0-9A-Za-z_-])"
     pattern = f"{quote(before)} || {wanted} || {quote(after)}"
     return f"regexp_matches(cast(payload as varchar), {pattern})"
 
 
 def payloads(condition: str) -> tuple[int, int]:
-    """Return how many payloads meet a condition over the letters' rows, and their bytes."""
+    """Return the number of payloads that meet an SQL condition, and their total bytes."""
     table = open_table(DEAD_LETTERS.name)
     if table is None:
         return 0, 0
@@ -83,18 +83,18 @@ def payloads(condition: str) -> tuple[int, int]:
 
 
 def erase(condition: str, reason: str, erased_by: str, examples: int = 0) -> int:
-    """Erase the payloads that meet a condition; return how many. Doing it twice is harmless.
+    """Erase the payloads that meet a condition; return how many. Idempotent.
 
-    The commit's metadata says who erased, why, and how much.
+    The commit's metadata records who erased how many, and why.
 
     Args:
         condition: SQL over the letters' rows, see `expired` and `about`.
         reason: Why, for the record.
-        erased_by: Who wants it, for the record: a person, or the task that does it by itself.
-        examples: How many examples of broken rules go with them, for the record.
+        erased_by: Who wants it, for the record: a person, or an automatic task.
+        examples: How many examples of broken rules are erased along with them, for the record.
 
     Raises:
-        CommitConflictError: Other writers won again and again.
+        CommitConflictError: Every attempt lost to another writer.
         CountError: The rewritten partitions would lose rows; nothing is committed.
     """
     now = datetime.now(UTC)

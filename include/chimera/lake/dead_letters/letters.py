@@ -1,8 +1,9 @@
 """Dead letters: records that could not be published, each kept once, with the reason.
 
-A letter's id is a hash of what it is, not of when it was seen, so that a record which overlapping
-windows, retries and backfills meet again is refused once. Payloads are bounded. The table only
-grows: what becomes of a letter later is another event (`replayed`, `published`, `parked`).
+A letter's id is a hash of its content, not of when it was seen, so a record that overlapping
+windows, retries and backfills meet again is refused only once. Payloads are cut to a maximum
+length. The table is append-only: whatever happens to a letter later is another event (`replayed`,
+`published`, `parked`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 PAYLOAD_BYTES = 64 * 1024
-# Delta takes an empty partition value for null, and a null in a required column makes the whole
+# Delta reads an empty partition value as null, and a null in a required column makes the whole
 # table unreadable (measured with delta-rs 1.6.3).
 UNKNOWN_HOUR = "19700101T00"
 MAX_ATTEMPTS = 3
@@ -35,16 +36,16 @@ Event = Literal["refused", "replayed", "published", "parked"]
 
 
 def letter_id(source: str) -> str:
-    """Return the SQL expression of a record's letter id."""
+    """Return the SQL expression for a record's letter id."""
     return f"md5(concat_ws('|', {quote(source)}, coordinates, reason, md5(payload)))"
 
 
 def letters_query(records: str, source: str, stage: str, run: Run) -> str:
-    """Return the query of dead-letter rows for refused records.
+    """Return a query of dead-letter rows for refused records.
 
     Args:
         records: Query with the columns reason and coordinates (text), payload (bytes) and
-            `_window_hour` (null or empty where the record belongs to no hour).
+            `_window_hour` (null or empty if the record belongs to no hour).
         source: Bronze table that the records were meant for.
         stage: `extract` or `gate`.
         run: The run that refused them.
@@ -69,7 +70,7 @@ def letters_query(records: str, source: str, stage: str, run: Run) -> str:
 
 
 def unknown_records(records: str, source: str) -> str:
-    """Return the query of those refused records that are not among the dead letters yet."""
+    """Return a query of the refused records that are not dead letters yet."""
     table = open_table(DEAD_LETTERS.name)
     if table is None:
         return records
@@ -80,16 +81,16 @@ def unknown_records(records: str, source: str) -> str:
 def append_letters(
     connection: DuckDBPyConnection, letters: str, run: Run, notes: Mapping[str, str] | None = None
 ) -> int:
-    """Append the events (rows of the contract) that are not known yet; return how many.
+    """Append those events (rows of the contract) that are new; return how many. Idempotent.
 
     Args:
         connection: DuckDB session that sees the query's relations.
         letters: Query of the events.
-        run: The run that they happened in.
-        notes: Extra commit metadata: who decided, where a person did.
+        run: The run in which they happened.
+        notes: Extra commit metadata: who decided, if a person did.
 
     Raises:
-        CommitConflictError: Other writers won again and again.
+        CommitConflictError: Every attempt lost to another writer.
     """
     name = DEAD_LETTERS.name
     distinct = f"select distinct on (letter_id, event, attempt) * from ({letters})"
@@ -114,16 +115,15 @@ def append_letters(
 
 
 def all_events(table: DeltaTable | None) -> str:
-    """Return the query of all events of the dead-letter table, no rows where there is none."""
+    """Return a query of all events of the dead-letter table; no rows if it does not exist."""
     return empty(DEAD_LETTERS.schema) if table is None else scan(table, DEAD_LETTERS.name)
 
 
 def letter_states() -> str:
-    """Return the query of each letter's current state: one row per letter.
+    """Return a query of each letter's current state: one row per letter.
 
-    Its columns are those of the letter's refusal, then `attempts` (replays so far), `state`
-    (`waiting`, `published` or `parked`) and `last_reason` (the newest replay's, else the
-    refusal's).
+    The columns are those of the refusal, then `attempts` (replays so far), `state` (`waiting`,
+    `published` or `parked`) and `last_reason` (of the newest replay, else of the refusal).
     """
     events = all_events(open_table(DEAD_LETTERS.name))
     return f"""
@@ -148,13 +148,13 @@ def letter_states() -> str:
 
 
 def event_query(letters: str, event: Event, run: Run, *, reason: str = "last_reason") -> str:
-    """Return the query of one more event for each letter of a query over `letter_states`.
+    """Return a query that adds one event to each letter of a query over `letter_states`.
 
     Args:
-        letters: Query whose rows have the columns of `letter_states`; `attempts` counts the
-            attempt that the event is about.
-        event: What became of them.
-        run: The run that it happened in.
+        letters: Query with the columns of `letter_states`; `attempts` includes the attempt that the
+            event is about.
+        event: What happened to the letters.
+        run: The run in which it happened.
         reason: SQL expression of the reason: the rule that broke again, or a person's words.
     """
     return f"""

@@ -1,1 +1,1 @@
-"""The tables of operations: ledger, consistent snapshots, appends that happen once."""
+"""The ops tables: ledger, consistent snapshots, idempotent appends."""

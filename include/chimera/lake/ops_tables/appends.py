@@ -1,4 +1,4 @@
-"""Rows appended to the ops tables, each once."""
+"""Append rows to the ops tables, each once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 def append_rows(contract: Contract, rows: Sequence[Mapping[str, object]], run: Run) -> int:
     """Append rows to a table of kind `log`; return how many.
 
-    Rows whose key the table holds already are left out, so that a task which is tried again adds
-    nothing; of a table partitioned by hour, only the rows' own partitions are read for that.
+    Rows whose key is already in the table are left out, so a retried task adds nothing. For a table
+    partitioned by hour, only the rows' own partitions are read to check.
 
     Raises:
-        CommitConflictError: Other writers won again and again.
+        CommitConflictError: Every attempt lost to another writer.
     """
     if not rows:
         return 0

@@ -1,7 +1,7 @@
 """Consistent snapshots: which versions of the silver and gold tables one run committed together.
 
-Each table moves on by itself, as soon as its own gate passes. A reader who joins several of them
-wants versions that belong together: `ops.published_versions` names them per run, and `views.sql`
+Each table advances by itself as soon as its own gate passes. A reader who joins several of them
+needs versions that belong together: `ops.published_versions` records them by run, and `views.sql`
 pins a DuckDB session to the newest ones.
 """
 
@@ -46,7 +46,7 @@ class Snapshot:
     versions: dict[str, int]
 
     def views(self) -> str:
-        """Return the DuckDB script that shows each table at its version; needs `delta` loaded."""
+        """Return a DuckDB script that loads `delta` and creates a view of each pinned table."""
         tables = {Relation.parse(table): version for table, version in self.versions.items()}
         schemas = sorted({table.schema for table in tables})
         lines = [f"-- The tables as run {self.run_id} left them.", "load delta;"]
@@ -64,10 +64,10 @@ def publish_versions(run: Run, gated: Collection[str]) -> int:
 
     Args:
         run: The run.
-        gated: All tables that have a gate; a snapshot that lacks one of them is none.
+        gated: All tables that have a gate; nothing is recorded unless all of them passed.
 
     Raises:
-        CommitConflictError: Other writers won again and again.
+        CommitConflictError: Every attempt lost to another writer.
     """
     published, verdicts = read_records(run, Publication), read_records(run, Verdict)
     passed = {table for table, verdict in verdicts.items() if verdict.success}
@@ -94,7 +94,7 @@ def published_snapshot(run_id: str | None = None) -> Snapshot:
     """Return the versions that a run committed together.
 
     Args:
-        run_id: The run; None: the one that was recorded last.
+        run_id: The run; None: the last recorded one.
 
     Raises:
         SnapshotMissingError: No such run has passed all its gates.
@@ -119,12 +119,12 @@ def published_snapshot(run_id: str | None = None) -> Snapshot:
 
 
 def write_views(snapshot: Snapshot, path: Path | None = None) -> Path:
-    """Write the snapshot's views as a DuckDB script, whole or not at all; return where.
+    """Write the snapshot's views as a DuckDB script, atomically; return its path.
 
     Args:
-        snapshot: What to pin.
-        path: The file; None: `views.sql` beside the lake's layers, or in the state folder where
-            the lake is an object store.
+        snapshot: The versions to pin.
+        path: The file; None: `views.sql` beside the lake's layers, or in the state folder if the
+            lake is in an object store.
     """
     settings = get_settings()
     folder = settings.state_dir if "://" in settings.lake else Path(settings.lake)

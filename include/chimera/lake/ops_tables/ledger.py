@@ -1,4 +1,4 @@
-"""The run's last word: ledger and published versions appended, a report written for people."""
+"""Close a run: append its ledger and published versions, and write its report."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 def close_run(run: Run, gated: Collection[str] = ()) -> RunReport:
     """Append the run's ledger and published versions, write its report, and return it.
 
-    Source of the ledger's counts: the metadata of the run's own commits; of an attempt that had
-    nothing new to commit, what its gate recorded. Closing a run twice adds no second row.
+    The ledger's counts come from the metadata of the run's own commits or, for an attempt that had
+    nothing new to commit, from its gate's record. Closing a run is idempotent.
 
     Args:
         run: The DAG run.
-        gated: The tables whose gates have to have passed for a snapshot to be published.
+        gated: The tables whose gates must have passed for a snapshot to be published.
     """
     fault_point("ledger.start")
     publications = read_records(run, Publication)
@@ -102,7 +102,7 @@ def _table_counts(publication: Publication) -> TableCounts:
 
 
 def _waiting_rows(run: Run, published: Collection[str]) -> Iterator[WaitingRows]:
-    """Yield what open transactions kept from the tables that the run published."""
+    """Yield the rows that open transactions held back from the tables that the run published."""
     for table, staged in find_manifests(run).items():
         if table in published and isinstance(staged, Batch) and staged.held_back:
             yield WaitingRows(table, **asdict(staged.held_back), text=str(staged.held_back))
@@ -119,10 +119,10 @@ def _gate_line(verdict: Verdict) -> GateLine:
 
 
 def _refusals(run: Run) -> list[Refusals]:
-    """Count the dead letters of the run and of its hours by source and reason.
+    """Count the dead letters of the run, and of its hours, by source and reason.
 
-    A run also refuses records of other hours, and of none; and its hours' records may have been
-    refused by a run before.
+    Both, because a run also refuses records of other hours or of no hour, and an earlier run may
+    have refused records of this run's hours.
     """
     table = open_table(DEAD_LETTERS.name)
     if table is None:

@@ -1,1 +1,1 @@
-"""The care of tables: files merged, orphaned files removed, an earlier version restored."""
+"""Table upkeep: compact files, remove orphaned files, restore an earlier version."""

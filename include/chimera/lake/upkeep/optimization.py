@@ -1,6 +1,6 @@
-"""Upkeep of Delta tables: small files merged, files that nothing refers to removed.
+"""Compact and vacuum Delta tables.
 
-None of it changes a row, and each compaction is checked for it.
+Neither changes a row, and each compaction is checked for that.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class Upkeep:
 def maintain(*, dry_run: bool) -> list[Removal]:
     """Remove what the hourly upkeep leaves; return what was removed, by kind and table.
 
-    To be called about once a day; beside running pipelines it does no harm. In this order: the
-    payloads of dead letters older than the setting `letter_days`; then, where they are older than
-    `vacuum_hours`, half-written files of killed writers, files that no version names (vacuumed,
-    staged and refused, never committed), and the folders of finished runs with their staged rows.
+    Call this about once a day; it is safe while pipelines run. Remove first the payloads of dead
+    letters older than the setting `letter_days`. Then remove, if older than `vacuum_hours`:
+    half-written files of killed writers, files that no version names (vacuumed, or staged but never
+    committed), and the folders of finished runs with their staged rows.
 
     Args:
-        dry_run: Only say what would be removed.
+        dry_run: Only report what would be removed.
 
     Raises:
-        CommitConflictError: Other writers won again and again; to be called again.
+        CommitConflictError: Every attempt lost to another writer; call it again.
     """
     done = []
     count, size = payloads(expired())
@@ -68,11 +68,11 @@ def maintain(*, dry_run: bool) -> list[Removal]:
 
 
 def optimize_layer(layer: str) -> list[Upkeep]:
-    """Compact and vacuum the layer's tables that need it; return what was done to which.
+    """Compact and vacuum the layer's tables that need it; return what was done, by table.
 
-    A partition is compacted when it holds as many files as the setting `compact_files` says.
-    Losing against a writer is no failure: the next run tries again. A table that can't be read is
-    named in the log.
+    A partition is compacted once it holds at least `compact_files` files (a setting). Losing to
+    another writer is no error: the next run tries again. A table that can't be read is logged and
+    left out.
 
     Raises:
         VerificationError: A compaction changed rows.
@@ -113,7 +113,7 @@ def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
     Args:
         name: `<layer>.<table>`.
         table: The table, freshly loaded.
-        crowded: Values of its partition column; none: the whole table.
+        crowded: Values of its partition column; []: the whole table.
 
     Raises:
         VerificationError: The commit changed rows.
@@ -135,7 +135,7 @@ def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
             return
     if not metrics["numFilesRemoved"]:
         return
-    # The handle is no witness: it moves on to what others committed meanwhile.
+    # Don't trust the handle's version: it includes what others committed in the meantime.
     version = next(
         entry["version"] for entry in latest_commits(table) if entry.get(_TOKEN) == token
     )
@@ -154,7 +154,7 @@ def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
 
 
 def _content(table: DeltaTable, name: str, chosen: str) -> tuple[int, int]:
-    """Return the row count and an order-free checksum of the chosen rows."""
+    """Return the row count and an order-independent checksum of the chosen rows."""
     rows = scan(table, name)
     with connect() as connection:
         count, checksum = connection.execute(
@@ -165,7 +165,7 @@ def _content(table: DeltaTable, name: str, chosen: str) -> tuple[int, int]:
 
 
 def _crowded_partitions(table: DeltaTable) -> list[str] | None:
-    """Return the partitions with too many files; none named: the whole table; None: nowhere."""
+    """Return the partitions with too many files; []: the whole table; None: none."""
     actions = pa.table(table.get_add_actions(flatten=True))
     columns = [f"partition.{name}" for name in table.metadata().partition_columns]
     rows = actions.select(columns).to_pylist() if columns else [{}] * actions.num_rows

@@ -1,7 +1,8 @@
-"""Files that nothing refers to: found, counted, and removed once they are old.
+"""Find, count and remove old files that nothing refers to.
 
-A table's own vacuum removes what its log once named. What no log ever named stays: Parquet that was
-staged for a gate that refused it, what a killed writer left behind, the folders of old runs.
+A table's ordinary vacuum removes files that its log once named. It keeps those that no log ever
+named: Parquet files staged for a gate that refused them, files of killed writers, and the folders
+of old runs.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from include.chimera.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# delta-rs writes `<file>#<number>` first and renames it; a kill leaves it, and no vacuum knows it.
-# One right after a first commit leaves the note that there is no table.
+# delta-rs writes `<file>#<number>` first and renames it; a killed writer leaves it, and no vacuum
+# removes it. A kill right after a first commit leaves the mark that there is no table.
 _HALF_WRITTEN = re.compile(rf"\.(parquet|json)#\d+$|/{NO_TABLE}(#\d+)?$")
 
 
 @dataclass(frozen=True)
 class Removal:
-    """What was removed, or would be.
+    """One kind of thing that was removed, or would be on a dry run.
 
     Args:
         kind: `unreferenced_files`, `half_written_files`, `run_folders` or `letter_payloads`.
-        name: The table; `_runs` for the folders of runs.
-        count: How many of them.
-        size_bytes: Their size together, in bytes.
+        name: The table; `_runs` for run folders.
+        count: How many were removed.
+        size_bytes: Their total size in bytes.
     """
 
     kind: str
@@ -43,12 +44,13 @@ class Removal:
 
 
 def remove_leftovers(*, dry_run: bool) -> Iterator[Removal]:
-    """Remove what has been older than the setting `vacuum_hours` and what nothing refers to.
+    """Remove files that nothing refers to and that are older than the setting `vacuum_hours`.
 
-    No version that is younger loses a file, and no staged file that may still wait for its gate.
+    No younger table version loses a file, and no staged file that may still wait for its gate is
+    removed.
 
     Args:
-        dry_run: Only look.
+        dry_run: Only report.
     """
     oldest = datetime.now(UTC) - timedelta(hours=get_settings().vacuum_hours)
     for name in table_names():
@@ -77,7 +79,7 @@ def _table_leftovers(name: str, oldest: datetime, *, dry_run: bool) -> Iterator[
 
 
 def _old_runs(oldest: datetime, *, dry_run: bool) -> Iterator[Removal]:
-    """Remove the folders of runs in which nothing has been written since."""
+    """Remove the folders of runs in which nothing was written since `oldest` (UTC)."""
     root = f"{get_settings().lake}/_runs"
     runs: dict[str, list[storage.StoredFile]] = defaultdict(list)
     for file in storage.walk(root):

@@ -1,7 +1,7 @@
-"""A table put back to an earlier version, by one more commit that says who wanted it and why.
+"""Restore a table to an earlier version, by a new commit that records who wanted it and why.
 
-The marks of what the table has read (its source's watermark, its parents' versions) go back with
-its rows: the next run reads again what came after. Each table that reads it is recomputed whole,
+The marks of what the table has read (its source's watermark, its parents' versions) are restored
+with its rows, so the next run reads again what came after. Downstream tables are recomputed whole,
 because the commit names no hours (docs/adr/0002).
 """
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
-    """Make a table's rows and marks what they were at a version; return the new version.
+    """Restore a table's rows and marks to a version; return the new version.
 
     Args:
         name: `<layer>.<table>`.
-        version: The version whose rows are wanted.
-        notes: More metadata for the commit: who, and why.
+        version: The version to restore.
+        notes: Extra commit metadata: who, and why.
 
     Raises:
-        ControlRefusedError: There is no such table or version, or its files are vacuumed.
-        CommitConflictError: Another writer committed meanwhile.
+        ControlRefusedError: There is no such table or version, or its files were vacuumed.
+        CommitConflictError: Another writer committed in the meantime.
         LakeError: The lake can't be read or written.
     """
     table = open_table(name)
@@ -78,7 +78,7 @@ def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
 
 
 def _marks_at(table: DeltaTable, version: int) -> dict[str, int]:
-    """Return the marks to set so that nothing counts as read that was read after a version."""
+    """Return the marks to set so that nothing read after a version counts as read."""
     before = DeltaTable(table.table_uri, version=version, without_files=True)
     parents = {}
     for name in table_names():
