@@ -1,9 +1,9 @@
-"""Dead letters tried again.
+"""Replay of dead letters.
 
-**Purpose.** Publish records that were refused for a reason that has been mended: a rule, a parser.
+**Purpose.** Publish records that were refused for a reason that is now fixed: a rule, a parser.
 
-**Schedule.** None: trigger it after the mend, for one bronze table (`source`), single letters
-(`letter_ids`) or all that wait.
+**Schedule.** None: trigger it after the fix, for one bronze table (`source`), single letters
+(`letter_ids`) or every waiting letter.
 
 **Inputs, outputs.** `ops.dead_letters`; the bronze tables, through their gates.
 
@@ -27,7 +27,7 @@ with DAG(
     doc_md=__doc__,
     description="Parse, judge and publish waiting dead letters again",
     schedule=None,
-    is_paused_upon_creation=False,  # it runs when it is asked, and only then
+    is_paused_upon_creation=False,  # it only runs when triggered
     start_date=get_settings().start_date,
     catchup=False,
     max_active_runs=1,

@@ -1,11 +1,11 @@
 """Hourly analytics of the Chimera platform.
 
-**Purpose.** Each hour, trustworthy tables of what the Chimera platform did: which models were
-asked, at what cost and speed, and how well they withstood attacks.
+**Purpose.** Publish, each hour, trustworthy tables of what the Chimera platform did: which models
+were called, at what cost and speed, and how well they withstood attacks.
 
-**Schedule.** Every hour by a real data interval (`CHIMERA_SCHEDULE`, `CHIMERA_START_DATE`), UTC,
-with catch-up, one run at a time. A run's window is its data interval; a run triggered by hand takes
-`window_start` and `window_end` from its params, else the last full hour.
+**Schedule.** Hourly, on data intervals (`CHIMERA_SCHEDULE`, `CHIMERA_START_DATE`), UTC, with
+catch-up, one run at a time. A run's window is its data interval; a manual run takes `window_start`
+and `window_end` from its params, else the last full hour.
 
 **Inputs.** {tables} of the application's PostgreSQL (connection `app_db`), the API's JSON-lines
 logs (`CHIMERA_API_LOGS_ROOT`), the providers' metrics (connection `prometheus`).
@@ -13,15 +13,15 @@ logs (`CHIMERA_API_LOGS_ROOT`), the providers' metrics (connection `prometheus`)
 **Outputs.** Delta tables in the layers bronze, silver and gold below `CHIMERA_LAKE_ROOT`; refused
 records in `ops.dead_letters`, counts in `ops.window_ledger`, verdicts in `ops.quality_results`.
 
-**How.** Stage, gate, commit on each layer: a task writes files that no table refers to yet, a gate
-validates exactly those, and commits them on a pass. Nothing waits for what it does not read.
+**How.** Stage, gate, commit on each layer: a task writes files that no table refers to yet; a gate
+validates exactly those files and commits them on a pass. A task waits only for what it reads.
 
-**On failure.** A failing source, model or gate stops only what reads it; the table keeps its last
-good version. Errors of the outside world are retried after 1, 2 and 4 minutes, faults of the data
-once, a gate's verdict never.
+**On failure.** A failing source, model or gate stops only what is downstream; the table keeps its
+last good version. External errors are retried after 1, 2 and 4 minutes, data faults once, a gate's
+verdict never.
 
-**Run an hour again.** Clear the run (every task is idempotent), clear one model with its
-descendants, trigger with a window, or `airflow backfill create`: all give the same tables.
+**Run an hour again.** Clear the run (every task is idempotent), clear one model and everything
+downstream, trigger with a window, or `airflow backfill create`: all give the same tables.
 
 **Owner.** data-platform
 """

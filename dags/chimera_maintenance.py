@@ -1,17 +1,17 @@
-"""Upkeep that no single hour needs.
+"""Daily maintenance.
 
-**Purpose.** What only grows is kept within bounds: task logs, leftovers in the lake, payloads of
-dead letters, told alerts. Alerts that no channel took are sent again.
+**Purpose.** Delete what would otherwise only grow: task logs, orphaned files in the lake,
+payloads of dead letters, delivered alerts. Resend alerts that a channel did not take.
 
 **Schedule.** Daily at 04:00 UTC, without catch-up.
 
 **Inputs, outputs.** Task logs on this machine (setting `log_days`), the lake (settings
-`vacuum_hours`, `letter_days`). Each task returns what it removed. With the param `dry_run` it says
-what it would remove and removes nothing.
+`vacuum_hours`, `letter_days`). Each task returns what it removed. With the param `dry_run` it
+returns what it would remove, and removes nothing.
 
-**On failure.** Nothing is lost; the next day removes the same.
+**On failure.** Nothing is lost; the next day's run removes the same.
 
-**Not here.** Airflow's own database: tasks have no way to it. See docs/adr/0012 and the runbook.
+**Not here.** Airflow's own database, which tasks can't reach. See docs/adr/0012 and the runbook.
 
 **Owner.** data-platform
 """

@@ -1,15 +1,15 @@
-"""Deletions at the source, found once a day.
+"""Daily search for rows deleted at the source.
 
-**Purpose.** A row that the application deletes leaves no trace that an hourly window could see:
-once a day all keys are compared, and each row that is gone gets a version that says so.
+**Purpose.** A row that the application deletes leaves no trace that an hourly window could see. So
+compare all keys once a day, and add a tombstone for each row that is gone.
 
-**Schedule.** Daily at 03:00 UTC, without catch-up: a comparison is about now.
+**Schedule.** Daily at 03:00 UTC, without catch-up, because a comparison shows only the present.
 
 **Inputs, outputs.** {tables}; their bronze tables, through their gates. The next hourly
-run takes the deletions over into the facts.
+run carries the deletions into the facts.
 
-**On failure.** Nothing changes; the next day finds the same deletions. More than a tenth of a table
-gone at once is refused: it is more likely another database.
+**On failure.** Nothing changes; the next day finds the same deletions. If more than a tenth of a
+table is gone at once, the task refuses: more likely it reads the wrong database.
 
 **Owner.** data-platform
 """

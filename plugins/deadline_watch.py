@@ -1,7 +1,7 @@
-"""Notes runs that begin without the deadline that their DAG promises (ADR 16).
+"""Report runs that start without the deadline that their DAG defines (ADR 16).
 
-Airflow makes a deadline with the run, and says nothing where it makes none: such a run may hang
-and nobody is told. The scheduler asks this listener when it starts a run.
+Airflow creates the deadline with the run, and is silent if it creates none: such a run could hang
+unnoticed. The scheduler calls this listener when it starts a run.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class DeadlineWatch:
 
     @hookimpl
     def on_dag_run_running(self, dag_run: DagRun) -> None:
-        """Count and log a run that has no deadline; of a cleared one Airflow forgets it."""
+        """Count and log a run without a deadline, except a cleared one, whose deadline is gone."""
         promised = dag_run.dag is not None and dag_run.dag.deadline
         if promised and not dag_run.deadlines and not dag_run.clear_number:
-            # The scheduler's own metrics: those of tasks are off in its process.
+            # Use the scheduler's own metrics: the tasks' metrics are off in its process.
             incr("chimera_runs_without_deadline_total")
             logger.error(
                 "run %s of %s has no deadline: nobody will be told that it is late",

@@ -1,4 +1,4 @@
-"""Waits for an hour's sources, in the triggerer and not in a worker (ADR 15)."""
+"""Wait for an hour's sources in the triggerer, without holding a worker (ADR 15)."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ logger = logging.getLogger(__name__)
 API_LOGS = "api_logs"
 _ADDRESS = {APP_DB: libpq_uri, PROMETHEUS: http_url}
 _POKE_SECONDS = 5.0
-# A look that never returns (a disk that hangs) must not hold the trigger for ever: its last one
-# may take as long as a source's whole answer.
+# A check that never returns (a hung disk) must not hold the trigger for ever. The last check may
+# take as long as a source's whole answer.
 _LAST_LOOK = timedelta(seconds=120)
 
 
 class SourceSensor(BaseSensorOperator):
-    """Waits until a source has all that it will have of the run's window.
+    """Waits until a source is complete for the run's window.
 
-    It looks once in the worker: an hour that is complete costs no more than that. A source that is
-    late is waited for in the triggerer. A server that does not answer is not late: its extract
-    finds out, and has the retries for it. Logs that can't be seen fail here already.
+    It checks once in the worker, which is all that a complete hour costs, and waits for a late
+    source in the triggerer. A server that does not answer is not late: its extract will fail, and
+    has retries for that. Logs that can't be listed or read already fail here.
 
     Args:
         source: A key of `contracts.SOURCES`.
-        tables: What is read from it; a run that asks for none of these skips the sensor.
+        tables: The tables read from it; a run that asks for none of these skips the sensor.
     """
 
     def __init__(self, *, source: str, tables: Collection[str], **arguments: Any) -> None:  # noqa: ANN401 - operator arguments
@@ -50,10 +50,10 @@ class SourceSensor(BaseSensorOperator):
 
     @own_words()
     def execute(self, context: Context) -> None:
-        """Look once; defer if the source is late.
+        """Check once; defer if the source is late.
 
         Raises:
-            AirflowSkipException: The run was asked for other sources.
+            AirflowSkipException: The run's params ask for other sources.
             ChimeraError: The logs can't be listed or read.
         """
         from include.chimera.flow.run_context import begin_task  # noqa: PLC0415 - keeps other components light
@@ -74,10 +74,10 @@ class SourceSensor(BaseSensorOperator):
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> None:
-        """Come back from the triggerer.
+        """Resume after the triggerer.
 
         Raises:
-            SourceLateError: The trigger's look did not return.
+            SourceLateError: The trigger's last check did not return.
         """
         try:
             super().resume_execution(next_method, next_kwargs, context)
@@ -90,11 +90,11 @@ class SourceSensor(BaseSensorOperator):
             ) from error
 
     def arrive(self, context: Context, event: str | list[str]) -> None:
-        """Go on, or fail if the time was up or the trigger could not look.
+        """Succeed, or fail if the time is up or the trigger could not check.
 
         Raises:
-            SourceLateError: The source is still not complete; `event` says what it lacks.
-            SourceUnavailableError: `event` is its four parts.
+            SourceLateError: The source is still incomplete; `event` says what it lacks.
+            SourceUnavailableError: The trigger could not check; `event` is the error's four parts.
         """
         from include.chimera.flow.run_context import begin_task  # noqa: PLC0415 - as above
 
@@ -110,15 +110,16 @@ class SourceSensor(BaseSensorOperator):
 
 
 class SourceTrigger(BaseTrigger):
-    """Looks again and again; its event is what the source lacks when the time is up, "" before.
+    """Checks a source repeatedly until it is complete or the time is up.
 
-    Where it can't look, its event is the error's four parts.
+    Its event is "" if the source is complete, what it lacks if the time is up, or the four parts of
+    an error if it can't be checked.
 
     Args:
         source: A key of `contracts.SOURCES`.
         end: The window's end, exclusive, UTC.
         until: When to give up, UTC.
-        interval: Seconds from one look to the next.
+        interval: Seconds between checks.
     """
 
     def __init__(self, source: str, end: datetime, until: datetime, interval: float) -> None:
@@ -126,12 +127,12 @@ class SourceTrigger(BaseTrigger):
         self.source, self.end, self.until, self.interval = source, end, until, interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what another triggerer makes the same trigger of: no address, no secret."""
+        """Return what a triggerer needs to recreate the trigger: no address, no secret."""
         names = ("source", "end", "until", "interval")
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, in a thread of its own, until the source is complete or the time is up."""
+        """Check, in another thread, until the source is complete or the time is up."""
         place = get_settings().api_logs
         if address := _ADDRESS.get(self.source):
             place = address(await BaseHook.aget_connection(self.source))
@@ -152,7 +153,7 @@ def lacks(source: str, place: str, end: datetime) -> str:
     """Return what a source lacks of the hours before `end`; "": nothing, or it does not answer.
 
     Raises:
-        ChimeraError: The logs can't be listed or read: that would be an empty hour.
+        ChimeraError: The logs can't be listed or read; going on would give an empty hour.
     """
     from include.chimera.sources.completeness import LACKS  # noqa: PLC0415 - heavy
 

@@ -1,4 +1,4 @@
-"""Warms Airflow's own components up before they fork.
+"""Warm up Airflow's own components before they fork.
 
 LocalExecutor forks its workers from the scheduler and each worker forks its tasks; the DAG
 processor forks a process per DAG file. A Celery worker loads no plugin: see

@@ -1,4 +1,4 @@
-"""Log records that say which run they belong to, and what they say of an error."""
+"""Bind a run's ids to log lines, and read errors back from them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def bind_run(run: Run, source: str = "") -> None:
-    """Put the run's ids and window into every log line of this process from now on.
+    """Add the run's ids and window to every later log line of this process.
 
     Args:
         run: The DAG run.
-        source: The table or model that the process works for, as its task names it.
+        source: The table or model that the process works on, as in the task's id.
     """
     structlog.contextvars.bind_contextvars(
         source=source,
@@ -29,17 +29,17 @@ def bind_run(run: Run, source: str = "") -> None:
     )
 
 
-# An error of ours as text, whatever raised it again; the parts start lines of their own.
+# One of our errors as text, even if re-raised as another class: its three parts.
 _OURS = re.compile(r"(Expected .+?; came .+?\.) (Where: .+?\.) (Next: .+)", re.DOTALL)
 _LONGEST_PART = 1000
 
 
 def errors_of(line: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return class and text of what a log line's exception was, the outermost first.
+    """Return class and text of each exception in a log line, the outermost first.
 
     Args:
-        line: A line as Airflow's structlog writes it: `error_detail` lists the exceptions of a
-            chain; elsewhere `exception` is such a list, or a stack trace as text.
+        line: A line as Airflow's structlog writes it: `error_detail` lists a chain of exceptions;
+            otherwise `exception` is such a list, or a stack trace as text.
     """
     found = line.get("error_detail") or line.get("exception") or []
     if isinstance(found, str):
@@ -54,19 +54,19 @@ def errors_of(line: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def describe_error(line: Mapping[str, Any], log: str) -> str:
-    """Return what a log line's exception says, "" where it has none; long parts are cut.
+    """Return the text of a log line's exception, "" if it has none; long parts are cut.
 
-    Only our own errors are repeated: the text of any other may hold a row or a password.
+    Only our own errors are quoted: the text of any other may hold a row or a password.
 
     Args:
         line: A line as Airflow's structlog writes it.
-        log: Where it stands.
+        log: The log that holds the line.
     """
     chain = errors_of(line)
     for _, text in chain:
         ours = _OURS.search(text)
         if ours:
-            # Raised again by Airflow's class it keeps its own, by which the runbook knows it.
+            # If Airflow re-raised it as its own class, give ours, which the runbook lists.
             name = next(name for name, said in reversed(chain) if ours[0] in said)
             return "\n".join([f"{name}: {_cut(ours[1])}", _cut(ours[2]), _cut(ours[3])])
     if not chain:

@@ -1,9 +1,9 @@
-"""The pipeline's own metrics: their names and what they mean.
+"""The pipeline's own metrics: their names and meanings.
 
-Base units and names by Prometheus' conventions: a counter ends in `_total`, all others are gauges,
-and `_timestamp_seconds` is Unix time. A backend adds nothing but a prefix, which
-include/monitoring/statsd_mapping.yml takes off again. `make docs` gives each metric that no panel
-of the dashboard shows one.
+Base units and names follow Prometheus' conventions: a counter ends in `_total`, all others are
+gauges, and `_timestamp_seconds` is Unix time. A backend only adds a prefix, which
+include/monitoring/statsd_mapping.yml removes again. `make docs` adds a dashboard panel for each
+metric that has none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Sample:
 
     Args:
         name: A name of the catalogue.
-        value: In the unit that the name ends with.
+        value: In the unit at the end of the name.
         table: `<layer>.<table>`; empty for a metric without that label.
     """
 
@@ -57,7 +57,7 @@ class Sample:
 
     @property
     def kind(self) -> Kind:
-        """A counter's value is what to add, a gauge's what to set."""
+        """The kind: a counter's value is added, a gauge's is set."""
         return "counter" if self.name.endswith("_total") else "gauge"
 
     @property

@@ -1,4 +1,4 @@
-"""What the commands print: a console that takes nothing in the data as markup or as a command."""
+"""Print to the terminal without treating data as markup or control codes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _LINES = "\n\t"
 
 
 def printable(text: object) -> str:
-    r"""Return a text without control and formatting characters: `\u001b` stands where ESC was.
+    r"""Escape control and formatting characters in a text, e.g. ESC as `\u001b`.
 
-    Data may hold what a terminal obeys (colours, titles, a cursor that moves up) or what turns the
-    order of letters around; line ends and tabs stay.
+    Data may contain terminal commands (colours, titles, cursor moves) or characters that reverse
+    the order of text. Line ends and tabs stay.
     """
     return visible(str(text), _LINES)
 
@@ -30,7 +30,7 @@ def echo(text: object, *, err: bool = False) -> None:
 def make_console(file: IO[str] | None = None) -> Console:
     """Return a console on a file (None: standard output).
 
-    One that is no terminal has a fixed width and writes no control codes.
+    If that is not a terminal, the console has a fixed width and writes no control codes.
     """
     console = Console(file=file, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
