@@ -59,7 +59,7 @@ class Change:
         marks: App transactions to set, by app id.
         metadata: Commit metadata, as `history()` shows it.
         schema: The table's new schema, None to keep it.
-        fences: Expiring app transactions with fencing tokens (see `fences`), by app id.
+        fences: Expiring app transactions with fencing tokens (`fencing_tokens`), by app id.
         details: Only with `Whole`: new partitioning, properties and so on; None to keep them.
     """
 

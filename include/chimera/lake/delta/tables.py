@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from include.chimera.relation import Relation
 
-# Only app transactions with a time expire: the fences (see `fences`), long after any attempt has
-# ended. Watermarks and consumed versions carry no time.
+# Only app transactions with a time expire: the fences (see `fencing_tokens`), long after any
+# attempt has ended. Watermarks and consumed versions carry no time.
 _PROPERTIES: dict[str, str | None] = {"delta.setTransactionRetentionDuration": "interval 7 days"}
 
 logger = logging.getLogger(__name__)
