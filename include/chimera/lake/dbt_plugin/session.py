@@ -173,7 +173,7 @@ class Session:
             checks=order.checks,
             # If a parent may have changed anywhere, every partition is recomputed.
             may_replace=order.may_replace or order.strategy == WINDOW,
-            # Its hours come from other parents than its marks name: the next build rebuilds it.
+            # Its hours come from other parents than its marks name: the next build redoes them all.
             is_partial=bool(order.partial) or (order.is_deferred and order.strategy == WINDOW),
             is_rewrite=order.is_rewrite,
         )

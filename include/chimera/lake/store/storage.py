@@ -210,7 +210,7 @@ def _make_folder(folder: Path) -> None:
 
 def _create_object(place: str, text: str) -> bool:
     """Create an object unless it exists, which pyarrow can't do."""
-    # 0.3 s that only a lake in an object store needs, and rarely; they ship no types.
+    # 0.3 s to import, needed rarely and only for a lake in an object store; they ship no types.
     import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
     from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
     from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # noqa: PLC0415

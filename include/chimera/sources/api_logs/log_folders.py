@@ -47,7 +47,7 @@ class LogFile(NamedTuple):
         path: The file's path when it was listed, with links resolved.
         name: Its path below the root as text, without `.gz`: compression changes no row.
         identity: Device and inode, which survive a rename.
-        is_packed: Whether its name ends in `.gz`.
+        is_packed: Whether its name, or that of a link's target, ends in `.gz`.
         links: How many hard links it has.
         fault: Why it must not be opened, None if it may be.
     """
@@ -100,7 +100,7 @@ def hour_folder(root: Path, start: datetime) -> Path:
 
 
 def names_in(root: Path, start: datetime) -> list[str]:
-    """Return the names in an hour's folder; [] only if a listing shows that it does not exist.
+    """Return the names in an hour's folder; [] if a listing shows that the folder is not there.
 
     Raises:
         SourceUnavailableError: The folder or a parent can't be listed, or leads out of the root.
