@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, ConfigDict, PlainSerializer, TypeAdapter, ValidationError
 
-from include.chimera.errors import StageDamagedError
+from include.chimera.errors import StageDamagedError, TerminalError
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.places import decoded, encoded
 from include.chimera.lake.store.storage_errors import storage_errors
@@ -24,9 +24,18 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 WHOLE_RUN = "."  # stands for a table where a record is about the run
+
+
+def _window(bounds: tuple[str, str]) -> Window:
+    try:
+        return Window.parse(*bounds)
+    except (TypeError, TerminalError):
+        raise ValueError from None  # which pydantic reports with its place
+
+
 Bounds = Annotated[
     Window,
-    BeforeValidator(lambda bounds: Window.parse(*bounds)),
+    BeforeValidator(_window),
     PlainSerializer(lambda window: [window.start.isoformat(), window.end.isoformat()]),
 ]
 """A window that is written as its two bounds, ISO 8601 in UTC."""

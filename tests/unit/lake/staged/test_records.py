@@ -1,5 +1,6 @@
 """Records are read as the version before wrote them, and refused where nobody did."""
 
+import json
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -157,3 +158,11 @@ def test_a_damaged_record_is_refused_without_a_word_of_it(text):
         from_json(Publication, text, "lake/publication.json")
     assert "canary" not in str(told.value)
     assert told.value.__cause__ is None
+
+
+@pytest.mark.parametrize("window", ["canary", 5, None, ["canary", "canary"], ["2026-01-01"]])
+def test_a_window_that_is_none_is_a_damaged_record(window):
+    verdict = next(record for record in BEFORE.values() if isinstance(record, Verdict))
+    text = json.dumps({**json.loads(to_json(verdict)), "window": window})
+    with pytest.raises(StageDamagedError, match="at window"):
+        from_json(Verdict, text, "here")
