@@ -1,1 +1,1 @@
-"""How staged rows and models' builds become versions of tables, verified after the commit."""
+"""Commit staged rows and model builds as new table versions, and verify bronze commits."""

@@ -1,7 +1,8 @@
-"""How rows that passed their gate become part of a bronze table.
+"""Commit rows that passed their gate to a bronze table.
 
-The law, checked before each commit and kept in its metadata: rows read = published + refused +
-duplicates. A duplicate is a row that the table holds already, or that a newer attempt covers.
+The counts must balance: rows read = published + refused + duplicates. This is checked before each
+commit and recorded in its metadata. A duplicate is a row that the table already holds, or whose
+hour a newer attempt has published.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class Publisher:
 
     Args:
         connection: DuckDB session that sees the staged files.
-        batch: What was staged.
+        batch: The staged batch.
         good: Query of the rows that passed, with the contract's columns.
         run: The DAG run.
-        notes: More metadata for the commit, e.g. who accepted a failed gate.
+        notes: Extra commit metadata, e.g. who accepted a failed gate.
     """
 
     connection: DuckDBPyConnection
@@ -59,7 +60,7 @@ class Publisher:
     notes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Start with nothing refused and nothing expected of a commit."""
+        """Start without refused rows or expected content."""
         self._rows = Arrivals(self.connection, self.batch, self.good, self.run)
         self._rows_refused = 0
         self._expected: dict[str, Content] = {}
@@ -70,17 +71,17 @@ class Publisher:
         return CONTRACTS[self.batch.table]
 
     def publish(self, rows_refused: int) -> Publication:
-        """Commit the good rows, at most one commit, none where nothing is new; verify it.
+        """Commit the good rows in one commit and verify it; commit nothing if nothing is new.
 
         Args:
-            rows_refused: Rows of the batch that went to the dead letters, the ones that could not
-                be parsed included.
+            rows_refused: Rows of the batch that went to the dead letters, including those that
+                could not be parsed.
 
         Raises:
-            CountError: The law does not hold; nothing is committed.
+            CountError: The row counts don't balance; nothing is committed.
             ShrinkError: An hour would lose rows and the batch does not allow it.
-            CommitConflictError: Other writers won again and again.
-            VerificationError: The commit is not what was to be committed.
+            CommitConflictError: Every attempt lost to another writer.
+            VerificationError: The commit differs from what was staged.
         """
         name = self.contract.name
         with storage_errors(f"publishing {name}"):
@@ -103,7 +104,7 @@ class Publisher:
             )
             published = int(change.metadata["rows_published"])
         else:
-            # A death after the commit: the retry finds nothing new, and its own first commit.
+            # If an attempt died after its commit, its retry has nothing new: report that commit.
             found = committed_counts(table, name, self.batch.token)
             version = found.version if found else table.version()
             published = (found.rows_published or 0) if found else 0
@@ -123,19 +124,19 @@ class Publisher:
             )
 
     def _versions(self, table: DeltaTable) -> Change | None:
-        """Add the versions of rows that the table does not hold yet: a set that only grows."""
+        """Append the row versions that the table does not hold yet."""
         key = ", ".join(identifier(column) for column in (*self.contract.key, ROW_HASH))
         hours = hours_in(self.connection, self.good)
         repeated = self._rows.repeated_hours()
         held = {values[PARTITION] for values in table.partitions()}
-        # Where the table holds nothing, and no row comes twice, the staged files are the new rows.
+        # For an hour that the table lacks and that repeats no row, the staged files can be copied.
         files = self._rows.adopt({*hours}.difference(held, repeated))
         adopted = hours_of(files)
         others = [hour for hour in hours if hour not in adopted]
         known = f"{scan(table, self.contract.name)} where {among(PARTITION, others)}"
         good = f"from ({self.good}) where {among(PARTITION, others)}"
         if repeated:
-            # It holds all rows in memory.
+            # Only if needed, as `distinct on` holds all rows in memory.
             good = f"select distinct on ({key}) * from ({good})"
         new = f"from ({good}) anti join ({known}) using ({key})"
         files += self._rows.write(new) if others else []
@@ -150,7 +151,7 @@ class Publisher:
         return self._change(files, touched, arrived, replaced=Append(), marks=marks)
 
     def _events(self, table: DeltaTable) -> Change | None:
-        """Replace the batch's hours whose content changed and which no newer attempt covers."""
+        """Replace the batch's hours that changed, unless a newer attempt has published them."""
         token, name = self.batch.token, self.contract.name
         hours = [hour for hour in self.batch.hours if fence_of(table, hour) <= token]
         if len(hours) < len(self.batch.hours):
@@ -188,7 +189,7 @@ class Publisher:
         )
 
     def _reference(self, table: DeltaTable) -> Change | None:
-        """Replace the whole table where its content changed and no newer attempt covers it."""
+        """Replace the whole table if it changed, unless a newer attempt has published it."""
         if fence_of(table, WHOLE) > self.batch.token:
             logger.warning("a newer attempt published %s: left as it is", self.contract.name)
             return None
@@ -219,13 +220,13 @@ class Publisher:
                 )
 
     def _watermark(self, table: DeltaTable) -> dict[str, int]:
-        """Return the mark to set, none where the watermark would not advance."""
+        """Return the mark to set, empty if the watermark would not advance."""
         mark, current = self.batch.watermark, table.transaction_version(WATERMARK)
         if mark is None or not self.run.moves_watermark:
             return {}
         return {WATERMARK: mark} if current is None or mark > current else {}
 
-    def _change(  # noqa: PLR0913 - what a change consists of
+    def _change(  # noqa: PLR0913 - the parts of a change
         self,
         files: list[DataFile],
         touched: Iterable[str],

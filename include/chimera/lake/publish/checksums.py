@@ -1,4 +1,4 @@
-"""What rows amount to: counts and order-free checksums, hour by hour."""
+"""Row counts and order-independent checksums per hour."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Content:
-    """Rows and the sum of their hashes: equal for the same rows in any order and any files."""
+    """A row count and the sum of the rows' hashes: independent of order and of files."""
 
     rows: int = 0
     checksum: int = 0
@@ -25,12 +25,12 @@ class Content:
 def content_by_hour(
     connection: DuckDBPyConnection, query: str, columns: Sequence[str]
 ) -> dict[str, Content]:
-    """Return the content of each `_window_hour` that the query's rows have.
+    """Return the content of each `_window_hour` in a query's rows.
 
     Args:
         connection: DuckDB session.
         query: Rows with a column `_window_hour`.
-        columns: The columns that count.
+        columns: The columns to hash.
     """
     counted = ", ".join(identifier(name) for name in columns if name != PARTITION)
     rows = connection.execute(
@@ -41,7 +41,7 @@ def content_by_hour(
 
 
 def sum_of(one: Mapping[str, Content], two: Mapping[str, Content]) -> dict[str, Content]:
-    """Return the content of both together."""
+    """Add up the contents, hour by hour."""
     return {
         hour: Content(
             one.get(hour, Content()).rows + two.get(hour, Content()).rows,

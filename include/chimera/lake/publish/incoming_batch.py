@@ -1,4 +1,4 @@
-"""The good rows of a batch: what they amount to, and how they become files of their table."""
+"""The good rows of a batch: their content, and copying or writing them as files of the table."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """Rows that passed their gate, on their way from the staged files into the table's folder.
+    """The rows that passed their gate, to be moved from the staged files to the table's folder.
 
     Args:
         connection: DuckDB session that sees the staged files.
-        batch: What was staged.
+        batch: The staged batch.
         good: Query of the rows that passed, with the contract's columns.
         run: The DAG run that staged them.
     """
@@ -53,15 +53,15 @@ class Arrivals:
         return int(row[0]) if row else 0
 
     def content(self, query: str) -> dict[str, Content]:
-        """Return the content of each hour of a query over rows of the contract."""
+        """Return the content of each hour of a query with the contract's columns."""
         return content_by_hour(self.connection, query, self.contract.schema.names)
 
     def new_among(self, query: str, live: str) -> int:
-        """Return how many rows of a query are not among live ones."""
+        """Return how many rows of a query are not among the live ones."""
         return count_new(self.connection, query, live, self.contract.schema.names)
 
     def repeated_hours(self) -> list[str]:
-        """Return the hours in which a row comes twice; a hash of each row is held in memory."""
+        """Return the hours that repeat a row; holds a hash of each row in memory."""
         if self.batch.is_distinct:
             return []
         query = (
@@ -71,7 +71,7 @@ class Arrivals:
         return hours_in(self.connection, query)
 
     def touched_hours(self, files: Collection[DataFile]) -> list[str]:
-        """Return the event hours of the rows in files of the table."""
+        """Return the event hours of the rows in the table's files."""
         contract = self.contract
         written = read_files(
             folder_of(contract.name), [file.path for file in files], contract.schema
@@ -83,10 +83,10 @@ class Arrivals:
         )
 
     def adopt(self, hours: Collection[str]) -> list[DataFile]:
-        """Copy the staged files of these hours into the table's folder; none if rows were refused.
+        """Copy the staged files of these hours to the table's folder; none if rows were refused.
 
-        The gate has seen these very files; reading and writing their rows again took longer than
-        everything else that publishing does.
+        The gate has judged these very files, and rewriting their rows took longer than all the rest
+        of publishing.
         """
         staged = self.batch.files
         if self.count != sum(file.rows for file in staged):
@@ -104,5 +104,5 @@ class Arrivals:
 
 
 def hours_of(files: Iterable[DataFile]) -> set[str]:
-    """Return the partitions that files belong to."""
+    """Return the files' partitions."""
     return {str(file.partition[PARTITION]) for file in files}

@@ -1,4 +1,4 @@
-"""How a dbt model's result becomes a version of its Delta table."""
+"""Commit a dbt model's result as a version of its Delta table."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ DAY_PARTITION = "_window_day"
 
 
 def partitions_of(hours: frozenset[str], partition_by: list[str]) -> Partitions:
-    """Return the partitions that hold event hours: of hours, or of days.
+    """Return the hourly or daily partitions that hold the event hours.
 
     Raises:
-        ContractError: The column has neither.
+        ContractError: The table is partitioned by neither hour nor day.
     """
     lengths = {PARTITION: len("YYYYMMDDTHH"), DAY_PARTITION: len("YYYYMMDD")}
     if len(partition_by) != 1 or partition_by[0] not in lengths:
@@ -60,15 +60,15 @@ def partitions_of(hours: frozenset[str], partition_by: list[str]) -> Partitions:
 def commit_build(
     build: Build, run: Run | None, notes: Mapping[str, str] | None = None
 ) -> DeltaTable:
-    """Make staged files part of the model's table, in one commit, and return the table.
+    """Commit staged files to the model's table in one commit, and return the table.
 
-    Partitions that another writer replaced since this build read the table are left out, and the
-    marks of what was consumed then stay behind, so that the next run computes them again from
-    newer parents: nothing stale overwrites anything newer (docs/adr/0002).
+    Leave out partitions that another writer has replaced since this build read the table, so that
+    stale rows never overwrite newer ones. Then the marks of what was consumed do not advance, and
+    the next run computes those partitions again from newer parents (docs/adr/0002).
 
     Raises:
-        ContractError: The model's columns changed and its table keeps other partitions.
-        CommitConflictError: Other writers won again and again.
+        ContractError: The model's columns changed, but the table keeps other partitions.
+        CommitConflictError: Every attempt lost to another writer.
     """
     schema = Schema.from_json(build.schema)
 
@@ -86,13 +86,13 @@ def commit_build(
 
 
 def _free(build: Build, run: Run | None) -> DeltaTable | None:
-    """Return the table that a build may change; None where it makes it.
+    """Return the table that a build may change; None: the build creates it.
 
-    In a DAG run, what appeared since the build was planned is another run's first build: whose
-    parents are newer is then decided by `_decide`.
+    In a DAG run, a table that appeared since the build was planned is another run's first build;
+    `_decide` then compares whose parents are newer.
 
     Raises:
-        ContractError: The table is there, and the build may not replace it.
+        ContractError: The table exists, and the build may not replace it.
         CommitConflictError: Its rows were changed on a copy, and another writer was first.
     """
     table = open_table(build.table)
@@ -109,10 +109,10 @@ def _free(build: Build, run: Run | None) -> DeltaTable | None:
 
 
 def require_free(name: str, table: DeltaTable | None, *, may_replace: bool) -> None:
-    """Refuse to replace a table whose model was built as if there were none.
+    """Refuse to replace a table if its model was built as if there were none.
 
     Raises:
-        ContractError: It is there, with more than a build of empty or sampled parents left.
+        ContractError: It exists, and was not built from empty or sampled parents.
     """
     if table is not None and not may_replace and not is_partial(table):
         raise ContractError(
@@ -169,7 +169,7 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
 
 
 def _is_stale(table: DeltaTable, base: int, build: Build) -> bool:
-    """Tell whether others built the table meanwhile from newer parents than this build read."""
+    """Did another writer build the table meanwhile from newer parents than this build read?"""
     read = read_since(table, base)
     return any(
         max(table.transaction_version(consumed_mark(name)) or 0, read.get(name, 0)) > version
@@ -178,7 +178,7 @@ def _is_stale(table: DeltaTable, base: int, build: Build) -> bool:
 
 
 def _replaced_partitions(table: DeltaTable, build: Build) -> Partitions:
-    """Return the partitions that a build replaces: of a whole rebuild the table's and its own."""
+    """Return the partitions that a build replaces; a whole rebuild: the table's and its own."""
     if isinstance(build.replaced, Partitions):
         return build.replaced
     column = build.partition_by[0]
@@ -188,11 +188,11 @@ def _replaced_partitions(table: DeltaTable, build: Build) -> Partitions:
 
 
 def _require_same_columns(table: DeltaTable, build: Build, schema: Schema) -> None:
-    """Refuse to mix columns, or partitionings, in one table.
+    """Refuse to mix columns or partitionings in one table.
 
     Raises:
-        ContractError: The model's columns changed and the build is no whole one.
-        CommitConflictError: A whole rebuild with new columns was overtaken.
+        ContractError: The columns or partitions changed, but the build is not a whole rebuild.
+        CommitConflictError: It is a whole rebuild, but another writer was faster.
     """
     if (
         same_columns(schema, table.schema())
@@ -216,5 +216,5 @@ def _require_same_columns(table: DeltaTable, build: Build, schema: Schema) -> No
 
 
 def staged_columns(build: Build) -> pa.Schema:
-    """Return the staged rows' schema as pyarrow knows it."""
+    """Return the staged rows' schema in pyarrow's types."""
     return pa.schema(Schema.from_json(build.schema).to_arrow())

@@ -1,4 +1,4 @@
-"""How many rows a commit really brought: what replaces a partition is mostly what was in it."""
+"""Count a commit's new rows: most rows that replace a partition were in it before."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ logger = logging.getLogger(__name__)
 def count_new(
     connection: duckdb.DuckDBPyConnection, rows: str, known: str, columns: Sequence[str]
 ) -> int:
-    """Return how many rows are not among the known ones; a row that comes twice counts twice.
+    """Return how many rows are not among the known ones; repeated rows count each time.
 
     Args:
         connection: DuckDB session that sees both.
         rows: Query of the rows.
         known: Query of the known ones.
-        columns: The columns that count.
+        columns: The columns to compare.
     """
-    # Hashes instead of rows, in memory: eight bytes each.
+    # Compare hashes, which take eight bytes of memory each.
     seen = f"select hash({', '.join(map(identifier, columns))}) from"
     query = f"select count(*) from ({seen} ({rows}) except all {seen} ({known}))"
     ((count,),) = connection.execute(query).fetchall()
@@ -48,15 +48,15 @@ def count_new(
 def rows_brought(build: Build, before: DeltaTable | None, version: int) -> int | None:
     """Return how many rows of a build's files are new or changed since an older version.
 
-    Files that the commit left out bring nothing.
+    Files that the commit left out count nothing.
 
     Args:
         build: The build.
-        before: Its table as it was; None: there was none.
-        version: The version that holds what was committed.
+        before: Its table before the commit; None: there was none.
+        version: The version that the commit made.
 
     Returns:
-        The count; None where the files can't be compared: the commit stands all the same.
+        The count; None: the files can't be compared, which does not undo the commit.
     """
     after = open_table(build.table, version)
     committed = set(_paths(after, build)) if after else set()

@@ -1,7 +1,7 @@
 """The stop switch: whether a person has stopped publishing.
 
-`<lake>/_controls/publishing.json` holds every such decision, the newest last; the newest decides.
-While publishing is stopped, runs extract, build and judge as ever, and each gate refuses to commit.
+`<lake>/_controls/publishing.json` holds all decisions, the newest last; the newest is in force.
+While publishing is stopped, runs extract, build and judge as usual, but no gate commits.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ class Decision:
     reason: str
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Describe the decision in one line."""
         done = "stopped" if self.is_stopped else "resumed"
         return f"publishing {done} by {self.decided_by} at {self.decided_at}: {self.reason}"
 
 
 def require_publishing(where: str) -> None:
-    """Refuse to go on while publishing is stopped.
+    """Raise while publishing is stopped.
 
     Args:
         where: What would be published.
 
     Raises:
         PublishingStoppedError: A person has stopped it.
-        LakeError: The lake can't be read: nothing is published unasked.
+        LakeError: The lake can't be read, so publishing may be stopped.
     """
     decision = newest_decision()
     if decision and decision.is_stopped:
@@ -55,7 +55,7 @@ def require_publishing(where: str) -> None:
 
 
 def newest_decision() -> Decision | None:
-    """Return the decision in force, None where none was ever made."""
+    """Return the decision in force, None if none was ever made."""
     return next(reversed(read_decisions()), None)
 
 
@@ -67,7 +67,7 @@ def read_decisions() -> list[Decision]:
 
 
 def record_decision(decision: Decision) -> None:
-    """Append a decision, which is in force from then on."""
+    """Append a decision; it takes effect at once."""
     text = json.dumps([asdict(each) for each in (*read_decisions(), decision)], indent=1)
     with storage_errors("recording a decision"):
         storage.write_text(decisions_place(), text)

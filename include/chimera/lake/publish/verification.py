@@ -1,4 +1,4 @@
-"""After a commit: what the log says and what a reader gets, against what was to be committed."""
+"""Verify a commit: compare the log, and the rows read back, with what was staged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COMMITS = 500  # about a week of hours with their upkeep
 
 
 def committed_counts(table: DeltaTable, name: str, token: int) -> Publication | None:
-    """Return the counts and version of the attempt's own commit, None where it made none."""
+    """Return the counts and version of the attempt's own commit, None if it made none."""
     entries = (entry for entry in latest_commits(table) if entry.get(TOKEN) == str(token))
     return next((_publication(name, entry) for entry in entries), None)
 
@@ -45,10 +45,10 @@ def counts_by_attempt(table: DeltaTable, name: str, run: Run) -> dict[int, Publi
 
 
 def latest_commits(table: DeltaTable) -> Sequence[Mapping[str, Any]]:
-    """Return what the table's last commits say of themselves, the newest first.
+    """Return the metadata of the table's last commits, the newest first.
 
-    `history()` numbers commits from its handle's version down, and wrongly once another writer has
-    overtaken the handle (measured with delta-rs 1.6.3): it is asked again until none has.
+    `history()` counts versions down from its handle's, so the numbers are wrong once another writer
+    has committed (measured with delta-rs 1.6.3). Retry until none has.
     """
     found: Sequence[Mapping[str, Any]] = ()
     for _ in range(_LOOKS):
@@ -73,14 +73,14 @@ def verify(  # noqa: PLR0913 - the two sides of a comparison
     change: Change,
     expected: Mapping[str, Content],
 ) -> int:
-    """Compare a commit with what was to be committed; return its version.
+    """Compare a commit with what should have been committed; return its version.
 
     Args:
         connection: DuckDB session.
-        table: The table after the commit; later commits of others may be there already.
+        table: The table after the commit, possibly with later commits by others.
         name: `<layer>.<table>`.
         token: The attempt's token, which names the commit in the history.
-        change: What was to be committed.
+        change: What should have been committed.
         expected: Content of the changed hours at the commit's version.
 
     Raises:

@@ -1,1 +1,1 @@
-"""What waits for its gate: staged files, their manifests and the records of a run."""
+"""Staged files and their manifests, and the records of a run."""

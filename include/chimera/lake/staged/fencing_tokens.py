@@ -1,9 +1,10 @@
-"""Fencing tokens: an attempt that reads a source earlier never publishes over one that read later.
+"""Fencing tokens: an attempt never overwrites one that read the source later.
 
-A token is drawn before the source is read: the clock in microseconds, or one more than the highest
-token that the table holds, so that an attempt that begins after another one's commit outranks it
-even where the clocks of two machines disagree. The commit of an hour sets the hour's fence to its
-token, as an app transaction that expires with the table's `delta.setTransactionRetentionDuration`.
+A token is drawn before the source is read. It is the clock in microseconds or, if larger, one more
+than the highest token in the table, so that an attempt that starts after another one's commit
+outranks it even if the clocks of two machines disagree. The commit of an hour sets the hour's fence
+to its token, as an app transaction that expires with the table's
+`delta.setTransactionRetentionDuration`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 WHOLE = "all"
-"""The fence of a table that is replaced whole."""
+"""Stands for the hour in the fence of a table that is replaced whole."""
 
 
 def fence_mark(hour: str) -> str:
@@ -28,7 +29,7 @@ def fence_mark(hour: str) -> str:
 
 
 def draw_token(name: str, hours: Iterable[str] = (WHOLE,)) -> int:
-    """Draw the token of an attempt that is about to read a source.
+    """Draw a token for an attempt that is about to read a source.
 
     Args:
         name: `<layer>.<table>`.
@@ -40,5 +41,5 @@ def draw_token(name: str, hours: Iterable[str] = (WHOLE,)) -> int:
 
 
 def fence_of(table: DeltaTable, hour: str) -> int:
-    """Return the token of the attempt that published the hour, 0 where none is remembered."""
+    """Return the token of the attempt that published the hour, 0 if the log has none."""
     return table.transaction_version(fence_mark(hour)) or 0

@@ -1,4 +1,4 @@
-"""Rows that a run can not take yet: committed, but newer than a transaction that is open."""
+"""Rows that a run can't read yet: committed, but newer than an open transaction."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class HeldBack:
-    """Rows of the window that wait; the first run after the transactions' end takes them.
+    """Rows of the window that wait; the first run after the transactions end reads them.
 
     Args:
-        rows: How many there are so far.
+        rows: The count so far.
         transactions: How many open or prepared transactions they wait for; 0: the role can't see
-            other sessions, and a fixed lag was kept instead.
-        since: When the oldest of them began, or up to when was read; ISO 8601, UTC.
+            other sessions, and a fixed lag was used instead.
+        since: When the oldest transaction began, or the time up to which the source was read; ISO
+            8601, UTC.
     """
 
     rows: int
@@ -21,7 +22,7 @@ class HeldBack:
     since: str
 
     def __str__(self) -> str:
-        """Say how many rows wait for what, since when."""
+        """Describe how many rows wait, for what and since when."""
         count = self.transactions
         held_by = (
             f"{count} open transaction{'s' if count > 1 else ''}, the oldest since {self.since}"

@@ -1,15 +1,14 @@
-"""What waits for its gate: manifests of staged files, one folder per run and table.
+"""Manifests of staged files, one folder per run and table.
 
-A model's manifest is `stage.json`; its files stand in the table's own folder, unknown to its log
-until the gate commits them. In bronze each attempt of an extract task has a folder of its own,
-named by its fencing token, with its files and its manifest (`batch.json`, written last): the
-attempts of one task can overlap, and what a late one writes is never mixed with a newer one's. The
-gate takes the newest complete attempt. The folder also keeps what became of the rows, for the
-report.
+A model's manifest is `stage.json`; its files are in the table's own folder, absent from the log
+until the gate commits them. In bronze, each attempt of an extract task has its own folder, named by
+its fencing token, with its files and its manifest (`batch.json`, written last). Attempts of one
+task can overlap; this way the files of a late one never mix with a newer one's. The gate takes the
+newest complete attempt. The folder also holds the verdict and the publication, for the report.
 
-A run that is cleared keeps its folder. What was said of rows is forgotten as soon as there are
-others to judge, and at the run's end of each table that was not judged again: a report never tells
-a former attempt's figures.
+A cleared run keeps its folder. A table's verdict and publication are deleted when new files are
+staged, or at the run's end if the table was not judged again, so that a report never shows an
+earlier attempt's figures.
 """
 
 from __future__ import annotations
@@ -47,25 +46,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch(Record):
-    """Rows of a source that wait to be published in bronze.
+    """A source's staged rows, to be published in bronze.
 
     Args:
         table: Bronze table.
-        token: Fencing token of the attempt (see `fences`), drawn before the source was read.
-        rows_read: Rows that the source gave, refused ones included.
+        token: Fencing token of the attempt (see `fencing_tokens`), drawn before the source is read.
+        rows_read: Rows read from the source, refused ones included.
         files: Staged Parquet files with rows of the contract's columns, relative to the attempt's
             folder.
         letters: Parquet files of records that could not be parsed (see `letters`), likewise.
-        rows_unparsed: Records that could not be parsed, also those without a letter of their own.
+        rows_unparsed: Records that could not be parsed, including those without their own letter.
         digests: SHA-256 of each of these files, by path.
-        bounds: Smallest and largest event time of the rows in `files`, None where there are none.
+        bounds: Smallest and largest event time of the rows in `files`, None if there are none.
         hours: Event hours that this batch holds completely, for tables that replace whole hours.
         is_addition: Whether the batch's rows are added to their hours instead of replacing them.
         watermark: Microseconds since the epoch, UTC, up to which (exclusive) a mutable table was
-            read; None where there is no watermark.
-        is_distinct: Whether each key comes once, as the source itself guarantees.
+            read; None: there is no watermark.
+        is_distinct: Whether the source guarantees that keys are unique.
         allow_shrink: Whether an hour may be replaced by fewer rows than it holds.
-        held_back: Committed rows of the window that open transactions keep from being read.
+        held_back: Committed rows of the window that can't be read until open transactions end.
     """
 
     file_name = "batch.json"
@@ -95,12 +94,12 @@ BuildReplaces = Annotated[
     BeforeValidator(_replaced),
     PlainSerializer(lambda replaced: getattr(replaced, "values", None)),
 ]
-"""Written as the partitions' values, null for the whole table."""
+"""Serialized as the partitions' values, null for the whole table."""
 
 
 @dataclass(frozen=True)
 class Build(Record):
-    """A dbt model's result that waits for its gate.
+    """A dbt model's staged result.
 
     Args:
         table: The table, as text (see `relation`).
@@ -108,14 +107,14 @@ class Build(Record):
         schema: Delta schema, as JSON text.
         partition_by: Partition columns, at most one.
         replaced: What the files replace.
-        plan: What was read to build it.
+        plan: The parents' versions that were read.
         invocation_id: dbt's id of the invocation.
-        description: The table's comment, None to leave it as it is.
+        description: The table's comment; None: leave it unchanged.
         properties: Delta table properties.
         checks: Check constraints, name to condition.
-        may_replace: Whether the build may replace a table that was there when it was planned.
-        is_partial: Whether its parents were read in part only (`dbt run --empty`, `--sample`).
-        is_rewrite: Whether the rows are those of the plan's version, changed on a copy.
+        may_replace: Whether the build may replace a table that existed when it was planned.
+        is_partial: Whether only a part of its parents was read (`dbt run --empty`, `--sample`).
+        is_rewrite: Whether the rows are a changed copy of the table at the plan's version.
     """
 
     file_name = "stage.json"
@@ -134,7 +133,7 @@ class Build(Record):
     is_partial: bool = False
     is_rewrite: bool = False
 
-    rows_unparsed = 0  # there is nothing to parse in what a query gives
+    rows_unparsed = 0  # a query's result needs no parsing
 
 
 def attempt_folder(run: Run, batch: Batch) -> str:
@@ -143,7 +142,7 @@ def attempt_folder(run: Run, batch: Batch) -> str:
 
 
 def manifest_place(run: Run, table: str) -> str:
-    """Return where the manifest of a table's staged files stands: the newest attempt's, if any."""
+    """Return the path of a table's manifest: the newest complete attempt's, if any."""
     folder = table_folder(run, table)
     attempts = [f"{folder}/{attempt}" for attempt in reversed(storage.folders(folder))]
     whole = (attempt for attempt in attempts if Batch.file_name in storage.files(attempt))
@@ -153,23 +152,23 @@ def manifest_place(run: Run, table: str) -> str:
 
 
 def save(run: Run, staged: Batch | Build) -> None:
-    """Write the manifest: from now on the gate finds the staged files, and none was judged yet."""
+    """Write the manifest, by which the gate finds the files; delete the verdict on earlier ones."""
     place = record_place(run, staged.table, Build)
     if isinstance(staged, Batch):
         place = f"{attempt_folder(run, staged)}/{Batch.file_name}"
     storage.write_text(place, to_json(staged))
-    if manifest_place(run, staged.table) == place:  # a late attempt's files are nobody's
+    if manifest_place(run, staged.table) == place:  # a late attempt's files are never used
         forget(run, staged.table)
 
 
 def find_manifest(run: Run, table: str) -> Batch | Build | None:
-    """Read the manifest of a table's staged files, None where nothing was staged.
+    """Read the manifest of a table's staged files, None if nothing was staged.
 
-    Of bronze it is the one of the newest complete attempt of this run's extract task.
+    In bronze, read that of the newest complete attempt of the run's extract task.
 
     Raises:
-        StageDamagedError: It is not what a task wrote.
-        LakeError: The disk or store does not give it.
+        StageDamagedError: The file is not a manifest.
+        LakeError: The disk or store failed.
     """
     with storage_errors(f"looking for what was staged of {table}, run {run.run_id}"):
         place = manifest_place(run, table)
@@ -177,7 +176,7 @@ def find_manifest(run: Run, table: str) -> Batch | Build | None:
 
 
 def find_manifests(run: Run) -> dict[str, Batch | Build]:
-    """Read the manifests of all the run's tables, by table."""
+    """Read all the run's manifests, by table."""
     found = {table: find_manifest(run, table) for table in tables_of(run)}
     return {table: staged for table, staged in found.items() if staged is not None}
 
@@ -200,17 +199,17 @@ def load_manifest(run: Run, table: str) -> Batch | Build:
 
 
 def forget(run: Run, table: str) -> None:
-    """Take back what was said of a table's rows, and with it the run's report."""
+    """Delete a table's verdict and publication, and the run's report, which quotes them."""
     said = [record_place(run, table, kind) for kind in (Verdict, Publication)]
     storage.delete_files([*said, record_place(run, WHOLE_RUN, RunReport)])
 
 
 def keep_only(run: Run, judged: Collection[str]) -> None:
-    """Forget what former attempts said of tables that this one has not judged.
+    """Delete what earlier attempts of the run recorded for tables that this one did not judge.
 
     Args:
         run: The DAG run.
-        judged: The tables whose gates came to an end since the run was cleared last.
+        judged: The tables whose gates have ended since the run was last cleared.
     """
     for table in tables_of(run):
         if table not in judged:

@@ -1,4 +1,4 @@
-"""What a commit brought: the counts of one batch or build, and the version that holds it."""
+"""The outcome of a commit: the counts of one batch or build, and the version that holds it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from include.chimera.lake.staged.records import Record
 
 @dataclass(frozen=True)
 class Publication(Record):
-    """What became of the rows of one batch or build, and the table's version afterwards.
+    """The counts of one batch or build, and the table's version after its commit.
 
-    Published are rows that are new or changed, duplicates what the table held already, also where
-    it was written anew; None where the two can't be told apart.
+    Published rows are new or changed. Duplicates are rows that the table held already, even if they
+    were rewritten. None: the two can't be told apart.
     """
 
     file_name = "publication.json"

@@ -1,8 +1,8 @@
-"""Records of a run: what becomes of its tables, one JSON file a record, each of a class of its own.
+"""Records of a run: a JSON file for each record, a class for each kind of record.
 
-`<lake>/_runs/<run>/<layer>.<table>/` belongs to a table, `<lake>/_runs/<run>/` to the whole run.
-Records of the version before are read by the same classes: what they don't know is left out, what
-is new has a default.
+Records of a table are in `<lake>/_runs/<run>/<layer>.<table>/`, those of the whole run in
+`<lake>/_runs/<run>/`. The same classes read the previous version's records: unknown keys are
+ignored, new fields have defaults.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ Bounds = Annotated[
     BeforeValidator(_window),
     PlainSerializer(lambda window: [window.start.isoformat(), window.end.isoformat()]),
 ]
-"""A window that is written as its two bounds, ISO 8601 in UTC."""
+"""A window, serialized as its two bounds, ISO 8601 in UTC."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """The base of what is kept as a JSON file; it holds facts, its properties what follows."""
+    """Base class of records: fields are stored, properties are derived."""
 
     file_name: ClassVar[str]
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
@@ -63,27 +63,27 @@ def table_folder(run: Run, table: str) -> str:
 
 
 def record_place(run: Run, table: str, kind: type[Record]) -> str:
-    """Return where a table's record of this class stands."""
+    """Return the path of a table's record of this class."""
     return f"{table_folder(run, table)}/{kind.file_name}"
 
 
 def write_record(run: Run, table: str, record: Record) -> None:
-    """Write a record of a table's progress in a run, whole or not at all."""
+    """Write a table's record atomically."""
     storage.write_text(record_place(run, table, type(record)), to_json(record))
 
 
 def read_record(run: Run, table: str, kind: type[AnyRecord]) -> AnyRecord | None:
-    """Read a record, None where it was not written.
+    """Read a record, None if it does not exist.
 
     Raises:
-        StageDamagedError: It is not what this version or the one before writes.
-        LakeError: The disk or store does not give it.
+        StageDamagedError: It is not a record that this or the previous version writes.
+        LakeError: The disk or store failed.
     """
     return read_at(record_place(run, table, kind), kind)
 
 
 def read_records(run: Run, kind: type[AnyRecord]) -> dict[str, AnyRecord]:
-    """Read the records of one class of all the run's tables, by table."""
+    """Read all the run's records of one class, by table."""
     found = {table: read_record(run, table, kind) for table in tables_of(run)}
     return {table: record for table, record in found.items() if record is not None}
 
@@ -94,7 +94,7 @@ def tables_of(run: Run) -> list[str]:
 
 
 def read_at(place: str, kind: type[AnyRecord]) -> AnyRecord | None:
-    """Read the record that stands in a place, as `read_record` does."""
+    """Read the record at a path, as `read_record` does."""
     with storage_errors(f"reading {place}"):
         text = storage.read_text(place)
     return None if text is None else from_json(kind, text, place)
@@ -106,10 +106,10 @@ def to_json(record: Record) -> str:
 
 
 def from_json(kind: type[AnyRecord], text: str, where: str) -> AnyRecord:
-    """Read a record from JSON text; keys that its class does not know are left out.
+    """Read a record from JSON text, ignoring unknown keys.
 
     Raises:
-        StageDamagedError: It is no JSON, or lacks what the class needs; the message has no value.
+        StageDamagedError: It is not JSON, or does not fit the class; the message quotes no value.
     """
     try:
         return _adapter(kind).validate_json(text)

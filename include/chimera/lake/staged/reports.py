@@ -10,7 +10,7 @@ from include.chimera.lake.staged.verdicts import Outcome  # noqa: TC001 - pydant
 
 @dataclass(frozen=True)
 class TableCounts:
-    """What the run brought to a table, and what it holds: None where that can't be told."""
+    """A table's counts in the run, and its size; None: unknown."""
 
     table: str
     rows_read: int | None
@@ -23,7 +23,7 @@ class TableCounts:
 
 @dataclass(frozen=True)
 class BrokenRule:
-    """A rule that its gate's rows broke; None rows: it is about the whole table."""
+    """A rule that failed or that rows broke; None rows: it is about the whole table."""
 
     rule_id: str
     severity: str
@@ -42,7 +42,7 @@ class GateLine:
 
 @dataclass(frozen=True)
 class Refusals:
-    """How many dead letters of one source have one reason."""
+    """The count of a source's dead letters with one reason."""
 
     source: str
     reason: str
@@ -51,7 +51,7 @@ class Refusals:
 
 @dataclass(frozen=True)
 class WaitingRows:
-    """Rows that open transactions kept from a table (see `held_back`), and that as a sentence."""
+    """Rows of a table held back by open transactions (see `held_back`), also as a sentence."""
 
     table: str
     rows: int

@@ -1,4 +1,4 @@
-"""Extract's side of the lake: rows of a source written down for their gate."""
+"""Stage a source's rows and refused records as Parquet files, for their gate."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ REFUSED_SCHEMA = pa.schema(
     ]
 )
 _REFUSED = "refused"
-# How many rows a thread holds before it writes them: DuckDB's own 524,288 take 836 MB at the peak
-# for a million generations, these half of it (2026-11-24). A source's rows lie in few partitions.
+# Rows that a thread buffers before it writes them. For a million generations, DuckDB's default of
+# 524,288 peaks at 836 MB, this at half (2026-11-24). A source's rows fall into few partitions.
 _ROWS_HELD = 10_240
-# What DuckDB holds besides grows while it writes a file and is given back at its end: 778 MiB at
-# the peak for ten million rows in one file, 467 in ten (2026-11-25).
+# DuckDB's other memory grows while it writes a file and is freed at its end: ten million rows peak
+# at 778 MiB in one file, at 467 in ten (2026-11-25).
 _ROWS_A_FILE = 1_000_000
-# Long rows fill that memory sooner: 12,000 of 64 KB fit in portions of 128 MiB, not of 384
+# Long rows fill that memory sooner: 12,000 rows of 64 KB fit in portions of 128 MiB, not of 384
 # (2026-11-28).
 _BYTES_A_FILE, _LONG_ROW_BYTES = 128 * 1024 * 1024, 4096
 
 
 @dataclass
 class _Feed:
-    """Batches on their way into DuckDB, which would turn an error of theirs into one of its own."""
+    """Feeds batches to DuckDB, and keeps their errors, which DuckDB would replace by its own."""
 
     failures: list[BaseException] = field(default_factory=list)
 
     def reader(self, schema: pa.Schema, rows: Iterable[pa.RecordBatch]) -> pa.RecordBatchReader:
-        """Return the rows as a reader that remembers what it raised."""
+        """Return the rows as a reader that remembers its errors."""
         return pa.RecordBatchReader.from_batches(schema, self._watched(rows))
 
     def _watched(self, rows: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -65,7 +65,7 @@ class _Feed:
 
     @contextmanager
     def own_errors(self) -> Iterator[None]:
-        """Raise what the rows raised instead of what DuckDB made of it."""
+        """Raise the rows' own error instead of the one that DuckDB made of it."""
         try:
             yield
         except duckdb.Error as error:
@@ -88,15 +88,17 @@ def stage_rows(  # noqa: PLR0913 - each has its own meaning
     Args:
         run: The run that reads the source.
         batch: What is known before reading; counts and files are filled in.
-        rows: The source's rows; they stream through, never whole in memory.
-        query: DuckDB query over `source` that gives the contract's columns.
-        refused: Gives batches of `REFUSED_SCHEMA`; called once `rows` is used up.
-        omitted: Gives how many refused records have no letter of their own; called after `refused`.
-        is_met_again: Whether each run meets the same refused records; known ones then don't count.
-        is_rowwise: Whether the query makes each row of one row: it then sees them in portions.
+        rows: The source's rows; they are streamed, never all in memory.
+        query: DuckDB query over `source` that returns the contract's columns.
+        refused: Returns batches of `REFUSED_SCHEMA`; called once `rows` is exhausted.
+        omitted: Returns how many refused records have no letter of their own; called after
+            `refused`.
+        is_met_again: Whether every run meets the same refused records; known ones are not counted.
+        is_rowwise: Whether each result row comes from one source row; then the query runs on
+            portions.
 
     Raises:
-        ChimeraError: What reading the source raised, as it was raised.
+        ChimeraError: Reading the source failed; its error, unchanged.
         LakeError: The staged files can't be written.
     """
     with storage_errors(f"staging {batch.table}"):
@@ -113,7 +115,7 @@ def stage_rows(  # noqa: PLR0913 - each has its own meaning
     return staged
 
 
-def _write(  # noqa: PLR0913, PLR0917 - what `stage_rows` got
+def _write(  # noqa: PLR0913, PLR0917 - the arguments of `stage_rows`
     run: Run,
     batch: Batch,
     schema: pa.Schema,
@@ -151,7 +153,7 @@ def _write(  # noqa: PLR0913, PLR0917 - what `stage_rows` got
 
 
 def _portions(batches: Iterable[pa.RecordBatch]) -> Iterator[Iterator[pa.RecordBatch]]:
-    """Yield the batches in portions of a file's size; each is read before the next."""
+    """Yield the batches in portions of one file's size; each must be read before the next."""
     left = iter(batches)
     for first in left:
         yield _portion(first, left)
@@ -174,7 +176,7 @@ def rows_of(run: Run, batch: Batch) -> str:
 
 
 def refusals_of(run: Run, batch: Batch) -> str:
-    """Return a query of the batch's records that extract could not parse."""
+    """Return a query of the batch's records that could not be parsed."""
     paths = [file.path for file in batch.letters]
     return read_files(f"{attempt_folder(run, batch)}/{_REFUSED}", paths, REFUSED_SCHEMA)
 
@@ -183,8 +185,8 @@ def check_files(run: Run, batch: Batch) -> None:
     """Compare the batch's files with its manifest.
 
     Raises:
-        StageDamagedError: A file is missing or not the one that was staged.
-        LakeError: The disk or store does not give them.
+        StageDamagedError: A file is missing or has changed.
+        LakeError: The disk or store failed.
     """
     folder = attempt_folder(run, batch)
     for path, digest in batch.digests.items():

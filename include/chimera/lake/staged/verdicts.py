@@ -1,4 +1,4 @@
-"""What a gate decided: counts, never values of rows."""
+"""A gate's verdict: counts, and values of public columns only."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ RATIO_RULE = "min_pass_ratio"
 
 
 def tolerated(rows: int, min_share: float) -> int:
-    """Return how many of the rows may be bad: rounded up, so that one never stops the others."""
+    """Return how many rows may be bad: rounded up, so that one alone never stops the others."""
     return ceil(round(rows * (1 - min_share), 6))
 
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What one rule found: counts, never values.
+    """The result of one rule.
 
     Args:
         rule_id: The rule's id within its table.
         severity: `critical`, `warning` or `info`.
         is_passed: GX's verdict; False for a rule that raised.
-        checked_count: Rows looked at, None for rules about the whole table.
-        unexpected_count: Rows that broke it, None for rules about the whole table.
-        observed_value: The statistic that was judged (a mean, a count), None where there is none.
-        error: Class of what the rule raised, None normally.
+        checked_count: Rows checked; None for rules about the whole table.
+        unexpected_count: Rows that broke it; None for rules about the whole table.
+        observed_value: The statistic that was judged (a mean, a count); None: there is none.
+        error: Class of the exception that the rule raised; None: it raised none.
         examples: Commonest values that broke it with their counts, of public columns only.
-        tolerated_count: How many rows may break it and stop nothing, though GX counts against it.
+        tolerated_count: How many rows may break it without failing the gate, even if GX's verdict
+            is negative.
     """
 
     rule_id: str
@@ -47,43 +48,44 @@ class RuleResult:
 
     @property
     def is_failure(self) -> bool:
-        """Whether it stops the gate: of its severity, and by more than some rows."""
+        """Whether it fails the gate: it is critical, and more rows broke it than are tolerated."""
         broken = 0 if self.error else self.unexpected_count or 0
         is_tolerated = 0 < broken <= self.tolerated_count
         return self.severity == "critical" and not (self.is_passed or is_tolerated)
 
     @property
     def pass_ratio(self) -> float | None:
-        """Share of the rows that kept the rule; None for rules about the whole table."""
+        """Share of the rows that passed the rule; None for rules about the whole table."""
         if self.checked_count is None or self.unexpected_count is None:
             return None
         return 1.0 - self.unexpected_count / self.checked_count if self.checked_count else 1.0
 
     @property
     def is_alarm(self) -> bool:
-        """Whether somebody should look: the rule failed, or single rows broke it."""
+        """Whether a person should look: the rule failed, or at least one row broke it."""
         return not self.is_passed or bool(self.unexpected_count)
 
 
 @dataclass(frozen=True)
 class Verdict(Record):
-    """What a gate decided, in the shape that the GX provider's operator expects of a result.
+    """A gate's decision, in the shape of a result that the GX provider's operator expects.
 
     Args:
         table: `<layer>.<table>`.
-        run_id: The run, by which commands find it; so window and moves_watermark.
+        run_id: Airflow's id of the run; commands rebuild the run from it, `window` and
+            `moves_watermark`.
         window: The run's hours.
         moves_watermark: Whether the run moves watermarks.
         results: One per rule.
-        rows: Rows staged, those that could not be parsed included.
+        rows: Rows staged, including those that could not be parsed.
         rows_refused: Rows that break a critical row rule or could not be parsed.
         failed_rules: Critical rules that failed, in their order, the pass ratio last.
-        seconds: How long the gate took up to the verdict.
+        seconds: The gate's duration up to the verdict.
         validated_at: When, UTC.
-        min_pass_ratio: Share of the rows that has to be good; older records don't say it.
-        accepted_by: Who let a failed gate through; None: nobody had to, or did.
+        min_pass_ratio: Share of the rows that must be good; older records lack it.
+        accepted_by: Who accepted the failed gate; None: nobody, or it did not fail.
         accepted_reason: Why, in that person's words.
-        is_counted: Whether the run's counters were sent.
+        is_counted: Whether this verdict's counts were added to the counter metrics.
     """
 
     file_name = "verdict.json"
@@ -110,7 +112,7 @@ class Verdict(Record):
 
     @property
     def pass_ratio(self) -> float:
-        """Share of the rows that break no critical row rule; 1 where there are none."""
+        """Share of the rows that break no critical row rule; 1 if there are no rows."""
         return 1.0 - self.rows_refused / self.rows if self.rows else 1.0
 
     @property
@@ -126,7 +128,7 @@ class Verdict(Record):
         return "passed" if all(result.is_passed for result in self.results) else "warned"
 
     def describe_dict(self) -> dict[str, str | int]:
-        """Return counts only: this goes to XCom."""
+        """Return counts only, because this goes to XCom."""
         return {
             "table": self.table,
             "outcome": self.outcome,
@@ -140,7 +142,7 @@ class Verdict(Record):
 def find_failed_rules(
     results: tuple[RuleResult, ...], rows: int, rows_refused: int, min_pass_ratio: float
 ) -> tuple[str, ...]:
-    """Return the critical rules that failed, the pass ratio last; one that raised was not kept."""
+    """Return the critical rules that failed or raised, the pass ratio last."""
     failed = [result.rule_id for result in results if result.is_failure]
     if rows_refused > tolerated(rows, min_pass_ratio) and RATIO_RULE not in failed:
         failed.append(RATIO_RULE)
