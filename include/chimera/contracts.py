@@ -1,9 +1,9 @@
 """The catalogue: each bronze and ops table's name, schema, key, partition, retention and owner.
 
-Columns that start with `_` are lineage and not the source's. `_is_deleted` marks the version that
-says that the row is gone from the source (docs/adr/0006). `_window_hour` (`YYYYMMDDTHH`, UTC)
-is the partition: the hour of `updated_at` for mutable sources, of the event for immutable ones.
-A field that is not nullable is required; a gate enforces it.
+Columns that start with `_` are lineage, which the source lacks. `_is_deleted` marks a tombstone: a
+version that says that the source no longer has the row (docs/adr/0006). `_window_hour`
+(`YYYYMMDDTHH`, UTC) is the partition: the hour of `updated_at` for mutable sources, of the event
+for immutable ones. A field that is not nullable is required; a gate enforces it.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Contract:
         kind: `versions` keeps each version of a mutable row once; `events` replaces whole event
             hours; `reference` is replaced whole; `log` only grows.
         schema: Arrow schema, with the lineage columns.
-        key: The columns that identify a row (of `versions`: together with `_row_hash`).
-        event_time: The column that decides which hour downstream a row belongs to.
-        source: Where a bronze table's rows come from: what its extract reads and waits for.
-        on_change: What a changed source column does that could be lived with: `freeze` stops the
-            table, `evolve` goes on with a warning.
+        key: The columns that identify a row (in `versions`: together with `_row_hash`).
+        event_time: The column that decides a row's event hour downstream.
+        source: The source that a bronze table's extract waits for and reads.
+        on_change: What to do about a tolerable change of a source column: `freeze` stops the table,
+            `evolve` continues with a warning.
         retention_days: How long rows are kept; None: for ever.
-        owner: Who answers for it.
+        owner: Who is responsible for the table.
         description: One sentence that starts "One row per".
     """
 
@@ -73,12 +73,12 @@ class Contract:
 
     @property
     def partition_by(self) -> tuple[str, ...]:
-        """The partition columns, none for a reference table."""
+        """The partition columns; a reference table has none."""
         return (PARTITION,) if PARTITION in self.schema.names else ()
 
     @property
     def keeps_deletions(self) -> bool:
-        """Whether rows that are gone from the source are looked for once a day."""
+        """Whether rows deleted at the source are searched for once a day."""
         return self.kind == "versions"
 
     @property
@@ -322,13 +322,14 @@ PUBLISHED_VERSIONS = Contract(
     ),
 )
 
-# The registry of sources: extracts, sensors, gates, the daily reconciliation and the sample follow.
+# The registry of sources, from which extracts, sensors, gates, the daily reconciliation and the
+# sample follow.
 BRONZE = (GENERATIONS, EVALUATIONS, MODELS, API_LOGS, PROVIDER_METRICS)
 OPS = (DEAD_LETTERS, WINDOW_LEDGER, QUALITY_RESULTS, PUBLISHED_VERSIONS)
 SOURCES: dict[Source, list[Contract]] = {
     source: [contract for contract in BRONZE if contract.source == source]
     for source in get_args(Source)
 }
-# Whose dead letters are tried again: a reference table is read whole by each run.
+# Tables whose dead letters are replayed; each run reads a reference table whole anyway.
 REPLAYED = [contract.name for contract in BRONZE if contract.kind != "reference"]
 CONTRACTS = {contract.name: contract for contract in (*BRONZE, *OPS)}

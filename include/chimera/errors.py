@@ -1,9 +1,10 @@
 """The one exception tree.
 
-Three classes decide what the retry policy does: `RetryableError` (the outside world: three
-retries), `DataFaultError` (the data may be better next time: one retry) and `TerminalError` (no
-retry helps). Each message has four parts: what was expected, what came, where, and what to do.
-A class of one fault says the first and the last itself; messages and the runbook read them there.
+Three classes decide what the retry policy does: `RetryableError` (external: three retries),
+`DataFaultError` (the data may be better next time: one retry) and `TerminalError` (no retry helps).
+Each message has four parts: what was expected, what came, where, and what to do. A class for a
+single fault defines the first and the last as `expects` and `helps`; alerts and the runbook use
+them.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import ClassVar
 
 
 def visible(text: str, kept: str = "") -> str:
-    r"""Return a text whose control and formatting characters are spelled out, `\u001b` for ESC.
+    r"""Escape control and formatting characters in a text, e.g. ESC as `\u001b`.
 
     Args:
-        text: It may come from data.
-        kept: Characters that stay as they are.
+        text: Text that may come from data.
+        kept: Characters that are not escaped.
     """
     return "".join(
         char if char in kept or char.isprintable() else f"\\u{ord(char):04x}" for char in text
@@ -24,18 +25,18 @@ def visible(text: str, kept: str = "") -> str:
 
 
 class ChimeraError(Exception):
-    """The root: carries the four parts as attributes and survives pickling.
+    """Base class: keeps the four parts as attributes and can be pickled.
 
     Args:
-        expected: What should have been there; "": what the class expects.
+        expected: What should have been there; "": the class's `expects`.
         came: What was there instead: names, types and counts, never a row's content.
         where: Table, file, source or setting.
-        remedy: What to do next; "": what helps against the class.
+        remedy: What to do next; "": the class's `helps`.
     """
 
     expects: ClassVar[str] = ""
     helps: ClassVar[str] = ""
-    retries: ClassVar[int | None] = None  # None: as many as the task is given
+    retries: ClassVar[int | None] = None  # None: the task's own `retries`
 
     def __init__(
         self, expected: str = "", came: str = "", where: str = "", remedy: str = ""
@@ -47,23 +48,23 @@ class ChimeraError(Exception):
         super().__init__(f"Expected {expected}; came {came}. Where: {where}. Next: {remedy}")
 
     def __reduce__(self) -> tuple[type[ChimeraError], tuple[str, str, str, str]]:
-        """Pickle by the four parts, so that a worker's error reaches its supervisor whole."""
+        """Pickle the four parts, so that a worker's error reaches its supervisor complete."""
         return type(self), (self.expected, self.came, self.where, self.remedy)
 
 
 def kinds(root: type[ChimeraError] = ChimeraError) -> list[type[ChimeraError]]:
-    """Return a class of errors and all below it that are defined so far."""
+    """Return an error class and all its subclasses that are defined so far."""
     return [root, *(kind for child in root.__subclasses__() for kind in kinds(child))]
 
 
 class RetryableError(ChimeraError):
-    """The outside world failed in a way that passes."""
+    """A temporary external failure."""
 
     retries = 3
 
 
 class DataFaultError(ChimeraError):
-    """The data is not what the contract says."""
+    """The data breaks its contract."""
 
     retries = 1
 
@@ -75,7 +76,7 @@ class TerminalError(ChimeraError):
 
 
 class UnexpectedError(ChimeraError):
-    """An error of others, without its text; in no class: a task's own `retries` bound it."""
+    """A foreign error without its text; in none of the three, so the task's `retries` apply."""
 
     expects = "a task that ends well, or fails in a way that it knows"
     helps = (
@@ -88,18 +89,18 @@ class ConfigurationError(TerminalError):
 
 
 class SourceUnavailableError(RetryableError):
-    """A source did not answer, or answered that it can't right now."""
+    """A source did not answer, or answered that it is unavailable."""
 
 
 class SourceChangedError(SourceUnavailableError):
-    """A source changed while it was read; reading it anew may do at once."""
+    """A source changed while it was read; an immediate retry may succeed."""
 
     expects = "log files that stay while they are read"
     helps = "nothing: it is read again by itself; if it persists, rotate by renaming"
 
 
 class LakeError(Exception):
-    """The lake can't be read or written: a class for each remedy, of which one is retried."""
+    """The lake can't be read or written; a subclass for each remedy, of which one is retried."""
 
 
 class StorageAwayError(RetryableError, LakeError):
@@ -113,7 +114,7 @@ class StorageAwayError(RetryableError, LakeError):
 
 
 class StorageRefusedError(TerminalError, LakeError):
-    """The lake's disk or object store is full, read-only, or does not let us in."""
+    """The lake's disk or object store is full, read-only, or denies access."""
 
     expects = "storage that takes the lake's files and lets us read them"
     helps = (
@@ -123,7 +124,7 @@ class StorageRefusedError(TerminalError, LakeError):
 
 
 class LogDamagedError(TerminalError, LakeError):
-    """A table's log, or a file that it names, is not what a writer wrote."""
+    """A table's log, or a file that it names, is corrupt."""
 
     expects = "a table whose log and files are whole"
     helps = (
@@ -133,7 +134,7 @@ class LogDamagedError(TerminalError, LakeError):
 
 
 class NotDeltaError(TerminalError, LakeError):
-    """Where a table should be is something else."""
+    """A table's folder holds something other than a Delta table."""
 
     expects = "a Delta table, or nothing yet"
     helps = (
@@ -143,7 +144,7 @@ class NotDeltaError(TerminalError, LakeError):
 
 
 class ProtocolUnsupportedError(TerminalError, LakeError):
-    """A table asks for more of Delta's protocol than the lake's readers or writers know."""
+    """A table needs a Delta feature that the lake's readers or writers do not support."""
 
     expects = "a table that needs no more of Delta's protocol than deltalake and DuckDB know"
     helps = (
@@ -154,7 +155,7 @@ class ProtocolUnsupportedError(TerminalError, LakeError):
 
 
 class PathUndecodableError(TerminalError, LakeError):
-    """A path of the lake that its readers decode differently, or not at all."""
+    """A path in the lake that its readers decode differently, or not at all."""
 
     expects = "a path that each reader of the lake decodes to the same file"
     helps = (
@@ -164,7 +165,7 @@ class PathUndecodableError(TerminalError, LakeError):
 
 
 class MemoryExhaustedError(RetryableError):
-    """DuckDB reached its memory limit; what runs beside it holds memory too, so it may pass."""
+    """DuckDB reached its memory limit; a retry may succeed when others have freed memory."""
 
     expects = "a query that fits into DuckDB's memory"
     helps = (
@@ -174,17 +175,17 @@ class MemoryExhaustedError(RetryableError):
 
 
 class CommitConflictError(RetryableError):
-    """Another writer committed to the same table first, again and again."""
+    """Every attempt to commit lost to another writer of the same table."""
 
     helps = "run it again; if it persists, look for two runs that write this table"
 
 
 class GateOutageError(RetryableError):
-    """A gate could not judge: DuckDB failed, not the rows and not the storage."""
+    """A gate could not judge because DuckDB failed, not the rows or the storage."""
 
 
 class BuildOutageError(RetryableError):
-    """A model could not be built: DuckDB or its storage failed, not the rows."""
+    """A model could not be built because DuckDB or its storage failed, not the rows."""
 
     expects = "a model that can be built"
     helps = (
@@ -197,18 +198,18 @@ class ModelRowsError(DataFaultError):
 
 
 class ModelError(TerminalError):
-    """A model can't be compiled, or has other columns than its contract."""
+    """A model can't be compiled, or its columns differ from its contract."""
 
     expects = "a model that compiles, and has the columns of its contract"
     helps = "read the task's log, mend the model, deploy, clear the task"
 
 
 class ContractError(DataFaultError):
-    """A source's or a model's columns are not the contract's."""
+    """A source's or a model's columns differ from the contract."""
 
 
 class ConversionError(DataFaultError):
-    """A value does not fit the type, function or constraint that it meets."""
+    """A value does not fit a type, function or constraint."""
 
     expects = "values that fit the types of their columns and expressions"
     helps = "mend the rows at their source, or the expression: try_cast gives null instead"
@@ -219,28 +220,28 @@ class ShrinkError(DataFaultError):
 
 
 class CountError(DataFaultError):
-    """Rows read are not rows published + dead letters + duplicates."""
+    """Rows read do not equal rows published + dead letters + duplicates."""
 
 
 class VerificationError(TerminalError):
-    """What a commit left behind is not what was to be committed."""
+    """A commit differs from what should have been committed."""
 
 
 class DeltaRefusedError(TerminalError):
-    """delta-rs refuses what was asked of it, for no reason that has a class of its own."""
+    """delta-rs refused an operation, for a reason without a class of its own."""
 
     expects = "a table that takes what was asked of it"
     helps = "compare the table's columns, properties and history with what is to be done"
 
 
 class StageDamagedError(DataFaultError):
-    """A staged file is not the one that its manifest describes."""
+    """A staged file or a run's record is missing or was changed."""
 
     helps = "clear the extract task of this table and its gate; check the disk"
 
 
 class SnapshotMissingError(TerminalError):
-    """No run of that id has passed all its gates."""
+    """No run with that id has passed all its gates."""
 
     helps = "pick a run whose gates all passed; see its report"
 
@@ -250,17 +251,17 @@ class StageMissingError(TerminalError):
 
 
 class NothingToAcceptError(TerminalError):
-    """A person named a gate that did not fail, or a run that is not there."""
+    """A person named a gate that did not fail, or a run that does not exist."""
 
 
 class LetterMissingError(ConfigurationError):
-    """A person named a dead letter that is not there, or does not wait."""
+    """A person named a dead letter that does not exist, or is not waiting."""
 
     helps = "list them with their whole ids: python -m include.chimera dead-letters list"
 
 
 class ControlRefusedError(TerminalError):
-    """A person's command does not fit the state that the lake is in."""
+    """A person's command does not fit the lake's state."""
 
 
 class PublishingStoppedError(TerminalError):
@@ -271,10 +272,10 @@ class PublishingStoppedError(TerminalError):
 
 
 class SourceLateError(TerminalError):
-    """A source's hour is not complete although it was waited for: the wait was the retries."""
+    """A source's hour is still incomplete after the wait, which took the place of retries."""
 
     helps = "see what holds the source back; then clear this task with its descendants"
 
 
 class GateFailedError(TerminalError):
-    """A gate's verdict: the batch may not be published."""
+    """A gate's verdict: the staged rows may not be published."""

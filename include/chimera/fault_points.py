@@ -1,7 +1,7 @@
-"""Fault points: named steps at which a test may kill or stop this very process.
+"""Fault points: named steps at which a test can kill or stop this process.
 
-They do nothing unless the setting `fault_point` names one; what a crash at a step leaves behind is
-then proved by a process that really dies there (docs/faults.md).
+A fault point does nothing unless the setting `fault_point` names it. So tests prove what a crash
+leaves behind with a process that really dies there (docs/faults.md).
 """
 
 from __future__ import annotations

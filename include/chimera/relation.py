@@ -1,8 +1,8 @@
 """The identity of a relation: its schema and its identifier.
 
-DuckDB and Delta compare names without case, so two spellings are one relation. Where a name has to
-travel as text (manifests, marks, commands), `str` makes it and `Relation.parse` reads it back:
-`silver.fct_generations`, or `dev."events.v2"` where a part is no plain word.
+DuckDB and Delta compare names without case, so two spellings are one relation. `str` gives the text
+form, for manifests, marks and commands, and `Relation.parse` reads it back:
+`silver.fct_generations`, or `dev."events.v2"` if a part is not a plain word.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _TEXT = re.compile(r'("(?:[^"]|"")+"|[^".]+)\.("(?:[^"]|"")+"|[^".]+)')
 
 
 def folded(name: str) -> str:
-    """Return what two spellings of one name have in common."""
+    """Return the form that all spellings of a name share."""
     return name.lower()
 
 
 def spelling(name: str, names: Iterable[str]) -> str | None:
-    """Return how a name is spelled among others, None where it is not among them.
+    """Return how a name is spelled among others, None if it is not among them.
 
     Args:
         name: As a person writes it: plain or in quotes, in any case.
@@ -37,24 +37,24 @@ def spelling(name: str, names: Iterable[str]) -> str | None:
 
 
 def unquoted(text: str) -> str:
-    """Return the name in a quoted SQL identifier, and any other text as it is."""
+    """Remove the quotes of a quoted SQL identifier; return any other text unchanged."""
     is_quoted = len(text) > 2 and text[0] == text[-1] == '"'  # noqa: PLR2004 - two quotes
     return text[1:-1].replace('""', '"') if is_quoted else text
 
 
 @dataclass(frozen=True, eq=False)
 class Relation:
-    """A table or view, as it is spelled; equal to each spelling that differs in case only.
+    """A table or view, as spelled; equal to spellings that differ only in case.
 
     Raises:
-        ContractError: A part is empty, or holds what no path and no SQL can carry.
+        ContractError: A part is empty or blank, or holds unprintable characters.
     """
 
     schema: str
     identifier: str
 
     def __post_init__(self) -> None:
-        """Refuse what would be lost on the way to a folder or into SQL."""
+        """Refuse parts that can't be written as a folder or in SQL."""
         for part in (self.schema, self.identifier):
             if not part or not part.isprintable() or part.isspace():
                 raise ContractError(
@@ -66,10 +66,10 @@ class Relation:
 
     @classmethod
     def parse(cls, text: str) -> Relation:
-        """Read back what `str` made.
+        """Parse the text form that `str` returns.
 
         Raises:
-            ContractError: The text is no schema and identifier.
+            ContractError: The text is not a schema and an identifier.
         """
         found = _TEXT.fullmatch(text)
         if found is None:
@@ -83,7 +83,7 @@ class Relation:
 
     @classmethod
     def of(cls, name: Relation | str) -> Relation:
-        """Return a relation given as itself or as its text."""
+        """Return the relation, parsing it if it is given as text."""
         return name if isinstance(name, Relation) else cls.parse(name)
 
     @property

@@ -21,7 +21,7 @@ _UNREADABLE = frozenset("%[]*?\\")
 
 
 class Settings(BaseSettings):
-    """What can be configured, frozen once read."""
+    """Everything that can be configured; frozen once read."""
 
     model_config = SettingsConfigDict(
         env_prefix="CHIMERA_", env_ignore_empty=True, frozen=True, extra="ignore"
@@ -134,10 +134,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _require_readable_root(self) -> Settings:
-        """Refuse a root that one of the lake's readers would take for another place.
+        """Refuse a root that a reader of the lake would misread.
 
-        `delta_scan` decodes `%`, delta-rs takes a backslash for `/` and no brackets, DuckDB expands
-        `*` and `?` (measured with duckdb 1.5.5 and deltalake 1.6.3).
+        `delta_scan` decodes `%`; delta-rs reads a backslash as `/` and refuses brackets; DuckDB
+        expands `*` and `?` (measured with duckdb 1.5.5 and deltalake 1.6.3).
         """
         found = {sign for sign in self.lake if sign in _UNREADABLE or not sign.isprintable()}
         if found:
@@ -188,7 +188,7 @@ def get_settings() -> Settings:
     """Read the environment once per process.
 
     Raises:
-        ConfigurationError: A variable has a value that its field refuses.
+        ConfigurationError: A variable has an invalid value.
     """
     try:
         return Settings()

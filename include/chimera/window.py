@@ -1,4 +1,4 @@
-"""Windows of time and the runs that work on them."""
+"""Windows of time, and the runs that process them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def hour_label(moment: datetime) -> str:
 
 
 def parse_hour(label: str) -> datetime:
-    """Return the start of the hour that `YYYYMMDDTHH` names, in UTC."""
+    """Return the start of the hour with the label `YYYYMMDDTHH`, in UTC."""
     return datetime.strptime(label, _LABEL).replace(tzinfo=UTC)
 
 
@@ -37,14 +37,14 @@ class Window:
     """A half-open span [start, end) of whole UTC hours.
 
     Raises:
-        TerminalError: A bound has no time zone or is no whole hour, or end is not after start.
+        TerminalError: A bound has no time zone or is not a whole hour, or end is not after start.
     """
 
     start: datetime
     end: datetime
 
     def __post_init__(self) -> None:
-        """Normalize both bounds to UTC and refuse what is no span of whole hours."""
+        """Normalize both bounds to UTC and validate them."""
         for name in ("start", "end"):
             moment = getattr(self, name)
             if moment.tzinfo is None or moment != floor_hour(moment):
@@ -64,7 +64,7 @@ class Window:
             )
 
     def __str__(self) -> str:
-        """Return both bounds as people read them, the end's day where it is another one."""
+        """Return both bounds for people to read; the end's day only if it differs."""
         end = "%H:%M" if self.start.date() == self.end.date() else "%Y-%m-%d %H:%M"
         return f"{self.start:%Y-%m-%d %H:%M} to {self.end:{end}} UTC"
 
@@ -73,7 +73,7 @@ class Window:
         """Return the window between two moments in ISO 8601.
 
         Raises:
-            TerminalError: One is no moment, or they bound no whole hours.
+            TerminalError: One can't be parsed, or they do not bound whole hours.
         """
         try:
             bounds = [datetime.fromisoformat(text) for text in (start, end)]
@@ -110,11 +110,11 @@ class Window:
 
 @dataclass(frozen=True)
 class Run:
-    """One DAG run, as every ring below Airflow sees it.
+    """One DAG run, as the layers below Airflow know it.
 
     Args:
         run_id: Airflow's id of the DAG run.
-        window: The hours that the run is about.
+        window: The hours that the run processes.
         moves_watermark: False for a backfill, which must leave watermarks alone.
     """
 
@@ -124,7 +124,7 @@ class Run:
 
     @property
     def correlation_id(self) -> str:
-        """Twelve hex digits that stand in each log line, commit, dead letter and message."""
+        """Twelve hex digits, found in each log line, commit, dead letter and message of the run."""
         return hashlib.sha256(self.run_id.encode()).hexdigest()[:12]
 
     @property

@@ -1,1 +1,1 @@
-"""What is said to people: messages, their two renderings, and the outbox that keeps them."""
+"""Alerts to people: messages, their two renderings, and the outbox that delivers them."""

@@ -1,7 +1,7 @@
-"""What failed, in words that may leave the machine, and what helps: one place for each class.
+"""Describe errors for alerts: what failed and what to do, with the steps for each class.
 
-Only our own errors' four parts are repeated. Of any other error the class alone is told, because
-its text may hold a row or a password.
+Only our own errors are quoted, with their four parts. Any other error is named by its class alone,
+because its text may hold a row or a password.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from include.chimera import errors
 _LOG = "Read the task's log: the link leads there."
 _CLEAR = "Clear the task with its descendants; each of them may run again."
 
-# The most special class wins. A class of one fault says itself what helps.
+# The most specific class wins. An error class with `helps` gives its own first step.
 STEPS: dict[type[BaseException], tuple[str, ...]] = {
     **{kind: (kind.helps, _CLEAR) for kind in errors.kinds() if kind.helps},
     errors.SourceUnavailableError: (
@@ -45,11 +45,11 @@ _DEATH = (
 
 @dataclass(frozen=True)
 class Fault:
-    """A failure as it is told.
+    """A failure as an alert describes it.
 
     Args:
         name: The error's class.
-        text: What our own error says, "" for any other.
+        text: The text of our own error, "" for any other.
         steps: What to do.
     """
 
@@ -59,7 +59,7 @@ class Fault:
 
     @classmethod
     def of(cls, error: BaseException | None) -> Fault:
-        """Describe an error, or the one of ours that it was raised from; None: a sudden death."""
+        """Describe an error, or our own error that caused it; None: the process was killed."""
         if error is None:
             return cls("sudden death", "the process ended without a word", _DEATH)
         own = cause(error)
@@ -68,12 +68,12 @@ class Fault:
         return cls(type(own).__name__, text, steps)
 
     def facts(self) -> list[tuple[str, str]]:
-        """Return it as lines."""
+        """Return the failure as an alert's facts."""
         return [("error", f"{self.name}: {self.text}" if self.text else self.name)]
 
 
 def cause(error: BaseException) -> BaseException:
-    """Return the error of ours that this one was raised from, else the error itself."""
+    """Return our own error that this one was raised from, else the error itself."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, errors.ChimeraError):

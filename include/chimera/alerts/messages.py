@@ -20,15 +20,15 @@ _SHOWN = 8  # names in one line of a message; the rest is counted
 
 @dataclass(frozen=True)
 class Message:
-    """One thing to tell, before it is rendered for a channel.
+    """One alert, before it is rendered for a channel.
 
     Args:
         kind: What happened.
-        key: What makes it this event and no other; the same key is told once.
+        key: Identifies the event; each kind and key is sent once.
         title: One line.
-        facts: Name and text, in the order in which they are shown.
+        facts: Name and text, in display order.
         steps: What to do next.
-        link: Where to look, "" where there is no UI.
+        link: Where to look, "" if there is no UI.
     """
 
     kind: Kind
@@ -40,16 +40,16 @@ class Message:
 
     @property
     def message_id(self) -> str:
-        """Sixteen hex digits of kind and key."""
+        """Sixteen hex digits, hashed from kind and key."""
         return hashlib.sha256(f"{self.kind}|{self.key}".encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Affected:
-    """The tables that a failure leaves as they were.
+    """The tables that a failure leaves unchanged.
 
     Args:
-        table: The table that the task works for; None: none in particular.
+        table: The table that the task works on; None: none in particular.
         version: Its live version; None: it has none yet.
         downstream: Tables that would have been built from it.
     """
@@ -59,7 +59,7 @@ class Affected:
     downstream: tuple[str, ...] = ()
 
     def facts(self) -> list[tuple[str, str]]:
-        """Return them as lines."""
+        """Return the tables as an alert's facts."""
         lines = []
         if self.table:
             live = "no version yet" if self.version is None else f"version {self.version}"
@@ -72,14 +72,14 @@ class Affected:
 def success(
     run: Run, key: str, report: RunReport, seconds: float, failed_hours: Sequence[str]
 ) -> Message:
-    """Tell what a run published.
+    """Announce what a run published.
 
     Args:
         run: The run.
-        key: Tells one success of this run from another.
-        report: What its last task wrote.
-        seconds: From the run's start.
-        failed_hours: Windows whose failure was told and that nobody has run again.
+        key: Distinguishes this success of the run from others.
+        report: The run's report.
+        seconds: Time since the run's start.
+        failed_hours: Windows whose announced failure has not been followed by a success.
     """
     facts = [*_summary(report), ("duration", f"{seconds:.0f} s")]
     if failed_hours:
@@ -88,20 +88,20 @@ def success(
 
 
 def recovery(run: Run, key: str, report: RunReport, failed: str) -> Message:
-    """Tell that hours whose failure was told are published now."""
+    """Announce that hours are published whose failure was announced before."""
     facts = (("failed before", failed), *_summary(report), *_about(run))
     return Message("recovery", key, f"{run.window} has recovered and is published", facts)
 
 
 def failure(run: Run, key: str, task_id: str, fault: Fault, affected: Affected) -> Message:
-    """Tell that a task failed for good."""
+    """Announce that a task failed after its last retry."""
     facts = (("task", task_id), *fault.facts(), *affected.facts(), *_about(run))
     title = f"{run.window}: {task_id} failed"
     return Message("failure", key, title, facts, fault.steps)
 
 
 def failed_again(run: Run, key: str, tasks: Sequence[str]) -> Message:
-    """Tell that a run that was cleared failed with tasks that were told before."""
+    """Announce that a cleared run failed again, with tasks whose failure was announced before."""
     facts = (("still failed, or killed again", shorten(tasks)), *_about(run))
     steps = ("Mend what their own messages say, then clear them with their descendants.",)
     return Message("failure", key, f"{run.window}: the run failed again", facts, steps)
@@ -114,14 +114,14 @@ def gate_failure(
     remedies: Mapping[str, str],
     affected: Affected,
 ) -> Message:
-    """Tell which rules of a gate broke, and that the table stays as it was.
+    """Announce that a gate failed: the broken rules and the tables left unchanged.
 
     Args:
         run: The run.
-        key: Tells one verdict from another.
-        verdict: What the gate decided.
+        key: Distinguishes this verdict from others.
+        verdict: The gate's verdict.
         remedies: What to do, by rule id.
-        affected: The table and what reads it.
+        affected: The table and those downstream.
     """
     table, failed = verdict.table, verdict.failed_rules
     results = {result.rule_id: result for result in verdict.results}
@@ -144,7 +144,7 @@ def gate_failure(
 
 
 def late(run: Run, minutes: float, state: str) -> Message:
-    """Tell that a run is not over in time; once per run."""
+    """Announce that a run missed its deadline; once per run."""
     facts = (("late by", f"more than {minutes:g} minutes after it was queued"), ("state", state))
     steps = (
         "Open the run and look at what is running or waits for a retry.",
@@ -155,7 +155,7 @@ def late(run: Run, minutes: float, state: str) -> Message:
 
 
 def dead_letters(run: Run, refusals: Sequence[Refusals], threshold: int) -> Message:
-    """Tell that more records of a run's hours were refused than is usual; once per run."""
+    """Announce that a run's hours have more dead letters than the threshold; once per run."""
     lines = [f"{item.source} {item.reason}: {item.count:,}" for item in refusals]
     total = sum(item.count for item in refusals)
     facts = (
@@ -171,7 +171,7 @@ def dead_letters(run: Run, refusals: Sequence[Refusals], threshold: int) -> Mess
 
 
 def shorten(names: Sequence[str]) -> str:
-    """Join names; of a long list the first eight and how many more there are."""
+    """Join names; for a long list, the first eight and the number of others."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 

@@ -1,8 +1,8 @@
-"""The outbox: each message is told once, and kept until every channel has taken it.
+"""The outbox: each message is sent once, and kept until every channel has accepted it.
 
-Below the lake's `_alerts/`: `waiting/` holds messages that a channel has not taken yet, `told/`
-what was told, `open/` the hours whose failure was told and that have not been published since.
-A crash between sending and noting it repeats a message: rather twice than never.
+In the lake's `_alerts/`, `waiting/` holds messages that a channel has not accepted yet, `told/`
+those sent, and `open/` the hours whose failure was announced and that are still not published.
+A crash between sending and recording repeats a message: delivery is at least once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Send = Callable[[Message], None]
-# Longer than both channels' timeouts together: a message that is on its way is left alone.
+# Longer than both channels' timeouts together: until then, another process may be sending it.
 _LEASE = timedelta(seconds=30)
 
 
@@ -54,17 +54,17 @@ _FOLDERS = {_Told: "told", _Waiting: "waiting", _OpenFailure: "open"}
 
 
 class DeliveryError(RetryableError):
-    """A channel did not take a message."""
+    """A channel did not accept a message."""
 
     expects = "a peer that takes a message"
     helps = "check the connection; the message waits in the outbox and is sent again"
 
 
 def announce(message: Message, channels: Mapping[str, Send]) -> bool:
-    """Tell a message through all channels, once; return whether it was new.
+    """Send a message to all channels, once; return whether it was new.
 
-    What a channel does not take now is sent again by the next announcement or `resend`. Messages
-    that wait from before are sent along. Nothing is kept where no channel is set up.
+    Then retry older messages that still wait. If a channel does not accept the message, the next
+    announcement or `resend` retries it. Without channels, nothing is sent or kept.
     """
     if not channels:
         return False
@@ -81,17 +81,17 @@ def announce(message: Message, channels: Mapping[str, Send]) -> bool:
 
 
 def is_known(message: Message) -> bool:
-    """Whether a message was told, or waits."""
+    """Was the message sent, or does it wait?"""
     return bool(_read(_Told, message.message_id) or _read(_Waiting, message.message_id))
 
 
 def note(message: Message) -> None:
-    """Count a message as told without sending it: another one says the same."""
+    """Record a message as sent; also used without sending if another one says the same."""
     _write(message.message_id, _Told(message.kind, message.key, datetime.now(UTC)))
 
 
 def resend(channels: Mapping[str, Send]) -> int:
-    """Send what waits and is not on its way right now; return how many messages are through."""
+    """Retry waiting messages that no process is sending; return how many are now delivered."""
     done = 0
     for message_id in _ids("waiting"):
         entry = _read(_Waiting, message_id)
@@ -101,12 +101,12 @@ def resend(channels: Mapping[str, Send]) -> int:
 
 
 def waiting() -> int:
-    """Return how many messages a channel has not taken yet."""
+    """Return how many messages still wait for a channel."""
     return len(_ids("waiting"))
 
 
 def prune(days: int, *, dry_run: bool = False) -> int:
-    """Forget what was told longer ago, but in a dry run; return how many messages."""
+    """Forget messages sent more than `days` ago; return how many. A dry run only counts them."""
     before = datetime.now(UTC) - timedelta(days=days)
     told = {each: _read(_Told, each) for each in _ids("told")}
     old = [each for each, entry in told.items() if entry is None or entry.told_at < before]
@@ -116,12 +116,12 @@ def prune(days: int, *, dry_run: bool = False) -> int:
 
 
 def open_failure(window: Window, title: str) -> None:
-    """Remember that the failure of these hours was told."""
+    """Remember that the failure of these hours was announced."""
     _write(_label(window), _OpenFailure(title))
 
 
 def close_failure(window: Window) -> str | None:
-    """Forget the told failure of these hours, if any, and return its title."""
+    """Forget the announced failure of these hours and return its title; None: there was none."""
     entry = _read(_OpenFailure, _label(window))
     if entry is None:
         return None
@@ -130,12 +130,12 @@ def close_failure(window: Window) -> str | None:
 
 
 def failed_hours() -> list[str]:
-    """Return the windows whose failure was told and that have not been published since."""
+    """Return the windows whose failure was announced and that are still not published."""
     return _ids("open")
 
 
 def _deliver(message: Message, pending: list[str], channels: Mapping[str, Send]) -> bool:
-    """Try the channels that lack the message, and keep it where one of them does not take it."""
+    """Try the pending channels, keep the message if one fails; return whether all accepted it."""
     entry = _Waiting(message, pending, datetime.now(UTC))
     _write(message.message_id, entry)
     left = _try(message, pending, channels)
@@ -148,7 +148,7 @@ def _deliver(message: Message, pending: list[str], channels: Mapping[str, Send])
 
 
 def _try(message: Message, pending: list[str], channels: Mapping[str, Send]) -> list[str]:
-    """Send through the channels; return those that did not take it."""
+    """Send to the pending channels; return those that did not accept the message."""
     left = []
     for name in pending:
         try:

@@ -1,4 +1,4 @@
-"""One message, two forms: Slack's Block Kit and an HTML e-mail."""
+"""Render a message in Slack's Block Kit or as an HTML e-mail."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SlackMessage(TypedDict):
 
 
 def slack(message: Message) -> SlackMessage:
-    """Return the message in Slack's form: `text` for notices, and `blocks`."""
+    """Return the message for Slack: `text` for notifications, and `blocks`."""
     title = f"{SIGNS[message.kind]} {message.title}"
     lines = "\n".join(f"*{_mark(name)}*  {_mark(text)}" for name, text in message.facts)
     texts = [lines]
