@@ -1,1 +1,1 @@
-"""The only room that knows Great Expectations."""
+"""The only package that imports Great Expectations."""

@@ -1,4 +1,4 @@
-"""Run a table's checkpoint over staged rows, and say what it means."""
+"""Run a table's checkpoint over staged rows, and turn its result into a verdict."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from include.chimera.quality.acceptance import Acceptance
     from include.chimera.window import Run
 
-# DuckDB's errors that say nothing about the rows: the machine or the storage failed.
+# DuckDB errors that are not about the rows: the machine or the storage failed.
 OUTAGES = (
     duckdb.IOException,
     duckdb.OutOfMemoryException,
@@ -61,7 +61,7 @@ _OUTAGE = re.compile(
 )
 logger = logging.getLogger(__name__)
 
-# Two lines about a default value for each expectation: a third of all lines of a run.
+# GX logs two lines about a default value per expectation: a third of a run's log lines.
 logging.getLogger("great_expectations.expectations.expectation").setLevel(logging.WARNING)
 
 
@@ -69,11 +69,11 @@ logging.getLogger("great_expectations.expectations.expectation").setLevel(loggin
 def gate_database(
     rows: str, prepare: Callable[[duckdb.DuckDBPyConnection], None]
 ) -> Iterator[Path]:
-    """Give a read-only DuckDB file whose view `batch` shows the staged rows.
+    """Yield a DuckDB file whose view `batch` selects the staged rows.
 
     Args:
-        rows: Query of the rows, over files alone.
-        prepare: Creates the relations that rules refer to: `run` and `keys_…`.
+        rows: Query of the rows; it may read files, but no other relation.
+        prepare: Creates the relations that rules refer to: `run`, `usual` and `keys_…`.
     """
     with scratch("gate") as folder:
         path = Path(folder) / "gate.duckdb"
@@ -85,7 +85,7 @@ def gate_database(
 
 
 def connection_string(database: Path) -> str:
-    """Return the URL under which GX opens a gate's database: read-only, memory bounded."""
+    """Return the URL with which GX opens a gate's database: read-only, with bounded memory."""
     settings = get_settings()
     options = urlencode(
         {
@@ -101,8 +101,8 @@ def gx_context(database: Path, results: Path | None = None) -> FileDataContext:
     """Open the GX project over a gate's database.
 
     Args:
-        database: The file that `gate_database` made.
-        results: Where GX keeps its results; None: a folder beside the database.
+        database: The file from `gate_database`.
+        results: Folder of GX's results; None: one beside the database.
     """
     return gx.get_context(
         mode="file",
@@ -117,19 +117,19 @@ def gx_context(database: Path, results: Path | None = None) -> FileDataContext:
 
 @dataclass
 class GatedCheckpoint:
-    """A checkpoint whose result is a verdict that knows severity and pass ratio.
+    """A checkpoint whose result is a `Verdict`, with severities and the pass ratio.
 
-    The provider's operator calls `run` and reads `success` and `describe_dict()` of what it
-    returns: nothing else of GX' result, with its values, leaves this object.
+    The provider's operator calls `run`, and reads `success` and `describe_dict()` of the verdict.
+    GX's own result, which holds values of rows, is not passed on.
 
     Args:
-        checkpoint: GX' own.
+        checkpoint: GX's own checkpoint.
         table: `<layer>.<table>`.
         dag_run: The run that staged the rows.
-        rows: Rows staged, unparsed ones included.
+        rows: Rows staged, including unparsed ones.
         rows_unparsed: How many of them could not be parsed.
-        min_pass_ratio: Share that has to be good.
-        find_acceptance: Returns who let these failed rules through, None for nobody.
+        min_pass_ratio: Share of the rows that must be good.
+        find_acceptance: Returns a person's acceptance of these failed rules, or None.
         examples: Returns the commonest values that break a public rule.
     """
 
@@ -147,10 +147,10 @@ class GatedCheckpoint:
     result: ExpectationSuiteValidationResult | None = None
 
     def run(self, batch_parameters: BatchParameters | None = None) -> Verdict:
-        """Apply the rules and remember the verdict.
+        """Evaluate the rules and keep the verdict.
 
         Raises:
-            LakeError: A rule could not be judged because storage failed.
+            LakeError: A rule could not be evaluated because storage failed.
             MemoryExhaustedError: DuckDB reached its memory limit.
             GateOutageError: DuckDB failed otherwise.
         """
@@ -161,10 +161,10 @@ class GatedCheckpoint:
     def _validate(
         self, batch_parameters: BatchParameters | None
     ) -> ExpectationSuiteValidationResult:
-        """Have GX judge the suite.
+        """Validate the suite, without `Checkpoint.run`.
 
-        Its own `Checkpoint.run` would first compare the suite with its file four times and then
-        store the result (0.06 s of 0.6, 2026-11-24): both are read-only here.
+        That would also compare the suite with its file four times and store the result (0.06 s of
+        0.6, 2026-11-24). Neither is needed here: suite and results are read-only.
         """
         (definition,) = self.checkpoint.validation_definitions
         validator = Validator(
@@ -194,7 +194,7 @@ class GatedCheckpoint:
         )
 
     def _rows_refused(self, results: tuple[RuleResult, ...]) -> int:
-        """Return how many rows are bad: all of them where that could not be judged."""
+        """Return how many rows are bad; all of them if the pass ratio could not be evaluated."""
         for rule in results:
             if rule.rule_id == RATIO_RULE:
                 return self.rows if rule.unexpected_count is None else rule.unexpected_count
@@ -215,7 +215,7 @@ class GatedCheckpoint:
 
 
 def outage(table: str, error: BaseException) -> ChimeraError:
-    """Return the error of a gate that could not judge at all; its class says if a retry helps."""
+    """Return the error of a gate that could not judge; its class decides about retries."""
     where = f"gate of {table}; nothing is committed"
     return translate(error, where) or GateOutageError(
         expected="rules that can be judged",
@@ -247,13 +247,13 @@ def _result(
 
 
 def _error(information: Mapping[str, Any] | None) -> str | None:
-    """Return the class name of what a rule raised; its message could hold values."""
+    """Return only the class of a rule's exception, because its message may hold values."""
     raised = _raised(information)
     return _class_name(raised["exception_traceback"]) if raised else None
 
 
 def _raised(information: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """Return message and traceback of what a rule raised, None where it raised nothing."""
+    """Return message and traceback of a rule's exception, None if there is none."""
     told: Mapping[str, Any] = information or {}
     nested: list[Mapping[str, Any]] = [item for item in told.values() if isinstance(item, dict)]
     for entry in nested or [told]:
@@ -266,7 +266,7 @@ def _raised(information: Mapping[str, Any] | None) -> dict[str, str] | None:
 
 
 def _outage_in(raised: dict[str, str] | None) -> duckdb.Error | None:
-    """Return the outage that a rule met, as DuckDB raised it: GX keeps nothing but its text."""
+    """Rebuild DuckDB's outage error from the text, which is all that GX keeps, or return None."""
     for text in (raised or {}).values():
         if found := _OUTAGE.search(text):
             error: duckdb.Error = getattr(duckdb, found[1])(found[2])
@@ -275,7 +275,7 @@ def _outage_in(raised: dict[str, str] | None) -> duckdb.Error | None:
 
 
 def _class_name(traceback: str) -> str:
-    """Return the class that a traceback's last exception has, without its module."""
+    """Return the class of a traceback's last exception, without its module."""
     lines = traceback.splitlines()
     raised = [line.split(":")[0] for line in lines if line[:1].isalpha() and "Error" in line[:80]]
     return raised[-1].rpartition(".")[2][:60] if raised else "unknown"

@@ -1,4 +1,4 @@
-"""Data Docs: GX' own pages about suites and results, built once per run and kept short."""
+"""Data Docs: GX's own pages about suites and results, built once per run from recent results."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ _KEPT = (
 
 
 def results_folder() -> Path:
-    """Return where GX' results are kept for Data Docs, stripped of all values."""
+    """Return the folder of GX's results for Data Docs, without any values."""
     return get_settings().state_dir / "gx" / "validations"
 
 
 def docs_folder() -> Path:
-    """Return where Data Docs are built."""
+    """Return the folder of Data Docs."""
     return get_settings().state_dir / "reports" / "data_docs"
 
 
 def keep_result(checked: GatedCheckpoint) -> None:
-    """Store GX' result for Data Docs, without values and without what exceptions said."""
+    """Store GX's result for Data Docs, without values and exception messages."""
     if checked.result is None or checked.verdict is None:
         return
     document = checked.result.to_json_dict()  # type: ignore[no-untyped-call]  # GX
@@ -86,7 +86,7 @@ def prune_results(keep: int = RESULTS_PER_SUITE) -> int:
 
 
 def build_docs() -> Path | None:
-    """Prune old results, build the pages anew, and return the index; None: there is nothing yet."""
+    """Prune old results, rebuild the pages and return their index; None: there are no results."""
     if not results_folder().is_dir():
         return None
     prune_results()

@@ -1,9 +1,8 @@
 """Expectations that GX lacks: SQL predicates over rows, and statistics that may be unknown.
 
-They are registered by importing `duckdb_source`, as the datasource type is. A predicate may name
-the relation `run` (window_start, window_end, rows_unparsed), `usual` (rule_id, upper) and
-`keys_<layer>_<table>_<key>`, one row per known key of another table of the lake: a gate's database
-holds all of them.
+Importing `duckdb_source` registers them and the datasource type. A predicate may use the relations
+of the gate's database: `run` (window_start, window_end, rows_unparsed), `usual` (rule_id, upper)
+and `keys_<layer>_<table>_<key>`, one row per known key of another table.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class SatisfyPredicate(ColumnMapMetricProvider):
-    """Rows for which an SQL predicate is false; null is no answer and breaks nothing."""
+    """Rows for which an SQL predicate is false; null does not count as false."""
 
     condition_metric_name = "column_values.satisfy_predicate"
     condition_value_keys = ("predicate",)
@@ -60,13 +59,13 @@ class ExpectColumnValuesToSatisfyPredicate(ColumnMapExpectation):
 
 
 _UNPARSED = "(select max(rows_unparsed) from run)"
-_Domain: TypeAlias = "dict[str, object]"  # which batch GX asks about: handed back as it came
+_Domain: TypeAlias = "dict[str, object]"  # identifies the batch; returned to GX unchanged
 
 
 class SqlAggregate(TableMetricProvider):
-    """One aggregate over the batch; GX asks for all that a suite needs in one query.
+    """One aggregate over the batch; GX bundles all aggregates of a suite in one query.
 
-    A subclass gives it as SQL, with the expectation's arguments (`value_keys`) in braces.
+    A subclass defines the SQL, with the expectation's arguments (`value_keys`) in braces.
     """
 
     sql: ClassVar[str]
@@ -89,14 +88,14 @@ class SqlAggregate(TableMetricProvider):
 
 
 class StagedRows(SqlAggregate):
-    """How many rows were staged, those that could not be parsed included."""
+    """How many rows were staged, including those that could not be parsed."""
 
     metric_name = "table.staged_rows"
     sql = f"count(*) + {_UNPARSED}"
 
 
 class RefusedRows(SqlAggregate):
-    """How many of them are bad: not parsed, or a predicate is true for them."""
+    """How many staged rows are bad: not parsed, or a predicate is true for them."""
 
     metric_name = "table.refused_rows"
     value_keys = ("broken",)
@@ -104,7 +103,7 @@ class RefusedRows(SqlAggregate):
 
 
 class UnusualRows(SqlAggregate):
-    """How many rows lie beyond the limit that `usual` gives for a rule."""
+    """How many rows exceed the rule's limit in `usual`."""
 
     metric_name = "table.unusual_rows"
     value_keys = ("predicate",)
@@ -114,8 +113,8 @@ class UnusualRows(SqlAggregate):
 class GoodRowsStatistic(SqlAggregate):
     """A statistic of a column's finite values in the rows that no critical row rule refuses.
 
-    One NaN would make every mean NaN and every standard deviation raise, of rows that go to the
-    dead letters anyway.
+    One NaN would make the mean NaN and the standard deviation raise; refused rows go to the dead
+    letters anyway.
     """
 
     metric_name = "table.good_rows_statistic"
@@ -149,7 +148,7 @@ class ExpectRowPassRatioToBeAtLeast(BatchExpectation):
 
 
 class ExpectColumnValuesToBeUsual(BatchExpectation):
-    """Expect no value beyond its limit; the largest one is observed, as history for later hours."""
+    """Expect no value beyond its limit; record the largest, as history for later hours."""
 
     column: str
     predicate: str
