@@ -1,1 +1,1 @@
-"""What a person does to a running pipeline: replay, trace, search, gaps, freshness, reports."""
+"""What a person does with a running pipeline: replay, trace, search, gaps, freshness, reports."""

@@ -1,4 +1,4 @@
-"""Examples of values that broke public rules, taken out again: they are whatever somebody sent."""
+"""Erase examples of values that broke public rules, because senders may write anything in them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _ALONE = r"(?:(?<![0-9A-Za-z_-])|(?<=\\u[0-9a-f]{4}))%s(?![0-9A-Za-z_-])"
 
 
 def count_examples(subject: str) -> int:
-    """Return how many examples `erase_examples` would take out."""
+    """Return how many examples `erase_examples` would remove."""
     return sum(_count(verdict) - _count(kept) for verdict, kept in _verdicts_without(subject))
 
 
 def erase_examples(subject: str) -> int:
-    """Take the examples that may name a subject out of all verdicts; return how many.
+    """Remove the examples that may name a subject from all verdicts; return how many.
 
-    The name has to stand alone, as in payloads; an example that was cut may have named it. With
-    them goes the quality report, which may show them.
+    The name must match as a whole word, as in payloads; a truncated example may have named it. The
+    quality report, which may show the examples, is deleted too.
     """
     erased = 0
     for verdict, kept in _verdicts_without(subject):
@@ -41,7 +41,7 @@ def erase_examples(subject: str) -> int:
 
 
 def _verdicts_without(subject: str) -> Iterator[tuple[Verdict, Verdict]]:
-    """Yield each verdict that may name the subject, as it is and as it would be without it."""
+    """Yield each verdict that may name the subject, as it is and without those examples."""
     name = re.compile(_ALONE % re.escape(visible(subject.strip())))
     for verdict in verdicts():
         kept = replace(verdict, results=tuple(_without(result, name) for result in verdict.results))

@@ -1,4 +1,4 @@
-"""How old the lake's newest published hour is: read from the lake alone, whatever Airflow does."""
+"""Measure the age of the newest published hour from the lake alone, without Airflow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Freshness:
-    """What a dead man's switch looks at.
+    """The state that a dead man's switch checks.
 
     Args:
         is_fresh: Whether nothing is older than allowed.
-        max_age_seconds: What is allowed.
+        max_age_seconds: The age allowed.
         age_seconds: From the end of the newest hour whose gates all passed until now; None: there
             is no such hour.
         published_until: The end of that hour, ISO 8601, UTC.
@@ -52,5 +52,5 @@ def check_freshness(max_age: timedelta, now: datetime) -> Freshness:
 
 
 def _ends(name: str, group: str) -> dict[str, datetime]:
-    """Return the newest window's end by group; none where the table is missing."""
+    """Return the newest window's end by group; empty if the table is missing."""
     return dict(ask(name, f"select {group}, max(window_end) from ({{}}) group by all"))

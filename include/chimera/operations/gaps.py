@@ -1,4 +1,4 @@
-"""Hours that the ledger or the gates do not account for, and what backfills them."""
+"""Find the hours that tables lack, and the commands that backfill them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Gap:
 
 
 def first_hour() -> datetime | None:
-    """Return the first hour that was ever due: of the schedule's runs, else of any; None: no run.
+    """Return the first hour due: that of the first scheduled run, else of any run; None: no run.
 
-    An hour long ago that a person asked for does not make due what lies between.
+    A manual run for an earlier hour does not make the hours in between due.
     """
     asked = (
         "select min(window_start) filter (where starts_with(run_id, 'scheduled__')), "
@@ -41,7 +41,7 @@ def first_hour() -> datetime | None:
 
 
 def backfills(gaps: Iterable[Gap]) -> list[str]:
-    """Return the commands that fill the gaps, each hour once; Airflow's dates are inclusive."""
+    """Return commands that fill the gaps, each hour once; both of Airflow's dates are inclusive."""
     spans = _merged(sorted(gap.window for gap in gaps))
     return [
         "airflow backfill create --dag-id chimera_etl_hourly "
@@ -52,10 +52,11 @@ def backfills(gaps: Iterable[Gap]) -> list[str]:
 
 
 def find_gaps(expected: Window) -> list[Gap]:
-    """Compare the hours that should be there with what was published, table by table.
+    """Compare the expected hours with those published, table by table.
 
-    In bronze the ledger tells. A model lacks the hours after the last that its gate let through: a
-    build takes along what its parents got since the build before (docs/adr/0002).
+    For bronze, the ledger lists the published hours. A model lacks only the hours after the last
+    one that its gate passed, because each build also covers what its parents received since the
+    previous build (docs/adr/0002).
 
     Args:
         expected: The hours that the schedule should have covered.
@@ -86,7 +87,7 @@ def _known_hours() -> dict[str, list[Window]]:
 
 
 def _hours_of_models(expected: Window) -> dict[str, list[Window]]:
-    """Return up to where each model's gate let it through; if it never did, up to its first run."""
+    """Return the hours up to the last that each model's gate passed, else up to its first run."""
     rows = ask(
         QUALITY_RESULTS.name,
         "select table_name, coalesce(max(window_end) filter (where verdict <> 'failed'), "
@@ -99,7 +100,7 @@ def _hours_of_models(expected: Window) -> dict[str, list[Window]]:
 
 
 def _merged(windows: Iterable[Window]) -> list[Window]:
-    """Join windows, in order, that touch or overlap."""
+    """Merge sorted windows that touch or overlap."""
     merged: list[Window] = []
     for window in windows:
         if merged and window.start <= merged[-1].end:

@@ -1,4 +1,4 @@
-"""Search in Airflow's JSON task logs with DuckDB, in a local folder or an object store."""
+"""Search Airflow's JSON task logs with DuckDB, in a local folder or an object store."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
-# What every line says of itself; the rest of a line stays in `fields`, as JSON.
+# Fields that every line has; the others stay in `fields`, as JSON.
 _TEXTS = (
     "level", "event", "logger", "dag_id", "run_id", "task_id", "correlation_id", "source",
     "window_start", "window_end",
 )  # fmt: skip
 _PATTERNS = {"task": "task_id", "logger": "logger"}  # condition to column
-# Bounded: a task that logs without end must not fill this process's memory.
+# Bounded, so that an endless line can't fill this process's memory.
 _LONGEST_LINE = 16 * 1024 * 1024
 
 
@@ -36,9 +36,9 @@ class FoundLine:
     Args:
         logged_at: When, UTC.
         level: One of `LEVELS`.
-        correlation_id: Of its run.
+        correlation_id: The run's correlation id.
         task_id: The task that wrote it.
-        event: What it says.
+        event: The message.
         json: The whole line.
         filename: The log that holds it.
     """
@@ -54,18 +54,18 @@ class FoundLine:
 
 @dataclass(frozen=True)
 class LogQuery:
-    """Which lines are asked for; None leaves a condition out.
+    """The conditions of a search; None leaves a condition out.
 
     Args:
         correlation_id: The run's correlation id.
         run_id: Airflow's run id.
-        task: Regular expression that a part of the task id matches.
-        logger: The same for the logger's name.
+        task: Regular expression that matches a part of the task id.
+        logger: Regular expression that matches a part of the logger's name.
         level: Lowest level.
-        text: Part of the message, in any case.
-        since: First moment, UTC.
-        limit: At most so many lines, the newest ones.
-        attempts_at: Of each task the attempt alone that had begun last by then, UTC.
+        text: Part of the message, case-insensitive.
+        since: Earliest time, inclusive, UTC.
+        limit: Maximum number of lines; the newest are kept.
+        attempts_at: Only each task's last attempt that had begun by then, UTC.
     """
 
     correlation_id: str | None = None
@@ -80,10 +80,10 @@ class LogQuery:
 
 
 def search_logs(query: LogQuery, root: str | None = None) -> list[FoundLine]:
-    """Return the lines that match, in order of time.
+    """Return the matching lines in order of time.
 
-    A run's lines from before its window was known (Airflow's own, at the start of a task) carry no
-    correlation id: they get the one that belongs to their run id.
+    Lines from before the run's window was known (Airflow's own, at the start of a task) carry no
+    correlation id; they get the one of their run id.
 
     Args:
         query: The conditions.
@@ -94,7 +94,7 @@ def search_logs(query: LogQuery, root: str | None = None) -> list[FoundLine]:
     lines = (
         f"select cast(json_extract_string(json, '$.timestamp') as timestamptz) as logged_at, "
         f"{', '.join(map(_text, _TEXTS))}, json, filename, "
-        # A deferred attempt has further files: `attempt=1.log.trigger.<id>.log`.
+        # A deferred attempt has more files: `attempt=1.log.trigger.<id>.log`.
         r"regexp_extract(filename, '^.*/attempt=\d+') as attempt from read_ndjson_objects("
         f"{quote(f'{place}/**/*.log')}, filename = true, ignore_errors = true, "
         f"maximum_object_size = {_LONGEST_LINE})"
@@ -116,10 +116,10 @@ def search_logs(query: LogQuery, root: str | None = None) -> list[FoundLine]:
 def _text(name: str) -> str:
     own = f"json_extract_string(json, '$.{name}')"
     if name in {"dag_id", "run_id", "task_id"}:
-        # The folders name DAG, run and task of lines that do not say it themselves.
+        # If a line lacks its DAG, run or task, take it from the folder's name.
         own = f"coalesce({own}, nullif(regexp_extract(filename, '{name}=([^/]+)', 1), ''))"
     if name == "correlation_id":
-        # As `Run.correlation_id`, for lines from before the run was known. It leans on the column
+        # Same as `Run.correlation_id`, for lines from before the run was known. It uses the column
         # `run_id` of the same select.
         own = f"coalesce({own}, left(sha256(run_id), 12))"
     return f"{own} as {name}"
@@ -139,7 +139,7 @@ def _require_patterns(connection: DuckDBPyConnection, query: LogQuery) -> None:
 
 
 def _conditions(query: LogQuery) -> Iterator[str]:
-    yield "json is not null"  # a line that its writer was killed over
+    yield "json is not null"  # null: the writer was killed in the middle of the line
     given = {each.name: getattr(query, each.name) for each in fields(query)}
     if given["correlation_id"]:
         wanted = f"correlation_id = {quote(given['correlation_id'])}"

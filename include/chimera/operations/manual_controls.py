@@ -1,6 +1,6 @@
 """Manual controls of the lake: stop publishing, resume it, restore a table.
 
-`lake/publish/stop_switch` holds the check that a gate makes before it commits.
+Gates check `lake/publish/stop_switch` before they commit.
 """
 
 from __future__ import annotations

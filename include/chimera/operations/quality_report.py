@@ -1,7 +1,7 @@
 """The quality report: one self-contained HTML page about the newest run and the days before it.
 
-It reads `ops.quality_results` and the dead letters' reasons: counts and names, no value of a row
-but the examples of public columns. The page loads nothing, so it reads offline.
+It shows counts and names from `ops.quality_results` and the dead letters' reasons; the only values
+of rows are the examples of public columns. The page loads nothing, so it works offline.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STATES = ("failed", "raised", "warned", "some", "passed")
 
 @dataclass(frozen=True)
 class PastResult:
-    """A row of `ops.quality_results`: what one rule found in one run, and how its gate ended."""
+    """A row of `ops.quality_results`: one rule's result in one run, and its gate's verdict."""
 
     run_id: str
     correlation_id: str
@@ -61,7 +61,7 @@ class PastResult:
 
     @property
     def state(self) -> str:
-        """How the rule ended, in one word: `some` rows broke it, and it held all the same."""
+        """The result in one word; `some`: it passed although some rows broke it."""
         if self.error:
             return "raised"
         if not self.is_passed:
@@ -74,8 +74,8 @@ class RuleReport:
     """One rule of a table.
 
     Args:
-        rule: The rule as its book says it.
-        newest: What it found in the run.
+        rule: The rule, from the table's rule book.
+        newest: Its result in the run.
         trend: Its states in the last runs, oldest first.
         examples: Values that broke it, of public columns only.
     """
@@ -87,13 +87,13 @@ class RuleReport:
 
     @property
     def state(self) -> str:
-        """How the rule ended in the run."""
+        """The state of the rule in the run."""
         return self.newest.state
 
 
 @dataclass(frozen=True)
 class LetterCount:
-    """How many dead letters of one source and stage have one reason."""
+    """The count of dead letters with one source, stage and reason."""
 
     source: str
     stage: str
@@ -103,7 +103,7 @@ class LetterCount:
 
 @dataclass
 class RunLine:
-    """A run and how each of its gates ended, by table; `url` is "" where there is no link."""
+    """A run and the outcome of each of its gates, by table; `url` is "" if there is no link."""
 
     run_id: str
     correlation_id: str
@@ -113,7 +113,7 @@ class RunLine:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many gates ended how."""
+        """The number of gates by outcome."""
         return Counter(self.verdicts.values())
 
 
@@ -124,10 +124,10 @@ class TableReport:
     Args:
         name: `<layer>.<table>`.
         newest: Newest row of the gate as a whole (`min_pass_ratio`).
-        is_judged: Whether that is the run's own; else its gate did not judge in this run.
+        is_judged: Whether that row is from this run; else the gate did not judge in this run.
         ratios: Pass ratios of the last runs, oldest first.
         rules: One report per rule, the worst first.
-        anomalies: Rule ids of what was unusual in the newest run.
+        anomalies: Rule ids of the anomalies in the newest run.
     """
 
     name: str
@@ -139,16 +139,16 @@ class TableReport:
 
 
 def report_path() -> Path:
-    """Return where the report is written."""
+    """Return the report's path."""
     return get_settings().state_dir / "reports" / "quality.html"
 
 
 def write_report(run: Run, run_url: str = "") -> Path:
-    """Write the page and return where; the whole page or none.
+    """Write the page atomically and return its path.
 
     Args:
-        run: The newest run; rows of the seven days before it are looked at.
-        run_url: Link to a DAG run, `{run_id}` where its id goes; empty: no links.
+        run: The newest run; rows of the seven days before it are included.
+        run_url: Link to a DAG run with the placeholder `{run_id}`; empty: no links.
     """
     names = ", ".join(column.name for column in fields(PastResult))
     query = f"select {names} from rows order by window_start, recorded_at"
@@ -160,7 +160,7 @@ def write_report(run: Run, run_url: str = "") -> Path:
         run,
         "select source, stage, reason, count(distinct letter_id) as count from rows "
         "where event = 'refused' group by all order by count desc, source, reason",
-        # A letter may be of an hour long ago, or of none: what counts is when it was refused.
+        # Filter by the time of refusal: a letter's hour may be long ago, or unknown.
         since=f"recorded_at >= {quote((run.window.start - timedelta(days=DAYS)).isoformat())}",
     )
     page = (
@@ -193,9 +193,9 @@ def _rows(name: str, run: Run, query: str, since: str = "") -> list[tuple[Any, .
 
 
 def _is_told(row: PastResult, run: Run, verdicts: Mapping[str, Verdict]) -> bool:
-    """Tell whether a row is of an hour before, or of what the run's gates said last.
+    """Is a row from an earlier hour, or from the last verdict of the run's gates?
 
-    Not of the run's former attempts, of other runs of its hour, or of hours after it.
+    Earlier attempts of the run, other runs of its hour, and later hours are left out.
     """
     if row.window_start < run.window.start:
         return True
@@ -205,7 +205,7 @@ def _is_told(row: PastResult, run: Run, verdicts: Mapping[str, Verdict]) -> bool
 
 
 def _examples(verdicts: Mapping[str, Verdict]) -> Examples:
-    """Return the values of public columns that broke rules in the run."""
+    """Return the public columns' values that broke rules in the run."""
     return {
         (table, rule.rule_id): rule.examples
         for table, verdict in verdicts.items()
@@ -257,7 +257,7 @@ def _table(
 
 
 def _runs(rows: list[PastResult], run_url: str) -> list[RunLine]:
-    """Return the last runs, newest first, with how their gates ended."""
+    """Return the last runs, newest first, with their gates' outcomes."""
     found: dict[str, RunLine] = {}
     for row in rows:
         if row.rule_id == RATIO_RULE:

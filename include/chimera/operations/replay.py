@@ -1,8 +1,8 @@
-"""Dead letters tried again: parsed, judged and published by the same code as a fresh hour.
+"""Replay dead letters: parse, judge and publish them with the same code as a new hour.
 
-A replay takes the letters that wait, hour by hour. What still can't be parsed or still breaks a row
-rule waits for the next of three attempts, then is parked. What passes goes through its table's
-whole gate. A replay that dies anywhere can be repeated: publishing a row twice changes nothing.
+A replay takes the waiting letters hour by hour. A letter that still can't be parsed or still breaks
+a row rule waits for the next of three attempts, then is parked. The others go through their table's
+whole gate. A replay that dies at any point can be repeated: publishing a row twice changes nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _UNREADABLE, _GATE = "payload_not_readable", "gate_failed"
 
 @dataclass(frozen=True)
 class _Letter:
-    """A letter that waits, as the dead letters' table keeps it."""
+    """A waiting letter, as stored in the dead letters' table."""
 
     letter_id: str
     source: str
@@ -70,13 +70,13 @@ class _Letter:
 
     @cached_property
     def row(self) -> Mapping[str, object] | None:
-        """The record's row in the contract's types, None where its payload can't give it."""
+        """The record's row in the contract's types, None if the payload can't be rebuilt."""
         return _rebuild(self)
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What became of the letters of one table and hour."""
+    """The outcome of replaying one table's letters of one hour."""
 
     source: str
     hour: str
@@ -86,16 +86,16 @@ class Replay:
 
 
 def replay(source: str | None = None, letter_ids: Sequence[str] = ()) -> list[Replay]:
-    """Try the waiting letters again, at most 10,000 at once.
+    """Replay waiting letters, at most 10,000 at once.
 
     Args:
         source: Bronze table; None: all of them. A reference table is read whole by each run, so its
             letters need no replay.
-        letter_ids: Only these; empty: all.
+        letter_ids: The letters to replay; empty: all.
 
     Raises:
         PublishingStoppedError: A person has stopped publishing; no attempt is counted.
-        CommitConflictError: Other writers won again and again.
+        CommitConflictError: Every attempt to commit lost to another writer.
         SourceUnavailableError, LakeError: The lake can't be read or written; try again.
     """
     require_publishing("ops.dead_letters")
@@ -117,10 +117,10 @@ def replay(source: str | None = None, letter_ids: Sequence[str] = ()) -> list[Re
 
 
 def park(letter_id: str, reason: str) -> None:
-    """Take a letter out of replay, for good; who did it and why is recorded.
+    """Exclude a letter from replay for good; record who did it and why.
 
     Raises:
-        LetterMissingError: No letter of that id is waiting.
+        LetterMissingError: No letter with that id is waiting.
         ControlRefusedError: The reason is empty.
     """
     words = require_reason(reason)
@@ -155,7 +155,7 @@ def _replay(
 
 
 def _judge(run: Run, source: str, letters: list[_Letter]) -> dict[str, str]:
-    """Stage the letters that can be published; return each letter's reason, empty for those."""
+    """Stage the letters that can be published; return all letters' reasons, empty for those."""
     contract = CONTRACTS[source]
     rows = [{**letter.row, LETTER: letter.letter_id} for letter in letters if letter.row]
     reasons = {letter.letter_id: _UNREADABLE for letter in letters}
@@ -181,7 +181,7 @@ def _judge(run: Run, source: str, letters: list[_Letter]) -> dict[str, str]:
 
 
 def _publish(run: Run, source: str) -> bool:
-    """Pass the staged letters through their table's gate; tell whether it let them."""
+    """Pass the staged letters through their table's gate; return whether they were published."""
     with open_gate(source, run) as gate:
         gate.checkpoint(gate.context()).run()
         try:
@@ -200,14 +200,14 @@ def _record(
     attempt: int = 0,
     **notes: str,
 ) -> int:
-    """Append one event for each of the letters that wait; return how many.
+    """Append one event for each of the given letters that waits; return how many.
 
     Args:
         connection: DuckDB session.
-        run: The run that it happened in.
-        event: What became of them.
-        reasons: Letter to reason.
-        attempt: By how much the letters' attempts grow.
+        run: The run in which it happened.
+        event: What happened to the letters.
+        reasons: Reason by letter id.
+        attempt: What to add to the letters' attempts.
         notes: Extra commit metadata.
     """
     if not reasons:
@@ -222,10 +222,10 @@ def _record(
 
 
 def _rebuild(letter: _Letter) -> Mapping[str, object] | None:
-    """Return the record's row in the contract's types, None where its payload can't give it.
+    """Return the record's row in the contract's types, None if the payload can't be rebuilt.
 
-    Its table can hold the row, and the calendar its hour: one letter that does not fit would keep
-    the others from being tried.
+    Check here that the row fits its table and that its hour exists, because one letter that does
+    not would stop the replay of all others.
     """
     contract = CONTRACTS[letter.source]
     try:
@@ -254,7 +254,7 @@ def _parsed(letter: _Letter) -> Mapping[str, object] | None:
 
 
 def _schema(contract: Contract) -> pa.Schema:
-    """Return the columns that a letter's record gives, each of which may be missing."""
+    """Return the columns that a letter's record can have, all nullable."""
     names = contract.source_columns if contract.kind == "versions" else contract.schema.names
     return pa.schema([contract.schema.field(name).with_nullable(True) for name in names])
 

@@ -1,4 +1,4 @@
-"""What a run did and how its tables are, as samples of the metrics' catalogue."""
+"""Metrics of a run and of the lake's tables, as samples of the metrics' catalogue."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COMMITS = 20
 
 
 def run_facts(run: Run) -> list[Sample]:
-    """Return what is known at the end of a run, whether its gates passed or not."""
+    """Return all metrics known at a run's end, whether its gates passed or not."""
     samples = [Sample("chimera_window_end_timestamp_seconds", run.window.end.timestamp())]
     samples += _of_records(run)
     for name in table_names():
@@ -51,7 +51,7 @@ def run_facts(run: Run) -> list[Sample]:
 
 
 def note_counted(run: Run) -> None:
-    """Remember that the counters were sent: what is judged again counts again, nothing else."""
+    """Mark the run's verdicts as counted; only a table that is judged again counts again."""
     for table, verdict in read_records(run, Verdict).items():
         write_record(run, table, replace(verdict, is_counted=True))
 
@@ -96,7 +96,7 @@ def _of_table(name: str, table: DeltaTable) -> Iterator[Sample]:
 
 
 def _of_letters() -> Iterator[Sample]:
-    """Count waiting letters by the table that they were meant for, zero where none waits."""
+    """Count waiting letters by their table; zero if all its letters are done."""
     with connect() as connection:
         found = connection.execute(
             f"select source, count(*) filter (where state = 'waiting') from ({letter_states()}) "

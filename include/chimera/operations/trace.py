@@ -1,7 +1,7 @@
 """Where a row came from: version, commit, run, dbt invocation, window, parents, source.
 
-The answer stands in the Delta logs: the entry that added the row's data file also holds the
-commit's metadata and the parents' versions that were read (docs/adr/0002).
+The answer is in the Delta logs: the entry that added the row's data file also holds the commit's
+metadata and the versions of the parents that were read (docs/adr/0002).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from deltalake import DeltaTable
 
-# Sets of columns, each of which identifies a row in whatever table has it.
+# Sets of columns, each of which identifies a row in any table that has all of them.
 _IDENTITIES = (
     {"generation_id"}, {"evaluation_id"}, {"_file", "_offset"}, {"log_line_id"},
     {"series_id", "sampled_at"},
@@ -42,15 +42,15 @@ _VERSION = re.compile(r"(\d{20})\.json$")
 
 @dataclass(frozen=True)
 class Origin:
-    """What made one row of a table.
+    """The origin of one row of a table.
 
     Args:
         table: `<layer>.<table>`.
         file: The data file that holds the row, relative to the table's folder.
-        version: The version whose commit wrote the row; None where the log no longer says.
-        commit: What that commit says: run, correlation id, window, dbt invocation, counts.
-        key: The row's identifying columns; of a log line its file and its offset there.
-        parents: Of a model: each table that was read, and its version.
+        version: The version whose commit wrote the row; None: the log no longer has it.
+        commit: That commit's metadata: run, correlation id, window, dbt invocation, counts.
+        key: The row's identifying columns; for a log line, its file and the offset there.
+        parents: For a model, each table that was read, and its version.
         made_from: The origins of the rows with the same key in the parents, at those versions.
     """
 
@@ -64,16 +64,16 @@ class Origin:
 
 
 def trace(name: str, where: str, limit: int = 3, version: int | None = None) -> list[Origin]:
-    """Return the origins of the rows that a condition finds.
+    """Return the origins of the rows that match a condition.
 
     Args:
         name: `<layer>.<table>`.
         where: A DuckDB condition on the table's columns.
-        limit: At most so many rows.
+        limit: Maximum number of rows.
         version: The table's version; None: the newest.
 
     Raises:
-        TerminalError: There is no such table, or DuckDB refuses the condition.
+        TerminalError: There is no such table, or the condition is invalid.
     """
     table = open_table(name, version)
     if table is None:
@@ -88,7 +88,7 @@ def trace(name: str, where: str, limit: int = 3, version: int | None = None) -> 
 
 def _origin(name: str, file: str, key: dict[str, str]) -> Origin:
     version, commit, marks = _commit_of(name, file)
-    # A compaction only moved the row: who wrote it stands before it.
+    # A compaction only moved the row: look for its writer in the version before.
     while version and commit.get("operation") == "OPTIMIZE":
         before = open_table(name, version - 1)
         rows = _rows(name, before, _same(key), 1) if before and key else []
@@ -141,7 +141,7 @@ def _same(key: dict[str, str]) -> str:
 
 
 def _shared(key: dict[str, str], parent: str, version: int) -> dict[str, str]:
-    """Return the part of a row's key that identifies it in a parent as well, empty if none does."""
+    """Return the part of a row's key that also identifies it in a parent, empty if none does."""
     table = open_table(parent, version)
     columns = {field.name for field in table.schema().fields} if table else set()
     known = next((known for known in _IDENTITIES if known <= columns & key.keys()), set())
