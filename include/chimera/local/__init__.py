@@ -1,1 +1,1 @@
-"""The embedded default: real servers on one machine, owned from start to end by one command."""
+"""The embedded default: one command that starts, supervises and stops real servers locally."""

@@ -1,6 +1,6 @@
-"""Promises that lean on libraries, checked on what is installed and runs now.
+"""Check promises that depend on libraries against the installed versions and running servers.
 
-A test proves a promise for the versions and the moment that it ran with.
+Tests prove them only for the versions and the time of the test.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PIN = re.compile(r"^([\w.-]+)(?:\[[\w,]+\])?==([\w.]+)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Finding:
-    """What became of one promise; one that could not be asked about is not kept."""
+    """The result of checking one promise; if it could not be checked, it counts as not kept."""
 
     promise: str
     is_kept: bool
@@ -54,7 +54,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def check_versions() -> Finding:
-    """Compare what is installed with the pins; docs/versions.md says what each is there for."""
+    """Compare the installed versions with the pins; docs/versions.md gives each pin's reason."""
     texts = [(PROJECT / name).read_text() for name in ("requirements.txt", "requirements-dev.txt")]
     pins = dict(_PIN.findall("\n".join(texts)))
     other = {name: found for name, pin in pins.items() if (found := _installed(name)) != pin}
@@ -72,7 +72,7 @@ def _installed(name: str) -> str:
 
 
 def check_next_run(api: AirflowApi) -> Finding:
-    """Tell whether Airflow holds a deadline for the version that the next run is made of."""
+    """Check that Airflow has a deadline for the DAG version of the next run."""
     found = api.next_deadlines(DAG_ID)
     if found is None:
         return Finding("deadline", is_kept=False, text=f"unknown: Airflow has not read {DAG_ID}")
@@ -86,7 +86,7 @@ def check_next_run(api: AirflowApi) -> Finding:
 
 
 def check_runs(api: AirflowApi) -> Finding:
-    """Tell which runs that are not over were made without their deadline."""
+    """Check that all unfinished runs have their deadline."""
     runs = [run.run_id for run in api.runs(DAG_ID) if not run.is_over]
     without = [run_id for run_id in runs if not api.has_deadline(DAG_ID, run_id)]
     if without:

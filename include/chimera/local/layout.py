@@ -1,4 +1,4 @@
-"""Where the embedded servers keep what they keep, below one state folder."""
+"""The files and folders of the embedded servers, below one state folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 # A UNIX socket's address holds 104 bytes on macOS and 108 on Linux, with the final zero.
 # Source: sys/un.h of both; PostgreSQL adds "/.s.PGSQL.5432.lock" beside it.
 _LONGEST_SOCKET_DIR = 103 - len("/.s.PGSQL.5432")
-# What PostgreSQL's list of folders, a URL's query and Airflow's expansion of $ and ~ leave alone.
+# Characters that are plain in PostgreSQL's list of folders, in a URL's query, and to Airflow, which
+# expands $ and ~.
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 
 
 class _Below:
-    """A place below the state folder."""
+    """A path below the state folder."""
 
     def __init__(self, place: str) -> None:
         self._place = place
@@ -42,8 +43,8 @@ class Layout:
 
     root: Path
 
-    lock = _Below("lock")  # held by whoever runs servers on this state
-    stack_file = _Below("stack.json")  # what runs now: see `stackfile.py`
+    lock = _Below("lock")  # held by the process that runs servers on this state
+    stack_file = _Below("stack.json")  # the running stack: see `stackfile.py`
     anchor = _Below("anchor.json")  # the hours that `make run` works on
     logs = _Below("logs")  # one log per server
     task_logs = _Below("logs/tasks")  # Airflow's own tree: one log per attempt of a task
@@ -52,12 +53,12 @@ class Layout:
     passwords = _Below("airflow/passwords.json")  # of the UI's users, for SimpleAuthManager
     postgres = _Below("postgres")
     postgres_data = _Below("postgres/data")  # PGDATA
-    schema_stamp = _Below("postgres/airflow-schema")  # the Airflow version that made the schema
-    metrics = _Below("sources/metrics")  # what the sample application's metrics server serves
+    schema_stamp = _Below("postgres/airflow-schema")  # the Airflow version of the schema
+    metrics = _Below("sources/metrics")  # files of the sample application's metrics server
     lake = _Below("lake")  # the default root of the lake
     reports = _Below("reports")  # of `make run`, as JSON
     cosmos = _Below("cosmos")  # what Cosmos keeps between tasks
-    # Names the folder of what can't stand below the root while servers run.
+    # Links to the folder of files that can't be below the root while servers run.
     _outside_link = _Below("postgres/outside")
 
     @classmethod
@@ -67,12 +68,12 @@ class Layout:
 
     @property
     def outside(self) -> Path | None:
-        """The folder of what can't stand below the root while servers run; None: there is none."""
+        """The folder of files that can't be below the root while servers run; None: no folder."""
         return self._outside_link.readlink() if self._outside_link.is_symlink() else None
 
     @property
     def has_short_name(self) -> bool:
-        """Whether PostgreSQL's UNIX socket can stand in its data folder."""
+        """Whether the data folder's path is short enough for PostgreSQL's UNIX socket."""
         return _is_short(self.postgres_data)
 
     @property
@@ -80,7 +81,7 @@ class Layout:
         """The folder of PostgreSQL's UNIX socket: short enough, and free of special characters.
 
         Raises:
-            ConfigurationError: It stands outside, and no server runs.
+            ConfigurationError: It is outside the state folder, and no server runs.
         """
         if self.has_short_name:
             return self.postgres_data
@@ -94,7 +95,7 @@ class Layout:
         return self.outside / "socket"
 
     def make_outside(self, is_good: Callable[[Path], bool]) -> Path:
-        """Make a new folder outside in a place that is good and short, and remember it."""
+        """Make a new outside folder in a suitable place with a short path, and link to it."""
         self.remove_outside()
         folder = make_outside(
             lambda place: _is_short(place / "chimera-12345678" / "socket") and is_good(place)
@@ -103,11 +104,11 @@ class Layout:
         return folder
 
     def remove_outside(self) -> None:
-        """Remove the folder outside; no server must run."""
+        """Remove the outside folder; no server may be running."""
         folder = self.outside
         if folder is None:
             return
-        # After a restart of the machine the name may be somebody else's.
+        # After a restart of the machine, another user may have taken the name.
         if folder.is_dir() and folder.lstat().st_uid == os.geteuid():
             shutil.rmtree(folder, ignore_errors=True)
         self._outside_link.unlink(missing_ok=True)
@@ -117,7 +118,7 @@ class Layout:
         return self.logs / f"{name}.log"
 
     def make_folders(self) -> None:
-        """Create what has to exist before the first server starts."""
+        """Create the folders that must exist before the first server starts."""
         for folder in (self.root, self.logs, self.task_logs, self.airflow, self.postgres):
             make_private(folder)
 

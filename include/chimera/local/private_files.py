@@ -1,4 +1,4 @@
-"""Files and folders that their owner alone can enter, read or change."""
+"""Files and folders that only their owner can enter, read or change."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from include.chimera.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The first is root's alone, so nobody plants anything there and no service tidies it up.
+# Only root can write to the first, so nobody plants files there and no service cleans it up.
 _PLACES = ("/var/lib", tempfile.gettempdir(), "/tmp", "/var/tmp")  # noqa: S108  # names are random
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder for its owner alone, or make an existing one so; parents stay as they are.
+    """Make a folder private to its owner, creating it if needed; parents are not changed.
 
-    A folder that others share by design, with the sticky bit as in /tmp, stays as it is.
+    A folder shared by design, with the sticky bit as in /tmp, is not changed either.
 
     Raises:
-        ConfigurationError: It is somebody else's.
+        ConfigurationError: The folder belongs to another user.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat()
@@ -39,7 +39,7 @@ def make_private(folder: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that its owner alone can read, whole or not at all."""
+    """Write a file atomically that only its owner can read."""
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -49,20 +49,20 @@ def write_private(path: Path, text: str) -> None:
 
 
 def is_open_to_all(folder: Path) -> bool:
-    """Tell whether any user may pass through the folder and all folders above it."""
+    """Can any user pass through the folder and all its parents?"""
     return all(p.stat().st_mode & stat.S_IXOTH for p in (folder, *folder.parents))
 
 
 def allows_programs(folder: Path) -> bool:
-    """Tell whether another user can start a program that lies below the folder."""
+    """Can another user start a program below the folder?"""
     return is_open_to_all(folder) and not os.statvfs(folder).f_flag & os.ST_NOEXEC
 
 
 def make_outside(is_good: Callable[[Path], bool]) -> Path:
-    """Make a new folder of our own, with a name that nobody can guess, in a place that is good.
+    """Make a new private folder, with a name that nobody can guess, in a suitable place.
 
     Raises:
-        ConfigurationError: No place is good, or none can be written to.
+        ConfigurationError: No place is suitable and writable.
     """
     for place in map(Path, _PLACES):
         try:

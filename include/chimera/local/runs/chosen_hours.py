@@ -1,13 +1,13 @@
-"""The hours of `make run`: chosen once per state folder, so that a second run re-runs the same.
+"""The hours of `make run`: chosen once per state folder, so that a second run repeats the same.
 
-The first hour lies a day before the first `make run`, and `HOURS=n` means the n hours from there.
-So asking for more hours later only adds hours at the end, which have long passed: nothing has to be
-waited for, and the scheduler, which only ever goes forward, can make the runs. Where the first
-`make run` asks for more than a day, the first hour lies that much earlier.
+The first hour is a day before the first `make run`, and `HOURS=n` means n hours from there. So
+asking for more hours later only adds past hours at the end: there is nothing to wait for, and the
+scheduler, which only moves forward, can create the runs. If the first `make run` asks for more than
+a day, the first hour is that much earlier.
 
-The state folder belongs to one sample. Another one (real traces instead of generated rows) would
-mix its rows with the old ones in tables that never forget, so it starts over in an empty state; the
-old state is set aside, not removed.
+The state folder belongs to one sample. Another sample (real traces instead of generated rows) would
+mix its rows with the old ones in tables that only grow, so it starts with an empty state; the old
+state is set aside, not removed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from include.chimera.settings import Settings
 
 RESERVE_HOURS = 24
-# What another sample may keep: keys and passwords, so that browsers and notes stay valid.
+# Kept for another sample: keys and passwords, so that logins and written-down passwords stay valid.
 _KEPT = {"lock", "set-aside", "airflow", "setup.lock", "setup.log"}
 
 
 @dataclass(frozen=True)
 class Anchor:
-    """What a state folder is about.
+    """The hours and the sample of a state folder.
 
     Args:
         first_hour: Start of the first hour.
-        sample: What the sample application puts in, as `describe_sample` says it.
+        sample: The sample application's data, as text from `describe_sample`.
     """
 
     first_hour: datetime
@@ -63,7 +63,7 @@ class Anchor:
 
 
 def describe_sample(settings: Settings) -> str:
-    """Say what the sample application puts in under these settings."""
+    """Describe the sample application's data under these settings."""
     if settings.traces is not None:
         return f"the traces in {settings.traces.expanduser().resolve()}"
     return f"{settings.rows_per_hour} generated rows an hour"
@@ -73,7 +73,7 @@ def read_anchor(layout: Layout) -> Anchor | None:
     """Return the anchor of the state folder; None: there is none yet.
 
     Raises:
-        TerminalError: The file is no anchor.
+        TerminalError: The file is not an anchor.
     """
     if not layout.anchor.exists():
         return None
@@ -90,7 +90,7 @@ def read_anchor(layout: Layout) -> Anchor | None:
 
 
 def drop_anchor(layout: Layout, hours: int, sample: str, now: datetime) -> Anchor:
-    """Choose the first hour and keep it."""
+    """Choose the first hour and save it."""
     anchor = Anchor(floor_hour(now) - max(hours, RESERVE_HOURS) * HOUR, sample)
     kept = {"first_hour": anchor.first_hour.isoformat(), "sample": anchor.sample}
     write_private(layout.anchor, json.dumps(kept) + "\n")
@@ -98,7 +98,7 @@ def drop_anchor(layout: Layout, hours: int, sample: str, now: datetime) -> Ancho
 
 
 def set_aside(layout: Layout, now: datetime) -> Path:
-    """Move all state but keys and passwords below `set-aside`, and return the folder there."""
+    """Move all state except keys and passwords to a folder below `set-aside`, and return it."""
     target = layout.root / "set-aside" / now.astimezone(UTC).strftime("%Y%m%dT%H%M%S")
     target.mkdir(parents=True)
     for path in sorted(layout.root.iterdir()):

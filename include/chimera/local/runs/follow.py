@@ -1,4 +1,4 @@
-"""Bring the hours of `make run` to their end, and watch."""
+"""Run the hours of `make run` and follow their progress."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HourResult:
         hour: The window.
         run: The DAG run.
         tasks: Its tasks.
-        begun_at: When it was this run's turn: queued, and the run before it over.
+        begun_at: When the run was queued and the run before it had ended.
     """
 
     hour: Window
@@ -42,7 +42,7 @@ class HourResult:
 
     @property
     def seconds(self) -> float:
-        """From its turn to its end."""
+        """Seconds from `begun_at` to the run's end."""
         if self.begun_at is None or self.run.end_at is None:
             return 0.0
         return (self.run.end_at - self.begun_at).total_seconds()
@@ -50,12 +50,12 @@ class HourResult:
 
 @dataclass(frozen=True)
 class TaskFault:
-    """The first task of a run that failed.
+    """The first failed task of a run.
 
     Args:
         task_id: Its id.
-        error: The error's type and message, as the log says; "" if the log is missing.
-        log: Where the whole log is.
+        error: The error's type and message from the log; "" if the log is missing.
+        log: Path of the whole log.
     """
 
     task_id: str
@@ -69,7 +69,7 @@ class HourFollower:
     Args:
         api: Airflow's API.
         dag_id: The DAG, paused when `prepare` is called.
-        check: Raises when a server has died; asked at every look.
+        check: Raises if a server has died; called at every poll.
         show: Shows how far a run is.
         deadline: When to give up, on the monotonic clock.
     """
@@ -87,13 +87,13 @@ class HourFollower:
         self._check, self._show, self._deadline = check, show, deadline
 
     def prepare(self, window: Window) -> None:
-        """Queue the hours that were run before again, and let the scheduler begin.
+        """Clear the hours that have run before, and unpause the DAG.
 
-        Done while the DAG is paused: the cleared runs are then queued before the scheduler can
-        create new ones, and it takes the oldest first.
+        The DAG is paused until then, so the cleared runs are queued before the scheduler can create
+        new ones, and it takes the oldest first.
 
         Raises:
-            TerminalError: The schedule has already gone past an hour that was never run.
+            TerminalError: The schedule has already passed an hour that never ran.
         """
         runs = self._api.runs(self._dag_id)
         for run in runs:
@@ -119,7 +119,7 @@ class HourFollower:
             )
 
     def follow(self, hour: Window, previous: HourResult | None) -> HourResult:
-        """Wait until the hour's run is over, well or not.
+        """Wait until the hour's run has ended, with success or not.
 
         Raises:
             TerminalError: It took too long.
@@ -159,7 +159,7 @@ def _turn(run: DagRunState, previous: HourResult | None) -> datetime | None:
 
 
 class Counts(NamedTuple):
-    """How far the tasks of a stage are: what never runs is not done."""
+    """Progress of a stage's tasks; tasks that never run do not count as done."""
 
     done: int = 0
     running: int = 0
@@ -168,7 +168,7 @@ class Counts(NamedTuple):
 
 
 def count_tasks(tasks: list[TaskState]) -> dict[str, Counts]:
-    """Return per stage how far its tasks are, in DAG order."""
+    """Return the progress by stage, in DAG order."""
     counts = dict.fromkeys(_STAGES, Counts())
     for task in tasks:
         done, running, not_run, total = counts.get(stage_of(task.task_id), Counts())
@@ -196,10 +196,10 @@ def find_fault(result: HourResult, task_logs: Path, dag_id: str) -> TaskFault | 
 
 
 def _last_error(log: Path) -> str:
-    """Return what a task log, one JSON object per line, says of its last exception.
+    """Return the last exception in a task log (JSON lines), and the errors logged after it.
 
-    With the errors that were logged after it: what it means in our own words. Where there is no
-    exception, the last error alone. Of an exception of others the class alone is told.
+    Those explain the exception in our own words. If there is no exception, return only the last
+    error. A foreign exception is named by its class alone.
     """
     if not log.exists():
         return ""

@@ -1,4 +1,4 @@
-"""Decide what one start of the servers is like: ports and hours."""
+"""Choose the ports and hours of one start of the servers."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def plan_start(
     reparse_seconds: int,
     code: Path = PROJECT,
 ) -> ServerPlan:
-    """Return a plan with free ports, the usual ones if nobody else has them.
+    """Return a plan with free ports, the usual ones if they are free.
 
     Args:
         layout: The state folder's places.
         chimera: CHIMERA_ variables for the DAGs.
-        reparse_seconds: How often a DAG file is parsed again.
+        reparse_seconds: Interval at which a DAG file is parsed again.
         code: The folder that holds dags/ and plugins/.
     """
     return ServerPlan(
@@ -55,7 +55,7 @@ def plan_start(
 def choose_hours(
     layout: Layout, settings: Settings, count: int, say: Callable[[str], None]
 ) -> Window:
-    """Return the hours of `make run`, and see to it that the state folder is about them.
+    """Return the hours of `make run`, and prepare the state folder for them.
 
     Raises:
         TerminalError: There are not that many hours since the anchor.
@@ -70,7 +70,7 @@ def choose_hours(
 
 
 def hour_variables(hours: Window) -> dict[str, str]:
-    """Return what makes the schedule cover exactly these hours; its end is inclusive."""
+    """Return variables for a schedule of exactly these hours; the schedule's end is inclusive."""
     return {
         "CHIMERA_START_DATE": hours.start.isoformat(),
         "CHIMERA_END_DATE": (hours.end - HOUR).isoformat(),

@@ -1,4 +1,4 @@
-"""What the terminal shows meanwhile: one moving line on a terminal, a line per change elsewhere."""
+"""Show progress: as one moving line on a terminal, elsewhere as a line per change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PLAIN_EVERY_SECONDS = 10.0
 
 
 class Progress:
-    """Shows lines that stay and, on a terminal, one that moves. Use it as a context manager."""
+    """Shows permanent lines and, on a terminal, a moving one. Use it as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -31,24 +31,24 @@ class Progress:
         self._shown_at = 0.0
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Show the moving line."""
         if self._status:
             self._status.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the moving line away."""
+        """Remove the moving line."""
         if self._status:
             self._status.stop()
 
     def say(self, text: str) -> None:
-        """Show a line that stays."""
+        """Show a permanent line."""
         self.console.print(f"{self._clock()} {text}", soft_wrap=True)
         if self._status:
             self._status.update(text)
 
     def show_tasks(self, hour: Window, tasks: list[TaskState]) -> None:
-        """Show how far a run is."""
+        """Show a run's progress."""
         parts = [
             f"{stage} {counts.done}/{counts.total}" + _aside(counts)
             for stage, counts in count_tasks(tasks).items()

@@ -1,4 +1,4 @@
-"""What `run` does: the hours of the anchor, from an empty machine to a report."""
+"""The command `run`: start everything, run the anchor's hours, report, stop everything."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from include.chimera.settings import Settings
     from include.chimera.window import Window
 
-_REPARSE_SECONDS = 600  # no DAG file changes during a run; parsing takes time from the tasks
+_REPARSE_SECONDS = 600  # DAG files don't change during a run, and parsing competes with tasks
 
 
 def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path | None) -> bool:
     """Run the hours and report; return whether all of them succeeded.
 
     Args:
-        settings: Of this run.
-        hours: How many hours from the anchor on.
+        settings: The settings of this run.
+        hours: How many hours, starting at the anchor.
         timeout_minutes: When to give up.
-        json_file: Where else to write the report; None: only below the state folder.
+        json_file: Second file for the report; None: only below the state folder.
 
     Raises:
-        ChimeraError: It could not be brought to an end.
+        ChimeraError: The run could not be finished.
     """
     begun = time.monotonic()
     layout, console = Layout.of(settings.state_dir), make_console()
@@ -67,7 +67,7 @@ def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path 
 def _run_hours(
     stack: Stack, hours: Window, progress: Progress, deadline: float
 ) -> list[HourResult]:
-    """Run hour after hour, up to the first that fails."""
+    """Run the hours in order, up to the first that fails."""
     progress.say("waiting for the DAG to be parsed")
     stack.wait_for_dag(DAG_ID)
     follower = HourFollower(

@@ -1,6 +1,6 @@
-"""The report at the end of `make run`: gathered, then shown.
+"""The report at the end of `make run`.
 
-Gathering and showing are apart, so that `--json` and the terminal tell the same.
+Collecting and showing it are separate, so that `--json` and the terminal show the same.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Costs:
-    """What the whole command took.
+    """Time and memory of the whole command.
 
     Args:
-        wall_seconds: Since the command began.
+        wall_seconds: Time since the command started.
         peak_bytes: Peak memory of all processes together.
-        memory_kind: How it was counted.
-        process_count: How many processes there were at the peak.
+        memory_kind: How memory was counted.
+        process_count: Number of processes at the peak.
     """
 
     wall_seconds: float
@@ -56,15 +56,15 @@ class HourReport:
 
     Args:
         run_id: The DAG run.
-        correlation_id: What its log lines have.
+        correlation_id: The correlation id in its log lines.
         window: The hour.
-        state: How the run ended.
-        seconds: From its turn to its end.
-        most_at_once: How many of its tasks ran at the same moment, at most.
-        stages: What its groups of tasks took.
-        fault: What failed.
+        state: The run's final state.
+        seconds: Duration, without the wait for the run before it.
+        most_at_once: The most tasks that ran at the same time.
+        stages: Durations of its task groups.
+        fault: The first failed task.
         tasks: Its tasks.
-        pipeline: What its report task wrote; None: nothing, or the lake is not on this disk.
+        pipeline: The report task's record; None: there is none, or the lake is not on this disk.
     """
 
     run_id: str
@@ -81,7 +81,7 @@ class HourReport:
 
 @dataclass(frozen=True)
 class CommandReport:
-    """What the whole command did and took."""
+    """The report of the whole command."""
 
     dag_id: str
     lake: str
@@ -89,7 +89,7 @@ class CommandReport:
     costs: Costs
 
     def to_json(self) -> str:
-        """Return it as JSON text."""
+        """Return the report as JSON text."""
         return json.dumps(self, indent=2, default=_plain)
 
 
@@ -105,9 +105,9 @@ def describe_hour(result: HourResult, lake: str, fault: TaskFault | None) -> Hou
     """Return one hour's part of the report.
 
     Args:
-        result: How the run ended.
-        lake: The lake's root; the pipeline's own report is read there if it is local.
-        fault: What failed.
+        result: The run's result.
+        lake: The lake's root; if it is local, the pipeline's own report is read there.
+        fault: The first failed task.
     """
     run = Run(result.run.run_id, result.hour)
     return HourReport(
@@ -120,7 +120,7 @@ def describe_hour(result: HourResult, lake: str, fault: TaskFault | None) -> Hou
         stages=stages(result.tasks),
         fault=fault,
         tasks=result.tasks,
-        # A run that was cleared keeps its folder: what lies there may be a former attempt's.
+        # A cleared run keeps its folder, so a report there may be from an earlier attempt.
         pipeline=read_pipeline_report(lake, run) if _is_reported(result) else None,
     )
 
@@ -130,7 +130,7 @@ def _is_reported(result: HourResult) -> bool:
 
 
 def read_pipeline_report(lake: str, run: Run) -> RunReport | None:
-    """Return what the run's report task wrote; None: nothing, or the lake is not on this disk."""
+    """Read the report task's record; None: there is none, or the lake is not on this disk."""
     if "://" in lake:
         return None
     path = Path(lake) / "_runs" / run.folder / RunReport.file_name
@@ -155,7 +155,7 @@ def show_hour(console: Console, hour: HourReport) -> None:
 
 
 def show_fault(console: Console, fault: TaskFault) -> None:
-    """Name what failed."""
+    """Show the first failed task."""
     console.print(f"FAILED TASK  {fault.task_id}", style="bold red")
     console.print(f"  error      {printable(fault.error or 'see the log')}", soft_wrap=True)
     console.print(f"  log        {fault.log}", soft_wrap=True)

@@ -1,6 +1,6 @@
-"""A small lake without Airflow: bronze filled with one hour of the sample application.
+"""Make a small lake without Airflow: bronze with one hour of the sample application.
 
-For dbt developers on a fresh clone; `make run` fills the same hour and changes none of its rows.
+For dbt developers on a fresh clone; `make run` loads the same hour and changes none of its rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def fill_bronze(settings: Settings) -> None:
     """Start the embedded PostgreSQL, fill the sample, extract it, gate it, stop.
 
     Raises:
-        ChimeraError: A server did not start, or a gate refused its rows.
+        ChimeraError: A server did not start, or a gate failed.
     """
     layout = Layout.of(settings.state_dir)
     lock = StateLock(layout)

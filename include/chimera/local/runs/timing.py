@@ -13,18 +13,18 @@ if TYPE_CHECKING:
     from include.chimera.local.servers.airflow_api import TaskState
 
 
-NEVER_RAN = {"skipped", "upstream_failed", "removed"}  # Airflow gives them times nevertheless
+NEVER_RAN = {"skipped", "upstream_failed", "removed"}  # Airflow sets their times all the same
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a run's tasks of one group did.
+    """Counts and duration of one task group in a run.
 
     Args:
-        name: The outermost task group; for a task outside all groups its own id.
+        name: The outermost task group; for a task outside all groups, its own id.
         task_count: Tasks of the group that ran.
-        not_run_count: Tasks that were skipped, or lacked what they wait for.
-        seconds: From the first start to the last end, to a tenth; 0 where none ran.
+        not_run_count: Tasks that were skipped or removed, or whose upstream failed.
+        seconds: Time from the first start to the last end, to a tenth; 0 if none ran.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Stage:
 
 
 def stage_of(task_id: str) -> str:
-    """Return the outermost task group of a task, or the id of a task that is in none."""
+    """Return the outermost task group of a task, or its own id if it is in none."""
     return task_id.split(".", 1)[0]
 
 
 def stages(tasks: Iterable[TaskState]) -> list[Stage]:
-    """Return each group that is over, in the order of their first starts; what never ran last."""
+    """Return the finished groups in the order of their first starts; groups that never ran last."""
     groups: dict[str, list[TaskState]] = {}
     for task in tasks:
         groups.setdefault(stage_of(task.task_id), []).append(task)
@@ -59,10 +59,10 @@ def stages(tasks: Iterable[TaskState]) -> list[Stage]:
 
 
 def most_at_once(tasks: Iterable[TaskState]) -> int:
-    """Return how many tasks ran at the same moment, at most.
+    """Return the largest number of tasks that ran at the same time.
 
-    A task counts from its start up to, not including, its end. One that is retried counts with its
-    last attempt alone, which is all that Airflow tells.
+    A task counts from its start up to, but not including, its end. A retried task counts only with
+    its last attempt, because Airflow reports no other.
     """
     changes: list[tuple[datetime, int]] = []
     for task in tasks:
@@ -71,7 +71,7 @@ def most_at_once(tasks: Iterable[TaskState]) -> int:
         if task.start_at and task.end_at and task.end_at > task.start_at:
             changes += [(task.start_at, 1), (task.end_at, -1)]
     running = most = 0
-    for _, change in sorted(changes):  # at one moment, ends (-1) come before starts (+1)
+    for _, change in sorted(changes):  # at equal times, ends (-1) sort before starts (+1)
         running += change
         most = max(most, running)
     return most

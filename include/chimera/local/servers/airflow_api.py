@@ -1,4 +1,4 @@
-"""A client of Airflow's public REST API (v2), with what the embedded default asks of it."""
+"""A client of Airflow's public REST API (v2), with the calls that the embedded default needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ State = TypeVar("State")
 
 @dataclass(frozen=True)
 class DagRunState:
-    """A DAG run as the API tells it."""
+    """A DAG run as the API returns it."""
 
     run_id: str
     run_type: str
@@ -35,13 +35,13 @@ class DagRunState:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run ended, well or not."""
+        """Whether the run has ended, with success or not."""
         return self.state in {"success", "failed"}
 
 
 @dataclass(frozen=True)
 class TaskState:
-    """A task of a run as the API tells it; times are None until they happen."""
+    """A task of a run as the API returns it; a time is None until it is known."""
 
     task_id: str
     map_index: int
@@ -84,7 +84,7 @@ class Pool(TypedDict):
 
 
 class AirflowApi:
-    """Asks the API server; logs in at the first request and when a token has run out."""
+    """Client of the API server; logs in at the first request and when the token has expired."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._login = {"username": user, "password": password}
@@ -96,14 +96,14 @@ class AirflowApi:
         self._client.close()
 
     def is_up(self) -> bool:
-        """Tell whether the server answers."""
+        """Does the server answer?"""
         try:
             return self._client.get("/api/v2/version", timeout=5.0).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
     def health(self) -> Mapping[str, Any]:
-        """Return each component's status, as the API tells it."""
+        """Return each component's status, as the API returns it."""
         return dict(self._request("GET", "/monitor/health"))
 
     def set_pools(self, pools: Sequence[Pool]) -> None:
@@ -149,7 +149,7 @@ class AirflowApi:
         return [item["interval"] for item in answer["deadline_alerts"]] if answer else None
 
     def has_deadline(self, dag_id: str, run_id: str) -> bool:
-        """Tell whether a run has a deadline, missed or not."""
+        """Does a run have a deadline, missed or not?"""
         path = f"/ui/dags/{dag_id}/dagRuns/{run_id}/deadlines"
         return bool(self._request("GET", path)["total_entries"])
 
@@ -175,12 +175,12 @@ class AirflowApi:
         return self._pages(path, "task_instances", TaskState)
 
     def clear(self, dag_id: str, run_id: str) -> None:
-        """Queue all tasks of a run again, with the DAG as it is now."""
+        """Clear all tasks of a run, to run again with the current DAG version."""
         body = {"dry_run": False, "only_failed": False, "run_on_latest_version": True}
         self._request("POST", f"/dags/{dag_id}/dagRuns/{run_id}/clear", json=body)
 
     def fail(self, dag_id: str, run_id: str) -> None:
-        """Mark a run that nothing works on any more as failed."""
+        """Mark a run as failed that no process works on any more."""
         self._request("PATCH", f"/dags/{dag_id}/dagRuns/{run_id}", json={"state": "failed"})
 
     def _pages(self, path: str, name: str, kind: type[State]) -> list[State]:
@@ -200,13 +200,14 @@ class AirflowApi:
         params: Mapping[str, int] | None = None,
         json: object = None,
     ) -> Any:  # noqa: ANN401  # JSON
-        """Ask, again after an outage or a lost token; None for a 404 with `missing_ok`.
+        """Send a request; retry after an outage or an expired token.
 
-        What the public API lacks is asked of the UI's own (`/ui/…`).
+        With `missing_ok`, a 404 returns None. What the public API lacks comes from the UI's own
+        (`/ui/…`).
 
         Raises:
-            SourceUnavailableError: No answer, or an answer that tells of a fault on its side.
-            TerminalError: A refusal.
+            SourceUnavailableError: No answer, or a server error.
+            TerminalError: The server refused the request.
         """
         place, came = path if path.startswith("/ui/") else f"/api/v2{path}", "nothing"
         for attempt in range(_TRIES):
@@ -231,7 +232,7 @@ class AirflowApi:
         )
 
     def _refuse(self, answer: httpx.Response, came: str) -> None:
-        """Raise unless another try may help."""
+        """Raise unless a retry may help."""
         if answer.status_code == httpx.codes.UNAUTHORIZED:
             self._client.headers.pop("Authorization", None)
         elif not answer.is_server_error:

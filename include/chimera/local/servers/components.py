@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def airflow_version() -> str:
-    """Return the version that decides the schema of the metadata database."""
+    """Return Airflow's version, which decides the metadata database's schema."""
     return importlib.metadata.version("apache-airflow-core")
 
 
 def migrate_program(env: dict[str, str]) -> Program:
-    """Return what creates or updates the metadata database's schema."""
+    """Return the program that creates or updates the metadata database's schema."""
     return Program("migrate", [sys.executable, "-m", "airflow", "db", "migrate"], env)
 
 
 def airflow_programs(env: dict[str, str]) -> list[Program]:
-    """Return Airflow's four components, as a production deployment runs them."""
+    """Return the programs of Airflow's four components."""
     airflow = [sys.executable, "-m", "airflow"]
     return [
         Program("api-server", [*airflow, "api-server"], env),

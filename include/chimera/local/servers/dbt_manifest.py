@@ -1,9 +1,9 @@
 """Build dbt's manifest and partial parse for Airflow, when the dbt project has changed since.
 
-Cosmos reads the manifest when Airflow parses the DAG, and hands the partial parse to each task.
-Both stand beside the dbt project, in `.airflow-dbt`: a `dbt build` by hand writes into `target` of
-the project, and its models would become tasks. A new manifest is made beside the old one and takes
-its place whole. The partial parse is reused only if it was made with Cosmos' own flags.
+Cosmos reads the manifest when Airflow parses the DAG, and passes the partial parse to each task.
+Both are outside the dbt project, in `.airflow-dbt`, because a manual `dbt build` writes into the
+project's `target`, and its models would become tasks. A new manifest replaces the old one
+atomically. The partial parse is reused only if it was made with Cosmos' own flags.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def parse_command(folder: Path) -> list[str]:
 
 
 def is_fresh() -> bool:
-    """Tell whether the manifest is what the dbt project's files make today."""
+    """Was the manifest built from the current files of the dbt project?"""
     try:
         made_of = {**_fingerprint(), "manifest": _digest(DBT_MANIFEST)}
         return bool(json.loads(_STAMP.read_text()) == made_of)
@@ -54,7 +54,7 @@ def build_manifest() -> bool:
     """Build the manifest if it is not fresh; return whether that was needed.
 
     Raises:
-        ConfigurationError: dbt can't parse the project; what it says is part of the message.
+        ConfigurationError: dbt can't parse the project; the message quotes dbt's output.
     """
     if is_fresh():
         return False
@@ -93,7 +93,7 @@ def _parse(folder: Path) -> None:
 
 
 def _link_parts() -> None:
-    """Link the parts of the project where Cosmos looks for them."""
+    """Link the project's parts into the folder that Cosmos reads."""
     for link in AIRFLOW_DBT.iterdir():
         if link.is_symlink() and not link.exists():
             link.unlink()

@@ -1,7 +1,7 @@
 """The environment of the servers: all of Airflow's configuration, in one function.
 
-Airflow is configured by environment variables alone. The template of airflow.cfg that it may write
-into its home is never read for what stands here.
+Airflow is configured by environment variables alone, which take precedence over the airflow.cfg
+that it may write into its home.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ PARALLELISM = 8
 USERS = {"admin": "admin", "viewer": "viewer"}
 MALLOC = {
     "MALLOC_ARENA_MAX": "2",  # glibc keeps up to 8 arenas per core; ours are small processes
-    # Left alone, glibc raises it to what was freed last, and keeps big buffers for itself: 74 MiB
+    # By default, glibc raises the threshold to the last freed size and keeps big buffers: 74 MiB
     # more at the peak of an extract of 4 M rows (2026-11-24).
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
 }
-"""What keeps the memory of Airflow's processes small."""
+"""Settings of glibc's allocator that save memory in Airflow's processes."""
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """Keys that are made once per state folder."""
+    """Keys that are generated once per state folder."""
 
     fernet_key: str
     jwt_secret: str
@@ -49,13 +49,13 @@ class Secrets:
 
     @classmethod
     def make(cls) -> Secrets:
-        """Make new keys."""
+        """Generate new keys."""
         fernet_key = base64.urlsafe_b64encode(random_source.token_bytes(32)).decode()
         return cls(fernet_key, random_source.token_hex(32), random_source.token_hex(32))
 
 
 def keep_secrets(layout: Layout) -> Secrets:
-    """Return the state folder's keys, made at the first call."""
+    """Return the state folder's keys, generating them on the first call."""
     if layout.secrets.exists():
         return Secrets(**json.loads(layout.secrets.read_text()))
     made = Secrets.make()
@@ -64,7 +64,7 @@ def keep_secrets(layout: Layout) -> Secrets:
 
 
 def keep_passwords(layout: Layout) -> dict[str, str]:
-    """Return the password of each of the UI's users, made at the first call."""
+    """Return the passwords by user of the UI, generating them on the first call."""
     if layout.passwords.exists():
         return {
             str(name): str(word) for name, word in json.loads(layout.passwords.read_text()).items()
@@ -76,14 +76,14 @@ def keep_passwords(layout: Layout) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ServerPlan:
-    """What one start of the servers decides.
+    """The choices of one start of the servers.
 
     Args:
         layout: The state folder's places.
         api_port: Port of Airflow's API server and UI.
         metrics_port: Port of the sample application's Prometheus API.
         chimera: CHIMERA_ variables for the DAGs, such as the first and last hour.
-        reparse_seconds: How often a DAG file is parsed again.
+        reparse_seconds: Interval at which a DAG file is parsed again.
         dags_folder: Where the DAGs are.
         plugins_folder: Where the plugins are.
     """
@@ -108,10 +108,10 @@ def build_environment(
     """Return the whole environment of Airflow's components.
 
     Args:
-        plan: What this start decided.
+        plan: The choices of this start.
         secrets: The state folder's keys.
-        inherited: The caller's environment. What stands here wins over it; the rest, such as a
-            proxy or a connection to Slack, is handed on.
+        inherited: The caller's environment. Variables set here override it; the others, such as a
+            proxy or a connection to Slack, are passed on.
     """
     environment = {
         name: value
@@ -141,7 +141,7 @@ def _process_variables(inherited: Mapping[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "no_proxy": no_proxy,
         "NO_PROXY": no_proxy,
-        "SPT_NOENV": "1",  # titles must not overwrite the environment: the mark is found there
+        "SPT_NOENV": "1",  # process titles must not overwrite the environment, which has the mark
         **MALLOC,
         "DO_NOT_TRACK": "1",
         "SCARF_NO_ANALYTICS": "1",
@@ -194,17 +194,17 @@ def _components(plan: ServerPlan) -> dict[str, str]:
         "LOGGING__LOGGING_LEVEL": "INFO",
         "LOGGING__COLORED_CONSOLE_LOG": "False",
         "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
-        # A worker notices the end of its task at once, or else at its next heartbeat: with the
-        # default of 5 s it idles that long after every other task (measured).
+        # A worker sometimes notices its task's end only at the next heartbeat: with the default of
+        # 5 s, it idles that long after every other task (measured).
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
         "DAG_PROCESSOR__REFRESH_INTERVAL": str(plan.reparse_seconds),
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": str(plan.reparse_seconds),
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "DAG_PROCESSOR__PRINT_STATS_INTERVAL": "300",
-        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",  # the default second adds up along a chain
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",  # the default, 1 s, adds up along a chain
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "SCHEDULER__CATCHUP_BY_DEFAULT": "False",
-        "COSMOS__CACHE_DIR": str(plan.layout.cosmos),  # the default is /tmp/cosmos, for all users
+        "COSMOS__CACHE_DIR": str(plan.layout.cosmos),  # the default, /tmp/cosmos, is shared by all
         "COSMOS__ENABLE_TELEMETRY": "False",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
     }

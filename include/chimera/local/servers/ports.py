@@ -11,10 +11,10 @@ _ATTEMPTS = 50
 
 
 def choose_port(preferred: int) -> int:
-    """Return `preferred` if nobody listens there or is about to, else any free port.
+    """Return `preferred` if no process listens there or is about to, else any free port.
 
-    A server takes seconds to bind its port: until this process ends, no other start on this
-    machine chooses the same one, whoever's it is.
+    A server takes seconds to bind its port. Until this process ends, no other start on this
+    machine, by any user, chooses the same port.
 
     Raises:
         ConfigurationError: No port is free.
@@ -40,7 +40,8 @@ def choose_port(preferred: int) -> int:
 def _claim(port: int) -> None:
     """Hold the UDP port of the same number until this process ends, however it ends.
 
-    Our servers use TCP alone. No file is needed for that, so none is left over or planted.
+    Our servers use only TCP, so a UDP port can serve as a lock. Unlike a lock file, it can't be
+    left over or planted.
 
     Raises:
         OSError: Another process holds it.
@@ -51,4 +52,4 @@ def _claim(port: int) -> None:
     except OSError:
         claim.close()
         raise
-    claim.detach()  # open until the process ends: no object may close it before
+    claim.detach()  # keep it open until the process ends: no garbage collection may close it

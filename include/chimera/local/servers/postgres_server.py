@@ -1,11 +1,11 @@
 """A real PostgreSQL server from a wheel, run in the foreground as a child of the keeper.
 
-The wheel's own Python wrapper is not used: as root it opens every folder above the project to
-everybody and adds a user to the system, and its server outlives whoever started it.
+The wheel's own Python wrapper is not used: as root, it opens all parent folders of the project to
+everybody and adds a user to the system, and its server outlives the process that started it.
 
-Its socket stands in its data folder, which its owner alone can enter, and whoever connects is asked
-of the kernel (`peer`): the user who started it, nobody else. Where that is root, the server runs as
-`account.py` says.
+The socket is in the data folder, which only its owner can enter. Peer authentication, by the
+kernel, lets in only the user who started the server. If that is root, the server runs as the user
+that `account.py` chooses.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ SUPERUSER = "postgres"
 APP_DATABASE = "app"
 AIRFLOW_DATABASE = "airflow"
 _START_SECONDS = 60.0
-# A small server: some hundred MB of data, some dozen connections. Commits reach the disk up to
-# 0.6 s late (wal_writer_delay x 3) and never out of order, so a power cut loses moments and breaks
-# nothing. Shared memory stays in the data folder: nothing of it survives in /dev/shm.
+# A small server: a few hundred MB of data, a few dozen connections. Commits reach the disk up to
+# 0.6 s late (wal_writer_delay x 3) but in order, so a power cut loses the last moments and corrupts
+# nothing. Shared memory stays in the data folder, so that nothing is left behind in /dev/shm.
 _OPTIONS = {
     "listen_addresses": "",
     "shared_buffers": "64MB",
@@ -47,7 +47,7 @@ _OPTIONS = {
     "unix_socket_permissions": "0700",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "log_min_messages": "log",  # above errors of statements, which repeat rows and parameters
+    "log_min_messages": "log",  # no errors of statements, which quote rows and parameters
     "log_checkpoints": "off",
 }
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
@@ -109,7 +109,7 @@ class Postgres:
         self._create_databases()
 
     def _make_outside(self, uid: int | None) -> Path:
-        """Make what can't stand below the state folder; return the folder of the programs."""
+        """Make the folders that can't be below the state folder; return that of the programs."""
         programs = account.binaries()
         must_copy = uid is not None and not is_open_to_all(programs / "postgres")
         self.layout.remove_outside()
@@ -121,10 +121,10 @@ class Postgres:
         return account.copy_binaries(outside) if must_copy else programs
 
     def _initialize(self, line: KeeperLine, programs: Path, uid: int | None) -> None:
-        """Create the cluster beside its place and move it there, so that none is ever half made.
+        """Create the cluster in a temporary folder and move it, so that none is ever incomplete.
 
-        initdb wants a user with a name. Where we are root that is `nobody`, for half a second: what
-        else runs as `nobody` can't enter, as the folder lies below one that is root's alone.
+        initdb needs a user with a name. If we are root, that is `nobody`, for half a second. Other
+        processes of `nobody` can't enter the folder, because its parent is private to root.
         """
         fresh = self.layout.postgres / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
@@ -145,7 +145,7 @@ class Postgres:
         fresh.rename(self.layout.postgres_data)
 
     def _let_in_ourselves(self, uid: int | None) -> None:
-        """Write who may connect, at each start: an older cluster may still let in anybody."""
+        """Write who may connect, at each start: an older cluster may still admit anybody."""
         name = account.our_name()
         for file, text in (
             ("pg_hba.conf", "local all all peer map=chimera\n"),
@@ -170,9 +170,9 @@ class Postgres:
                 connection.execute(f'create database "{name}"'.encode())
 
     def pause_dag(self, dag_id: str) -> None:
-        """Pause a DAG before the scheduler starts, so that it begins nothing on its own.
+        """Pause a DAG before the scheduler starts, so that no run starts on its own.
 
-        A run that a crash interrupted would otherwise go on while its tasks are being cleared.
+        Otherwise a run that a crash interrupted would continue while its tasks are being cleared.
         """
         with psycopg.connect(self.uri(AIRFLOW_DATABASE)) as connection:
             connection.execute("update dag set is_paused = true where dag_id = %s", [dag_id])

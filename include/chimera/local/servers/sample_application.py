@@ -38,9 +38,9 @@ def demo_sample(
 
 
 def _give_memory_back() -> None:
-    """Return what making the rows took: this process watches the servers for hours.
+    """Free the memory used for making rows, because this process watches the servers for hours.
 
-    Of three million generations an hour 1.4 GB stayed, in a cycle, in Arrow's pool, in glibc's.
+    At three million generations per hour, 1.4 GB stayed: in a reference cycle, Arrow's pool, glibc.
     """
     gc.collect()
     pa.default_memory_pool().release_unused()

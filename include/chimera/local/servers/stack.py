@@ -1,8 +1,8 @@
 """Start all servers in the right order, and stop them all.
 
-PostgreSQL first; then, beside each other, the schema of Airflow's metadata and the sample
-application's rows; then Airflow's four components and the sample application's metrics. The DAG
-stays paused meanwhile: whoever started the stack unpauses it.
+First PostgreSQL; then, in parallel, the schema of Airflow's metadata and the sample application's
+rows; then Airflow's four components and the sample application's metrics. The DAG stays paused; the
+caller unpauses it.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _PARSE_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class SampleApplication:
-    """What the sample application contributes.
+    """The sample application's part in a stack.
 
     Args:
-        seed: Fills the application's database, logs and metrics; gets the database's URI.
+        seed: Fills the application's database, logs and metrics; takes the database's URI.
         metrics: Command line of the metrics server after `python`.
     """
 
@@ -67,13 +67,13 @@ class SampleApplication:
 
 
 class Stack:
-    """The servers of one state folder. Use it as a context manager: the end stops everything.
+    """The servers of one state folder, as a context manager that stops everything at its end.
 
-    Within, `line` is its keeper, and `api` answers once `start` has returned.
+    Inside, `line` is the connection to the keeper, and `api` answers once `start` has returned.
 
     Args:
-        plan: What this start decided.
-        lock: The right to run, which the stack takes over.
+        plan: The choices of this start.
+        lock: The lock on the state folder, which the stack takes over.
         say: Shows a line of progress.
     """
 
@@ -111,7 +111,7 @@ class Stack:
 
     @property
     def app_db_uri(self) -> str:
-        """The sample application's database."""
+        """The libpq URI of the sample application's database."""
         return self._postgres.uri(APP_DATABASE)
 
     def start_database(self) -> None:
@@ -123,7 +123,7 @@ class Stack:
         """Start everything and return when Airflow's API answers.
 
         Raises:
-            ServerDiedError: A server did not come up.
+            ServerDiedError: A server did not start.
         """
         started = time.monotonic()
         self.start_database()
@@ -179,7 +179,7 @@ class Stack:
             )
 
     def check(self) -> None:
-        """Look whether all servers run and all DAG files can be imported.
+        """Check that all servers run and all DAG files can be imported.
 
         Raises:
             ServerDiedError: A server ended.
@@ -216,7 +216,7 @@ class Stack:
             )
 
     def start_feeder(self) -> None:
-        """Keep the sample application supplied with the hours to come."""
+        """Start the feeder, which makes the sample application's future hours."""
         env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
         module = "include.chimera.local.servers.feeder"
         argv = [sys.executable, "-m", module, "--app-db", self.app_db_uri]

@@ -1,1 +1,1 @@
-"""Processes that are owned from start to end: keeper, locks, signals."""
+"""Supervision of processes from start to end: keeper, locks, signals."""

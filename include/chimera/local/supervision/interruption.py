@@ -1,4 +1,4 @@
-"""Turn signals into one exception, so that every way out passes through the clean-up."""
+"""Turn signals into one exception, so that every exit runs the clean-up."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class StoppedError(BaseException):
 
 @contextmanager
 def interruptible(owner_pid: int | None) -> Iterator[None]:
-    """Raise `StoppedError` in this thread when a signal comes, or when the owner has ended.
+    """Raise `StoppedError` in this thread on a signal, or when the owner has ended.
 
     Only the first signal counts: the clean-up that it starts is bounded and is not interrupted.
 
     Args:
-        owner_pid: A process to end with, such as the `make` that started us and may be killed;
-            None: there is none.
+        owner_pid: The owner: a process to end with, such as the `make` that started us and may be
+            killed; None: there is none.
     """
 
     def stop(number: int, _: object) -> NoReturn:

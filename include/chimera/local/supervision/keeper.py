@@ -2,16 +2,16 @@
 
 `python -m include.chimera.local.supervision.keeper STATE` reads one request per line of JSON from
 standard input and writes one event per line to standard output. Its standard input is a pipe that
-only the supervisor holds: when the supervisor ends, however it ends, the pipe ends too, and the
-keeper stops all servers and leaves. After a `detach` it stays until it gets SIGTERM, and starts
-again what ends. On Linux it adopts orphans of its servers, so that the tree below it is always the
-whole stack, and servers get a signal if the keeper is killed.
+only the supervisor holds: when the supervisor ends, however it ends, the pipe closes, and the
+keeper stops all servers and exits. After a `detach` it runs until SIGTERM, and restarts servers
+that end. On Linux it adopts orphans of its servers, so that the tree below it is always the whole
+stack, and servers get a signal if the keeper is killed.
 
     {"name": …, "argv": […], …}     a `Program` to start; null: detach
     {"event": "started", "name": …, "pid": …}      {"event": "exited", "name": …, "code": …}
 
-A guard, forked at the start, does nothing but wait for the keeper's end: if that comes by SIGKILL,
-the guard ends what the keeper left. What is imported here is light, so that both stay small.
+A guard, forked at the start, waits for the keeper's end. If the keeper is killed (SIGKILL), the
+guard ends the processes that it left. Imports here are light, so that both processes stay small.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ if TYPE_CHECKING:
 
 _PR_SET_CHILD_SUBREAPER = 36  # Source: linux/prctl.h
 _TICK_SECONDS = 0.2
-# Airflow's components take a second signal as "now": the first lets a task or a trigger finish.
+# The first signal lets Airflow's components finish a task or a trigger, the second ends them now.
 _PATIENCE_SECONDS = (2.0, 3.0)
 _KILL_SECONDS = 5.0
-_REVIVE_SECONDS = 5.0  # between two starts of a server that ends at once
+_REVIVE_SECONDS = 5.0  # least time between two starts of a server
 
 
 @dataclass(frozen=True)
 class Program:
-    """What the keeper is asked to start.
+    """A program for the keeper to start.
 
     Args:
-        name: Also the name of its log.
+        name: Its name, also of its log.
         argv: Program and arguments.
         env: Its whole environment, without the mark.
-        stop_signal: What makes it end in good order.
-        last: Whether it is stopped after all others, as a database is.
+        stop_signal: The signal for an orderly stop.
+        last: Whether to stop it after all others, e.g. a database.
         launch_options: Options of `launch.py`, such as the user.
         cwd: Its working folder.
     """
@@ -71,7 +71,7 @@ class Program:
 
 
 class Event(TypedDict, total=False):
-    """What the keeper tells."""
+    """A message from the keeper to the supervisor."""
 
     event: Literal["started", "exited", "stopped", "detached"]
     name: str
@@ -85,8 +85,8 @@ class _Server:
     """A program that was started.
 
     Args:
-        started: When, by the monotonic clock.
-        code: How it ended, as subprocess counts; None: it runs.
+        started: When it started, on the monotonic clock.
+        code: Its exit code, as in `subprocess`; None: it is running.
     """
 
     popen: subprocess.Popen[bytes]
@@ -114,7 +114,7 @@ class Keeper:
         self._spared = {guard.pid}
         signal.signal(signal.SIGTERM, self._ask_to_stop)
         for number in (signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # a terminal's; the pipe tells us instead
+            signal.signal(number, signal.SIG_IGN)  # sent by terminals; we rely on the pipe instead
         try:
             while not self._is_asked_to_stop and self._serve_once():
                 self._reap()
@@ -158,7 +158,7 @@ class Keeper:
 
     def _detach(self) -> None:
         self._is_detached = True
-        # Whatever has done its work by now, as a migration has, is no server.
+        # Don't restart programs that have finished their work, such as a migration.
         self._servers = {k: v for k, v in self._servers.items() if v.code != 0}
         self._tell(event="detached")
         null = os.open(os.devnull, os.O_RDWR)
@@ -200,17 +200,17 @@ class Keeper:
                     self._tell(event="exited", name=name, code=server.code)
 
     def _revive(self) -> None:
-        """Start again what has ended, once what it left is ended too."""
+        """Restart servers that ended, after killing the processes that they left."""
         for name, server in [*self._servers.items()]:
             if server.code is not None and time.monotonic() > server.started + _REVIVE_SECONDS:
                 self._kill({s.popen.pid for s in self._servers.values() if s.code is None})
                 server.started = time.monotonic()
-                with contextlib.suppress(OSError):  # no memory, say: later, then
+                with contextlib.suppress(OSError):  # e.g. out of memory: try again later
                     self._start(server.program)
                     note_pid(self._layout, name, self._servers[name].popen.pid)
 
     def _stop(self) -> None:
-        """Stop all servers, then what they left, then those that must come last."""
+        """Stop all servers, then the processes that they left, then the servers marked `last`."""
         for last in (False, True):
             group = [s for s in self._servers.values() if s.program.last is last]
             for seconds in _PATIENCE_SECONDS:
@@ -233,9 +233,9 @@ class Keeper:
         wait_until(have_ended, seconds, _TICK_SECONDS / 4)
 
     def _kill(self, spared: set[int]) -> None:
-        """Kill what is left below the keeper, but these children and theirs, until nothing is.
+        """Kill all processes below the keeper, except these children and theirs.
 
-        What an ended server has left, as a scheduler its workers, is the keeper's own child now.
+        Processes that a server left, such as a scheduler's workers, are now the keeper's children.
         """
 
         def are_gone() -> bool:
@@ -252,7 +252,7 @@ class Keeper:
 class Guard:
     """A child of the keeper that cleans up if the keeper is killed.
 
-    It inherits the lock on the state folder, so nobody else starts there before it is done.
+    It inherits the lock on the state folder, so no other stack starts there before it is done.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -270,13 +270,13 @@ class Guard:
     def _wait(self, waiting: int, layout: Layout) -> None:
         os.setsid()
         null = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1):  # held open, they would hide the keeper's end
+        for descriptor in (0, 1):  # open copies of the pipes would hide the keeper's end
             os.dup2(null, descriptor)
         if not os.read(waiting, 1):
             sweep(layout)
 
     def dismiss(self) -> None:
-        """Tell the guard that all is in order, and wait for its end."""
+        """Tell the guard that no clean-up is needed, and wait for its end."""
         os.write(self._line, b".")
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)

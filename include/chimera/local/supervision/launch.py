@@ -1,14 +1,14 @@
 """Become another program: `python launch.py [options] -- program argument…`.
 
-The keeper starts each server through this file, so that what has to be done between fork and exec
-is done in a small process of its own, without threads and without the project on its path. Options:
+The keeper starts each server through this file, so that the work between fork and exec is done in a
+small process of its own, without threads and without the project on its path. Options:
 
     --die-with-parent N  on Linux, get signal N when the parent ends, however it ends
-    --user UID           give up root first; PostgreSQL refuses to run as root
-    --shielded           keep one harmless capability, so that other processes of that user, who
+    --user UID           give up root first, since PostgreSQL refuses to run as root
+    --shielded           keep one harmless capability, so that other processes of that user, which
                          have none, can neither trace the program nor enter its folder by /proc
 
-Only the standard library is imported: it runs with `-I -S`.
+It imports only the standard library, because it runs with `-I -S`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ def _libc() -> ctypes.CDLL:
 
 
 def die_with_parent(number: int) -> None:
-    """Ask the kernel for signal `number` at the parent's end; elsewhere than on Linux do nothing.
+    """Ask the kernel for signal `number` at the parent's end; do nothing if not on Linux.
 
-    A change of user clears the request, so this comes last. A parent that is already gone is
-    noticed by its adopted child: the request would never fire.
+    A change of user clears the request, so call this last. If the parent is already gone, the
+    request would never fire, so check for adoption.
     """
     if sys.platform != "linux":
         return
@@ -59,10 +59,10 @@ def die_with_parent(number: int) -> None:
 
 
 def _keep_one_capability() -> None:
-    """Keep the right to listen on ports below 1024, which containers have, and no other.
+    """Keep only the capability to listen on ports below 1024, which containers have.
 
-    The kernel lets a process look into another one of the same user only if it has all of the
-    other's capabilities. Source: cap_ptrace_access_check in security/commoncap.c.
+    The kernel lets a process trace another process of its user only if it has all of the other's
+    capabilities. Source: cap_ptrace_access_check in security/commoncap.c.
     """
     libc, header, sets = _libc(), _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
     libc.capget(ctypes.byref(header), sets)
@@ -86,15 +86,14 @@ def become(uid: int, *, shielded: bool) -> None:
 
 
 def main() -> None:
-    """Do what the options say, then exec."""
+    """Apply the options, then exec."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--die-with-parent", type=int)
     parser.add_argument("--user", type=int)
     parser.add_argument("--shielded", action="store_true")
     parser.add_argument("program", nargs="+")
     options = parser.parse_args()
-    # A shell's background job starts with SIGINT ignored, and Python ignores SIGPIPE: both would
-    # be inherited.
+    # Reset what the program would inherit: a shell's background job ignores SIGINT, Python SIGPIPE.
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGQUIT"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     if options.user:

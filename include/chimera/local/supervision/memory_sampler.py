@@ -1,4 +1,4 @@
-"""A thread that watches how much memory the processes of a stack take together."""
+"""A thread that samples the total memory of a stack's processes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _EVERY_SECONDS = 2.0
 
 
 class MemorySampler:
-    """Remembers the peak. Use it as a context manager.
+    """Records the peak of the total memory. Use it as a context manager.
 
     Args:
-        processes: Returns the processes to add up; the sampler adds its own process.
+        processes: Returns the processes to sum up; the sampler adds its own process.
     """
 
     def __init__(self, processes: Callable[[], list[psutil.Process]]) -> None:
@@ -31,12 +31,12 @@ class MemorySampler:
         self.peak_count = 0
 
     def __enter__(self) -> Self:
-        """Begin to watch."""
+        """Start sampling."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop watching."""
+        """Stop sampling."""
         self._is_over.set()
         self._thread.join(timeout=10.0)
 

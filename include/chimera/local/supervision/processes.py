@@ -1,8 +1,8 @@
 """Find, measure and end the processes of a stack.
 
-Each process that belongs to a stack carries the environment variable CHIMERA_STACK with the state
-folder as its value, however it was forked. PostgreSQL overwrites its environment with its title, so
-its processes are known by their working folder, which is the data folder.
+Each process of a stack, however it was forked, has the environment variable CHIMERA_STACK with the
+state folder as its value. PostgreSQL overwrites its environment with its title, so its processes
+are recognized by their working folder, which is the data folder.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def _is_ours(process: psutil.Process, layout: Layout) -> bool:
 
 
 def is_database(process: psutil.Process, layout: Layout) -> bool:
-    """Tell whether the process is one of this stack's PostgreSQL server."""
+    """Does the process belong to this stack's PostgreSQL server?"""
     with contextlib.suppress(*_HIDDEN):
         return Path(process.cwd()) == layout.postgres_data
     return False
 
 
 def find_marked(layout: Layout) -> list[psutil.Process]:
-    """Return the living processes of the stack, without the caller and its ancestors."""
+    """Return the stack's running processes, except the caller and its ancestors."""
     me = psutil.Process()
     spared = {me.pid, *(ancestor.pid for ancestor in me.parents())}
     found = []
@@ -56,21 +56,21 @@ def find_marked(layout: Layout) -> list[psutil.Process]:
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    """Send a signal to those that still live."""
+    """Send a signal to the processes that still run."""
     for process in processes:
         with contextlib.suppress(*_HIDDEN):
             process.send_signal(number)
 
 
 def sweep(layout: Layout, grace_seconds: float = 6.0) -> list[str]:
-    """End everything of the stack that still runs: politely, then not. Then tidy up.
+    """End all processes of the stack that still run: first stop, then kill. Then clean up.
 
     Args:
-        layout: Whose stack.
+        layout: The stack's layout.
         grace_seconds: How long each of the two rounds (servers, then PostgreSQL) may take to end.
 
     Returns:
-        The names of the processes found, for a message; empty when there were none.
+        The names of the processes found, for a message; empty if there were none.
     """
     found = find_marked(layout)
     if not found:
@@ -89,14 +89,14 @@ def sweep(layout: Layout, grace_seconds: float = 6.0) -> list[str]:
 
 
 def _kill_rest(layout: Layout) -> bool:
-    """Kill what was forked meanwhile; tell whether nothing was."""
+    """Kill processes forked meanwhile; return whether there were none."""
     left = find_marked(layout)
     send(left, signal.SIGKILL)
     return not left
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float, every: float = 0.1) -> bool:
-    """Ask again and again, at least once; tell whether it came to be so in time."""
+    """Poll a condition, at least once; return whether it became true in time."""
     deadline = time.monotonic() + seconds
     while not (found := is_so()) and time.monotonic() < deadline:
         time.sleep(every)
@@ -110,9 +110,9 @@ def _name(process: psutil.Process) -> str:
 
 
 def identity(pid: int) -> float | None:
-    """Return when the process started, which with its pid names it for good; None: there is none.
+    """Return when the process started, in seconds since the epoch; None: there is none.
 
-    In seconds since the epoch; two readings of one process may differ by a clock tick.
+    Pid and start time identify a process for ever. Two readings may differ by a clock tick.
     """
     try:
         process = psutil.Process(pid)
@@ -124,24 +124,24 @@ def identity(pid: int) -> float | None:
 
 
 def is_same(pid: int, created: float) -> bool:
-    """Tell whether the process that started at `created` still lives under that pid."""
+    """Does the process that started at `created` still run under that pid?"""
     now = identity(pid)
     return now is not None and abs(now - created) < 1.0
 
 
 def memory_kind() -> str:
-    """Name what `memory_bytes` adds up on this system."""
+    """Name the kind of memory that `memory_bytes` sums up on this system."""
     kind = "proportional" if _IS_LINUX else "unique"
     return f"{kind} set size, or the resident one where the system hides that"
 
 
 def memory_bytes(processes: Iterable[psutil.Process]) -> int:
-    """Add up the memory of the processes.
+    """Sum up the memory of the processes.
 
-    On Linux the proportional set size, which counts a page shared by n processes 1/n times in each,
-    so that the sum is what the processes really take together. Elsewhere the unique set size.
-    The resident one where neither is readable, which counts shared pages each time: Linux hides a
-    process that Airflow made undumpable from all but root.
+    On Linux, use the proportional set size, which counts a page shared by n processes 1/n times in
+    each, so that the sum is what the processes really take together; elsewhere the unique set size.
+    If neither is readable, use the resident set size, which counts shared pages each time: Linux
+    hides a process that Airflow made undumpable from all but root.
     """
     return sum(_one_memory(process) for process in processes)
 

@@ -1,4 +1,4 @@
-"""The note in the state folder that says what runs, for `status`, `down` and other commands."""
+"""A file in the state folder that describes what runs, for `status`, `down` and other commands."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _now() -> str:
 
 @dataclass(frozen=True)
 class StackFile:
-    """A stack that was started, and whether it still lives must be asked.
+    """A stack that was started; `is_alive` tells whether it still runs.
 
     Args:
         mode: `run` ends by itself, `up` by `make down`.
-        keeper_pid: The parent of all servers.
-        keeper_created: When it started, in seconds since the epoch.
+        keeper_pid: Pid of the keeper, the parent of all servers.
+        keeper_created: When the keeper started, in seconds since the epoch.
         url: Address of the UI and the API.
         metrics_port: Port of the sample application's Prometheus API.
         app_db_uri: libpq URI of the sample application's database.
@@ -46,24 +46,24 @@ class StackFile:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the keeper still lives."""
+        """Whether the keeper still runs."""
         return is_same(self.keeper_pid, self.keeper_created)
 
 
 def note_stack(layout: Layout, note: StackFile) -> None:
-    """Write the note."""
+    """Write the file."""
     write_private(layout.stack_file, json.dumps(asdict(note), indent=2) + "\n")
 
 
 def note_pid(layout: Layout, name: str, pid: int) -> None:
-    """Note that a server was started again."""
+    """Record the new pid of a restarted server."""
     note = read_stack(layout)
     if note:
         note_stack(layout, replace(note, pids={**note.pids, name: pid}))
 
 
 def read_stack(layout: Layout) -> StackFile | None:
-    """Return the note; None: there is none, or it is from another version of this file."""
+    """Read the file; None: there is none, or another version of this module wrote it."""
     try:
         return StackFile(**json.loads(layout.stack_file.read_text()))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The supervisor's end: the lock on a state folder, and the line to its keeper."""
+"""The supervisor's side: the lock on a state folder, and the connection to its keeper."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ _LOCK_SECONDS = 3.0
 
 
 class StateLock:
-    """The right to run servers on a state folder.
+    """The lock that allows running servers on a state folder.
 
-    An flock, so it ends with its last holder: the supervisor and, through an inherited descriptor,
-    the keeper. Whoever gets it knows that both are gone.
+    It is an flock, so it ends with its last holder: the supervisor or, through an inherited
+    descriptor, the keeper. A process that gets it knows that both are gone.
 
     Raises:
-        TerminalError: Another stack holds it.
+        TerminalError: Another stack holds the lock.
     """
 
     def __init__(self, layout: Layout) -> None:
         make_private(layout.root)
         self.descriptor = os.open(layout.lock, os.O_RDWR | os.O_CREAT, 0o600)
-        # A stack that was killed a moment ago may hold it until its last process is gone.
+        # A stack that was just killed may hold it until its last process is gone.
         if not wait_until(self._is_taken, _LOCK_SECONDS):
             os.close(self.descriptor)
             raise TerminalError(
@@ -63,19 +63,19 @@ class StateLock:
         return True
 
     def release(self) -> None:
-        """Give up this process's hold."""
+        """Release this process's hold on the lock."""
         with contextlib.suppress(OSError):
             os.close(self.descriptor)
 
 
 class ServerDiedError(RetryableError):
-    """A server ended that should run, or does not answer."""
+    """A server has ended that should run, or does not answer."""
 
     helps = "read that log"
 
 
 class KeeperLine:
-    """Starts a keeper and talks to it. `close` ends the keeper and all that it started."""
+    """Starts a keeper and talks to it. `close` ends the keeper and all its programs."""
 
     def __init__(self, layout: Layout, lock: StateLock) -> None:
         self._layout = layout
@@ -108,7 +108,7 @@ class KeeperLine:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The pid of each program that was started."""
+        """The pid of each started program, by name."""
         return dict(self._pids)
 
     def _listen(self) -> None:
@@ -118,7 +118,7 @@ class KeeperLine:
         self._events.put(None)
 
     def _take(self, seconds: float) -> None:
-        """Note the events that came, waiting for the first one."""
+        """Process the events that arrived; wait for the first one."""
         with contextlib.suppress(queue.Empty):
             while True:
                 event = self._events.get(timeout=seconds)
@@ -138,12 +138,12 @@ class KeeperLine:
             self.check()
 
     def start(self, program: Program) -> None:
-        """Start a program; `check` tells later whether it still runs."""
+        """Start a program; `check` later checks that it still runs."""
         self._codes.pop(program.name, None)
         self._ask(json.dumps(asdict(program), default=str))
 
     def finish(self, program: Program, seconds: float) -> None:
-        """Run a program to its end.
+        """Run a program until it ends.
 
         Raises:
             ServerDiedError: It failed, or took longer than `seconds`.
@@ -152,7 +152,7 @@ class KeeperLine:
         self.wait(program.name, seconds)
 
     def wait(self, name: str, seconds: float) -> None:
-        """Wait until a program that was started ends well.
+        """Wait until a started program ends with success.
 
         Raises:
             ServerDiedError: It failed, or took longer than `seconds`.
@@ -169,10 +169,10 @@ class KeeperLine:
         self._pids.pop(name, None)
 
     def check(self) -> None:
-        """Look whether all is well.
+        """Check that the keeper and all servers run.
 
         Raises:
-            ServerDiedError: A server ended, or the keeper did.
+            ServerDiedError: A server or the keeper ended.
         """
         self._take(0.0)
         self._check_keeper()
@@ -198,7 +198,7 @@ class KeeperLine:
         self.is_detached = self._is_closed = True
 
     def close(self) -> None:
-        """End the keeper and wait until it has stopped everything."""
+        """Stop the keeper, and wait until it has stopped everything."""
         if self._is_closed:
             return
         self._is_closed = True
