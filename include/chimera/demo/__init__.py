@@ -1,1 +1,1 @@
-"""The sample application: its PostgreSQL, API logs and provider metrics, made up or replayed."""
+"""The sample application: its PostgreSQL, API logs and provider metrics, generated or replayed."""

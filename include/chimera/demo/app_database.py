@@ -1,4 +1,4 @@
-"""The sample application's PostgreSQL: its schema, its rows and which hours it already holds."""
+"""The sample application's PostgreSQL: its schema, its rows and a record of the seeded hours."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).with_name("schema.sql")
 _STAGE = "demo_stage"
-_LOCK = 7_201_447  # any number will do, as long as each seeding takes the same
-# Whoever waits for a table's lock makes all who come later wait too: better to try again later.
+_LOCK = 7_201_447  # an arbitrary number, the same for each seeding
+# A session that waits for a table's lock blocks all later ones, so give up and try again later.
 _LOCK_TIMEOUT = "2s"
 _CREATES = re.compile(r"^create (\w+) if not exists (\w+)(\.\w+)?(?: on (\w+)\.)?", re.MULTILINE)
 
@@ -40,7 +40,7 @@ class SeededHour:
 
 
 class Database:
-    """One connection; nothing is there for others before `commit`."""
+    """One connection; nothing is visible to others before `commit`."""
 
     def __init__(self, connection: adbc.Connection) -> None:
         self._connection = connection
@@ -48,17 +48,17 @@ class Database:
     def lock(self) -> None:
         """Wait until no other session seeds, and keep others waiting until `commit`.
 
-        For locks that the application's own sessions want, too, it is not waited.
+        Also limit the wait for locks that the application's own sessions need to 2 s.
         """
         with self._connection.cursor() as cursor:
             cursor.execute(f"select pg_advisory_xact_lock({_LOCK})")
             cursor.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
 
     def create_schema(self) -> None:
-        """Create what is missing of the schema, and touch nothing of what is there.
+        """Create the missing parts of the schema, without touching existing ones.
 
-        `create index if not exists` locks its table even where the index exists: it would wait
-        for any transaction that has written, and all who write would wait behind it.
+        `create index if not exists` locks its table even if the index exists: it would wait for any
+        transaction that has written, and all writers would wait behind it.
         """
         self.lock()
         for statement in SCHEMA.read_text(encoding="utf-8").split(";\n"):
@@ -68,7 +68,7 @@ class Database:
                     cursor.execute(statement)
 
     def _exists(self, kind: str, first: str, second: str | None, on: str | None) -> bool:
-        """Tell whether the object is there; an index stands in its table's schema."""
+        """Does the object exist? An index is looked up in its table's schema."""
         name = f"{on}.{first}" if kind == "index" else f"{first}{second or ''}"
         catalog = "to_regnamespace" if kind == "schema" else "to_regclass"
         with self._connection.cursor() as cursor:
@@ -91,9 +91,9 @@ class Database:
             )
 
     def upsert(self, table: str, rows: pa.Table) -> None:
-        """Load rows whose first column is the key; of two versions the newer one stays.
+        """Load rows whose first column is the key; the newer of two versions wins.
 
-        Rows that are there already are not touched: `on conflict` alone would lock them.
+        Rows that exist already are filtered out, because `on conflict` alone would lock them.
 
         Args:
             table: Name within the schema `app`.
@@ -125,20 +125,20 @@ class Database:
         return int(count)
 
     def commit(self) -> None:
-        """Make everything since the last commit visible, and let go of the lock."""
+        """Make everything since the last commit visible, and release the lock."""
         self._connection.commit()
 
 
 @contextmanager
 def connect(uri: str) -> Iterator[Database]:
-    """Open one connection; what was not committed is rolled back at the end.
+    """Open one connection; roll back uncommitted changes at the end.
 
     Args:
         uri: A libpq URI, unix sockets included (`postgresql://user:@/name?host=/folder`).
 
     Raises:
-        SourceUnavailableError: The server does not let us in, broke off, or another session holds
-            what we would have to wait for; may be retried.
+        SourceUnavailableError: The server denies access, the connection broke, or another session
+            holds a lock that we need; may be retried.
     """
     try:
         connection = dbapi.connect(uri)

@@ -1,4 +1,4 @@
-"""Fill the sample application: for each hour its rows, its API log and its provider metrics."""
+"""Seed the sample application with each hour's rows, API log and provider metrics."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ SETTLING_HOURS = 2
 
 @dataclass(frozen=True)
 class SeedReport:
-    """What the hours asked for hold, made now or earlier.
+    """Counts of the requested hours, whether made now or earlier.
 
     Args:
         rows: Rows per table of the schema `app`; generations and evaluations of these hours only.
         log_lines: Lines in the hours' API log files.
         metric_samples: Samples in the hours' metrics files.
-        hours_made: Labels of the hours that did not exist before.
+        hours_made: Labels of the hours made now.
     """
 
     rows: dict[str, int]
@@ -43,7 +43,7 @@ class SeedReport:
 
 
 def api_log_path(settings: Settings, hour: datetime) -> Path:
-    """Return where an hour's API log stands."""
+    """Return the path of an hour's API log."""
     return Path(settings.api_logs) / f"dt={hour:%Y-%m-%d}" / f"hour={hour:%H}" / "api.jsonl"
 
 
@@ -53,7 +53,7 @@ def metrics_folder(settings: Settings) -> Path:
 
 
 def metrics_path(settings: Settings, hour: datetime) -> Path:
-    """Return where an hour's metric samples stand."""
+    """Return the path of an hour's metric samples."""
     return metrics_folder(settings) / f"{hour_label(hour)}.om"
 
 
@@ -63,21 +63,21 @@ def seed(
     settings: Settings,
     on_progress: Callable[[str], None] | None = None,
 ) -> SeedReport:
-    """Make each hour's data exist, unless it does already.
+    """Make each hour's data, unless it exists already.
 
-    Each hour is one transaction, and its files are written before it commits: after an
-    interruption the next call makes what is missing, the same to the byte.
+    Each hour is one transaction, and its files are written before the commit. After an
+    interruption, the next call makes the missing data, identical to the byte.
 
     Args:
         app_db_uri: libpq URI of the application's database, which must exist.
-        windows: The hours; any order, overlaps allowed. With traces the first one ever seeded
-            becomes the replay's first hour.
-        settings: Says where files go, and whether traces are replayed.
-        on_progress: Told in a few words about each hour.
+        windows: The hours; any order, overlaps allowed. With traces, the first hour ever seeded
+            becomes the replay's first.
+        settings: Decide where files go, and whether traces are replayed.
+        on_progress: Called with a short text about each hour.
 
     Raises:
-        ConfigurationError: An hour was made of something else before, the traces lack a file,
-            or the logs' root is no local folder.
+        ConfigurationError: An hour was made from other data before, the traces lack a file, or the
+            logs' root is not a local folder.
         SourceUnavailableError: PostgreSQL does not answer.
     """
     _require_local_logs(settings)
@@ -100,7 +100,7 @@ def seed(
 
 
 def _prepare(database: Database, hours: list[Window], settings: Settings) -> Feed:
-    """Create the schema and the models, and choose what makes the hours."""
+    """Create the schema and the models, and choose the feed."""
     database.create_schema()
     seeded = database.seeded_hours()
     feed = _choose_feed(settings, hours, seeded)
@@ -144,7 +144,7 @@ def _require_local_logs(settings: Settings) -> None:
 def _choose_feed(
     settings: Settings, hours: list[Window], seeded: dict[datetime, SeededHour]
 ) -> Feed:
-    """Choose what makes the hours; a replay stays anchored where it was begun."""
+    """Choose the feed; a replay keeps the anchor that it began with."""
     if settings.traces is None:
         return GeneratedFeed(settings.rows_per_hour)
     replayed = [
@@ -162,7 +162,7 @@ def _choose_feed(
 
 
 def _seed_hour(database: Database, feed: Feed, hour: Window, settings: Settings) -> bool:
-    """Make one hour, or its files if they are gone; tell whether its rows are new."""
+    """Make one hour, or its files if they are gone; return whether its rows are new."""
     database.lock()
     seeded = database.seeded_hours()
     before = seeded.get(hour.start)
@@ -183,10 +183,10 @@ def _seed_hour(database: Database, feed: Feed, hour: Window, settings: Settings)
 def _load_rows(
     database: Database, feed: Feed, hour: Window, data: HourData, exist: set[datetime]
 ) -> None:
-    """Load the hour's rows, and each change that falls into an hour that exists.
+    """Load the hour's rows, and each change that falls into an existing hour.
 
-    So the database is the same in whichever order hours are made, and no row of it was changed
-    in an hour that does not exist yet.
+    So the database does not depend on the order in which hours are made, and no row has a change
+    from an hour that does not exist yet.
     """
     for table, rows in data.tables.items():
         database.upsert(table, rows)
@@ -214,7 +214,7 @@ def _entry(hour: Window, feed: Feed, data: HourData) -> SeededHour:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Put a file in place whole: no reader sees a part of it."""
+    """Write a file atomically, so that no reader sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What one hour of the sample application is, whoever makes it: the generator or real traces."""
+"""One hour of the sample application's data, whether generated or replayed from real traces."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ MODELS = _source_schema(contracts.MODELS)
 
 @dataclass(frozen=True)
 class HourData:
-    """All that the sample application makes in one hour.
+    """All data of the sample application from one hour.
 
     Args:
-        tables: Rows created in the hour, as they stand when it ends, by table of the schema
-            `app`; models apart, which belong to no hour.
-        log_lines: The hour's API log file, line by line, malformed lines included.
+        tables: Rows created in the hour, as they are at its end, by table of the schema `app`;
+            without models, which belong to no hour.
+        log_lines: The hour's API log file, line by line, including malformed lines.
         families: The hour's metric samples.
     """
 
@@ -49,11 +49,11 @@ class HourData:
 
 
 class Feed(Protocol):
-    """Makes hours, each the same whatever other hours are asked for."""
+    """Makes hours; each is the same whichever other hours are requested."""
 
     @property
     def fingerprint(self) -> str:
-        """Name what the hours are made of: two feeds with one fingerprint make equal hours."""
+        """Identifies the source of the data: feeds with equal fingerprints make equal hours."""
 
     def models(self) -> pa.Table:
         """Return all rows of app.models."""
@@ -71,14 +71,14 @@ def row_ids(prefix: str, numbers: Iterable[int]) -> list[str]:
 
 
 def rows_within(table: pa.Table, column: str, window: Window) -> pa.Table:
-    """Return the rows whose moment lies in the window."""
+    """Return the rows whose time is in the window."""
     moments = table[column]
     start, end = (pa.scalar(moment, moments.type) for moment in (window.start, window.end))
     return table.filter(pc.and_(pc.greater_equal(moments, start), pc.less(moments, end)))
 
 
 def log_line(*values: object) -> bytes:
-    """Encode one line of the API's log; `values` stand in the order of `LOG_FIELDS`."""
+    """Encode one line of the API's log; `values` are in the order of `LOG_FIELDS`."""
     return _encode(dict(zip(LOG_FIELDS, values, strict=True))).encode()
 
 

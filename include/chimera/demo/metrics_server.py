@@ -40,7 +40,7 @@ _HOUR_MS = HOUR // timedelta(milliseconds=1)
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Listens on loopback; port 0 picks a free one, which `server_port` tells."""
+    """Listens on loopback; port 0 picks a free port, see `server_port`."""
 
     daemon_threads = True
 
@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, status="success", data=data)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- http.server's name
-        """Log nothing: a request that went well is no news."""
+        """Don't log requests."""
 
     def _send(self, code: HTTPStatus, **answer: object) -> None:
         body = json.dumps(answer).encode()
@@ -82,10 +82,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _range(folder: Path, asked: Mapping[str, str]) -> dict[str, object]:
-    """Answer a range query, whose ends are both included.
+    """Answer a range query; both ends are inclusive.
 
     Raises:
-        KeyError, ValueError, OverflowError: A parameter is not what Prometheus takes.
+        KeyError, ValueError, OverflowError: Prometheus would not accept a parameter.
     """
     start, end, step = (round(float(asked[name]) * 1000) for name in ("start", "end", "step"))
     if step <= 0 or not 0 <= (end - start) // step <= MAX_POINTS:
@@ -100,10 +100,10 @@ def _range(folder: Path, asked: Mapping[str, str]) -> dict[str, object]:
 
 
 def _newest(folder: Path, asked: Mapping[str, str]) -> dict[str, object]:
-    """Answer when each series' newest sample was taken, at `time`, by default now.
+    """Return the timestamp of each series' newest sample as of `time`, by default now.
 
     Raises:
-        KeyError, ValueError, OverflowError: A parameter is not what Prometheus takes.
+        KeyError, ValueError, OverflowError: Prometheus would not accept a parameter.
     """
     found = re.fullmatch(r"timestamp\((.+)\)", asked["query"])
     moment = round(float(asked.get("time", time.time())) * 1000)
@@ -120,11 +120,11 @@ def _newest(folder: Path, asked: Mapping[str, str]) -> dict[str, object]:
 def _series_between(
     folder: Path, name: str, start: int, end: int
 ) -> list[tuple[Labels, list[Series]]]:
-    """Return the metric's series, sorted by labels, each in parts by the hour.
+    """Return the metric's series, sorted by labels, each in hourly parts.
 
     Raises:
-        ValueError: It is no metric's name.
-        DataFaultError: A file is no exposition.
+        ValueError: The name is not a metric's.
+        DataFaultError: A file is not an OpenMetrics exposition.
     """
     if not _NAME.fullmatch(name):
         raise ValueError
@@ -144,7 +144,7 @@ def _read(path: Path, changed_at: int) -> list[Series]:  # noqa: ARG001 - a part
 
 
 def _newest_at(steps: Times, parts: list[Series]) -> list[tuple[float, str]]:
-    """Return seconds and value for each step that has a sample at most five minutes old."""
+    """Return time (seconds) and value for each step with a sample at most five minutes old."""
     times = np.concatenate([part.times for part in parts])
     values = np.concatenate([part.values for part in parts])
     newest = np.searchsorted(times, steps, side="right") - 1

@@ -45,8 +45,8 @@ class Family:
         name: Name without the suffixes that the kind adds.
         kind: The family's type.
         description: What its values mean.
-        metrics: One entry per label set: the series that share it and its times (one of a
-            gauge or a counter; buckets, count and sum of a histogram).
+        metrics: One entry per label set: the series that share it and its times (one for a gauge or
+            a counter; buckets, count and sum for a histogram).
     """
 
     name: str
@@ -56,7 +56,7 @@ class Family:
 
     @property
     def sample_count(self) -> int:
-        """How many lines the family's samples take."""
+        """The number of lines of the family's samples."""
         return sum(len(series.times) for metric in self.metrics for series in metric)
 
 
@@ -74,7 +74,7 @@ def write_families(families: list[Family]) -> bytes:
 
 
 def _metric_lines(metric: list[Series]) -> Iterator[str]:
-    """Yield a label set's samples moment by moment: a histogram's points may not interleave."""
+    """Yield a label set's samples ordered by time: a histogram's points may not interleave."""
     heads = [f"{series.name}{_label_text(series.labels)} " for series in metric]
     columns = [[number_text(value) for value in series.values.tolist()] for series in metric]
     for index, millis in enumerate(metric[0].times.tolist()):
@@ -98,10 +98,10 @@ def number_text(value: float) -> str:
 
 
 def read_series(text: str) -> list[Series]:
-    """Read what `write_families` wrote.
+    """Parse the output of `write_families`.
 
     Raises:
-        DataFaultError: A line is no sample, or the final `# EOF` is missing.
+        DataFaultError: A line is not a sample, or the final `# EOF` is missing.
     """
     samples: dict[str, list[tuple[int, float]]] = defaultdict(list)
     *lines, end = text.splitlines() or [""]
@@ -125,6 +125,6 @@ def read_series(text: str) -> list[Series]:
 
 def _series(head: str, times: tuple[int, ...], values: tuple[float, ...]) -> Series:
     name, _, labels = head.partition("{")
-    # What OpenMetrics escapes, JSON escapes alike.
+    # JSON uses the same escapes as OpenMetrics.
     read = ((label, json.loads(value, strict=False)) for label, value in _LABEL.findall(labels))
     return Series(name, tuple(sorted(read)), np.array(times, np.int64), np.array(values))

@@ -24,12 +24,12 @@ class _DatedPrices(TypedDict):
 
 
 def listed_models(path: Path, mentioned: set[tuple[str, str]], updated_at: datetime) -> pa.Table:
-    """Return one row per listed model, then one without prices per model that only rows mention.
+    """Return one row per listed model, then one without prices per model found only in rows.
 
     Args:
         path: genai-prices' data file.
         mentioned: (provider_id, model_id) of the replayed rows.
-        updated_at: When the list is said to have been loaded.
+        updated_at: The rows' `updated_at`.
     """
     rows = {row["model_id"]: row for row in _listed_rows(json.loads(path.read_text()))}
     for provider_id, model_id in sorted(mentioned):
@@ -62,13 +62,13 @@ def _listed_rows(providers: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, o
 
 
 def _unconditional(prices: _Prices | list[_DatedPrices]) -> _Prices:
-    """Return the prices that hold without a condition (of a date or a time of day)."""
+    """Return the prices without a condition (on a date or a time of day)."""
     if not isinstance(prices, list):
         return prices
     return next((entry["prices"] for entry in prices if "constraint" not in entry), {})
 
 
 def _base_price(price: _Price | None) -> float | None:
-    """Return a plain price, or the one below the first tier."""
+    """Return a flat price, or the base price of tiers."""
     number = price if price is None or isinstance(price, (int, float)) else price.get("base")
     return None if number is None else float(number)

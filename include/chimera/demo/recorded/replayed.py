@@ -1,8 +1,8 @@
 """Real traces, replayed over two consecutive hours: rows of app.generations and app.evaluations.
 
-The first hour asked for is the anchor. Azure's two UTC hours keep their offsets inside the hour;
-what has no time of its own is spread evenly, in file order: llmperf over the first hour, the red
-team's scores over both. Hours after the second are empty.
+The first hour requested is the anchor. Azure's two UTC hours keep their offsets within the hour.
+Data without times is spread evenly, in file order: llmperf over the first hour, the red team's
+scores over both. Hours after the second are empty.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ PATTERNS = (
     PRICES_FILE,
 )
 JUDGE = "jailbreakbench"
-"""The benchmark's own classifier; which one it was differs by file and is not in the scores."""
+"""The benchmark's own classifier; which one differs by file, and the scores do not say."""
 
 
 class ReplayedFeed:
@@ -55,7 +55,7 @@ class ReplayedFeed:
 
     Args:
         folder: The traces, laid out as `PATTERNS` says.
-        anchor: The hour that becomes the replay's first.
+        anchor: The replay's first hour.
 
     Raises:
         ConfigurationError: The folder lacks a file that the replay reads.
@@ -75,7 +75,7 @@ class ReplayedFeed:
         self._folder, self._anchor = folder, anchor
 
     def models(self) -> pa.Table:
-        """Return the price list, and unpriced rows for the other models that the traces name."""
+        """Return the price list, and unpriced rows for the traces' other models."""
         mentioned = {
             (row["provider_id"], row["model_id"])
             for table in (self._generations, self._evaluations)
@@ -84,7 +84,7 @@ class ReplayedFeed:
         return listed_models(self._folder / PRICES_FILE, mentioned, self._anchor)
 
     def hour(self, window: Window) -> HourData:
-        """Return what falls into the one hour that `window` spans."""
+        """Return the data of the one hour that `window` spans."""
         return HourData(
             tables={
                 "generations": rows_within(self._generations, "created_at", window),
@@ -97,7 +97,7 @@ class ReplayedFeed:
         )
 
     def settlements(self, window: Window) -> pa.Table:  # noqa: ARG002 -- the Feed's signature
-        """Return nothing: a trace holds each row once, as it ended."""
+        """Return no rows: a trace holds each row once, in its final state."""
         return GENERATIONS.empty_table()
 
     @property
@@ -127,11 +127,11 @@ class ReplayedFeed:
 
 
 def _azure_rows(path: Path, model_id: str, anchor: datetime) -> Iterator[dict[str, object]]:
-    """Yield one row per request; the trace tells times and tokens only."""
+    """Yield one row per request; the trace has only times and tokens."""
     rows = _csv_rows(path)
     ids = row_ids(f"traces/{model_id}", range(len(rows)))
     for row, row_id in zip(rows, ids, strict=True):
-        moment = datetime.fromisoformat(row["TIMESTAMP"][:26])  # 100 ns, cut off at the microsecond
+        moment = datetime.fromisoformat(row["TIMESTAMP"][:26])  # 100 ns, truncated to microseconds
         created_at = anchor + (moment - AZURE_FIRST_HOUR)
         yield {
             "generation_id": row_id,
@@ -148,7 +148,7 @@ def _azure_rows(path: Path, model_id: str, anchor: datetime) -> Iterator[dict[st
 def _llmperf_rows(paths: Sequence[Path], anchor: datetime) -> Iterator[dict[str, object]]:
     """Yield one row per benchmark request.
 
-    Upstream writes 0 s as the times of a request that failed: nothing was measured, so null.
+    Upstream writes 0 s as the times of a failed request; they were not measured, so use null.
     """
     requests = [
         (path.stem, number, request)
@@ -183,9 +183,9 @@ def _millis(seconds: float | None, *, has_failed: bool) -> float | None:
 def _score_rows(path: Path, replay: Window) -> Iterator[dict[str, object]]:
     """Yield one row per evaluated behaviour.
 
-    Technique and model are distinct in each of the 18 artifacts, so the technique's own name
-    needs no addition of its kind of attack. A behaviour goes by its index: two of the hundred
-    are spelled in two ways.
+    Technique and model differ in each of the 18 artifacts, so the technique's name needs no suffix
+    for its kind of attack. A behaviour is identified by its index, because two of the hundred are
+    spelled in two ways.
     """
     rows = _csv_rows(path)
     for number, (row, moment) in enumerate(zip(rows, spread(len(rows), replay), strict=True)):

@@ -32,15 +32,15 @@ COMBINED = re.compile(
 
 
 def spread(count: int, window: Window) -> list[datetime]:
-    """Return `count` moments at equal distances from the window's start on."""
+    """Return `count` evenly spaced times, beginning at the window's start."""
     span = window.end - window.start
     return [window.start + span * number / count for number in range(count)]
 
 
 def access_lines(path: Path, replay: Window) -> list[TimedLine]:
-    """Return the access log as the API's log, each line with the moment it is replayed at.
+    """Return the access log as the API's log, each line with the time of its replay.
 
-    A line that is not in the combined format stands as it is: the pipeline has to refuse it.
+    A line that is not in the combined format is not changed: the pipeline must refuse it.
     """
     with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
         lines = [line.removesuffix("\n") for line in file]
@@ -71,12 +71,12 @@ def _api_line(line: str, number: int, moment: datetime) -> bytes:
 
 
 def availability(paths: Sequence[Path], replay: Window, hour: Window) -> list[Family]:
-    """Return the hour's share of the `up` samples, outages included; no family if there is none.
+    """Return the hour's share of the `up` samples, including outages; no family if it has none.
 
     Args:
         paths: `query_range` matrices of `up`, in order of time.
-        replay: The hours over which each series' samples are spread, in their own order.
-        hour: The hour whose samples are wanted.
+        replay: The hours over which each series' samples are spread, in their order.
+        hour: The hour of the samples to return.
     """
     values: dict[str, list[float]] = defaultdict(list)
     for path in paths:

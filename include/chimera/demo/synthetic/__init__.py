@@ -1,1 +1,1 @@
-"""Made-up hours: draws, rhythm, log lines and telemetry."""
+"""Generated hours: draws, rhythm, log lines and telemetry."""

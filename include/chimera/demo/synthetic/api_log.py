@@ -1,4 +1,4 @@
-"""The API's log of a made-up hour: one JSON line per request, a few of them late or malformed."""
+"""The API's log of a generated hour: one JSON line per request, a few of them late or malformed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hour_lines(draw: Draw, previous: Draw) -> list[bytes]:
 
     Args:
         draw: The hour's own generations.
-        previous: Those of the hour before: about 1 % of its lines arrive only now.
+        previous: The generations of the hour before, of whose lines about 1 % arrive only now.
     """
     late = np.flatnonzero(_late_lines(previous))
     on_time = np.flatnonzero(~_late_lines(draw))
@@ -51,7 +51,7 @@ def hour_lines(draw: Draw, previous: Draw) -> list[bytes]:
 
 
 def request_ids(start: datetime, rows: Ints) -> list[str]:
-    """Name the requests that made these generations; their log lines carry the same names."""
+    """Return the ids of the requests for these generations, as in their log lines."""
     label = hour_label(start)
     return [f"req-{label}-{row:07d}" for row in rows.tolist()]
 
@@ -94,7 +94,7 @@ def _request_lines(draw: Draw, rows: Ints) -> list[bytes]:
 
 
 def _malformed_lines(model: bytes) -> list[bytes]:
-    """Return broken JSON, a line cut off in the middle, and a number that is a word."""
+    """Return broken JSON, a truncated line, and a word in place of a number."""
     head, _, tail = model.partition(b'"status_code":')
     cut = len(model) // 2
     return [

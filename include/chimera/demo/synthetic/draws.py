@@ -1,7 +1,7 @@
-"""What chance decides for an hour of made-up generations: plain arrays, before any row exists.
+"""Random draws for one generated hour: plain arrays, from which rows are made.
 
-Each hour has random streams of its own, seeded from its label: it comes out the same whatever
-other hours are asked for.
+Each hour has its own random streams, seeded from its label, so it is the same whichever other hours
+are requested.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ TECHNIQUE_LISTS = (
 
 _SEED = 20_260_101
 _FAILURE_ODDS = (0.5, 0.2, 0.25, 0.05)  # of the codes 1 to 4
-_REVIEWED_RATIO = 0.2  # of the late successes: a review turns them into filtered ones
+_REVIEWED_RATIO = 0.2  # of the late successes, which a review changes to filtered
 _TECHNIQUE_RATIO = 0.12  # the red team's share of the traffic
-_SOONEST_MICROS, _LATEST_MICROS = 120e6, 5_400e6  # of a late change: 2 to 90 minutes
+_SOONEST_MICROS, _LATEST_MICROS = 120e6, 5_400e6  # delay of a late change: 2 to 90 minutes
 _HOUR_MICROS = 3_600_000_000
 
 
@@ -62,7 +62,7 @@ class Draw:
     Args:
         start: The hour's start.
         created: Microseconds since 1970.
-        settled: Microseconds since 1970 of the last change; equal to `created` if none came.
+        settled: Microseconds since 1970 of the last change; equal to `created` if there is none.
         model: Index into the profiles.
         user: Number of the user.
         session: Number of the user's session within the hour.
@@ -110,17 +110,17 @@ def random_stream(start: datetime, purpose: int) -> np.random.Generator:
 
 
 def profile_column(name: str) -> Floats:
-    """Return one number of each model profile, NaN where it has none."""
+    """Return one field of all model profiles, NaN for a profile without it."""
     return np.array([getattr(profile, name) for profile in PROFILES], np.float64)
 
 
 def draw_moments(rng: np.random.Generator, start: datetime, count: int) -> Ints:
-    """Return `count` ascending moments within the hour, as microseconds since 1970."""
+    """Return `count` ascending times within the hour, as microseconds since 1970."""
     return micros(start) + np.sort(rng.integers(0, _HOUR_MICROS, count))
 
 
 def draw_generations(start: datetime, rows_per_hour: int) -> Draw:
-    """Let chance decide one hour's generations; their number follows the daily rhythm."""
+    """Draw one hour's generations; their number follows the daily rhythm."""
     rng = random_stream(start, purpose=1)
     count = round(rows_per_hour * load_at(start + HOUR / 2))
     weights = profile_column("weight")

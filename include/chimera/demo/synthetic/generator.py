@@ -1,6 +1,6 @@
 """The generated sample application: rows, log lines and samples for any hour.
 
-Never a prompt's or a response's text.
+It generates no text of prompts or responses.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ _USER_NAMES = [f"user-{number:04d}" for number in range(USERS)]
 
 
 class GeneratedFeed:
-    """Makes up any hour from its label and the number of rows per hour alone."""
+    """Generates any hour from its label and the number of rows per hour alone."""
 
     def __init__(self, rows_per_hour: int) -> None:
         self._rows_per_hour = rows_per_hour
-        self._draw = lru_cache(maxsize=3)(self._draw_hour)  # an hour looks back over two others
+        self._draw = lru_cache(maxsize=3)(self._draw_hour)  # an hour needs the two before it
 
     @property
     def fingerprint(self) -> str:
-        """Name the generator and the one number that its hours depend on."""
+        """The generator's name and the one number that its hours depend on."""
         return f"generator, {self._rows_per_hour} rows per hour"
 
     def models(self) -> pa.Table:
@@ -96,7 +96,7 @@ class GeneratedFeed:
 
 
 def _hour_generations(draw: Draw) -> pa.Table:
-    """Return the hour's rows as they stand at its end."""
+    """Return the hour's rows as they are at its end."""
     is_open = draw.changes_after_hour
     rows = pa.concat_tables(
         [
@@ -113,8 +113,8 @@ def _generation_rows(draw: Draw, rows: Ints, *, is_settled: bool) -> pa.Table:
     Args:
         draw: The hour's draw.
         rows: Numbers of the rows within the hour.
-        is_settled: True for the rows' last version; False for the one they are created with,
-            whose cost is not known yet.
+        is_settled: True for the rows' last version; False for their first, whose cost is not known
+            yet.
     """
     label, created = hour_label(draw.start), draw.created[rows]
     model, users = draw.model[rows], _take(_USER_NAMES, draw.user[rows])

@@ -1,6 +1,6 @@
-"""The models that the generator's platform offers: list prices, speed and temper.
+"""The models that the generated platform offers: list prices, speed and failure ratios.
 
-Names, prices and numbers are invented, in the range of what providers asked for in 2025.
+Names, prices and numbers are invented, in the range of the providers' prices of 2025.
 """
 
 from __future__ import annotations

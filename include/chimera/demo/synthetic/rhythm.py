@@ -24,7 +24,8 @@ def load_at(moment: datetime) -> float:
 def load_since_epoch(seconds: Values) -> Values:
     """Integrate the load from `EPOCH` (a midnight) to each of these seconds after it.
 
-    It only rises, as the amplitude is below 1; so a counter made of it needs no other hour.
+    The result only rises, because the amplitude is below 1, so a counter made from it needs no
+    other hour.
     """
     phase = -_PEAK_HOUR * 3600 * _OMEGA
     swing = np.sin(_OMEGA * seconds + phase) - np.sin(phase)

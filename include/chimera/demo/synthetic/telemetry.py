@@ -1,7 +1,7 @@
-"""Provider metrics of a made-up hour.
+"""Provider metrics of a generated hour.
 
-Counters are a closed form of absolute time (rate integrated from a fixed epoch), so they rise
-over hours that were made one by one, in any order, or years apart.
+Counters are a closed form of absolute time (rate integrated from a fixed epoch), so they keep
+rising from hour to hour, even if the hours are made in any order, or years apart.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OUTAGE_STEPS = (4, 25)  # 2 to 12 minutes
 
 
 def hour_families(start: datetime, rows_per_hour: int) -> list[Family]:
-    """Return the hour's samples, one each 30 s from its start on."""
+    """Return the hour's samples, one every 30 s from its start."""
     times = micros(start) // 1000 + np.arange(0, 3_600_000, STEP_SECONDS * 1000, dtype=np.int64)
     load = load_since_epoch(times / 1000 - EPOCH.timestamp())
     share = rows_per_hour / 3600 / profile_column("weight").sum()
@@ -93,7 +93,7 @@ def _counter(
 
 
 def _histogram(profile: ModelProfile, times: Times, count: Values) -> list[Series]:
-    """Spread the requests over the buckets of the model's log-normal latency."""
+    """Distribute the requests over the buckets of the model's log-normal latency."""
     name, labels = "llm_request_duration_seconds", _labels(profile)
     median = (profile.ttft_ms + _TYPICAL_COMPLETION * profile.token_ms) / 1000
     sigma = profile.spread + 0.3
