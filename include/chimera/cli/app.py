@@ -154,7 +154,7 @@ def manifest() -> None:
 
 
 def main() -> None:
-    """Run a command; an error of ours is shown without a stack trace."""
+    """Run a command; show our own errors without a stack trace."""
     from include.chimera.local.supervision.interruption import StoppedError
 
     try:

@@ -1,4 +1,4 @@
-"""The command line of the gates: validate, accept, staged, snapshot, report.
+"""The commands around gates: validate, accept, staged, snapshot, report.
 
 Commands import what they need when they run: GX alone takes three seconds.
 """

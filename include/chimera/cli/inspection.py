@@ -1,4 +1,4 @@
-"""The command line of questions: gaps, logs, trace.
+"""The commands that inspect the lake and the logs: gaps, logs, trace.
 
 Commands import what they need when they run.
 """
@@ -45,7 +45,7 @@ def gaps(
 
     first = start.replace(tzinfo=start.tzinfo or UTC) if start else _first_due()
     last = _last_due()
-    if end:  # an hour that has not passed is not missing
+    if end:  # an hour that has not ended is not missing
         last = min(end.replace(tzinfo=end.tzinfo or UTC), floor_hour(datetime.now(UTC)))
     if first >= last and not (start or end):
         return  # nothing has been due yet
@@ -61,7 +61,7 @@ def _first_due() -> datetime:
     """Return the first hour that the schedule covered.
 
     Raises:
-        TerminalError: Nothing says which one that was.
+        TerminalError: It is neither configured nor recorded in the lake.
     """
     from include.chimera.operations.gaps import first_hour
 

@@ -1,4 +1,4 @@
-"""The command line of the data on call: dead-letters, stopping, going on, putting back.
+"""The commands that repair data: dead-letters, stop-publishing, resume-publishing, restore.
 
 Commands import what they need when they run: GX alone takes three seconds.
 """
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 dead_letters = typer.Typer(help="Records that could not be published.", no_args_is_help=True)
-_ID_WIDTH = 32  # an id that is cut names nothing
+_ID_WIDTH = 32  # never truncate an id
 _STATES = ("waiting", "published", "parked")
 
 
 def _bronze_table(source: str | None) -> str | None:
-    """Refuse another name: it would read as a source without letters."""
+    """Refuse unknown tables, which would look like sources without letters."""
     from include.chimera.contracts import BRONZE
 
     return source if source is None else _one_of(source, [contract.name for contract in BRONZE])

@@ -1,4 +1,4 @@
-"""What `up`, `down`, `status`, `doctor` and `airflow` do."""
+"""The commands `up`, `down`, `status`, `doctor` and `airflow`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def up(settings: Settings) -> None:
 
 
 def down(settings: Settings) -> None:
-    """Stop whatever runs on the state folder; nothing to stop is fine too."""
+    """Stop everything that runs on the state folder, if anything does."""
     layout, console = Layout.of(settings.state_dir), make_console()
     running = read_stack(layout)
     stopped = running is not None and running.is_alive
@@ -80,7 +80,7 @@ def down(settings: Settings) -> None:
 
 
 def airflow(settings: Settings, words: list[str]) -> NoReturn:
-    """Become Airflow's command line, with the environment of the servers that run.
+    """Become Airflow's command line, with the running servers' environment.
 
     Raises:
         ConfigurationError: No scheduler runs on the state folder.
@@ -129,7 +129,7 @@ def status(settings: Settings) -> bool:
 
 
 def doctor(settings: Settings) -> bool:
-    """Show which promises that lean on libraries hold now; return whether all do."""
+    """Show which promises that depend on libraries are kept; return whether all are."""
     console, findings = make_console(), list(examine(settings))
     for finding in findings:
         mark = "kept" if finding.is_kept else "NOT KEPT"
