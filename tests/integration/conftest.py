@@ -27,7 +27,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 
 def empty(uri: str) -> None:
-    """Take the application's tables away."""
+    """Drop the application's tables."""
     with psycopg.connect(uri, autocommit=True) as connection:
         for schema in ("app", "app_demo"):
             connection.execute(f"drop schema if exists {schema} cascade")

@@ -37,7 +37,7 @@ def make_project(folder: Path, **environment: str) -> Project:
 
 @pytest.fixture(params=["folder"])
 def project(request, tmp_path, versions):  # noqa: ARG001 - looks at what the test wrote
-    """Return a project; `bucket` as the parameter puts its lake into an object store."""
+    """Return a project; the parameter `bucket` puts its lake into an object store."""
     in_bucket = request.param == "bucket"
     with object_store() if in_bucket else nullcontext({}) as variables:
         with pytest.MonkeyPatch.context() as patch:
@@ -60,7 +60,7 @@ def lake_session():
 
 @pytest.fixture
 def rows():
-    """Return what reads the lake in a session of its own."""
+    """Return a function that reads the lake in its own session."""
 
     def read(query: str) -> list[tuple]:
         with lake_session() as (session, connection):
@@ -72,7 +72,7 @@ def rows():
 
 @pytest.fixture
 def store():
-    """Return what writes a table of the lake in a session of its own."""
+    """Return a function that writes a table of the lake in its own session."""
 
     def write(table: str, query: str, strategy="all", **order) -> None:
         with lake_session() as (session, connection):

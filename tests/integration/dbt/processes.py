@@ -1,4 +1,4 @@
-"""dbt commands, each in a process of its own: forked from one that has imported dbt, no more.
+"""dbt commands, each in its own process, forked from one that has only imported dbt.
 
 The import takes most of a command's time; what a process knows of the lake, it learns itself.
 """
@@ -71,7 +71,7 @@ class Project:
         file.write_text(text)
 
     def start(self, *arguments: str, **environment: str) -> Command:
-        """Start a command with artifacts and log of its own, so that two can run at once."""
+        """Start a command with its own artifacts and log, so that two can run at once."""
         self._count += 1
         log = self.folder / f"dbt-{self._count}.out"
         settings = {"DBT_LOG_PATH": str(self.folder / f"logs-{self._count}"),
@@ -83,13 +83,13 @@ class Project:
         return Command(process, log)
 
     def dbt(self, *arguments: str, **environment: str) -> str:
-        """Run a command that has to succeed; return what it printed."""
+        """Run a command that must succeed; return its output."""
         command = self.start(*arguments, **environment).wait()
         assert command.is_done, command.output
         return command.output
 
     def fail(self, *arguments: str, **environment: str) -> str:
-        """Run a command that has to fail; return what it printed."""
+        """Run a command that must fail; return its output."""
         command = self.start(*arguments, **environment).wait()
         assert command.process.exitcode == 1, command.output
         return command.output

@@ -38,7 +38,7 @@ RULES: dict[str, Callable[[Project], list[str]]] = {}
 
 
 class Project:
-    """The nodes of a manifest, with what the rules ask of them."""
+    """The nodes of a manifest, with the queries that the rules need."""
 
     def __init__(self, nodes: dict[str, Node]) -> None:
         self.nodes = nodes
@@ -66,7 +66,7 @@ class Project:
 
 
 def name_of(node: Node) -> str:
-    """Return a node's name, a table's with that of its source."""
+    """Return a node's name; a source table's with its source's name."""
     return f"{node['source_name']}.{node['name']}" if "source_name" in node else node["name"]
 
 
@@ -75,7 +75,7 @@ def folder_of(node: Node) -> PurePosixPath:
 
 
 def type_by_folder(node: Node) -> str | None:
-    """Return the type of the nearest folder that names one."""
+    """Return the type given by the nearest folder that names one."""
     return next((part for part in reversed(folder_of(node).parts) if part in FOLDERS), None)
 
 
@@ -94,7 +94,7 @@ def is_virtual(node: Node) -> bool:
 
 
 def rule_of(kind: str) -> Callable[[Callable[[Project, Node], bool]], None]:
-    """Enter a rule that each node of a type breaks or keeps."""
+    """Register a rule that each node of a type breaks or keeps."""
 
     def enter(is_broken: Callable[[Project, Node], bool]) -> None:
         RULES[is_broken.__name__] = lambda project: [
@@ -105,7 +105,7 @@ def rule_of(kind: str) -> Callable[[Callable[[Project, Node], bool]], None]:
 
 
 def rule_of_edges(find: Callable[[Project, Node], list[Node]]) -> None:
-    """Enter a rule that finds, for a model or an exposure, the parents that it should not have."""
+    """Register a rule that finds a model's or an exposure's forbidden parents."""
     RULES[find.__name__] = lambda project: [
         f"{name_of(parent)} -> {name_of(node)}"
         for node in [*project.of_type("model"), *project.of_type("exposure")]
@@ -141,7 +141,7 @@ def fct_marts_or_intermediate_dependent_on_source(project: Project, node: Node) 
 
 @rule_of("model")
 def fct_model_fanout(project: Project, node: Node) -> bool:
-    """Too many of its readers are leaves: only exposures read them."""
+    """Too many of a model's readers are leaves, which no model reads."""
     leaves = [each for each in project.readers(node) if not project.readers(each)]
     return len(leaves) >= MODELS_FANOUT
 
@@ -153,7 +153,7 @@ def fct_multiple_sources_joined(project: Project, node: Node) -> bool:
 
 @rule_of("model")
 def fct_rejoining_of_upstream_concepts(project: Project, node: Node) -> bool:
-    """Only one model reads it, which reads a parent of it, too."""
+    """The model has a single reader, which also reads one of the model's parents."""
     parents, readers = {*node["depends_on"]["nodes"]}, project.readers(node)
     return len(readers) == 1 and not parents.isdisjoint(readers[0]["depends_on"]["nodes"])
 
@@ -219,7 +219,7 @@ def fct_test_coverage(project: Project, node: Node) -> bool:
 
 @rule_of("model")
 def fct_documentation_coverage(_: Project, node: Node) -> bool:
-    """A percentage, too, which makes this rule and the next one the same at 100."""
+    """Also a percentage; at 100, this rule and the next one are the same."""
     return not node["description"]
 
 
@@ -243,7 +243,7 @@ def fct_undocumented_sources(_: Project, node: Node) -> bool:
 
 @rule_of("model")
 def fct_model_directories(project: Project, node: Node) -> bool:
-    """A staging model stands in its source's folder, another in the one of its type."""
+    """A staging model belongs in its source's folder, any other in that of its type."""
     if type_of(node) != "staging":
         return type_of(node) != type_by_folder(node)
     sources = project.parents(node, "source")

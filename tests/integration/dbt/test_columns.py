@@ -1,4 +1,4 @@
-"""Columns are compared as DuckDB and Delta compare them: without case, whatever word they are."""
+"""Columns are compared as in DuckDB and Delta, without case, even if the name is a keyword."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_partition_column_that_is_not_there_is_refused_before_anything_is_writ
 @pytest.mark.parametrize("name", ["ключ", "ñ", "it's", "100%", "x$y", 'q"t'])
 @pytest.mark.parametrize("how", [None, Rewrite("append")])
 def test_a_partition_column_whose_folders_a_reader_does_not_know_is_refused(store, name, how):
-    """A folder has its name encoded, which polars does not undo."""
+    """The name is encoded in the folder's path, and polars does not decode it."""
     column = '"' + name.replace('"', '""') + '"'
     with pytest.raises(ContractError, match="partition_by a column named by"):
         store("dev.t", f"select 1 as {column}, 2 as v", how or "all", partition_by=(name,))
@@ -103,7 +103,7 @@ def test_a_column_name_that_readers_stumble_over_is_refused(store, name):
 
 
 def test_two_columns_that_differ_in_case_only_are_refused(store):
-    """DuckDB knows case in ASCII only; readers of Delta know it in all scripts."""
+    """DuckDB folds case in ASCII only, readers of Delta in all scripts."""
     with pytest.raises(ContractError, match="came É, é"):
         store("dev.t", 'select 1 as "É", 2 as "é"')
 

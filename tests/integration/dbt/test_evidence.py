@@ -1,4 +1,4 @@
-"""What a model has read is noted only where it was read, whatever dbt's flags left out."""
+"""A model's marks cover only what it has read, whatever dbt's flags left out."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ PARTS = {
 @pytest.mark.usefixtures("models")
 @pytest.mark.parametrize("part", PARTS)
 def test_what_a_partial_build_left_is_made_whole_by_the_next_one(project, rows, part):
-    """On a fresh lake; nothing takes the few rows for all that there are."""
+    """On a new lake; the few rows are never mistaken for all rows."""
     project.dbt("build", *PARTS[part])
     assert all(is_partial(open_table(f"dev.{name}")) for name in TABLES)
     project.dbt("build", *PARTS[part])
@@ -82,7 +82,7 @@ def test_what_a_partial_build_left_is_made_whole_by_the_next_one(project, rows, 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_partial_build_changes_nothing_that_is_whole(project, models, rows, part):
-    """Neither rows nor marks: the next build adds what came meanwhile, no more and no less."""
+    """Neither rows nor marks: the next build adds exactly what came meanwhile."""
     project.dbt("build")
     models(4, 6, HOURS[1])
     versions = [open_table(f"dev.{name}").version() for name in TABLES]
@@ -125,7 +125,7 @@ def other_target(project, models):  # noqa: ARG001 - the models are there first
 
 
 def marks(name: str) -> set[str]:
-    """Return the parents of which a table notes what it has read."""
+    """Return the parents for which a table has marks."""
     table = open_table(name)
     parents = ("raw.events", "dev.plain", "prod.plain")
     known = {parent: open_table(parent) for parent in parents}
@@ -139,7 +139,7 @@ def marks(name: str) -> set[str]:
 
 @pytest.mark.usefixtures("other_target")
 def test_rows_of_a_clone_are_no_evidence_of_having_read(project, models, rows):
-    """They are the other table's; the next build computes from this target's own parents."""
+    """They come from the other table; the next build reads this target's own parents."""
     project.dbt("clone", "--state", "state", "--select", *OTHERS)
     assert marks("dev.hourly") == set()
     models(4, 6, HOURS[1])

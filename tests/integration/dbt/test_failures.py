@@ -1,4 +1,4 @@
-"""One bad table stops only who reads it; no value of a row is in what dbt says or writes."""
+"""A bad table stops only its readers; dbt's output and files contain no value of a row."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TOLD = {
 
 
 def test_a_damaged_data_file_is_told_of_the_table_that_has_it(project, store):
-    """Not as a value that some function refused in the model that reads it."""
+    """Not reported as a bad value in the model that reads the table."""
     project.write("models/sources.yml", SOURCES)
     query = "{{ config(materialized='table') }} select * from {{ source('raw', 'orders') }}"
     project.write("models/child.sql", query)
@@ -51,7 +51,7 @@ def test_a_damaged_data_file_is_told_of_the_table_that_has_it(project, store):
 
 
 def test_a_table_with_partitions_by_no_column_is_repaired_by_a_full_refresh(project, rows):
-    """A mistake in a log, as another spelling of the column, is damage: storage is not away."""
+    """A wrong column name in the log is damage, not an outage of the storage."""
     query = "{{ config(materialized='incremental', partition_by='id') }} select 1 as id, 2 as v"
     project.write("models/p.sql", query)
     project.dbt("run")
@@ -144,7 +144,7 @@ COMMANDS = {
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory):
-    """Build everything over rows that hold the canary; return what dbt says, and its folder."""
+    """Build everything on rows with the canary; return dbt's output, and its folder."""
     folder = tmp_path_factory.mktemp("casts")
     project = make_project(folder)
     config = yaml.safe_load((folder / "dbt_project.yml").read_text())
@@ -174,7 +174,7 @@ def said(tmp_path_factory):
 
 @pytest.mark.parametrize("road", ROADS)
 def test_a_failed_cast_names_column_and_types(said, road):
-    """On each of dbt's roads to DuckDB."""
+    """On each way that dbt runs SQL in DuckDB."""
     kind, name = road.split(".")
     text = said[0]["build"].partition(f"{kind} {name} (")[2].partition("Next: ")[0]
     assert ROADS[road][1] in text, said[0]["build"]
@@ -186,7 +186,7 @@ def test_a_failed_cast_of_a_command_names_its_types(said, command):
 
 
 def test_no_value_stands_on_dbts_console_or_in_what_it_writes(said):
-    """Nor a control character of one; rows stay in tables, seeds in their files."""
+    """Nor a value's control characters; rows stay in tables, seeds in their files."""
     told, folder = said
     written = [*folder.glob("logs-*/*"), *folder.glob("target/*.json")]
     assert len(written) > len(told)

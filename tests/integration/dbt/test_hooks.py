@@ -1,4 +1,4 @@
-"""Statements in hooks change the lake's tables, and lose nothing on the way."""
+"""Statements in hooks change the lake's tables without losing changes."""
 
 import pytest
 import yaml
@@ -67,7 +67,7 @@ def test_hooks_of_a_partial_build_change_nothing_that_is_whole(project, store, r
     ],
 )
 def test_a_hook_that_makes_a_table_of_no_duration_is_refused(project, rows, statement):
-    """It would be in this process's memory; what is written into it would be gone, green."""
+    """It would live in this process's memory, so its rows would be lost although dbt succeeds."""
     project.write("models/m.sql", model(statement))
     told = project.fail("run")
     assert "gone after this process" in told
@@ -82,7 +82,7 @@ def test_a_hook_may_make_what_is_its_processs_own(project, rows):
 
 
 def test_a_table_that_a_runs_hook_makes_is_told_to_end_with_the_process(project):
-    """dbt runs `on-run-start` without a macro: nothing but the cursor sees it."""
+    """dbt runs `on-run-start` without a macro, so only the cursor sees it."""
     config = yaml.safe_load((project.folder / "dbt_project.yml").read_text())
     config["on-run-start"] = ["create table if not exists dev.made (name varchar)"]
     config["on-run-end"] = ["insert into dev.made values ('end')"]

@@ -100,7 +100,7 @@ def evaluation(number: int, created: datetime, **changes) -> dict:
 
 
 def publish(run_name: str, table: str, rows: list[dict]) -> None:
-    """Stage rows and publish them as a gate does, with the metadata that tells what changed."""
+    """Stage rows and publish them as a gate does, with the changed hours as metadata."""
     run = Run(run_name, Window.of_hour(FIRST))
     hours = sorted({row[PARTITION] for row in rows if PARTITION in row})
     records = pa.Table.from_pylist(rows, schema=CONTRACTS[table].schema).to_reader()
@@ -110,7 +110,7 @@ def publish(run_name: str, table: str, rows: list[dict]) -> None:
 
 
 def own_rows() -> dict[str, list[dict]]:
-    """Return the rows that tests ask about: a log line, two metric series, an idle provider."""
+    """Return the rows that tests query: a log line, two metric series, an idle provider."""
     minutes = [
         (hour, number, hour + timedelta(minutes=number)) for hour in HOURS for number in range(6)
     ]
@@ -166,7 +166,7 @@ def own_rows() -> dict[str, list[dict]]:
 
 
 def any_row(contract: Contract, moment: datetime) -> dict:
-    """Return a row of a table that no test asks about; numbers only where there must be one."""
+    """Return a row that no test queries; with numbers only in required columns."""
     values = {"string": f"{moment}", "bool": False, "timestamp[us, tz=UTC]": moment}
     row = {
         field.name: values.get(str(field.type), None if field.nullable else 0)
@@ -186,7 +186,7 @@ def publish_history() -> None:
 
 
 def publish_late_rows() -> None:
-    """Change one row in each late hour, and bring a version long overtaken."""
+    """Change one row in each late hour, and add an outdated version."""
     later = HOURS[-1] + 2 * HOUR
     publish(
         "late",
@@ -297,7 +297,7 @@ def test_incremental_build_equals_a_whole_rebuild(story, table):
 
 @pytest.mark.parametrize("table", TABLES)
 def test_the_gate_knows_each_column(story, table):
-    """One that its rules leave out may change its type, or go, unseen; deletions come with rows."""
+    """A column without rules could change its type, or vanish, unnoticed; not so `_is_deleted`."""
     assert story.first[table]
     columns = [field.name for field in open_table(table).schema().fields]
     known = rule_book(table.removeprefix("dev_")).types

@@ -1,4 +1,4 @@
-"""Any name that dbt accepts is one relation in each process and each run, or is refused."""
+"""Any name that dbt accepts is the same relation in all processes and runs, or is refused."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_names_that_cannot_work_are_refused_before_anything_is_written(project):
 
 
 def test_a_table_whose_log_lost_its_first_entries_is_not_taken_for_none(project, rows):
-    """What can't be opened is there all the same: no build replaces it."""
+    """A table that can't be opened still exists: no build replaces it."""
     project.write("models/e.sql", model("incremental", "", "e", "select 1 as id"))
     for _ in range(2):
         project.dbt("run")

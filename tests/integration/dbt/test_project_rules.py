@@ -1,4 +1,4 @@
-"""The dbt project passes the rules of dbt-project-evaluator; each rule finds what is planted."""
+"""The dbt project passes dbt-project-evaluator's rules; each rule finds a planted violation."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def chimera(manifest: Node) -> Project:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_project_keeps_the_rule(chimera: Project, rule: str) -> None:
-    """But for the exceptions, each of which is still one."""
+    """With listed exceptions, each of which still breaks the rule."""
     assert set(RULES[rule](chimera)) == EXCEPTIONS.get(rule, {}).keys()
 
 
@@ -73,7 +73,7 @@ def macros_of(manifest: Node, *packages: str) -> dict[str, str]:
 
 
 def test_each_macro_is_the_lakes_or_overrides_one_that_dbt_calls(manifest: Node) -> None:
-    """A name beside these is one that models and tests call."""
+    """Any other name is one that models and tests call."""
     called = {"touched", "arrived", "test_accepted_range", "test_unique_combination"}
     dbts = macros_of(manifest, "dbt", "dbt_duckdb")
     dispatched = {re.sub("^default(?=__)|(?<=_)default$", "duckdb", name) for name in dbts}

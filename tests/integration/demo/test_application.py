@@ -135,7 +135,7 @@ def test_feeding_beside_an_open_transaction_waits_for_nobody_and_blocks_nobody(a
 
 
 def test_what_is_locked_is_not_waited_for(app_db, settings, monkeypatch):
-    """A part of the schema that is still to be made is left for the next look."""
+    """A missing part of the schema is left for the next attempt."""
     monkeypatch.setattr(app_database, "_LOCK_TIMEOUT", "50ms")
     seed(app_db, [FIRST], settings)
     with psycopg.connect(app_db, autocommit=True) as admin:

@@ -39,7 +39,7 @@ DESCRIPTION = "Hourly analytics of the Chimera platform"
 
 
 def describe(text):
-    """Change the DAG's description, to what it says first or to a text."""
+    """Change the DAG's description to the original or to a text."""
     source = (PROJECT / "dags/chimera_etl_hourly.py").read_text()
     assert DESCRIPTION in source
     DAG_FILE.write_text(source.replace(DESCRIPTION, text))
@@ -64,7 +64,7 @@ def move():
 
 
 def store():
-    """Parse the folder and store what was found."""
+    """Parse the folder and store its DAGs."""
     bag = DagBag(dag_folder=FOLDER, bundle_path=FOLDER, bundle_name="dags-folder")
     assert not bag.import_errors, bag.import_errors
     sync_bag_to_db(bag, "dags-folder", None)

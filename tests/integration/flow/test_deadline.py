@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def stored(postgres, tmp_path_factory):
-    """Edit the DAG in each way, with a run after each edit; return what the runs have."""
+    """Edit the DAG in each way, with a run after each edit; return the runs' deadlines."""
     home = tmp_path_factory.mktemp("airflow")
     variables = {
         **os.environ,  # noqa: TID251 - a child inherits
@@ -43,12 +43,12 @@ def stored(postgres, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def edited(stored):
-    """Return what the run after each edit has."""
+    """Return the deadline of the run after each edit."""
     return stored["edits"]
 
 
 def test_a_run_has_its_deadline_whatever_was_edited_before_it(edited) -> None:
-    """Airflow 3.3.0 makes none for a version whose deadline's definition is as before."""
+    """Airflow 3.3.0 creates none for a version whose deadline's definition is unchanged."""
     assert {name for name, run in edited.items() if run["seconds"] != [600.0]} == set()
 
 
@@ -74,7 +74,7 @@ def test_a_dag_that_is_as_before_makes_no_version(edited) -> None:
 
 
 def test_a_run_that_begins_without_its_deadline_is_noted(stored) -> None:
-    """As if Airflow had lost the record; of the others nothing is said."""
+    """As if Airflow had lost the record; other runs are not reported."""
     assert {name for name, run in stored["edits"].items() if run["notes"]} == set()
     assert stored["lost"]["seconds"] == []
     (note,) = stored["lost"]["notes"]

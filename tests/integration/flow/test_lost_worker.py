@@ -1,4 +1,4 @@
-"""What Airflow's DAG processor tells of a task whose worker is lost."""
+"""Alerts from Airflow's DAG processor about a task whose worker is lost."""
 
 import json
 import uuid
@@ -32,7 +32,7 @@ def dags():
 
 @pytest.fixture
 def slack(monkeypatch):
-    """Listen to what is told."""
+    """Record the messages sent to Slack."""
     with slack_server() as (url, inbox):
         connection = json.dumps({"conn_type": "slackwebhook", "password": url})
         monkeypatch.setenv("AIRFLOW_CONN_SLACK_WEBHOOK", connection)
@@ -40,7 +40,7 @@ def slack(monkeypatch):
 
 
 def lose(dags, try_number):
-    """Let the heartbeat of an attempt be missed: no kind of callback is named (3.3.0)."""
+    """Miss an attempt's heartbeat; the request names no kind of callback (Airflow 3.3.0)."""
     hour = datetime(2026, 1, 5, 9, tzinfo=UTC)
     retries = dags.dags[DAG_ID].get_task(TASK_ID).retries
     run = DagRun(
@@ -79,14 +79,14 @@ def lose(dags, try_number):
 
 
 def test_a_lost_attempt_that_is_tried_again_is_no_failure(dags, slack) -> None:
-    """Airflow calls the failure's callback whether or not the task has retries left."""
+    """Airflow calls the failure callback whether or not the task has retries left."""
     assert lose(dags, try_number=1) > 0
     assert slack.taken == []
     assert failed_hours() == []
 
 
 def test_the_last_attempt_that_is_lost_is_told_once(dags, slack) -> None:
-    """Twice detected before its callback ran: told once, with its table and those behind it."""
+    """Detected twice before its callback ran: one alert, with its table and those downstream."""
     retries = lose(dags, try_number=1)
     for _ in range(2):
         lose(dags, try_number=retries + 1)

@@ -1,4 +1,4 @@
-"""The steps of an hour without Airflow and GX: extract, split, publish, and what is there then."""
+"""The steps of an hour without Airflow and GX: extract, split, publish, query the result."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -26,12 +26,12 @@ def hour(number):
 
 
 def run_of(number, name=None, *, moves_watermark=True):
-    """Return the schedule's run of the number-th hour, or another one of that name."""
+    """Return the scheduled run of the number-th hour, or another run with that name."""
     return Run(name or f"scheduled__{number}", hour(number), moves_watermark)
 
 
 def at(hours, microseconds=0):
-    """Return a moment as SQL text: so many hours after the first one."""
+    """Return a time as SQL text: so many hours after the first hour."""
     moment = START + timedelta(hours=hours, microseconds=microseconds)
     return f"timestamptz '{moment.isoformat()}'"
 
@@ -79,7 +79,7 @@ def extract(uri, run, table=GENERATION):
 
 
 def publish(run, table=GENERATION, batch=None):
-    """Do what bronze's gate does after a good verdict."""
+    """Publish as bronze's gate does after a positive verdict."""
     batch = batch or load_manifest(run, table)
     check_files(run, batch)
     with connect() as connection:
@@ -95,7 +95,7 @@ def ingest(uri, run, table=GENERATION):
 
 
 def rows(table=GENERATION, columns="*", version=None):
-    """Return a lake table's rows, sorted; none where it does not exist."""
+    """Return a lake table's rows, sorted; none if it does not exist."""
     found = open_table(table, version)
     if found is None:
         return []

@@ -1,4 +1,4 @@
-"""One hour's ingestion as a process of its own, which a fault point may kill or stop."""
+"""One hour's ingestion in its own process, which a fault point may kill or stop."""
 
 import resource
 import subprocess
@@ -14,7 +14,7 @@ from tests.integration.ingest.pipeline import GENERATION, extract, publish, run_
 def start(uri, number, name, fault="", **limits):
     """Start the ingestion of an hour into the lake below `state_dir`.
 
-    With `file_bytes`, the kernel lets no file of its grow larger.
+    With `file_bytes`, the kernel limits the size of the files that it writes.
     """
     command = (sys.executable, "-m", "tests.integration.ingest.process")
     settings = {
@@ -31,13 +31,13 @@ def start(uri, number, name, fault="", **limits):
 
 
 def finish(process):
-    """Wait for its end; return its exit code and what it said."""
+    """Wait for the process's end; return its exit code and output."""
     _, error = process.communicate(timeout=120)
     return process.returncode, error.decode()
 
 
 def whole_hour(uri, number, name):
-    """Extract, publish, record and close an hour, as its tasks do one after another."""
+    """Extract, publish, record and close an hour, in the order of its tasks."""
     run = run_of(number, name)
     extract(uri, run)
     found = publish(run)

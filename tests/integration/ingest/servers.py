@@ -50,7 +50,7 @@ def _until_it_answers(ask):
 
 
 class PostgresServer:
-    """The wheel's PostgreSQL in a folder of its own, over a UNIX socket."""
+    """The wheel's PostgreSQL in its own folder, over a UNIX socket."""
 
     def __init__(self):
         self.folder = _folder("chimera-pg-")
@@ -97,7 +97,7 @@ class PostgresServer:
         return dbapi.connect(self.uri(), **arguments)
 
     def execute(self, *statements):
-        """Run statements one by one, each in a transaction of its own."""
+        """Run statements one by one, each in its own transaction."""
         with self.connect(autocommit=True) as connection, connection.cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
@@ -109,7 +109,7 @@ class PostgresServer:
 
 
 class PgBouncer:
-    """Debian's PgBouncer before a server, in transaction mode, with one server connection."""
+    """Debian's PgBouncer in front of a server, in transaction mode, with one server connection."""
 
     def __init__(self, server):
         self.folder = _folder("chimera-pgb-")

@@ -1,6 +1,6 @@
-"""An S3-compatible store as a process of its own, which fails when a file tells it to.
+"""An S3-compatible store in its own process, which fails when a file tells it to.
 
-The file holds `<status> <code> <count>`: so many of the next requests are answered so.
+The file holds `<status> <code> <count>`: the answer to that many of the next requests.
 """
 
 import sys
@@ -12,7 +12,7 @@ from werkzeug.serving import run_simple
 
 
 class Failing:
-    """A WSGI application that answers as a store in trouble does, then as the real one."""
+    """A WSGI application that answers like a failing store, then like the real one."""
 
     def __init__(self, store, orders):
         self.store, self.orders, self.lock = store, orders, threading.Lock()

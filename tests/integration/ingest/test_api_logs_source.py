@@ -162,7 +162,7 @@ def test_a_truncated_file_never_empties_its_hour(root):
 
 
 def listed(path):
-    """Return a file of the first hour as its folder's listing has it."""
+    """Return a file of the first hour as listed in its folder."""
     files = log_files(path.parents[2], hour(0).start)
     return next(file for file in files if file.path == path)
 
@@ -206,7 +206,7 @@ def test_a_damaged_gzip_gives_what_can_be_read_and_a_letter(root, damage):
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(st.data())
 def test_no_damage_to_a_gzip_stops_the_reading(tmp_path_factory, data):
-    """Whatever byte is wrong, cut off or added: lines, or a fault, never another error."""
+    """Whichever byte is wrong, missing or added, the result is lines or a fault, never an error."""
     packed = bytearray(gzip.compress(b"\n".join(line(0, second) for second in range(50))))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(packed) - 1))
@@ -219,7 +219,7 @@ def test_no_damage_to_a_gzip_stops_the_reading(tmp_path_factory, data):
 
 
 def test_gigantic_lines_are_read_in_bounded_memory(root):
-    """200 MB without a newline: one letter, and no more memory than a few lines take."""
+    """200 MB without a newline: one letter, and only a few lines' memory."""
     path = write(root, 0, line(0, 1))
     with path.open("r+b") as file:
         file.seek(200 * 1024 * 1024)

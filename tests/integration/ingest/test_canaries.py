@@ -53,7 +53,7 @@ RUN = run_of(0)
 
 @pytest.fixture
 def said(lake, caplog, capfd):
-    """Collect what is told, then look for the canary in it and in what was written beside rows."""
+    """Collect logs and messages, then look for the canary there and in all files except rows."""
     caplog.set_level(logging.INFO)
     caplog.set_level(logging.DEBUG, "include.chimera")
     told: list[str] = []
@@ -80,7 +80,7 @@ def said(lake, caplog, capfd):
 
 @contextmanager
 def failing(kind: type[ChimeraError], said: list[str]):
-    """Expect a failure as a task's, and collect what Airflow logs and what is sent of it."""
+    """Expect a failure as in a task, and collect what Airflow logs and the message sent."""
     with pytest.raises(kind) as told, own_words():
         yield
     message = failure(RUN, "key", "a_task", Fault.of(told.value), Affected())
@@ -130,7 +130,7 @@ def extract(uri: str, table: str) -> None:
 
 @pytest.mark.parametrize("table", TABLES)
 def test_rows_full_of_canaries_pass_or_are_refused_in_silence(server, uri, said, table):
-    """Every text breaks a rule, or none: the gate says how many."""
+    """Every text breaks a rule, or none does: the gate reports only counts."""
     fill(server, table.partition(".")[2])
     extract(uri, table)
     judge(table, said)
@@ -174,7 +174,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_column_that_can_not_be_read_is_told_by_its_state(server, uri, said, how):
-    """PostgreSQL quotes the value in its error and in the lines below it."""
+    """PostgreSQL quotes the value in its error and in the detail lines."""
     fill(server, "generations")
     as_view(server, "generations", "prompt_tokens", BROKEN[how])
     with failing(ChimeraError, said):
@@ -207,7 +207,7 @@ def test_a_commit_that_is_not_what_was_published_is_told_by_numbers(server, uri,
 
 
 def test_an_error_of_nobody_is_told_by_its_place(server, uri, said, monkeypatch):
-    """A mistake of ours in the middle of a gate, with a row in its hands."""
+    """A bug of ours in the middle of a gate, while it handles a row."""
     fill(server, "generations")
     extract(uri, GENERATION)
 

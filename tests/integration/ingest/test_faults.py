@@ -79,7 +79,7 @@ def change_a_value(table):
 
 
 def change_a_count(table):
-    """Rewrite the log's newest entry: it says of itself that it published another number."""
+    """Rewrite the log's newest entry with another count of published rows."""
     entry = max((table / "_delta_log").glob("*.json"))
     entry.write_text(entry.read_text().replace('"rows_published":"3"', '"rows_published":"2"'))
 
@@ -90,7 +90,7 @@ def change_a_count(table):
 )
 @pytest.mark.usefixtures("damaged")
 def test_a_commit_that_is_not_what_was_published_is_noticed(server, uri, lake, damage, told):
-    """Before the task succeeds, by the table's own history and by reading its hours back."""
+    """Before the task succeeds, from the table's history and by reading its hours back."""
     for number in range(3):
         insert(server, number, at(0, number))
     publisher = process.start(uri, 0, "damaged", "publish.committed=stop", state_dir=lake)
@@ -104,7 +104,7 @@ def test_a_commit_that_is_not_what_was_published_is_noticed(server, uri, lake, d
 
 
 def test_a_zombie_that_wakes_after_its_retry_changes_nothing(server, uri, lake):
-    """The retry's files and the zombie's stand in folders of their own; the newest one counts."""
+    """The retry and the zombie write to separate folders; the newest one counts."""
     insert(server, 1, at(0))
     zombie = process.start(uri, 0, "zombie", "extract.rows_written=stop", state_dir=lake)
     _wait_until_stopped(zombie)
@@ -168,7 +168,7 @@ def test_two_backfills_and_the_schedule_at_once_give_the_in_order_table(server, 
 
 
 def test_compaction_beside_two_hours_loses_and_doubles_nothing(server, uri, lake, configure):
-    """Whoever comes second tries again, or leaves it to the next upkeep; nobody fails."""
+    """The second committer retries, or leaves it to the next upkeep; neither fails."""
     configure(state_dir=lake, compact_files=2)
     for number in range(40):
         insert(server, number, at(number % 4, number))
@@ -187,7 +187,7 @@ def test_compaction_beside_two_hours_loses_and_doubles_nothing(server, uri, lake
 
 
 def test_postgres_restarted_while_it_is_read_is_an_outage_that_a_retry_mends():
-    """The driver's error comes through DuckDB, in the middle of a stream, as one of ours."""
+    """The driver's error, in the middle of a stream, passes DuckDB and becomes one of ours."""
     server = PostgresServer()
     server.start()
     try:
@@ -220,7 +220,7 @@ def _killing(server, batches):
 
 
 def test_a_flood_of_nulls_is_refused_and_leaves_the_table_as_it_was(server, uri):
-    """A release forgets a required column: the gate refuses the hour, and takes the mended one."""
+    """A release forgets a required column: the gate refuses the hour until it is fixed."""
     for number in range(3):
         insert(server, number, at(0, number))
     ingest(uri, run_of(0))

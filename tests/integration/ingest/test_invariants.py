@@ -1,7 +1,7 @@
 """Whatever happens in whatever order, the lake ends as the source: a state machine, and the marts.
 
 The application writes, updates and deletes; runs of the schedule, retries, killed processes and
-backfills take it over; upkeep works in between. All of it on a real PostgreSQL and a real lake.
+backfills load the changes; upkeep runs in between. All on a real PostgreSQL and a real lake.
 """
 
 import random
@@ -49,7 +49,7 @@ MARTS = ["dev_gold.fct_generations", "dev_gold.agg_provider_hourly", "dev_gold.a
 
 
 class Ingestion(RuleBasedStateMachine):
-    """The application's clock stands in the hour that the schedule runs next."""
+    """The state machine; the application's clock is in the hour that the schedule runs next."""
 
     def __init__(self, server, configure, folder):
         super().__init__()
@@ -68,14 +68,14 @@ class Ingestion(RuleBasedStateMachine):
 
     @rule(number=KEYS, seconds=st.integers(1, 599))
     def commit_late(self, number, seconds):
-        """Its time is behind the watermark, by less than the overlap; unless it is overtaken."""
+        """Commit less than the overlap behind the watermark, unless a newer version exists."""
         statement = insert(None, number, at(self.now - seconds / 3600), created=at(0))
         self.server.execute(f"{statement} where generations.updated_at < excluded.updated_at")
 
     @precondition(lambda self: self.now > 1)
     @rule(number=KEYS, back=st.integers(1, 9))
     def commit_far_too_late(self, number, back):
-        """Only a backfill of its hour can find it."""
+        """Commit a row that only a backfill of its hour can find."""
         past = max(self.now - 1 - back, 0)
         statement = insert(None, number, at(past, 1), created=at(0))
         self.server.execute(f"{statement} where generations.updated_at < excluded.updated_at")
@@ -182,7 +182,7 @@ def test_the_union_of_all_runs_is_the_source(server, configure, tmp_path, exampl
 
 
 def build(state):
-    """Build the marts as the pipeline does where no DAG run is: what its tables lack."""
+    """Build the marts as outside a DAG run: each model computes what its table lacks."""
     models = [f"+{name.partition('.')[2]}" for name in MARTS]
     places = ["--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)]
     target = ["--target-path", str(state.parent / "target")]

@@ -42,7 +42,7 @@ SUBJECT = "user-to-be-forgotten"
 
 
 def refuse(source, stage, payload, coordinates="{}"):
-    """Append a letter as a run with another rule or parser left it."""
+    """Append a letter as if refused by another rule or parser."""
     record = (
         f"select 'old_rule' as reason, '{coordinates}' as coordinates, "
         f"encode('{payload}') as payload, '20260105T08' as _window_hour"
@@ -109,7 +109,7 @@ def test_a_line_that_a_newer_parser_reads_joins_its_hour():
 
 
 def test_a_letter_that_holds_no_record_waits_and_stops_no_other():
-    """A series that is none, and a letter that counts those that were not kept."""
+    """An invalid series, and a letter that counts the records that were not kept."""
     metric = json.dumps({"series": {"metric": {"provider": "p"}, "le": 1}})
     refuse("bronze.provider_metrics", "extract", metric, '{"query": "q", "series": 0}')
     counted = {"file": "api.jsonl", "offset": 0, "records": 9}
@@ -133,7 +133,7 @@ BAD = {
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_a_letter_that_fits_no_table_or_calendar_stops_no_other(bad):
-    """Its attempt counts, and those of its own table, before and behind it, come back."""
+    """Its attempt counts, and its table's other letters, before and after it, are published."""
     refuse(*bad)
     refuse(GENERATION, "gate", row(2, cost_usd=0.5))
     place = json.dumps({"file": "dt=2026-01-05/hour=08/api.jsonl", "offset": 7, "bytes": 9})
@@ -216,7 +216,7 @@ def test_gaps_are_named_with_the_command_that_fills_them(server, uri):
 
 
 def test_gaps_begin_with_the_first_hour_that_was_due(server, uri, monkeypatch):
-    """A first run must not be told to backfill the months before it, nor an end without its day."""
+    """Don't ask a first run to backfill the months before it; show the end's day if it differs."""
 
     def ask(*words):
         done = CliRunner().invoke(app, ["gaps", *words])
@@ -242,7 +242,7 @@ def test_gaps_begin_with_the_first_hour_that_was_due(server, uri, monkeypatch):
 
 @pytest.mark.usefixtures("damaged")  # by the vacuum
 def test_an_erased_record_is_nowhere_once_the_files_that_held_it_have_aged(server, uri, lake):
-    """Until then it is in files that no version names, and in what its run has staged."""
+    """Until then it is in unreferenced files, and in its run's staged files."""
     for number in range(3):
         insert(server, number, at(0, number))
     server.execute("update app.generations set user_id = 'someone'")
@@ -260,7 +260,7 @@ def test_an_erased_record_is_nowhere_once_the_files_that_held_it_have_aged(serve
 
 
 def holding(lake, text):
-    """Return the files below the lake's root that hold a text, packed or not."""
+    """Return the files below the lake's root that contain a text, compressed or not."""
     root, found = lake / "lake", []
     with connect() as connection:
         for place in filter(Path.is_file, sorted(root.rglob("*"))):
@@ -274,7 +274,7 @@ def holding(lake, text):
 
 
 def age(lake, days):
-    """Make files and what the logs removed older."""
+    """Backdate files, and the removals in the logs."""
     shift = days * 24 * 3600
     for place in filter(Path.is_file, (lake / "lake").rglob("*")):
         if place.parent.name == "_delta_log" and place.suffix == ".json":

@@ -1,4 +1,4 @@
-"""Provider metrics: a real Prometheus for what it says, a small server for its bad days."""
+"""Provider metrics: a real Prometheus for its normal answers, a small server for bad ones."""
 
 import json
 import math
@@ -75,7 +75,7 @@ def ingest(url, run):
 
 
 def test_values_are_kept_as_they_are():
-    """NaN, infinities, a counter's reset and a histogram's last bucket: the gate is to judge."""
+    """NaN, infinities, a counter's reset and a histogram's last bucket: the gate judges them."""
     values = {
         "llm_provider_up": ["1", "NaN", "+Inf", "-Inf"],
         "llm_requests_total": ["10", "12", "1", "2"],
@@ -123,7 +123,7 @@ def exposition(samples):
 
 @needs_prometheus
 def test_a_real_servers_resets_histograms_and_odd_values_arrive_as_they_are(tmp_path):
-    """The provider restarts in the middle: its counters begin again, none is smoothed."""
+    """The provider restarts in the middle: its counters start at zero, and none is smoothed."""
     who = 'provider="dione",model="dione/m1"'
     restarted = [*range(10, 40), *range(30)]
     duration = "llm_request_duration_seconds"

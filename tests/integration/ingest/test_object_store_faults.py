@@ -1,4 +1,4 @@
-"""A lake in an object store that is overloaded, broken, or no longer lets us in."""
+"""A lake in an object store that is overloaded, broken, or denies access."""
 
 import pytest
 

@@ -43,7 +43,7 @@ def test_each_row_has_the_run_and_version_that_wrote_it(two_runs):
 
 
 def test_the_log_lines_are_those_of_the_attempt_that_committed(server, uri, configure, tmp_path):
-    """A run that is cleared keeps its id and adds attempts: the newest lines are another's."""
+    """A cleared run keeps its id and adds attempts: its newest lines are from another attempt."""
     configure(task_logs_root=tmp_path / "logs")
     insert(server, 1, at(0))
     ingest(uri, run_of(0))

@@ -73,7 +73,7 @@ def test_a_large_hour_is_staged_in_several_files_and_each_row_once(server, uri, 
 
 
 def test_long_rows_are_staged_in_more_files(server, uri, monkeypatch):
-    """What DuckDB holds is bounded in bytes, too; short rows fill their file as ever."""
+    """DuckDB's memory is bounded in bytes, too; files of short rows are as large as before."""
     monkeypatch.setattr(stage_rows, "_BYTES_A_FILE", 8 * 1024 * 1024)
     server.execute(many(0, 500))
     assert len(extract(uri, run_of(0)).files) == 1
@@ -91,7 +91,7 @@ def test_a_window_twice_changes_nothing(server, uri):
 
 
 def test_a_row_that_the_source_holds_twice_is_published_once(server, uri):
-    """No index forbids it any more; one over some rows, or over an expression, proves nothing."""
+    """Its unique index is gone; a partial index, or one on an expression, proves nothing."""
     insert(server, 1, at(0))
     assert extract(uri, run_of(0)).is_distinct
     server.execute(
@@ -122,7 +122,7 @@ def test_a_transaction_open_across_runs_is_delivered_once(server, uri):
 
 
 def test_committed_rows_that_an_open_transaction_holds_back_are_told(server, uri, caplog):
-    """An hour was green with 736 rows missing, and nobody could know."""
+    """Once an hour succeeded with 736 rows missing, and nobody could know."""
     now = datetime.now(UTC)
     run = Run("scheduled__now", Window(floor_hour(now) - HOUR, floor_hour(now) + 2 * HOUR))
     with server.connect() as connection, connection.cursor() as cursor:
@@ -161,7 +161,7 @@ def test_a_prepared_transaction_holds_the_bound_back(server, uri):
 
 @contextmanager
 def another_clock(server):
-    """Give sessions a clock of their own; yield what sets how far it is from this machine's."""
+    """Give sessions their own clock; yield a function that sets its offset from this machine's."""
     clock = "create or replace function skewed.clock_timestamp() returns timestamptz language sql"
 
     def turn(shift):
@@ -294,7 +294,7 @@ def test_a_number_that_would_be_rounded_is_refused(server, uri, cost):
     ],
 )
 def test_an_array_that_is_no_list_is_refused(server, uri, value, arrives):
-    """Its bounds or dimensions would be lost, or the driver would fail the whole table."""
+    """Otherwise it would lose its bounds or dimensions, or the driver would fail the table."""
     insert(server, 1, at(0))
     insert(server, 2, at(0))
     server.execute(

@@ -55,7 +55,7 @@ def ask():
     ],
 )
 def test_the_next_runs_deadline_is_there_missing_or_unknown(ask, seconds, is_kept, words) -> None:
-    """What could not be asked about is not taken as kept."""
+    """A promise that could not be checked does not count as kept."""
     finding = ask(seconds)
     assert (finding.is_kept, words in finding.text) == (is_kept, True)
 

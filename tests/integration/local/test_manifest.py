@@ -1,4 +1,4 @@
-"""What Airflow reads of dbt is made whole, and a developer's own dbt never touches it."""
+"""The dbt files that Airflow reads are replaced atomically; manual dbt never touches them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_the_manifest_is_made_beside_and_not_again(clone: Path) -> None:
-    """The DAG processor, which may read at any moment, finds whole files and nothing else."""
+    """The DAG processor, which may read at any time, finds only complete files."""
     target = clone / ".airflow-dbt" / "target"
     assert contents(target).keys() == {
         "manifest.json",
@@ -75,7 +75,7 @@ def test_the_manifest_is_made_beside_and_not_again(clone: Path) -> None:
 
 
 def test_dbt_by_hand_leaves_what_airflow_reads_as_it_is(clone: Path) -> None:
-    """A seed, a snapshot and a model that are tried while the stack runs become no tasks."""
+    """Seeds, snapshots and models tried while the stack runs do not become tasks."""
     airflow, project = clone / ".airflow-dbt", clone / "include" / "dbt"
     before, parts = contents(airflow / "target"), {path.name for path in airflow.iterdir()}
     (project / "seeds").mkdir()

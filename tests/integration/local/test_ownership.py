@@ -75,7 +75,7 @@ def layout(tmp_path):
 
 @contextlib.contextmanager
 def supervised(layout, *arguments):
-    """Start a supervisor with a stack; yield it and the keeper's pid once all of it runs."""
+    """Start a supervisor with a stack; yield it and the keeper's pid once everything runs."""
     command = [sys.executable, "-c", SUPERVISOR, str(layout.root), STUBBORN, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}  # noqa: TID251
     with subprocess.Popen(  # noqa: S603  # our own command
@@ -183,7 +183,7 @@ def test_down_stops_a_detached_stack_and_may_be_repeated(layout):
 
 
 def test_what_ends_in_a_detached_stack_is_started_again_without_its_orphans(layout):
-    """What was killed is back, with another pid; what it had left is gone."""
+    """A killed server is back with another pid; the processes that it left are gone."""
     with supervised(layout, "detach") as (supervisor, _):
         supervisor.wait(10)
     before = read_stack(layout).pids

@@ -1,4 +1,4 @@
-"""Root in a closed folder, and other users beside it: each has its own servers, nobody enters."""
+"""Root in a closed folder and other users: each has its own servers, which no other can enter."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = [
 
 @pytest.fixture(params=["state", "a state with spaces"])
 def layout(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Layout]:
-    """Return a state below a folder that is closed, as root's home is."""
+    """Return a state below a closed folder, like root's home."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     layout = Layout.of(home / request.param)
@@ -62,7 +62,7 @@ def server(layout: Layout) -> Iterator[Postgres]:
 
 
 def succeeds_as(uid: int, attempt: Callable[[], object]) -> bool:
-    """Tell whether the attempt succeeds in a process of another user."""
+    """Does the attempt succeed in another user's process?"""
     pid = os.fork()
     if pid == 0:
         try:
@@ -115,7 +115,7 @@ def test_root_in_a_closed_folder_runs_postgres_as_a_number_of_its_own(
 
 
 def test_no_other_user_gets_to_the_database_or_its_files(layout: Layout) -> None:
-    """Neither what runs as `nobody`, nor somebody, nor even what has the server's own number."""
+    """Neither `nobody`, nor another user, nor even a process with the server's own uid."""
     with server(layout) as postgres:
         number = layout.postgres_data.stat().st_uid
         for uid in (account.nobody(), 60000, number):
@@ -131,7 +131,7 @@ def test_no_other_user_gets_to_the_database_or_its_files(layout: Layout) -> None
 
 
 def test_a_cluster_of_nobody_that_let_in_anybody_is_taken_over(layout: Layout) -> None:
-    """Rows stay, the owner and the rule of an older version do not."""
+    """The rows stay; the older version's owner and access rule are replaced."""
     with (
         server(layout) as postgres,
         psycopg.connect(postgres.uri(APP_DATABASE), autocommit=True) as connection,
@@ -153,7 +153,7 @@ def test_a_cluster_of_nobody_that_let_in_anybody_is_taken_over(layout: Layout) -
 def test_what_runs_as_nobody_for_a_moment_can_be_shielded_from_others(
     tmp_path: Path, options: list[str], is_seen: bool
 ) -> None:
-    """The folder that initdb works in is not reached through the process either."""
+    """Nor can initdb's folder be reached through the process."""
     folder = tmp_path / "closed"
     folder.mkdir()
     uid = account.nobody()
@@ -174,7 +174,7 @@ def test_what_runs_as_nobody_for_a_moment_can_be_shielded_from_others(
 
 
 def test_a_second_user_finds_a_port_beside_root_and_the_same_one_after_it() -> None:
-    """What root claims, nobody else is given; what root has claimed before is free."""
+    """A port that root claims is given to nobody else; after root's process ends it is free."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Builds models as Cosmos tasks do, one after the other, and tells why each of them failed."""
+"""Build models as Cosmos tasks do, one after the other, and report why each failed."""
 
 from __future__ import annotations
 

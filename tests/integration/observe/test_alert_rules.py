@@ -1,4 +1,4 @@
-"""Alert rules, dashboard and StatsD mapping against the code and by Prometheus' own tool."""
+"""Check alert rules, dashboard and StatsD mapping against the code and with Prometheus' tool."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def promtool(*arguments: str) -> str:
 
 
 def known(expression: str) -> set[str]:
-    """Return the names of an expression that nothing emits."""
+    """Return the names in an expression that nothing emits."""
     names = {re.sub(r"_(sum|count|bucket)$", "", name) for name in METRIC.findall(expression)}
     # `dag_id="chimera_…"` are values of labels.
     return names - set(CATALOGUE) - mapped() - {"chimera_etl_hourly", "chimera_"}
@@ -102,7 +102,7 @@ def test_the_mapping_is_written_as_go_reads_it():
     ids=["threshold", "without Prometheus", "without the exporter", "first event"],
 )
 def test_a_rule_that_asks_wrongly_fails_its_test(tmp_path, old, new, alert):
-    """The rules' tests are tests: what is moved or left out is noticed."""
+    """The rules' tests notice what is moved or left out."""
     for name in ("alerts.yml", "alerts_test.yml"):
         shutil.copy(MONITORING / name, tmp_path)
     assert old in RULES.read_text()
@@ -119,7 +119,7 @@ def test_rules_and_dashboard_ask_only_for_metrics_that_are_emitted():
 
 
 def test_each_metric_of_ours_is_looked_at():
-    """On a panel or in an alert: a metric that nobody sees is not worth its cost."""
+    """On a panel or in an alert; a metric that nobody sees is not worth its cost."""
     panels = json.loads((MONITORING / "grafana" / "chimera.json").read_text())["panels"]
     asked = [target["expr"] for panel in panels for target in panel["targets"]]
     asked += [rule["expr"] for rule in rules()]

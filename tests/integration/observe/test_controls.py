@@ -1,4 +1,4 @@
-"""A person stops publishing, lets it go on, puts a table back: what it does to the data."""
+"""A person stops publishing, resumes it, restores a table: the effect on the data."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def publish_hour(connection: DuckDBPyConnection, number: int) -> None:
 def test_a_table_put_back_has_its_rows_and_marks_of_then(
     connection: DuckDBPyConnection, versions: Versions
 ) -> None:
-    """What came after is read again by the next run, and what reads the table is built whole."""
+    """The next run reads what came later again, and downstream tables are rebuilt whole."""
     versions.may_shrink.add(TABLE)
     for number in (1, 2, 3):
         publish_hour(connection, number)
@@ -110,7 +110,7 @@ def test_a_table_put_back_has_its_rows_and_marks_of_then(
 
 
 def test_a_model_put_back_reads_its_parents_again(connection: DuckDBPyConnection) -> None:
-    """Else its hours since then would never be built again."""
+    """Otherwise its hours since then would never be rebuilt."""
     publish_hour(connection, 1)
     create_table("gold.reader", GENERATIONS.schema, [])
     consumed = consumed_mark(identity_of(TABLE, open_table(TABLE)))

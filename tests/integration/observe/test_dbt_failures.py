@@ -72,7 +72,7 @@ def reasons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_cause_decides_how_often_dbt_is_tried_again(reasons: dict, model: str) -> None:
-    """Outside world three times, rows once, code never; and its text holds no value."""
+    """External failures three times, rows once, code never; and its text contains no value."""
     name, retries, text, _ = reasons[model]
     assert (name, retries) == tuple(MODELS[model][1:])
     assert "Next:" in text
@@ -88,7 +88,7 @@ ROWS = {
 
 @pytest.mark.parametrize("model", ROWS)
 def test_no_line_or_result_of_dbts_holds_a_value(reasons: dict, model: str) -> None:
-    """They become log lines, Cosmos' exception and Airflow's: column and types are there."""
+    """They become log lines and exceptions of Cosmos and Airflow, with columns and types."""
     said = "\n".join(reasons[model][3])
     assert ROWS[model] in said
     assert "4711" not in said

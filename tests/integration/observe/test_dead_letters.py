@@ -49,7 +49,7 @@ def letters(lake: object, connection: DuckDBPyConnection) -> list[str]:
 def test_an_id_is_never_cut(
     letters: list[str], columns: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What `list` shows is what `show`, `replay` and `park` take, whatever the terminal's width."""
+    """`show`, `replay` and `park` take the ids that `list` shows, whatever the terminal's width."""
     assert len(letters) == 60
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
@@ -61,14 +61,14 @@ def test_an_id_is_never_cut(
 
 @pytest.mark.parametrize("words", [("--state", "wating"), ("--source", "bronze.apilogs")])
 def test_a_mistyped_state_or_source_does_not_look_like_no_letters(words: tuple[str, str]) -> None:
-    """An empty list and exit code 0 are what a person on call hopes for."""
+    """An empty list and exit code 0 would look like good news to a person on call."""
     assert command("list", *words).exit_code == 2
     if words[0] == "--source":
         assert command("replay", *words).exit_code == 2
 
 
 def test_an_id_of_no_letter_is_refused(letters: list[str]) -> None:
-    """Nothing at all, or a replay of none, looks as if the letter were empty or well."""
+    """No output, or a replay of none, would look as if the letter were empty or done."""
     for words in (("show", letters[0][:8]), ("replay", "--id", "f" * 32)):
         found = command(*words)
         assert found.exit_code == 1
@@ -107,7 +107,7 @@ def test_who_parked_and_who_erased_is_recorded(letters: list[str]) -> None:
 
 @pytest.mark.parametrize("subject", ["", " ", "\t\n", "a", " ab ", "---------", "...", "x-y"])
 def test_a_subject_that_names_nobody_is_refused(letters: list[str], subject: str) -> None:
-    """An unset shell variable, or a blank, would have stood in everybody's payload."""
+    """An empty text, e.g. an unset shell variable, or a blank would match everybody's payload."""
     version = open_table(DEAD_LETTERS.name).version()
     found = command("erase", "--reason", "request 7", "--yes", "--", subject)
     assert isinstance(found.exception, ConfigurationError)
@@ -119,7 +119,7 @@ def test_a_subject_that_names_nobody_is_refused(letters: list[str], subject: str
 
 
 def test_an_erasure_shows_its_count_and_asks(letters: list[str]) -> None:
-    """No answer, no or an empty reason erases nothing; what nobody names needs no answer."""
+    """No answer, "no" or an empty reason erases nothing; without matches it does not ask."""
     version = open_table(DEAD_LETTERS.name).version()
     for answer in ("", "n\n"):
         asked = command("erase", "user-102", "--reason", "request 7", answer=answer)

@@ -1,4 +1,4 @@
-"""Search over log lines as Airflow writes them, in a folder of its form."""
+"""Search log lines as Airflow writes them, in a folder like its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def line(second: int, event: str, level: str = "info", **more: object) -> dict:
 
 @pytest.fixture
 def root(tmp_path: Path) -> str:
-    """Return a folder of two runs' logs, one with a line that a killed writer left half."""
+    """Return a folder of two runs' logs, one with a line that a killed writer left incomplete."""
     ours = {"correlation_id": "aaa", "run_id": "run one", "logger": "include.chimera.x"}
     write(tmp_path, "a.extract", line(1, "before the window is known"), line(3, "staged", **ours))
     write(tmp_path, "a.gate", line(2, "it's Failed", "error", **ours), '{"timestamp": "2026-01-')
@@ -64,7 +64,7 @@ def test_conditions_narrow_together(root: str) -> None:
 
 
 def test_the_lines_of_the_attempt_at_a_moment_are_found(tmp_path: Path) -> None:
-    """A run that is cleared keeps its id: the newest lines are not those of the commit before."""
+    """A cleared run keeps its id, so its newest lines may not belong to the commit."""
     for attempt, second in ((1, 1), (2, 5), (3, 20)):
         said = line(second, "begun"), line(second + 3, f"{attempt}")
         write(tmp_path, "gate", *said, attempt=attempt)
@@ -87,7 +87,7 @@ def test_a_pattern_that_is_none_is_told(root: str, condition: str) -> None:
 
 
 def test_the_command_says_where_it_found_nothing(root: str) -> None:
-    """A mistyped id, or another machine's folder, looks like a run without a word."""
+    """Otherwise a mistyped id, or another machine's folder, would look like a silent run."""
     done = CliRunner().invoke(app, ["logs", "--root", root, "--correlation-id", "no such"])
     assert done.exit_code == 1
     assert done.stderr == f"no log line matches in {root}\n"
@@ -108,7 +108,7 @@ def ask(root: str, *words: str) -> str:
 
 
 def test_an_error_is_told_with_what_to_do_next(tmp_path: Path) -> None:
-    """The runbook's first command once said "Task failed with exception", and of no run."""
+    """The runbook's first command once showed only "Task failed with exception", and no run."""
     run = Run("scheduled__x", Window.of_hour(datetime(2026, 1, 5, 8, tzinfo=UTC)))
     own = str(SourceUnavailableError("an answer", "none", "app_db", "look at\nthe server"))
     broken = line(1, "Task failed with exception", "error", error_detail=raised(("X", own)))

@@ -56,7 +56,7 @@ def test_an_empty_lake_is_stale() -> None:
 
 
 def test_the_exit_code_follows_the_newest_whole_hour() -> None:
-    """Up to an hour of the clock's own hour stands between a run's end and now."""
+    """The clock's current hour adds up to an hour to the age of the newest one."""
     close(3, NAMES)
     code, told = ask("5h")
     assert (code, told["is_fresh"], told["late_tables"]) == (0, True, [])
@@ -68,7 +68,7 @@ def test_the_exit_code_follows_the_newest_whole_hour() -> None:
 
 
 def test_one_late_table_is_named_although_others_go_on() -> None:
-    """Hours whose gates did not all pass keep the others' tables fresh, not the whole."""
+    """An hour whose gates did not all pass is fresh for single tables, not for the whole lake."""
     close(3, NAMES)
     close(0, NAMES[1:], is_whole=False)
     code, told = ask("2h")

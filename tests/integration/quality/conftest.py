@@ -1,4 +1,4 @@
-"""Clean rows of every layer, made once: an hour of the sample application, built by dbt."""
+"""Clean rows of every layer, made once from an hour of the sample application by dbt."""
 
 from __future__ import annotations
 

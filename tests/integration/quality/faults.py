@@ -1,4 +1,4 @@
-"""Planted faults: how each breaks clean rows, and the one rule that is meant to notice."""
+"""Planted faults: how each breaks clean rows, and the one rule that must notice it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Fault:
     Args:
         table: The table whose clean rows it breaks.
         rule: Id of the rule that has to notice, and no other.
-        plant: From the clean rows and the numbers of the rows to break, to the broken rows.
+        plant: Takes the clean rows and the numbers of the rows to break; returns the broken rows.
         share: Share of the rows to break.
         also: Rules that necessarily notice with it, e.g. on a column that is gone.
         raises: Whether rules about the fault's column can't be judged, and say so.
@@ -46,13 +46,13 @@ class Fault:
 
 
 def chosen_rows(rows: pa.Table, share: float, seed: int) -> np.ndarray:
-    """Draw the numbers of the rows to break: at least one, the same for each run of the test."""
+    """Draw the numbers of the rows to break: at least one, the same in each test run."""
     count = max(1, round(share * rows.num_rows))
     return np.random.default_rng(seed).choice(rows.num_rows, count, replace=False)
 
 
 def put(column: str, value: Any) -> Plant:
-    """Set one column to a value, or to what a function makes of the row."""
+    """Set one column to a value, or to a function of the row."""
 
     def plant(rows: pa.Table, chosen: np.ndarray) -> pa.Table:
         values, marked = rows[column].to_pylist(), set(chosen.tolist())
@@ -81,7 +81,7 @@ def replaced(rows: pa.Table, column: str, values: pa.Array) -> pa.Table:
 
 
 def scaled(column: str, factor: float) -> Plant:
-    """Multiply a whole column: a distribution that drifted."""
+    """Multiply a whole column, like a distribution that drifted."""
 
     def plant(rows: pa.Table, _: np.ndarray) -> pa.Table:
         kind = rows.schema.field(column).type
@@ -92,7 +92,7 @@ def scaled(column: str, factor: float) -> Plant:
 
 
 def same(column: str, value: object) -> Plant:
-    """Give every row one value: a distribution that froze."""
+    """Give every row one value, like a distribution that froze."""
 
     def plant(rows: pa.Table, _: np.ndarray) -> pa.Table:
         kind = rows.schema.field(column).type
@@ -122,7 +122,7 @@ def retyped(column: str, kind: pa.DataType) -> Plant:
 
 
 def early(column: str) -> Plant:
-    """Keep the first four minutes of the hour alone."""
+    """Keep only the first four minutes of the hour."""
 
     def plant(rows: pa.Table, _: np.ndarray) -> pa.Table:
         limit = START + timedelta(minutes=4)

@@ -1,4 +1,4 @@
-"""Run a gate over rows in memory: staged as a task would stage them, judged as the DAG would."""
+"""Run a gate on rows in memory: stage them like a task, judge them like the DAG."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def judge(table: str, rows: pa.Table, run: Run = RUN) -> Verdict:
 
 
 def alarms(verdict: Verdict) -> set[str]:
-    """Return the ids of the rules that failed or that single rows broke, but for the pass ratio."""
+    """Return the ids of rules that failed or that rows broke, except the pass ratio."""
     noticed = {result.rule_id for result in verdict.results if result.is_alarm}
     return noticed - {RATIO_RULE}
 

@@ -1,4 +1,4 @@
-"""Hours of the sample application as bronze rows: what the extract tasks would stage."""
+"""Hours of the sample application as bronze rows, as the extract tasks would stage them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is cleared and run again tells what this attempt found, not what a former one did."""
+"""A cleared run reports what its new attempt found, not what an earlier one did."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def attempt(tables: dict[str, pa.Table], run: Run = RUN) -> None:
 
 @pytest.fixture
 def cleared(hour, lake) -> None:  # noqa: ARG001 - in its lake
-    """Leave the records of an attempt that published all, and of a table that has gone since."""
+    """Leave records of an attempt that published everything, and of a table removed since."""
     attempt({name: hour[name] for name in TABLES})
     for kind in (Verdict, Publication):
         record = read_record(RUN, JUDGED, kind)
@@ -70,7 +70,7 @@ def cleared(hour, lake) -> None:  # noqa: ARG001 - in its lake
 
 
 def fail_again(hour) -> None:
-    """Run the cleared run up to a gate that refuses; the gate behind it can't start."""
+    """Run the cleared run up to a gate that fails; the gate downstream can't start."""
     attempt({JUDGED: hour[JUDGED]})
     bad = put("successes", -1)(hour[BROKEN], chosen_rows(hour[BROKEN], 1, 7))
     with pytest.raises(GateFailedError):
@@ -131,7 +131,7 @@ def test_a_page_about_an_hour_tells_nothing_of_later_hours(hour) -> None:
 
 @pytest.mark.usefixtures("cleared")
 def test_what_a_late_attempt_stages_takes_nothing_back() -> None:
-    """A zombie's files are nobody's: what was said is said of the newer ones."""
+    """A zombie's files are never used, and the records are about the newer ones."""
     newest = load_manifest(RUN, JUDGED)
     save(RUN, replace(newest, token=newest.token - 1))
     assert read_record(RUN, JUDGED, Verdict)

@@ -46,7 +46,7 @@ KEYS = {
 
 
 def strange(table: str) -> list[tuple[str, object]]:
-    """Return each column with each value that a rule or a statistic may stumble over.
+    """Return each column with each value that might break a rule or a statistic.
 
     The window's start is left out: as a sample's time it would be another sample's key.
     """
@@ -69,7 +69,7 @@ def hour() -> dict[str, pa.Table]:
 
 
 def repeated(rows: pa.Table, key: str, count: int) -> pa.Table:
-    """Return so many rows, each time with another end of their key."""
+    """Repeat rows up to a count, with a different key suffix each time."""
     place = rows.schema.get_field_index(key)
     times = [
         rows.set_column(
@@ -81,7 +81,7 @@ def repeated(rows: pa.Table, key: str, count: int) -> pa.Table:
 
 
 def planted(rows: pa.Table, changes: list[tuple[str, object]]) -> pa.Table:
-    """Give each of the first rows one strange value, so that each breaks rules by itself."""
+    """Give each of the first rows one strange value, so that rules break row by row."""
     columns = {name: rows[name].combine_chunks() for name in rows.column_names}
     for number, (name, value) in enumerate(changes):
         old, one = columns[name], pa.array([value], rows.schema.field(name).type)
@@ -104,7 +104,7 @@ def publish(table: str, rows: pa.Table) -> tuple[Verdict, int, int]:
 
 @pytest.mark.parametrize("table", KEYS)
 def test_any_value_in_one_row_leaves_the_others_alone(hour, table: str) -> None:
-    """Each column with null, NaN, infinities, extremes, odd texts and times at the ends of time."""
+    """Null, NaN, infinities, extremes, odd texts, and times at both ends, in each column."""
     changes, rows = strange(table), hour[table]
     verdict, published, letters = publish(table, planted(rows, changes))
     assert published + letters == rows.num_rows
@@ -120,7 +120,7 @@ def test_one_bad_row_of_few_leaves_the_others_alone(hour, value: float) -> None:
 
 
 def test_statistic_looks_at_good_rows(hour) -> None:
-    """What is refused shifts no mean, and what is infinite makes no spread raise."""
+    """Refused values don't shift the mean, and infinite ones don't make the deviation raise."""
     clean = {
         rule.rule_id: rule.observed_value for rule in judge(GENERATIONS, hour[GENERATIONS]).results
     }
@@ -131,7 +131,7 @@ def test_statistic_looks_at_good_rows(hour) -> None:
 
 
 def test_rule_that_raised_says_so_and_stops_by_its_severity(hour, caplog) -> None:
-    """Text where numbers were: the mean is a warning; that the type is wrong is critical."""
+    """Text in place of numbers: the mean is a warning, the wrong type is critical."""
     rows = hour[GENERATIONS]
     texts = pa.array(["a"] * rows.num_rows, pa.string())
     verdict = judge(GENERATIONS, replaced(rows, "latency_ms", texts))
@@ -141,7 +141,7 @@ def test_rule_that_raised_says_so_and_stops_by_its_severity(hour, caplog) -> Non
 
 
 def test_null_ratio_of_a_list_is_told(hour) -> None:
-    """Its nulls stand in no statistic."""
+    """Files' statistics do not count its nulls."""
     rows = hour[GENERATIONS]
     lists = pa.array([None] * rows.num_rows, pa.list_(pa.string()))
     publish(GENERATIONS, replaced(rows, "techniques", lists))

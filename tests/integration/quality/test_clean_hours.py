@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("gate_lake")]
 
 
 def judge_here(lake: DuckDBPyConnection, run: Run, table: str, rows: pa.Table) -> Verdict:
-    """Judge as the gate does and keep its record, in a session that all of them share."""
+    """Judge as the gate does and keep its record, in a session shared by all hours."""
     stage(run, table, rows)
     book, batch = rule_book(table), load_manifest(run, table)
     query = staged_rows(run, batch)
@@ -63,7 +63,7 @@ def unexpected(
 
 
 def anomalies() -> list[tuple]:
-    """Return what was unusual against former days."""
+    """Return the anomalies compared with past days."""
     from tests.integration.quality.test_gate import rows_of  # noqa: PLC0415
 
     return rows_of(

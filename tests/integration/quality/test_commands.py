@@ -1,4 +1,4 @@
-"""The gates' commands, without Airflow: look, accept, look again."""
+"""The gates' commands, without Airflow: validate, accept, validate again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each planted fault is noticed by the rule that is meant for it, and by no other."""
+"""Each planted fault is noticed by its intended rule and by no other."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def known_models(gate_lake: Path, clean_rows: dict[str, pa.Table]) -> Path:
 
 
 def broken(fault: Fault, rows: pa.Table) -> pa.Table:
-    """Plant the fault, by a seed of its own."""
+    """Plant the fault, with its own seed."""
     seed = zlib.crc32(fault.name.encode())
     return fault.plant(rows, chosen_rows(rows, fault.share, seed))
 
@@ -102,7 +102,7 @@ def test_fault_is_noticed_by_its_rule_alone(clean_rows: dict[str, pa.Table], fau
 
 
 def plain_gx(gate: Gate) -> dict[str, tuple[bool, int | None]]:
-    """Judge by Great Expectations alone, its own context and run: verdict and count by rule."""
+    """Judge with Great Expectations alone; return its verdict and count by rule."""
     context = gx.get_context(
         mode="file",
         project_root_dir=INCLUDE,
@@ -129,7 +129,7 @@ def judged(verdict: Verdict) -> dict[str, tuple[bool, int | None]]:
 
 
 def assert_verdict(verdict: Verdict, fault: Fault) -> None:
-    """Check that a critical rule fails the gate where its rows are too many to set aside."""
+    """Check that a critical rule fails the gate if too many rows break it to set aside."""
     book = rule_book(fault.table)
     (rule,) = [rule for rule in book.rules if rule.rule_id == fault.rule]
     if fault.raises:

@@ -72,7 +72,7 @@ def test_few_bad_rows_go_to_the_dead_letters_with_their_rule(hour) -> None:
 
 
 def test_refused_batch_leaves_the_table_until_a_person_accepts_it(hour) -> None:
-    """One acceptance, one clear: the commit says who and why; the history too."""
+    """After one acceptance and one clear, the commit and the history say who accepted and why."""
     stage(RUN, TABLE, with_bad_status(hour[TABLE], 0.05))
     with pytest.raises(GateFailedError, match=r"in_set_status, min_pass_ratio.*rows bad"):
         run_gate()
@@ -91,7 +91,7 @@ def test_refused_batch_leaves_the_table_until_a_person_accepts_it(hour) -> None:
 
 
 def test_acceptance_is_about_the_staged_files_alone(hour) -> None:
-    """Other files, other rows: a person has to look again."""
+    """Once files are staged again, a person must look again."""
     rows = with_bad_status(hour[TABLE], 0.05)
     stage(RUN, TABLE, rows)
     with pytest.raises(GateFailedError):
@@ -103,7 +103,7 @@ def test_acceptance_is_about_the_staged_files_alone(hour) -> None:
 
 
 def test_after_a_rerun_the_gate_has_to_judge_again(hour) -> None:
-    """The verdict was about files that are nobody's now; "0 other runs" did not say so."""
+    """The verdict was about files no longer in use; the message "0 other runs" did not say so."""
     rows = with_bad_status(hour[TABLE], 0.05)
     stage(RUN, TABLE, rows)
     with pytest.raises(GateFailedError):
@@ -114,7 +114,7 @@ def test_after_a_rerun_the_gate_has_to_judge_again(hour) -> None:
 
 
 def test_only_a_failed_gate_can_be_accepted(hour) -> None:
-    """Neither a gate that passed, nor one that has not run, nor without a reason."""
+    """Not one that passed or has not run, and not without a reason."""
     with pytest.raises(NothingToAcceptError, match="no run in which it has"):
         accept(TABLE, "latest", "why not")
     stage(RUN, TABLE, hour[TABLE])
@@ -127,7 +127,7 @@ def test_only_a_failed_gate_can_be_accepted(hour) -> None:
 
 
 def test_lost_file_is_an_outage_and_no_verdict(hour) -> None:
-    """It is retried; nothing is recorded as judged."""
+    """It is retried, and no verdict is recorded."""
     stage(RUN, TABLE, hour[TABLE])
     for path in Path(table_folder(RUN, TABLE)).rglob("*.parquet"):
         path.unlink()
@@ -137,7 +137,7 @@ def test_lost_file_is_an_outage_and_no_verdict(hour) -> None:
 
 
 def test_file_lost_while_the_rules_run_is_an_outage_too(hour) -> None:
-    """GX catches what a rule raises: it is told from a broken rule by its class."""
+    """GX catches a rule's exception, whose class distinguishes an outage from a broken rule."""
     stage(RUN, TABLE, hour[TABLE])
     with open_gate(TABLE, RUN) as gate:
         checkpoint = gate.checkpoint(gate.context())
@@ -148,7 +148,7 @@ def test_file_lost_while_the_rules_run_is_an_outage_too(hour) -> None:
 
 
 def test_snapshot_is_published_when_every_branch_passed(clean_rows) -> None:
-    """One branch that fails withholds it; views pin a plain DuckDB session to its versions."""
+    """One failed branch prevents it; views pin a plain DuckDB session to its versions."""
     tables = {name: clean_rows[name] for name in ("gold.dim_models", "silver.stg_app__models")}
     for name, rows in tables.items():
         stage(RUN, name, rows)
@@ -170,7 +170,7 @@ def test_snapshot_is_published_when_every_branch_passed(clean_rows) -> None:
 
 
 def test_model_whose_gate_failed_lacks_the_hours_since(clean_rows) -> None:
-    """Until it passes again: the next build takes along what it missed."""
+    """Until it passes again: the next build covers what it missed."""
     name, expected = "gold.dim_models", Window(RUN.window.start - HOUR, RUN.window.end + HOUR)
 
     def missing() -> list[Window]:
@@ -188,7 +188,7 @@ def test_model_whose_gate_failed_lacks_the_hours_since(clean_rows) -> None:
 
 
 def test_history_is_written_once_per_verdict(hour) -> None:
-    """A task that is tried again adds nothing; a gate that judged again does."""
+    """A retried task adds nothing; a gate that judged again does."""
     stage(RUN, TABLE, hour[TABLE])
     run_gate()
     first = record_quality(RUN)
@@ -199,7 +199,7 @@ def test_history_is_written_once_per_verdict(hour) -> None:
 
 
 def test_gate_database_is_read_only_and_bounded(hour) -> None:
-    """What GX opens can't write, and keeps to the settings' memory."""
+    """GX's session can't write, and has the memory limit of the settings."""
     stage(RUN, TABLE, hour[TABLE])
     with open_gate(TABLE, RUN) as gate:
         context = gate.context()

@@ -1,4 +1,4 @@
-"""Values are watched: the first one far beyond a table's own history is told."""
+"""`usual` rules report the first value far beyond a table's own history."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def go(number: int, rows: pa.Table) -> Verdict:
 
 @pytest.fixture(scope="module")
 def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Let just so many hours go by that there is a history; return where they are kept."""
+    """Let enough hours go by to have a history; return the state folder."""
     folder = tmp_path_factory.mktemp("past")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHIMERA_STATE_DIR", str(folder))
@@ -79,13 +79,13 @@ def past(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def usual_hours(past: Path, lake: Path) -> int:
-    """Return how many hours have gone by, on a lake of the test's own."""
+    """Copy the history to the test's own lake; return how many hours it has."""
     shutil.copytree(past, lake.parent, dirs_exist_ok=True)
     return MIN_HOURS
 
 
 def configure(monkeypatch: pytest.MonkeyPatch, folder: Path, line: str) -> None:
-    """Replace the line about the cost by another one, in a GX project of the test's own."""
+    """Replace the line about the cost by another one, in the test's own GX project."""
     folder /= "project"
     project = folder / "gx"
     shutil.copytree(INCLUDE / "gx", project)
@@ -115,7 +115,7 @@ def test_the_first_outlier_is_told_and_published(usual_hours: int) -> None:
 
 
 def test_each_watched_column_tells_its_first_outlier(usual_hours: int) -> None:
-    """Within the bounds that no value may pass, and far beyond what has been."""
+    """A value within the hard bounds, but far beyond all earlier ones."""
     tokens, slow = 9_999_999, 3_599_999.0
     found = go(usual_hours, generations(usual_hours, prompt_tokens=tokens, completion_tokens=tokens,
                                         latency_ms=slow, ttft_ms=slow))  # fmt: skip
@@ -165,7 +165,7 @@ def test_two_hundred_generated_hours_are_usual(rows_an_hour: int) -> None:
 
 @pytest.mark.parametrize("size", [1, 10, 100])
 def test_real_traces_are_usual(traces_folder: Path, size: int) -> None:
-    """Azure's and llmperf's requests, in pieces of so many, as if each were an hour."""
+    """Azure's and llmperf's requests in equal pieces, as if each were an hour."""
     for number in range(2):
         rows = ReplayedFeed(traces_folder, START).hour(hour_of(number).window).tables["generations"]
         for column in WATCHED:

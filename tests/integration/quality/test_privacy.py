@@ -1,4 +1,4 @@
-"""No value of a row leaves its table: planted ones are looked for in all that a gate writes."""
+"""No value of a row leaves its table: search all that a gate writes for planted ones."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_no_value_leaves_the_rows(  # noqa: PLR0913, PLR0917 - each is a place t
 def test_an_erasure_reaches_the_examples_of_broken_rules(
     lake: Path, tmp_path: Path, sent: str
 ) -> None:
-    """They stand in verdicts and in the report, also where no payload names the subject."""
+    """They are in verdicts and in the report, even if no payload names the subject."""
     rows = planted()
     stage(RUN, TABLE, put("status", sent)(rows, chosen_rows(rows, 0.02, 5)))
     with gated(RUN, TABLE) as (gate, _), pytest.raises(GateFailedError):
@@ -112,7 +112,7 @@ def test_an_erasure_reaches_the_examples_of_broken_rules(
 
 @pytest.mark.usefixtures("lake")
 def test_an_erasure_of_examples_asks_spares_others_and_is_recorded() -> None:
-    """A part of a name is not the name; who erased, and why, is told without a letter too."""
+    """Part of a name does not match; who erased and why is recorded even without a letter."""
     rows = planted()
     stage(RUN, TABLE, put("status", "of user-4711")(rows, chosen_rows(rows, 0.02, 5)))
     with gated(RUN, TABLE) as (gate, _), pytest.raises(GateFailedError):

@@ -1,4 +1,4 @@
-"""Log lines from their files to the table: one run after another delivers each line once."""
+"""Log lines from files to the table: successive runs deliver each line once."""
 
 import json
 from datetime import datetime, timedelta
@@ -54,7 +54,7 @@ def live(table: str, columns: str) -> list[tuple]:
 
 @pytest.mark.usefixtures("lake")
 def test_late_lines_and_bad_ones_are_delivered_once(tmp_path: Path) -> None:
-    """Hour h, then h+1 with a line of h and one of h+2, then h+2, then h+1 once more."""
+    """Hour h, then h+1 with a line of h and one of h+2, then h+2, then h+1 again."""
     root = tmp_path / "logs"
     later, last = HOUR + ONE_HOUR, HOUR + 2 * ONE_HOUR
     log(root, HOUR, line(HOUR, "/a"), "no json")

@@ -1,4 +1,4 @@
-"""What each source's own server or folder says about an hour that is not complete."""
+"""Each source's own server or folder tells whether an hour is complete."""
 
 import os
 import time
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_the_databases_own_clock_must_be_past_the_window(app_db) -> None:
-    """Five seconds past it: so far the safe bound stays behind the clock."""
+    """Five seconds past it, because the safe bound lags that much behind the clock."""
     now = datetime.now(UTC)
     assert database_lacks(app_db, now - timedelta(seconds=6)) == ""
     for end in (now, now + HOUR):
@@ -39,7 +39,7 @@ def log(tmp_path):
 
 
 def test_logs_are_complete_once_they_are_quiet(log) -> None:
-    """Files that grew half a minute ago or longer, or an hour that has none."""
+    """Files that last grew at least half a minute ago, or an hour without files."""
     root, end, path = log
     assert logs_lack(str(root), end) == ""
     os.utime(path)
@@ -50,7 +50,7 @@ def test_logs_are_complete_once_they_are_quiet(log) -> None:
 
 
 def test_logs_are_complete_once_their_writer_says_so(log) -> None:
-    """Whatever is written later is a late line, as any other."""
+    """Anything written later is a late line like any other."""
     root, end, path = log
     os.utime(path)
     (path.parent / "_SUCCESS").touch()
@@ -58,7 +58,7 @@ def test_logs_are_complete_once_their_writer_says_so(log) -> None:
 
 
 def test_an_hour_that_can_not_be_seen_is_not_complete(log) -> None:
-    """A link to nowhere may be a disk that is not mounted; nobody takes it for an empty hour."""
+    """A dangling link may be a disk that is not mounted, not an empty hour."""
     root, end, path = log
     path.with_name("gone.jsonl").symlink_to(path.with_name("nowhere"))
     with pytest.raises(SourceUnavailableError, match=r"gone\.jsonl"):
@@ -94,7 +94,7 @@ def serving(folder, **ages):
 
 
 def test_every_live_series_must_have_a_sample_of_the_last_step(tmp_path) -> None:
-    """One that is five minutes behind is not live: nobody waits for it."""
+    """A series that is five minutes behind is not live, so the sensor does not wait for it."""
     end = datetime.now(UTC) - timedelta(seconds=130)
     with serving(tmp_path, acme=20, boreas=180) as url:
         assert metrics_lack(url, end) == ""
@@ -107,7 +107,7 @@ def test_every_live_series_must_have_a_sample_of_the_last_step(tmp_path) -> None
 
 
 def test_metrics_are_not_complete_before_two_scrapes_are_over(tmp_path) -> None:
-    """Not even asked for; and before the window's end the machine's clock is wrong."""
+    """They are not even queried; a time before the window's end means a wrong clock."""
     with serving(tmp_path, acme=0) as url:
         asked = metrics_lack(url, datetime.now(UTC) - timedelta(seconds=30))
         assert asked == "two scrapes after the hour only in 90 s"

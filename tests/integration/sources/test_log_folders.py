@@ -54,7 +54,7 @@ def folder(monkeypatch):
 
 @contextmanager
 def bound_by_modes():
-    """Read as root whom modes bind as they bind every other owner (Linux's capabilities(7))."""
+    """Read as a root that is subject to file modes like any other owner (capabilities(7))."""
     if os.geteuid():
         yield
         return
@@ -99,7 +99,7 @@ LOCKED = {
 @pytest.mark.parametrize("mode", [0o311, 0o000])
 @pytest.mark.parametrize("part", LOCKED)
 def test_what_may_not_be_listed_or_read_is_named_and_no_empty_hour(folder, part, mode):
-    """Neither by the sensor nor by the extract; a folder that may be passed needs no listing."""
+    """By the sensor and by the extract; a folder that may be passed need not be listable."""
     place = LOCKED[part](folder)
     with bound_by_modes():
         place.chmod(mode)
@@ -139,7 +139,7 @@ MAKE = {
 @pytest.mark.parametrize("make", MAKE)
 @pytest.mark.parametrize("part", ["root", "day", "hour"])
 def test_a_folder_that_is_none_is_named(folder, part, make):
-    """A dangling link, a file, and of the root also nothing at all."""
+    """A dangling link, a file; for the root, also a missing folder."""
     place = LOCKED[part](folder)
     place.rename(folder.parents[2] / "elsewhere")
     MAKE[make](place)
@@ -162,7 +162,7 @@ def test_a_root_that_is_a_url_is_a_wrong_setting(root):
 @pytest.mark.parametrize("link", [os.symlink, os.link])
 @pytest.mark.parametrize("name", ["a.jsonl", "current.jsonl", "z.jsonl.1"])
 def test_a_file_with_two_names_is_read_once_under_its_own(folder, link, name):
-    """Shippers keep a link `current`; a link's target names its lines."""
+    """Shippers keep a link `current`; lines are named by the link's target."""
     link(folder / "api.jsonl", folder / name)
     assert extract_api_logs(root_of(folder), run_of()).rows_read == 3
     assert paths() == [0, 1, 2]
@@ -174,7 +174,7 @@ def test_a_file_with_two_names_is_read_once_under_its_own(folder, link, name):
 
 
 def test_a_link_below_the_root_is_its_target(folder):
-    """Also one whose target stands in no hour's folder, or packed in another one's."""
+    """Even if the target is in no hour's folder, or compressed in another hour's."""
     place = folder.parents[1] / "app"
     place.mkdir()
     (place / "live.log").write_bytes(lines(7))
@@ -187,7 +187,7 @@ def test_a_link_below_the_root_is_its_target(folder):
 
 @contextmanager
 def planted(folder, kind):
-    """Put something that is no log among the logs."""
+    """Put something other than a log among the logs."""
     path = folder / "planted.jsonl"
     outside = folder.parents[2] / "secret.jsonl"
     outside.write_bytes(lines(99))
@@ -220,7 +220,7 @@ def planted(folder, kind):
     ],
 )
 def test_what_is_no_file_of_the_logs_is_named_and_left_out(folder, kind, reason, caplog):
-    """It is not opened: a pipe would hang, a device never end, a link show what is not ours."""
+    """It is not opened: a pipe would hang, a device never end, a link might lead elsewhere."""
     with planted(folder, kind):
         assert logs_lack(root_of(folder), END) == ""
         extract_api_logs(root_of(folder), run_of())
@@ -231,7 +231,7 @@ def test_what_is_no_file_of_the_logs_is_named_and_left_out(folder, kind, reason,
 
 
 def test_a_folder_that_leads_out_of_the_root_is_refused(folder):
-    """Nobody reads elsewhere because somebody put a link; nor is its hour empty."""
+    """A link must not make us read elsewhere; nor is its hour empty."""
     away = folder.parents[2] / "away"
     folder.rename(away)
     folder.symlink_to(away)
@@ -261,7 +261,7 @@ def rotate(folder):
 def test_a_rotation_in_the_middle_of_a_reading_doubles_and_loses_nothing(
     folder, after, monkeypatch
 ):
-    """Ten lines in the live file, four in the one before, renamed after so many files."""
+    """Ten lines in the live file, four in the one before, renamed after some of the files."""
     (folder / "api.jsonl").write_bytes(lines(*range(10)))
     (folder / "api.jsonl.1").write_bytes(lines(*range(10, 14)))
     read, seen = extract.read_lines, []
@@ -280,7 +280,7 @@ def test_a_rotation_in_the_middle_of_a_reading_doubles_and_loses_nothing(
 
 
 def test_files_that_are_rotated_all_the_time_are_read_whole_or_not_at_all(folder):
-    """Real renames beside real readings: fourteen lines, or an error, never another number."""
+    """Real renames during real reads give fourteen lines or an error, never another number."""
     stop = threading.Event()
     (folder / "api.jsonl").write_bytes(lines(*range(10)))
     (folder / "api.jsonl.1").write_bytes(lines(*range(10, 14)))
@@ -306,7 +306,7 @@ def test_files_that_are_rotated_all_the_time_are_read_whole_or_not_at_all(folder
 
 
 def test_a_name_that_is_no_text_is_shown_escaped_and_its_file_read(folder):
-    """Rows, letters and messages name it; others are read as ever."""
+    """Rows, letters and messages name it; other files are read as usual."""
     odd = os.fsencode(folder) + b"/caf\xe9\x1b.jsonl"
     Path(os.fsdecode(odd)).write_bytes(lines(5) + b"no json\n")
     extract_api_logs(root_of(folder), run_of())
@@ -318,7 +318,7 @@ def test_a_name_that_is_no_text_is_shown_escaped_and_its_file_read(folder):
 
 
 def test_a_log_that_is_not_read_for_its_name_is_told(folder, caplog):
-    """Packed by another tool, or kept by an editor; a shipper's hidden file is not done yet."""
+    """Compressed by another tool, or an editor's backup; a shipper's hidden file is unfinished."""
     for name in (".api.jsonl.tmp", "api.jsonl.1.gz", "api.jsonl.2", "_SUCCESS", "_temporary"):
         (folder / name).touch()
     extract_api_logs(root_of(folder), run_of())
@@ -337,7 +337,7 @@ def test_names_that_differ_are_shown_differently():
 
 
 def test_a_byte_order_mark_is_no_part_of_a_line(folder):
-    """At the start of a file, packed or not, or in the middle of joined ones; alone it is blank."""
+    """At a file's start, compressed or not, or within joined files; alone it is a blank line."""
     mark = b"\xef\xbb\xbf"
     (folder / "api.jsonl").write_bytes(mark + lines(0) + mark + lines(1) + mark)
     (folder / "packed.jsonl.gz").write_bytes(gzip.compress(mark + lines(2)))
@@ -348,7 +348,7 @@ def test_a_byte_order_mark_is_no_part_of_a_line(folder):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be"])
 @pytest.mark.parametrize("name", ["wide.jsonl", "wide.jsonl.gz"])
 def test_a_file_in_another_encoding_is_refused_as_one(folder, encoding, name):
-    """Not as thousands of lines that are none."""
+    """Once, not as thousands of malformed lines."""
     content = (lines(*range(100)).decode()).encode(encoding)
     (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
     extract_api_logs(root_of(folder), run_of())
@@ -358,7 +358,7 @@ def test_a_file_in_another_encoding_is_refused_as_one(folder, encoding, name):
 
 @pytest.mark.parametrize("length", [0, 1, 2])
 def test_a_packed_file_beside_its_own_content_counts_once(folder, length, caplog):
-    """Whole or as far as it is packed."""
+    """Whether the whole content is compressed or only its beginning."""
     packed = gzip.compress(lines(0, 1, 2))
     (folder / "api.jsonl.gz").write_bytes(packed[: len(packed) * length // 2])
     extract_api_logs(root_of(folder), run_of())
@@ -368,7 +368,7 @@ def test_a_packed_file_beside_its_own_content_counts_once(folder, length, caplog
 
 @pytest.mark.parametrize("plain", [(), (0, 1)])
 def test_a_packed_file_beside_another_of_its_name_is_told_and_read(folder, plain, caplog):
-    """As after copytruncate: the archive holds what the file has lost."""
+    """As after copytruncate: the archive holds the lines that the file has lost."""
     (folder / "api.jsonl").write_bytes(lines(*plain))
     (folder / "api.jsonl.gz").write_bytes(gzip.compress(lines(7, 8)))
     extract_api_logs(root_of(folder), run_of())

@@ -38,7 +38,7 @@ def source(app_db: str) -> str:
 
 
 def insert(uri: str, *moments: datetime, **values: object) -> None:
-    """Insert one generation per moment, which is its updated_at."""
+    """Insert one generation for each given `updated_at`."""
     columns = ("techniques", "cost_usd", "prompt_tokens")
     with psycopg.connect(uri) as connection:
         for number, moment in enumerate(moments):
@@ -58,7 +58,7 @@ def staged(run: Run, columns: str, table: str = GENERATIONS.name) -> list[tuple]
 
 
 def set_watermark(moment: datetime) -> None:
-    """Let the table say that it was read up to the moment."""
+    """Set the table's watermark."""
     change = Change(marks={WATERMARK: int(moment.timestamp() * 1_000_000)})
     name = GENERATIONS.name
     commit(name, lambda: contract_table(name), lambda _: change)
@@ -74,7 +74,7 @@ def test_window_is_half_open_to_the_microsecond(source: str) -> None:
 
 
 def test_reading_starts_an_overlap_behind_the_watermark(source: str) -> None:
-    """Ten minutes again, to the microsecond; a backfill reads its own window alone."""
+    """Ten minutes, to the microsecond; a backfill reads only its own window."""
     start = HOUR - timedelta(minutes=10)
     insert(source, start - MICROSECOND, start, HOUR)
     set_watermark(HOUR)
@@ -83,20 +83,20 @@ def test_reading_starts_an_overlap_behind_the_watermark(source: str) -> None:
 
 
 def test_hours_that_no_run_read_are_caught_up(source: str) -> None:
-    """The hour before failed for good: its rows come with the next one's."""
+    """If an hour failed for good, the next one also reads its rows."""
     insert(source, HOUR - timedelta(minutes=90), HOUR)
     set_watermark(HOUR - timedelta(hours=2))
     assert extract(source, run_of()) == ["row0", "row1"]
 
 
 def test_watermark_is_the_end_of_a_window_that_has_passed(source: str) -> None:
-    """Nothing can come any more, as far as anybody knows."""
+    """As far as anybody knows, no more rows can come."""
     batch = extract_versions(GENERATIONS, source, run_of())
     assert batch.watermark == int((HOUR + ONE_HOUR).timestamp() * 1_000_000)
 
 
 def test_reading_stops_before_an_open_transaction(source: str) -> None:
-    """It may commit a row with the time at which it began, when later rows are already seen."""
+    """It may commit a row with its start time after later rows were read."""
     with psycopg.connect(source) as slow:
         (began,) = slow.execute("select now()").fetchone()
         insert(source, began - timedelta(minutes=1), began - MICROSECOND, began)
@@ -128,7 +128,7 @@ def test_values_arrive_exactly_and_in_the_contracts_types(source: str) -> None:
 
 
 def test_row_hash_changes_with_the_row_and_with_nothing_else(source: str) -> None:
-    """It tells versions apart, and knows a row again that is read twice."""
+    """It distinguishes versions, and recognizes a row that is read twice."""
     insert(source, HOUR, cost_usd=Decimal("0.5"))
     hashes = []
     for change in ("cost_usd = cost_usd", "cost_usd = 0.500000000", "cost_usd = null"):
@@ -156,7 +156,7 @@ def test_models_are_read_whole(source: str) -> None:
 
 
 def test_server_that_is_away_may_be_tried_again_and_no_secret_is_told(tmp_path: Path) -> None:
-    """The URI holds the password: the message names the Airflow connection instead."""
+    """The URI contains the password, so the message names the Airflow connection instead."""
     uri = f"postgresql://reader:s3cr3t@/app?host={tmp_path}"  # pragma: allowlist secret
     with pytest.raises(SourceUnavailableError, match="app_db") as caught:
         extract_versions(GENERATIONS, uri, run_of())

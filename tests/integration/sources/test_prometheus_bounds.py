@@ -1,4 +1,4 @@
-"""A Prometheus that answers too slowly, too much or nonsense costs its own samples and no more."""
+"""A Prometheus that answers too slowly, too much or nonsense costs only its own samples."""
 
 import gzip
 import itertools
@@ -85,7 +85,7 @@ def drip_headers(handler, _):
 
 @pytest.mark.parametrize("drip", [drip_body, drip_headers])
 def test_a_server_that_drips_holds_no_task(drip, monkeypatch):
-    """Each byte comes in time, the answer never: neither extract nor sensor waits for it."""
+    """Each byte comes in time, but the answer never ends: neither extract nor sensor waits."""
     monkeypatch.setattr(prometheus_api, "_WHOLE_SECONDS", 0.3)
     with serving(drip) as url:
         for look in (lambda: extract_provider_metrics(url, run_of()), lambda: reach(url)):
@@ -108,14 +108,14 @@ def bomb(handler, _):
 
 @pytest.mark.parametrize("send_much", [flood, bomb])
 def test_an_answer_without_end_is_not_read_to_its_end(send_much, monkeypatch):
-    """Neither plain nor packed."""
+    """Neither plain nor compressed."""
     monkeypatch.setattr(prometheus_api, "_MOST_BYTES", 1024 * 1024)
     with serving(send_much) as url, pytest.raises(DataFaultError, match="at most 1 MiB"):
         extract_provider_metrics(url, run_of())
 
 
 def test_an_answer_packed_twice_is_not_unpacked():
-    """Each packing multiplies: five KB, packed twice, took six GB before they could be counted."""
+    """Compression multiplies: 5 KB, compressed twice, took 6 GB before they could be counted."""
     packed = gzip.compress(gzip.compress(b" " * 64 * 1024 * 1024))
     with serving(lambda asker, _: send(asker, packed, Content_Encoding="gzip, gzip")) as url:
         tracemalloc.start()
@@ -127,7 +127,7 @@ def test_an_answer_packed_twice_is_not_unpacked():
 
 
 def test_many_series_are_made_rows_a_few_at_a_time():
-    """What is held is the answer's text, and not an object for each of its numbers."""
+    """Memory holds the answer's text, but not an object for each of its numbers."""
     samples = [[START + 60 * step, str(step / 7)] for step in range(60)]
     many = [{"metric": {**UP, "n": str(n)}, "values": samples} for n in range(500)]
     with answering(*many) as url:
@@ -161,7 +161,7 @@ def test_many_series_are_made_rows_a_few_at_a_time():
     ],
 )
 def test_what_a_server_says_is_told_by_kind_and_length(document, error, caplog):
-    """It may repeat what was asked, be endless, or hold what a terminal obeys."""
+    """Its text may repeat the query, be endless, or contain terminal commands."""
     with (
         serving(lambda handler, _: send(handler, document)) as url,
         pytest.raises(error) as raised,
@@ -173,7 +173,7 @@ def test_what_a_server_says_is_told_by_kind_and_length(document, error, caplog):
 
 
 def test_a_server_that_sends_us_elsewhere_is_a_wrong_setting():
-    """A login page, mostly; it is not followed, and waiting does not help."""
+    """Usually to a login page; we don't follow, and waiting does not help."""
 
     def redirect(handler, _):
         handler.send_response(302)
@@ -216,7 +216,7 @@ BAD_SAMPLES = [
 
 
 def test_a_sample_that_is_no_number_is_a_dead_letter_and_costs_no_other(caplog):
-    """Its text stands in the letter's payload alone."""
+    """Its text is only in the letter's payload."""
     values = [[START, "1"], *BAD_SAMPLES, [START + 60, "2"]]
     with answering({"metric": UP, "values": values}) as url:
         batch = extract_provider_metrics(url, run_of())

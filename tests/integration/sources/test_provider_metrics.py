@@ -1,4 +1,4 @@
-"""Prometheus' HTTP API on a real socket: what is complete is staged, anything else is refused."""
+"""Prometheus' HTTP API on a real socket: only complete answers are staged."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ Answer = Callable[[Query], tuple[int, object]]
 
 @contextmanager
 def serving(answer: Answer) -> Iterator[tuple[str, list[Query]]]:
-    """Serve canned answers; give the URL and the queries as they come."""
+    """Serve canned answers; yield the URL and the queries received."""
     asked: list[Query] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,7 +80,7 @@ def test_each_hour_is_asked_for_without_its_end() -> None:
 
 
 def test_values_are_kept_as_they_are() -> None:
-    """NaN and infinities are values; the last bucket's bound is one too."""
+    """NaN and infinities are values; the last bucket's bound is infinite, too."""
     name = "llm_request_duration_seconds_bucket"
     values = [[START, "NaN"], [START + 60, "+Inf"], [START + 120.5, "1e-3"]]
     with serving(only(name, START, samples(values, le="+Inf"))) as (url, _):

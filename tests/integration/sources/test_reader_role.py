@@ -1,4 +1,4 @@
-"""The role that the pipeline gets: enough to read, and nothing else."""
+"""The pipeline's database role: it may read, and nothing else."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROLE = INCLUDE / "chimera" / "sources" / "postgres" / "reader_role.sql"
 
 @pytest.fixture
 def reader(app_db: str) -> Iterator[str]:
-    """Return the URI of a database as the reader's role sees it."""
+    """Return the URI of a database for the reader's role."""
     with psycopg.connect(app_db, autocommit=True) as connection:
         connection.execute(SCHEMA.read_text())
         connection.execute("alter table app.generations add column prompt_text text")

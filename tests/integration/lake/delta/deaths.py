@@ -1,4 +1,4 @@
-"""Builds that die at a step: each call that writes or commits is one, before it and after it."""
+"""Builds that die at a moment: before or after any call that writes or commits."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ STEPS = {
 
 
 class Died(BaseException):
-    """Raised instead of a kill: what cleans up then may run."""
+    """Raised instead of a kill; unlike a kill, it lets clean-up run."""
 
 
 def die() -> None:

@@ -1,4 +1,4 @@
-"""Of two commits made from one version one is redone, from what it then sees."""
+"""If two commits start from one version, the loser is decided anew from the winner's version."""
 
 import pytest
 from deltalake import DeltaTable
@@ -33,7 +33,7 @@ def test_a_commit_that_lost_is_decided_anew(connection: DuckDBPyConnection) -> N
 def test_a_commit_gives_up_after_a_bounded_number_of_attempts(
     connection: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody always wins: the error says so, and the table is as the winners left it."""
+    """Others always win: the error says so, and the table is as the winners left it."""
     monkeypatch.setattr(commits, "_ATTEMPTS", 3)
     rivals = iter(range(100))
 

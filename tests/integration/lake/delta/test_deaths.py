@@ -1,4 +1,4 @@
-"""A build that dies at any write or commit leaves old rows or new ones; the next one mends it."""
+"""A build that dies at any write or commit leaves old or new rows; the next one repairs it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ BUILDS = {
 
 @pytest.fixture
 def new_lake(tmp_path, monkeypatch, versions):
-    """Return what points the settings at another empty lake, and tells its folder."""
+    """Return a function that points the settings at a new, empty lake and returns its folder."""
     count = iter(range(100))
 
     def point() -> str:
@@ -90,7 +90,7 @@ def new_lake(tmp_path, monkeypatch, versions):
 
 
 def visible() -> list[tuple] | None:
-    """Return the rows that a process finds which starts now, None where there is no relation."""
+    """Return the rows that a newly started process finds, None if the relation does not exist."""
     process = Process()
     if process.session.catalog.kind(Relation.of(TABLE)) is None:
         return None
@@ -111,7 +111,7 @@ def all_versions() -> list[list[tuple]]:
 
 
 def check_death(new_lake, before, change, number, run_dying) -> list[tuple] | None:
-    """Let a build die and be run again; return the rows that were there in between."""
+    """Let a build die and run it again; return the rows that were visible in between."""
     folder = new_lake()
     old = built(before)
     run_dying(change, number, folder)

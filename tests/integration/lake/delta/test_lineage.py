@@ -1,4 +1,4 @@
-"""What must be recomputed follows from the commits that were not consumed yet."""
+"""A model recomputes what the commits touched that it has not consumed yet."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ PARENT, OWN, FLAT = "bronze.generations", "bronze.evaluations", "bronze.models"
 
 
 def touch(hours: list[str] | None, name: str = PARENT, **marks: int) -> DeltaTable:
-    """Commit nothing but the news that hours changed (None: could be any)."""
+    """Commit only the metadata that hours changed (None: any hour may have)."""
     change = Change(marks=marks, metadata=metadata_of(hours, hours))
     table, _ = commit(name, lambda: contract_table(name), lambda _: change)
     return table
@@ -48,7 +48,7 @@ def test_changes_are_those_after_a_version_up_to_the_loaded_one() -> None:
 def test_a_build_recomputes_what_it_consumed_however_far_it_was_overtaken(
     overtaken_by: int,
 ) -> None:
-    """The hours of the commits that it marks as consumed, neither fewer nor others."""
+    """Exactly the hours of the commits that it marks as consumed."""
     own = consume(touch(["a"]))
     read = touch(["b"])
     for number in range(overtaken_by):
@@ -112,7 +112,7 @@ def test_a_parent_that_had_no_table_could_have_changed_anything() -> None:
 
 @pytest.mark.parametrize("commits", [1, 5])
 def test_a_parent_made_anew_could_have_changed_anything(commits: int) -> None:
-    """Somebody dropped it: its versions are others, also where the numbers have come as far."""
+    """After a drop, the new table's versions are different, even where the numbers are equal."""
     touch(["a"])
     own = consume(touch(["b"]))
     drop_table(PARENT)

@@ -1,4 +1,4 @@
-"""A table whose whole log is lost is no table that is not there yet (docs/adr/0020)."""
+"""A table whose whole log is lost is not taken for a new table (docs/adr/0020)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def lose_entries(log) -> None:
 @pytest.mark.parametrize("lose", [lose_entries, shutil.rmtree])
 @pytest.mark.parametrize("strategy", BUILDS)
 def test_no_strategy_begins_a_table_anew_whose_log_is_lost(process, lake, strategy, lose):
-    """Its own files alone say nothing: a killed first build leaves the like, and a note."""
+    """Data files alone prove nothing: a killed first build leaves them too, but with a note."""
     process().build(ROW, partition_by=("_window_hour",))
     lose(lake / "dev" / "model" / "_delta_log")
     left = files(lake)
@@ -75,7 +75,7 @@ def test_a_first_build_that_was_killed_is_built_again_by_any_strategy(process, l
 
 
 def test_a_note_that_a_death_left_beside_its_table_is_swept(process, lake):
-    """It would speak for the table once its log is lost."""
+    """Otherwise, once the table's log is lost, it would look like a first build's leftovers."""
     process().build(ROW)
     note = lake / "dev" / "model" / NO_TABLE
     note.write_text("left")

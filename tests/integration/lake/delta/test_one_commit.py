@@ -1,4 +1,4 @@
-"""What a build brings becomes visible at once: one version, with its rows and all that is new."""
+"""A build becomes visible at once: one version with its rows and all other changes."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def place(request, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("place")
 def test_a_writer_that_was_first_is_seen_by_the_draft_that_lost(process, monkeypatch):
-    """Its row came after the draft was made: the version is not written over, but decided anew."""
+    """Its row came after the draft: the commit is decided anew, and overwrites no version."""
     process().build(OLD)
     rival, publish = process(), commits.publish_draft
 
@@ -126,7 +126,7 @@ def test_a_writer_that_was_first_is_seen_by_the_draft_that_lost(process, monkeyp
 
 
 def test_a_draft_starts_from_the_last_checkpoint(process, lake):
-    """Also where the older entries are gone, as a log's retention leaves it."""
+    """Even if older entries are gone after the log's retention."""
     one = process()
     one.build(OLD)
     for _ in range(3):

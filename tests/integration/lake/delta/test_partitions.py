@@ -107,7 +107,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_readers_would_take_for_something_else_is_refused(process, case):
-    """Before the commit, by the column's name; its value is not told, the table is as it was."""
+    """Before the commit, naming the column but not the value; the table stays unchanged."""
     kind, value = REFUSED[case]
     with pytest.raises(ContractError, match=r"part\b") as refused:
         process().build(batch(kind, [value], "2026-01-01"), partition_by=("part",))
@@ -131,7 +131,7 @@ def test_a_later_value_that_is_refused_leaves_the_table(process, strategy):
 @pytest.mark.parametrize("keys", ["id", "part", "id part"])
 @pytest.mark.parametrize("strategy", ["append", "merge", "delete+insert"])
 def test_a_value_too_long_for_a_folder_is_told_by_its_column(process, strategy, keys):
-    """Whether it is met while the rows are written, or before, where partitions are chosen."""
+    """Whether it is found while rows are written, or earlier, when partitions are chosen."""
     process().build(batch("varchar", ["'a'"], "2026-01-01"), partition_by=("part",))
     long = batch("varchar", ["repeat('ü', 100)"], "2026-01-01")
     told = r"at most 200 bytes; came a longer one\. Where: column part\."
@@ -141,7 +141,7 @@ def test_a_value_too_long_for_a_folder_is_told_by_its_column(process, strategy, 
 
 @pytest.mark.parametrize("strategy", ["all", "append"])
 def test_a_partition_column_needs_another_beside_it(process, strategy):
-    """It stands in no file: DuckDB can't write one without a column."""
+    """Files lack the partition column, and DuckDB can't write a file without columns."""
     with pytest.raises(
         ContractError, match=r"came part alone\. Where: model dev\.model\. Next: add"
     ):

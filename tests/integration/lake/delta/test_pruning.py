@@ -1,4 +1,4 @@
-"""Which files a query opens: what its partition and its bounds rule out stays closed."""
+"""A query does not open the files that their partition or bounds rule out."""
 
 from __future__ import annotations
 

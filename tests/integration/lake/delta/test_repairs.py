@@ -1,4 +1,4 @@
-"""A table that a mistake made unreadable is made anew by `--full-refresh`, or refused by name.
+"""`--full-refresh` rebuilds a table that a mistake made unreadable, or refuses it by name.
 
 What another engine or person may still read is never dropped: the message says what to do.
 """
@@ -51,7 +51,7 @@ def contents(place) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("damage", REFUSED)
 def test_what_others_may_read_stays_until_a_person_moves_it_away(process, lake, damage):
-    """As the message asks: after that the model is built again."""
+    """The message says how; then the model is built again."""
     harm, kind = REFUSED[damage]
     table = make(lake)
     harm(table)

@@ -1,4 +1,4 @@
-"""Bronze: the same batch twice changes nothing, and the law of the counts holds."""
+"""Bronze: publishing a batch twice changes nothing, and the row counts balance."""
 
 import time
 from dataclasses import replace
@@ -75,7 +75,7 @@ def test_publish_versions_in_any_order_gives_the_same_set(
 def test_publish_versions_takes_one_of_equal_rows_in_a_batch(
     connection: DuckDBPyConnection,
 ) -> None:
-    """A source that gives a row twice in one read does not double it."""
+    """If a source returns a row twice in one read, it is published once."""
     twice = f"{generations(5)} union all {generations(5)}"
     published = publish(connection, run_of(), GENERATIONS, twice)
     assert (published.rows_read, published.rows_published, published.rows_duplicate) == (10, 5, 5)
@@ -94,7 +94,7 @@ def test_publish_versions_says_which_event_hours_it_touched(
 def test_publish_versions_adopts_the_staged_files_of_hours_that_the_table_lacks(
     connection: DuckDBPyConnection, lake: Path
 ) -> None:
-    """One of two hours is there already: its rows are sorted out, the other hour's file is kept."""
+    """Of two hours the table holds one: its new rows are selected, the other's file is copied."""
     publish(connection, run_of(), GENERATIONS, generations(3))
     later = generations(4, HOUR + timedelta(hours=1))
     both = f"{generations(5)} union all {later}"
@@ -112,7 +112,7 @@ def test_publish_versions_adopts_the_staged_files_of_hours_that_the_table_lacks(
 def test_watermark_only_moves_forward_and_not_by_backfills(
     connection: DuckDBPyConnection,
 ) -> None:
-    """It stands in the data's own commit; an older run or a backfill leaves it alone."""
+    """It is set by the data's own commit; an older run or a backfill does not change it."""
 
     def mark_after(watermark: int, *, moves: bool = True) -> int | None:
         run = run_of(moves_watermark=moves)
@@ -126,7 +126,7 @@ def test_watermark_only_moves_forward_and_not_by_backfills(
 def test_publish_events_replaces_only_the_hours_that_changed(
     connection: DuckDBPyConnection,
 ) -> None:
-    """A late line makes its own hour again; the other hour keeps its file."""
+    """A late line rewrites its own hour; the other hour keeps its file."""
     hours = [LABEL, NEXT_LABEL]
     both = f"{api_logs(4)} union all {api_logs(4, HOUR + timedelta(hours=1), _offset='i + 100')}"
     publish(connection, run_of(), LOGS, both, hours=hours)
@@ -169,7 +169,7 @@ def models(*ids: str) -> str:
 def test_publish_reference_replaces_the_whole_table_where_it_changed(
     connection: DuckDBPyConnection,
 ) -> None:
-    """A model that left the platform leaves the table; the same list makes no version."""
+    """A model removed from the platform leaves the table; an unchanged list makes no version."""
     first = publish(connection, run_of(), MODELS, models("m1", "m2"))
     again = publish(connection, run_of(), MODELS, models("m2", "m1"))
     assert (again.version, again.rows_published, again.rows_duplicate) == (first.version, 0, 2)
@@ -180,7 +180,7 @@ def test_publish_reference_replaces_the_whole_table_where_it_changed(
 
 
 def test_counts_that_do_not_add_up_are_an_error(connection: DuckDBPyConnection) -> None:
-    """Rows read = published + refused + duplicates, or somebody lost rows."""
+    """Rows read = published + refused + duplicates; otherwise rows were lost."""
     batch = replace(stage(connection, run_of(), GENERATIONS, generations(3)), rows_read=4)
     with pytest.raises(CountError, match="4 rows read"):
         Publisher(connection, batch, generations(3), run_of()).publish(0)
@@ -189,7 +189,7 @@ def test_counts_that_do_not_add_up_are_an_error(connection: DuckDBPyConnection) 
 def test_an_attempt_after_a_commit_outranks_it_whatever_the_clocks_say(
     connection: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The machine that published first was an hour ahead of the one that reads again."""
+    """The clock of the machine that published first was an hour ahead of the next reader's."""
     ahead = time.time_ns() + 3_600_000_000_000
     with monkeypatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: ahead)

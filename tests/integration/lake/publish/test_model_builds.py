@@ -31,7 +31,7 @@ NEXT, THIRD = "20260101T06", "20260101T07"
 
 
 def parent_identity() -> str:
-    """Return what the parent's versions are noted under; most tests need no parent's table."""
+    """Return the parent's identity in marks; most tests need no parent table."""
     parent = open_table(PARENT)
     return identity_of(PARENT, parent) if parent else PARENT
 
@@ -61,7 +61,7 @@ def live(connection: DuckDBPyConnection) -> dict[str, int]:
 
 
 def consumed() -> int | None:
-    """Return the parent's version that the model says it has seen."""
+    """Return the parent's version that the model has consumed."""
     return open_table(MODEL).transaction_version(consumed_mark(PARENT))
 
 
@@ -75,12 +75,12 @@ def test_a_build_replaces_its_hours_and_keeps_the_others(connection: DuckDBPyCon
 
 
 def brought(staged: Build, before: DeltaTable) -> int | None:
-    """Commit, and count what is new since the table was as it was before."""
+    """Commit, and count the rows that are new since the table's state before."""
     return rows_brought(staged, before, commit_build(staged, None).version())
 
 
 def test_rows_that_a_build_wrote_again_are_not_new(connection: DuckDBPyConnection) -> None:
-    """Each run rewrites its hours: once all of their rows were told as published."""
+    """Each run rewrites its hours: once it reported all of their rows as published."""
     first = build(connection, {LABEL: 1, NEXT: 1, THIRD: 1}, None, None, 1)
     table = commit_build(first, None)
     assert rows_brought(first, None, table.version()) == 3
@@ -110,7 +110,7 @@ def test_a_build_that_others_overtook_brings_only_what_was_committed(
 def test_what_a_build_brings_is_unknown_where_files_are_gone(
     connection: DuckDBPyConnection,
 ) -> None:
-    """The commit stands; nothing is told as zero."""
+    """The commit stands; the count is unknown, not zero."""
     commit_build(build(connection, {LABEL: 1}, None, None, 1), None)
     before = open_table(MODEL)
     for uri in before.file_uris():
@@ -120,7 +120,7 @@ def test_what_a_build_brings_is_unknown_where_files_are_gone(
 
 
 def test_hours_replaced_by_a_newer_build_are_left_out(connection: DuckDBPyConnection) -> None:
-    """A slow build from older parents must not overwrite what a faster one made of newer ones."""
+    """A slow build from older parents must not overwrite a faster one from newer parents."""
     base = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, 1), None)
     slow = build(connection, {LABEL: 20, NEXT: 20}, [LABEL, NEXT], base, 2)
     commit_build(build(connection, {NEXT: 30}, [NEXT], base, 3), None)
@@ -154,7 +154,7 @@ def test_a_whole_rebuild_keeps_the_hours_that_a_newer_build_made(
 def test_a_newer_build_that_moved_no_mark_is_newer_all_the_same(
     connection: DuckDBPyConnection,
 ) -> None:
-    """It lost one hour to a third build, so its mark stayed behind; its other hour must stay."""
+    """It lost one hour to a third build, so its mark did not advance; its other hour must stay."""
     base = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, 1), None)
     whole = build(connection, {LABEL: 20, NEXT: 20}, None, base, 2)
     newer = build(connection, {LABEL: 40, NEXT: 40}, [LABEL, NEXT], base, 4)
@@ -168,7 +168,7 @@ def test_a_newer_build_that_moved_no_mark_is_newer_all_the_same(
 def test_a_whole_rebuild_with_other_columns_is_built_again_when_overtaken(
     connection: DuckDBPyConnection,
 ) -> None:
-    """Hours of old columns can't stand beside new ones."""
+    """One table can't hold hours with old and with new columns."""
     base = commit_build(build(connection, {LABEL: 1}, None, None, 1), None)
     slow = build(connection, {LABEL: 2}, None, base, 2)
     other = pa.schema([("_window_hour", pa.string()), ("value", pa.string())])
@@ -206,7 +206,7 @@ def test_other_partitions_replace_the_table(connection: DuckDBPyConnection) -> N
 def test_other_partitions_from_older_parents_leave_the_table_as_it_is(
     connection: DuckDBPyConnection,
 ) -> None:
-    """Neither emptied nor repartitioned by a build that is then refused."""
+    """A build that is refused neither empties nor repartitions the table."""
     base = commit_build(build(connection, {LABEL: 1}, None, None, 1), None)
     slow = repartitioned(connection, 2, base, 2)
     newer = commit_build(build(connection, {LABEL: 3, NEXT: 3}, None, base, 3), None)
@@ -229,7 +229,7 @@ def test_other_partitions_are_built_again_when_an_hour_was_newer(
 def test_builds_that_race_leave_the_newest_rows_of_each_hour(
     connection: DuckDBPyConnection, versions: Versions
 ) -> None:
-    """Whole and hourly builds of several parents' versions commit at once: no row gets older."""
+    """Whole and hourly builds from several parent versions commit at once: no row gets older."""
     versions.may_shrink.add(MODEL)
     for turn in range(4):
         base = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, turn * 10), None)
@@ -270,7 +270,7 @@ def test_a_model_recomputes_what_its_parents_commits_touched(
 def test_a_commit_that_is_not_ours_could_have_touched_anything(
     connection: DuckDBPyConnection,
 ) -> None:
-    """Somebody deleted rows by hand: everything is recomputed; compaction touches nothing."""
+    """After manual deletions everything is recomputed; a compaction touches nothing."""
     publish(connection, run_of(), PARENT, generations(2))
     publish(connection, run_of(), PARENT, generations(2, status="'failed'"))
     parent = open_table(PARENT)

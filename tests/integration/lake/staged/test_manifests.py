@@ -1,4 +1,4 @@
-"""A model in a DAG run: staged, seen by its own process, committed by its gate alone."""
+"""A model in a DAG run: staged, visible to its own process, committed only by its gate."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_staged_table_is_seen_by_its_process_and_by_others_after_the_gate(proces
 
 @pytest.mark.usefixtures("lake")
 def test_a_build_with_parents_is_found_as_it_was_staged():
-    """Its plan names relations; none of them is needed behind the gate."""
+    """Its plan names relations; the commit needs none of them."""
     arrived = {Relation("bronze", "models"): frozenset({"20260101T00"})}
     plan = Plan(3, {"bronze.models": 7}, frozenset({"20260101T00"}), arrived)
     build = Build("dev.model", [], "{}", [], Whole(), plan, "invocation")
@@ -82,7 +82,7 @@ def test_rows_that_break_a_constraint_leave_the_table_and_no_file(
     ["integer", "varchar[]", "struct(a integer)", "map(varchar, integer)", "date[][]", "blob"],
 )
 def test_null_is_refused_whatever_the_columns_type(process, kind):
-    """A list, a struct and a map have no statistic of their nulls: unknown, not zero."""
+    """A list, a struct and a map have no null count in statistics: unknown, not zero."""
     one = process()
     with pytest.raises(ContractError, match="2 rows break not null on v"):
         one.build(f"select cast(null as {kind}) as v, 1 as id from range(2)", required=("v",))
@@ -90,7 +90,7 @@ def test_null_is_refused_whatever_the_columns_type(process, kind):
 
 
 def test_required_column_that_is_not_there_is_told(process):
-    """A field within a struct is no column: it must not pass as one without nulls."""
+    """A field of a struct is not a column, and must not be taken for one without nulls."""
     with pytest.raises(ContractError, match=r"required columns s\.a"):
         process().build("select {'a': null::integer} as s", required=("s.a",))
 

@@ -1,4 +1,4 @@
-"""Ways in which a table of the lake goes bad, each really done to its files."""
+"""Ways in which a table of the lake gets damaged, each applied to real files."""
 
 from __future__ import annotations
 

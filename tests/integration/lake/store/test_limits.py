@@ -1,4 +1,4 @@
-"""Bounds of a process: memory, disk, permissions. The table's last version survives each."""
+"""A process's limits: memory, disk, permissions. The table's last version survives each."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def in_a_process(work, state_dir):
 
 
 def fill_the_disk():
-    """Write more than a file may hold: to a program the same as a full disk."""
+    """Exceed the file size limit, which looks like a full disk to a program."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MEGABYTE, MEGABYTE))
     query = "select i as id, md5(i::varchar) as text from range(500000) r(i)"
@@ -72,7 +72,7 @@ def write_without_permission():
 
 
 def size_of(file):
-    """Return a file's size, 0 where it is gone by now."""
+    """Return a file's size, 0 if it no longer exists."""
     try:
         return file.stat().st_size
     except FileNotFoundError:

@@ -58,7 +58,7 @@ def test_views_renamed_and_dropped_tables(process):
 
 
 def test_a_table_whose_log_is_lost_is_not_begun_anew(process, lake):
-    """A folder without objects is none there: what is left looks like a first build's files."""
+    """A store has no empty folders, so what is left looks like a first build's files."""
     process().build("select 1 as id")
     assert not any(file.place.endswith(NO_TABLE) for file in storage.walk(f"{lake}/dev"))
     storage.delete_folder(f"{lake}/dev/model/_delta_log")
@@ -70,7 +70,7 @@ def test_a_table_whose_log_is_lost_is_not_begun_anew(process, lake):
 
 
 def test_a_bucket_that_does_not_exist_is_no_empty_lake(lake, monkeypatch):
-    """pyarrow lists it as a folder without files; an empty one is listed as what it is."""
+    """pyarrow lists it like a folder without files; an empty bucket really is one."""
     assert list(table_names()) == []
     monkeypatch.setenv("CHIMERA_LAKE_ROOT", lake.replace("lake", "laek", 1))
     forget_settings()

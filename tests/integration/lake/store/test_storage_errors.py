@@ -1,6 +1,6 @@
-"""What is wrong with a table or its storage is told as what it is; only what passes is retried.
+"""Faults of a table or its storage have the right class; only temporary ones are retried.
 
-Each fault is really produced: the libraries' messages are theirs, and change with them.
+Each fault is really produced, because the libraries' messages change with their versions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def read(connection: duckdb.DuckDBPyConnection, name: str = "dev.orders") -> lis
 @pytest.mark.usefixtures("damaged")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_bad_table_is_told_as_what_it_is(lake, connection, damage):
-    """The class decides what is done about it; the text names what came, and no row."""
+    """The class decides what is done about it; the text names the fault, and no row."""
     harm, kind, words = DAMAGES[damage]
     table = make(lake)
     assert len(read(connection)) == 3
@@ -74,14 +74,14 @@ def test_a_bad_checkpoint_is_a_damaged_log(lake, connection, damage):
 @pytest.mark.usefixtures("damaged")
 @pytest.mark.parametrize("damage", [d for d in DAMAGES if d not in {"another folder", "a file"}])
 def test_a_bad_table_stays_in_the_list_of_tables(lake, damage):
-    """What is not listed is not there: a table would be made anew over it."""
+    """Otherwise a new table would be made over it."""
     DAMAGES[damage][0](make(lake))
     assert table_names() == ["dev.orders"]
 
 
 @pytest.mark.usefixtures("damaged")
 def test_what_a_killed_first_build_left_is_no_table_yet(lake):
-    """Its staged files stand there without a log, and so may an empty log: it is built again."""
+    """It left staged files without a log, or with an empty one: it is built again."""
     folder = lake / "dev" / "orders"
     begin_table("dev.orders")
     (folder / "_delta_log").mkdir(parents=True)
@@ -143,7 +143,7 @@ def private(lake, tmp_path):
 
 @pytest.mark.parametrize("locked", ["orders/_delta_log", "orders", ""])
 def test_a_folder_that_may_not_be_entered_is_no_missing_table(private, tmp_path, locked):
-    """delta-rs says of it that there is no table; a build would begin it anew."""
+    """delta-rs reports that there is no table, and a build would make a new one."""
     tmp_path.chmod(0o755)
     folder = private.parent / locked
     folder.chmod(0o700)
@@ -168,7 +168,7 @@ CODES = {
 
 @pytest.mark.parametrize("code", CODES)
 def test_the_systems_error_numbers_decide(code):
-    """Also where a library keeps the number in its text alone, as delta-rs and DuckDB do."""
+    """Even if a library has the number only in its text, as delta-rs and DuckDB do."""
     text = os.strerror(code)
     for error in (
         OSError(code, text),
@@ -182,7 +182,7 @@ def test_the_systems_error_numbers_decide(code):
 
 @pytest.mark.usefixtures("damaged")
 def test_a_table_named_like_an_engines_phrase_is_told_as_what_it_is(lake, connection):
-    """A path in a message is no part of what the engine says."""
+    """A path in a message does not count as the engine's words."""
     name = "checkpoint connection Unsupported"
     (make(lake, name) / "_delta_log" / f"{1:020d}.json").unlink()
     with pytest.raises(LogDamagedError, match="versions are missing"):
@@ -190,7 +190,7 @@ def test_a_table_named_like_an_engines_phrase_is_told_as_what_it_is(lake, connec
 
 
 def test_memory_that_is_used_up_is_told_with_its_settings():
-    """Not the disk's fault; what runs beside it holds memory too, so it is tried again."""
+    """It is not the disk's fault; it is retried, because other processes may free memory."""
     small = {"memory_limit": "20MB", "temp_directory": ""}
     told = pytest.raises(MemoryExhaustedError, match="CHIMERA_DUCKDB_MEMORY_LIMIT")
     with duckdb.connect(config=small) as connection, told, storage_errors("dev.model"):
@@ -224,7 +224,7 @@ CASTS = {
 ])  # fmt: skip
 @pytest.mark.parametrize("statement", CASTS)
 def test_a_value_that_does_not_fit_is_told_by_column_and_types(tmp_path, statement, value):
-    """Whatever the value holds, even DuckDB's own phrases, no part of it is told."""
+    """Whatever the value holds, even DuckDB's own phrases, the error quotes no part of it."""
     (tmp_path / "rows.csv").write_text(f'id,total\n1,"{value}"\n')
     with duckdb.connect() as connection:
         connection.execute("create table t as select ? as a, i from range(1, 3) as r(i)", [value])
@@ -239,14 +239,14 @@ def test_a_value_that_does_not_fit_is_told_by_column_and_types(tmp_path, stateme
 
 
 def test_the_column_that_can_not_be_computed_is_found(connection):
-    """Where DuckDB does not name it, the columns are tried one by one."""
+    """If DuckDB does not name it, the columns are tried one by one."""
     query = "select 1 as one, (md5('a') || 'b')::date as born, 2 as two from range(3)"
     assert failing_column(connection, query) == "born"
     assert failing_column(connection, "select 1 as one") is None
 
 
 def test_mistakes_in_sql_stay_duckdbs(connection):
-    """They name tables, columns and places in the SQL, which whoever wrote it needs."""
+    """They name tables, columns and places in the SQL, which its author needs."""
     for statement in ("selec 1", "select nope from range(3)", "from nowhere"):
         with pytest.raises(duckdb.Error) as error:
             connection.execute(statement)
@@ -261,7 +261,7 @@ def test_the_six_classes_have_six_remedies_and_one_is_retried():
 
 
 def test_an_outage_while_rows_are_fetched_is_no_fault_of_the_rows(tmp_path):
-    """DuckDB then calls everything invalid input; the class behind it counts."""
+    """DuckDB then reports everything as invalid input; the underlying class counts."""
     error = duckdb.InvalidInputException(
         "Invalid Input Error: Attempting to execute an unsuccessful or closed pending query "
         f'result\nError: IO Error: Cannot open file "{tmp_path}": No such file or directory'
@@ -283,7 +283,7 @@ def test_a_gate_tells_storage_that_is_away_from_storage_that_is_full_or_forbidde
 
 
 def test_a_gate_whose_session_was_stopped_is_tried_again():
-    """It says nothing of the rows, and nothing of the storage."""
+    """That tells nothing about the rows or the storage."""
     error = duckdb.InterruptException("INTERRUPT Error: Interrupted!")
     with pytest.raises(GateOutageError, match="InterruptException"), judging("dev.orders"):
         raise error
@@ -291,7 +291,7 @@ def test_a_gate_whose_session_was_stopped_is_tried_again():
 
 @pytest.mark.parametrize("asked", ["icebergCompatV1", "somethingNew"])
 def test_a_table_that_asks_for_more_of_its_writers_is_told_at_once(lake, asked):
-    """It is no conflict: the eighth attempt fails as the first, and no writer was first."""
+    """It is not a conflict: no other writer was first, and the eighth attempt would fail too."""
     protocol(make(lake), minReaderVersion=1, minWriterVersion=7, writerFeatures=[asked])
     attempts = []
 
@@ -305,7 +305,7 @@ def test_a_table_that_asks_for_more_of_its_writers_is_told_at_once(lake, asked):
 
 
 def test_a_table_that_takes_no_removal_is_told_at_once(lake):
-    """Its owner made it append-only: no other writer is in the way."""
+    """Its owner made it append-only: it is not a conflict with another writer."""
     table = make(lake)
     DeltaTable(str(table)).alter.set_table_properties({"delta.appendOnly": "true"})
     attempts = []

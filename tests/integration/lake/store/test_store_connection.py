@@ -1,4 +1,4 @@
-"""The lake in a store whose keys stand in an Airflow connection and nowhere else."""
+"""The lake in a store whose keys are only in an Airflow connection."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_overlapping_compactions_conflict() -> None:
 def test_a_compaction_that_changes_rows_is_noticed(
     connection: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As deltalake 1.6.4 would: here the commit that is compared is one that adds rows."""
+    """As deltalake 1.6.4 would: here the compared commit is one that adds rows."""
     del connection
 
     def not_only_compacted(
@@ -103,7 +103,7 @@ def test_a_compaction_that_changes_rows_is_noticed(
 def test_a_compaction_beside_a_writer_compares_its_own_commit(
     connection: DuckDBPyConnection,
 ) -> None:
-    """Rows that another writer adds between loading and committing are not the compaction's."""
+    """Rows that another writer adds between load and commit don't count as the compaction's."""
     table = open_table(TABLE)
     publish(connection, run_of(), TABLE, generations(3, status="'late'"))
     compact(TABLE, table, [LABEL])
@@ -115,7 +115,7 @@ def test_a_compaction_beside_a_writer_compares_its_own_commit(
 def test_a_writer_right_after_a_compaction_is_not_taken_for_it(
     connection: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The handle may stand at a later commit already when the compaction returns."""
+    """When the compaction returns, the handle may already be at a later commit."""
     table = open_table(TABLE)
     merge = table.optimize.compact
 
@@ -133,7 +133,7 @@ def test_a_writer_right_after_a_compaction_is_not_taken_for_it(
 def test_maintenance_removes_only_what_is_old_and_unknown(
     connection: DuckDBPyConnection, lake: Path
 ) -> None:
-    """Staged and refused files, half-written ones and old runs go; what may be needed stays."""
+    """Old staged, refused and half-written files and old runs go; what may be needed stays."""
     publish(connection, run_of(), TABLE, generations(3))
     publish(connection, run_of(HOUR + timedelta(hours=1)), TABLE, generations(3, status="'x'"))
     before, folder = content(connection), lake / "bronze" / "generations"
