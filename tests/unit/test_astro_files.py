@@ -1,4 +1,4 @@
-"""Astro reads these files by rules of its own: parse each as it does, without Docker.
+"""Astro reads these files by its own rules: parse each the same way, without Docker.
 
 Source: astro-cli, docker/parse.go, settings/types.go, config/config.go, pkg/airflowrt.
 """

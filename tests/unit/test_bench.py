@@ -1,4 +1,4 @@
-"""What `make bench-check` calls worse."""
+"""When `make bench-check` reports a regression."""
 
 from benchmarks.__main__ import worse
 from benchmarks.records import Record

@@ -8,7 +8,7 @@ from include.chimera.contracts import BRONZE, CONTRACTS, OPS, PARTITION, SOURCES
 
 @pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS)
 def test_contract_is_consistent(contract: Contract) -> None:
-    """Keys and times are required columns; descriptions say the grain."""
+    """Keys and times are required columns; descriptions state the grain."""
     fields = {field.name: field for field in contract.schema}
     assert all(not fields[name].nullable for name in contract.key)
     if contract.event_time:
@@ -21,7 +21,7 @@ def test_contract_is_consistent(contract: Contract) -> None:
 
 
 def test_versions_are_told_apart_by_a_row_hash() -> None:
-    """A set that only grows needs to know what it holds."""
+    """Otherwise an append-only table could not recognize the versions that it holds."""
     for contract in BRONZE:
         has_hash = "_row_hash" in contract.schema.names
         assert has_hash == (contract.kind in {"versions", "reference"})
@@ -33,7 +33,7 @@ def test_names_are_unique() -> None:
 
 
 def test_each_contract_is_registered() -> None:
-    """One that stands beside the catalogue would be a table that nobody fills."""
+    """A contract outside the catalogue would be a table that nobody fills."""
     declared = [each for each in vars(contracts).values() if isinstance(each, Contract)]
     assert {each.name for each in declared} == set(CONTRACTS)
 

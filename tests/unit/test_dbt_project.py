@@ -1,4 +1,4 @@
-"""The dbt project leaves no table out: each is read, described, tested and wanted."""
+"""The dbt project covers all tables: each is read, described, tested and used."""
 
 import re
 from typing import Any
@@ -20,7 +20,7 @@ BOOKS = {book.table: book for book in rule_books()}
 
 
 def documented(kind: str) -> list[dict[str, Any]]:
-    """Return the entries of one kind that stand in the YAML files."""
+    """Return the entries of one kind from the YAML files."""
     return [entry for file in YAML for entry in file.get(kind, [])]
 
 
@@ -40,7 +40,7 @@ LOGIC = re.compile(r"\bcase\b|\bover \(|\bregexp_|\bis_incremental\(")
 
 
 def readers(pattern: str) -> list[str]:
-    """Return the models whose SQL holds the pattern."""
+    """Return the models whose SQL matches the pattern."""
     return [name for name, path in SQL.items() if re.search(pattern, path.read_text())]
 
 
@@ -51,7 +51,7 @@ def reads(model: str) -> list[str]:
 
 
 def grain(entry: dict[str, Any]) -> set[str]:
-    """Return the columns of the data test that says what a model has one row per."""
+    """Return the columns of the data test that defines a model's grain."""
     combined = [
         test["unique_combination"]["arguments"]["columns"]
         for test in entry.get("data_tests", [])
@@ -77,14 +77,14 @@ def test_each_source_says_when_it_is_stale_or_that_it_never_is(table: str) -> No
 
 @pytest.mark.parametrize("model", sorted(SQL))
 def test_each_model_is_described_and_its_grain_is_tested(model: str) -> None:
-    """An ephemeral model is no table: those that read it are tested."""
+    """An ephemeral model is not a table: its readers are tested instead."""
     assert DOCUMENTED[model]["description"].startswith("One row per ")
     assert model.startswith("int_") or grain(DOCUMENTED[model])
 
 
 @pytest.mark.parametrize("model", INCREMENTAL)
 def test_an_incremental_model_opens_only_what_changed_of_each_parent(model: str) -> None:
-    """Without the predicate its rows are right, and its hour costs as much as the history."""
+    """Without the predicate its rows are right, but each hour costs as much as all history."""
     predicates = [re.search(r"\{\{ (?:touched|arrived)\(", read) for read in reads(model)]
     assert predicates
     assert None not in predicates
@@ -92,7 +92,7 @@ def test_an_incremental_model_opens_only_what_changed_of_each_parent(model: str)
 
 @pytest.mark.parametrize("model", sorted({*SQL} - {*DELETABLE}))
 def test_rows_that_are_gone_from_the_source_are_left_out(model: str) -> None:
-    """Facts leave them out for all who read them; staging keeps them, for the next version."""
+    """Facts leave them out for all their readers; staging keeps them, for the next version."""
     counted = [
         read
         for read in reads(model)
@@ -110,7 +110,7 @@ def test_a_model_that_decides_has_a_unit_test(model: str) -> None:
 
 @pytest.mark.parametrize("model", sorted(name for name in SQL if not name.startswith("int_")))
 def test_dbt_and_the_gate_hold_a_model_to_the_same_grain(model: str) -> None:
-    """Each says it on its own: one that has a column too many, or another one, is noticed."""
+    """Each defines it separately, so an extra or different column is noticed."""
     book = BOOKS[f"{'gold' if model in MARTS else 'silver'}.{model}"]
     unique = [{*rule.columns} for rule in book.rules if rule.check == "unique"]
     assert unique == [grain(DOCUMENTED[model])]
@@ -118,14 +118,14 @@ def test_dbt_and_the_gate_hold_a_model_to_the_same_grain(model: str) -> None:
 
 @pytest.mark.parametrize("mart", MARTS)
 def test_each_mart_is_read_by_a_model_or_a_person(mart: str) -> None:
-    """By a person: through an exposure, which says who is told when the mart changes."""
+    """A person reads it through an exposure, which names whom to tell when the mart changes."""
     exposed = {parent for entry in documented("exposures") for parent in entry["depends_on"]}
     assert f"ref('{mart}')" in exposed or readers(rf"ref\('{mart}'\)")
 
 
 @pytest.mark.parametrize("mart", MARTS)
 def test_a_marts_rules_know_each_of_its_columns(mart: str) -> None:
-    """A column that they leave out may change its type, or go, unseen by the gate."""
+    """A column without rules could change its type, or vanish, unnoticed by the gate."""
     assert list(BOOKS[f"gold.{mart}"].types) == [
         column["name"] for column in DOCUMENTED[mart]["columns"]
     ]

@@ -1,4 +1,4 @@
-"""Documentation that lists things must list what is there."""
+"""Lists in the documentation match the repository."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_pages_name_only_places_that_exist(page):
-    """A place is a path that starts in a folder of the repository, the package or the tests."""
+    """A place is a path that starts at a folder of the repository, the package or the tests."""
     for place in PLACE.findall(page.read_text()):
         first = place.split("/")[0]
         roots = [root for root in ROOTS if (root / first).is_dir() and first != STATE.name]

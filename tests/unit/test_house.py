@@ -1,4 +1,4 @@
-"""The tree explains itself: each name once, no folder too full, each test where its module is."""
+"""The tree explains itself: unique names, small folders, each test where its module is."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ def classes(path: Path) -> list[str]:
 
 
 def test_no_module_name_stands_twice() -> None:
-    """Each source has its `extract`: the same thing, once a source."""
+    """Except `extract`, which each source has."""
     names = twice([path.stem for path in MODULES])
     assert names == ["extract"]
     assert all(p.parent.parent.name == "sources" for p in MODULES if p.stem == "extract")
@@ -53,7 +53,7 @@ def test_each_unit_test_stands_where_its_module_does() -> None:
 
 
 def test_each_error_is_given_the_parts_that_its_class_does_not_say() -> None:
-    """A forgotten remedy would be an empty one."""
+    """A forgotten remedy would be empty."""
     known, seen = {kind.__name__: kind for kind in kinds()}, 0
     for path, text in ((path, path.read_text()) for path in MODULES):
         nodes = ast.walk(ast.parse(text)) if "Error(" in text else ()

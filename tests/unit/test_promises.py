@@ -1,4 +1,4 @@
-"""Pages that promise tests name tests that exist."""
+"""The tests that pages name as proof exist."""
 
 import re
 

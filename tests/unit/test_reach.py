@@ -1,4 +1,4 @@
-"""What one hour reaches: the modules that its processes import, those inside functions too.
+"""The modules that an hour's processes import, including imports inside functions.
 
 `python -m tests.unit.test_reach` lists them.
 """
@@ -22,7 +22,7 @@ ENTRIES = [
 
 
 def reached() -> set[str]:
-    """Follow imports from the entries on; those for the type checker alone count for none."""
+    """Follow imports from the entries; ignore those only for the type checker."""
     graph = grimp.build_graph(ROOT, exclude_type_checking_imports=True, cache_dir=None)
     found: set[str] = set()
     ahead = {name for path in ENTRIES for name in named(path)} & graph.modules

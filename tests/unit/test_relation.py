@@ -1,4 +1,4 @@
-"""A relation's identity: equal without case, whole through its text form and its folder."""
+"""A relation's identity: equal without case, and kept by its text form and its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: frozen, with defaults that work, and what is wrong is refused."""
+"""Settings: frozen, with working defaults; wrong values are refused."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from include.chimera.settings import Settings, get_settings
 
 @pytest.fixture(autouse=True)
 def bare_environment(lake: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Take away every setting but the state folder, which is returned."""
+    """Unset every setting except the state folder; return that."""
     for name in Settings.model_fields:
         if name != "state_dir":
             monkeypatch.delenv(f"CHIMERA_{name.upper()}", raising=False)
@@ -20,7 +20,7 @@ def bare_environment(lake: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_defaults_keep_everything_below_the_state_folder(bare_environment: Path) -> None:
-    """A newcomer sets nothing."""
+    """A newcomer needs to set nothing."""
     settings = get_settings()
     assert settings.lake == str(bare_environment / "lake")
     assert settings.api_logs == str(bare_environment / "sources" / "api_logs")
@@ -30,13 +30,13 @@ def test_defaults_keep_everything_below_the_state_folder(bare_environment: Path)
 def test_roots_may_be_an_object_store_and_lose_their_final_slash(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Names are joined with a slash of their own."""
+    """Joining names adds the slash."""
     monkeypatch.setenv("CHIMERA_LAKE_ROOT", "s3://bucket/lake/")
     assert get_settings().lake == "s3://bucket/lake"
 
 
 def test_settings_are_read_once_and_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing changes its behaviour in the middle of a task."""
+    """Behaviour must not change in the middle of a task."""
     before = get_settings()
     monkeypatch.setenv("CHIMERA_LOOKBACK_HOURS", "9")
     assert get_settings() is before
@@ -55,7 +55,7 @@ def test_settings_are_read_once_and_frozen(monkeypatch: pytest.MonkeyPatch) -> N
 def test_dates_are_utc_unless_they_say_otherwise(
     monkeypatch: pytest.MonkeyPatch, text: str, hour: int
 ) -> None:
-    """The schedule knows no local time."""
+    """The schedule has no local time."""
     monkeypatch.setenv("CHIMERA_START_DATE", text)
     assert get_settings().start_date == datetime(2026, 3, 29, hour, tzinfo=UTC)
 
@@ -63,14 +63,14 @@ def test_dates_are_utc_unless_they_say_otherwise(
 @pytest.mark.parametrize("name", ["START_DATE", "END_DATE"])
 @pytest.mark.parametrize("text", ["2026-01-01T05:30:00Z", "2026-01-01T05:00:00+05:30"])
 def test_ragged_dates_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> None:
-    """A schedule of half hours would give windows that no table has a partition for."""
+    """A schedule of half hours would give windows without a partition in any table."""
     monkeypatch.setenv(f"CHIMERA_{name}", text)
     with pytest.raises(ConfigurationError, match="a whole hour"):
         get_settings()
 
 
 def test_a_run_with_a_ragged_window_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Airflow hands to dbt is checked like any window."""
+    """The window that Airflow passes to dbt is checked like any other."""
     window = '{"start": "2026-01-01T05:30:00Z", "end": "2026-01-01T06:30:00Z"}'
     monkeypatch.setenv("CHIMERA_RUN", f'{{"run_id": "r", "window": {window}}}')
     with pytest.raises(TerminalError, match="whole hours"):
@@ -92,14 +92,14 @@ OUT_OF_BOUNDS = [
 def test_values_out_of_bounds_are_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, text: str
 ) -> None:
-    """A vacuum of a day would take files away that wait for their gate."""
+    """A vacuum after a day would remove files that wait for their gate."""
     monkeypatch.setenv(f"CHIMERA_{name}", text)
     with pytest.raises((ValidationError, ConfigurationError), match=rf"(?i){name}"):
         get_settings()
 
 
 def test_a_refused_value_is_never_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setting does not mend itself in seven minutes."""
+    """A setting does not fix itself in seven minutes."""
     monkeypatch.setenv("CHIMERA_LOOKBACK_HOURS", "-1")
     with pytest.raises(ConfigurationError, match="CHIMERA_LOOKBACK_HOURS"):
         get_settings()
@@ -115,7 +115,7 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch, name
 
 @pytest.mark.parametrize("sign", ["%", "[", "]", "*", "?", "\\", "\n"])
 def test_a_lake_whose_path_readers_decode_otherwise_is_refused(monkeypatch, sign: str) -> None:
-    """At the start, before a table is written there that can't be read."""
+    """At the start, before an unreadable table is written there."""
     monkeypatch.setenv("CHIMERA_LAKE_ROOT", f"/somewhere/50{sign}/lake")
     with pytest.raises(ConfigurationError, match="a lake whose path has no"):
         Settings()

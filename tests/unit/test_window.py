@@ -1,4 +1,4 @@
-"""Windows are half-open spans of whole UTC hours; runs have names that are safe and unique."""
+"""Windows are half-open spans of whole UTC hours; runs have safe and unique folder names."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import pairwise
@@ -70,7 +70,7 @@ def test_what_is_no_span_of_whole_hours_is_refused(start: datetime, end: datetim
 
 @given(st.text("a:+/. \u00e9", min_size=1), st.text("a:+/. \u00e9", min_size=1))
 def test_folders_of_different_runs_differ_and_are_safe(one: str, two: str) -> None:
-    """A run id may hold anything; its folder's name must not."""
+    """A run id may contain anything; its folder's name must not."""
     window = Window.of_hour(datetime(2026, 1, 1, tzinfo=UTC))
     first, second = Run(one, window), Run(two, window)
     assert (first.folder == second.folder) == (one == two)
@@ -82,7 +82,7 @@ def test_folders_of_different_runs_differ_and_are_safe(one: str, two: str) -> No
     "text", ["yesterday", "2026-01-01T00:00:00; drop table x", "2026-01-01", ""]
 )
 def test_what_is_no_moment_is_a_terminal_error(text: str) -> None:
-    """A date that a person typed wrong is not better at the third attempt."""
+    """A mistyped date is no better at the third attempt."""
     with pytest.raises(TerminalError) as caught:
         Window.parse(text, "2026-01-01T01:00:00+00:00")
     assert caught.value.remedy

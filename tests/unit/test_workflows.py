@@ -1,4 +1,4 @@
-"""What runs with the repository's rights in GitHub's workflows does not change by itself."""
+"""Actions that run with the repository's rights in GitHub's workflows are pinned."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_our_error_behind_airflows_is_what_is_told() -> None:
 
 
 def test_every_class_of_ours_has_steps() -> None:
-    """Each error leads to its own steps or to those of one of the three classes."""
+    """Each error has its own steps or those of one of the three classes."""
     found, todo = [], [ChimeraError]
     while todo:
         todo += (subclasses := todo.pop().__subclasses__())
@@ -76,7 +76,7 @@ def test_gate_failure_names_rules_and_counts() -> None:
 
 @pytest.mark.parametrize("text", ["<!channel> & <b>", "x" * 9000])
 def test_renderings_escape_and_fit(text: str) -> None:
-    """A name in a message is no markup, and Slack refuses blocks that are too long."""
+    """A name in a message is not markup, and Slack refuses blocks that are too long."""
     message = Message("failure", "k", text, (("name", text),), (text,), "http://x/?a=1&b=2")
     body = slack(message)
     assert all(len(block["text"]["text"]) <= 3000 for block in body["blocks"])

@@ -1,4 +1,4 @@
-"""The outbox: told once, kept while a channel is down, sent again later."""
+"""The outbox: send once, keep while a channel is down, retry later."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -52,7 +52,7 @@ def test_only_the_channel_that_was_down_is_sent_it_again(monkeypatch) -> None:
 
 
 def test_a_broken_outbox_still_tells(lake) -> None:
-    """A full or read-only lake is what people have to hear of."""
+    """People must hear of a full or read-only lake."""
     (lake / "_alerts").write_text("not a folder")
     channel = Channel()
     assert announce(MESSAGE, {"a": channel})

@@ -1,4 +1,4 @@
-"""What is written as OpenMetrics text is read back as it was."""
+"""OpenMetrics text reads back as it was written."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A UNIX socket needs a short, plain folder, wherever the project stands."""
+"""A UNIX socket needs a short, plain path, wherever the project is."""
 
 import os
 import stat
@@ -15,27 +15,27 @@ from include.chimera.local.layout import Layout
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """Return a short path: pytest's own are too long for a socket where rings run side by side."""
+    """Return a short path: pytest's own are too long for a socket when rings run in parallel."""
     with tempfile.TemporaryDirectory(prefix="chimera-") as folder:
         yield Path(folder)
 
 
 def odd_state(tmp_path: Path) -> Layout:
-    """Return a state in whose folder no socket can stand."""
+    """Return a state folder whose path is unfit for a socket."""
     layout = Layout.of(tmp_path / "with space")
     layout.make_folders()
     return layout
 
 
 def test_socket_stays_in_a_short_plain_state_folder() -> None:
-    """The data folder is its owner's alone: no better place."""
+    """Only its owner can enter the data folder, so it is the best place."""
     layout = Layout(Path("/srv/chimera/.chimera"))
     assert layout.socket_dir == layout.postgres_data
 
 
 @pytest.mark.parametrize("root", ["/srv/" + "deep/" * 20, "/srv/with space", "/srv/$HOME", "/ü"])
 def test_socket_of_a_long_or_odd_folder_is_outside_while_servers_run(root: str) -> None:
-    """Without servers there is none, and that is said."""
+    """Without servers there is no socket, which is an error."""
     with pytest.raises(ConfigurationError, match="make up"):
         _ = Layout(Path(root)).socket_dir
 
@@ -43,7 +43,7 @@ def test_socket_of_a_long_or_odd_folder_is_outside_while_servers_run(root: str) 
 def test_the_folder_outside_has_another_name_each_time_and_is_found_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What can't be guessed can't be planted; what is over is removed."""
+    """A name that can't be guessed can't be planted; the previous folder is removed."""
     place = tmp_path / "t"
     place.mkdir()
     monkeypatch.setattr(private_files, "_PLACES", (str(tmp_path / "absent"), str(place)))
@@ -64,7 +64,7 @@ def test_the_folder_outside_has_another_name_each_time_and_is_found_again(
 def test_a_folder_that_is_a_link_now_is_not_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a restart of the machine the name in /tmp may be somebody else's."""
+    """After a restart of the machine, another user may have taken the name in /tmp."""
     monkeypatch.setattr(private_files, "_PLACES", (str(tmp_path),))
     layout = odd_state(tmp_path)
     outside = layout.make_outside(lambda _: True)
@@ -79,7 +79,7 @@ def test_a_folder_that_is_a_link_now_is_not_followed(
 
 
 def test_no_place_lists_every_one_looked_at(tmp_path: Path) -> None:
-    """The remedy needs to know where."""
+    """The person who fixes it needs to know where to look."""
     layout = odd_state(tmp_path)
     with pytest.raises(ConfigurationError, match=r"/var/lib, .*/var/tmp"):
         layout.make_outside(lambda _: False)
@@ -88,7 +88,7 @@ def test_no_place_lists_every_one_looked_at(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o755, 0o777, 0o700])
 def test_the_state_is_its_owners_alone_even_an_older_one(tmp_path: Path, mode: int) -> None:
-    """Lake, payloads and task logs stand in it."""
+    """It holds the lake, payloads and task logs."""
     layout = Layout.of(tmp_path / "state")
     layout.root.mkdir()
     layout.root.chmod(mode)
@@ -99,7 +99,7 @@ def test_the_state_is_its_owners_alone_even_an_older_one(tmp_path: Path, mode: i
 
 
 def test_a_state_of_another_user_is_refused(tmp_path: Path) -> None:
-    """Files of two owners in one state would stop both."""
+    """Files of two owners in one state folder would stop both."""
     if os.geteuid() != 0:
         pytest.skip("only root gives folders away")
     layout = Layout.of(tmp_path / "state")

@@ -1,4 +1,4 @@
-"""The catalogue holds what is sent, and nothing else."""
+"""The catalogue lists exactly the metrics that are sent."""
 
 import re
 
@@ -10,7 +10,7 @@ SENT = re.compile(r"(?:Sample|incr)\(\s*f?\"(chimera_[\w{}]+)\"")
 
 
 def test_what_is_sent_is_what_the_catalogue_holds() -> None:
-    """One name that it lacks stops all metrics of a run; one never sent is an empty panel."""
+    """One missing name stops all metrics of a run; one that is never sent is an empty panel."""
     files = [*(INCLUDE / "chimera").rglob("*.py"), *(PROJECT / "plugins").glob("*.py")]
     found = {name for file in files for name in SENT.findall(file.read_text())}
     sent = {name.replace("{count}", count) for name in found for count in COUNTS}

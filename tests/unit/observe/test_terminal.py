@@ -1,4 +1,4 @@
-"""What data can do to the terminal of who reads it: nothing."""
+"""Data can't control the reader's terminal."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from include.chimera.observe.terminal import make_console, printable
     ],
 )
 def test_control_and_formatting_characters_are_shown_not_obeyed(text: str, shown: str) -> None:
-    """A payload that clears the screen or turns the order of letters around is only text."""
+    """A payload that clears the screen or reverses the text is shown as plain text."""
     assert printable(text) == shown
 
 

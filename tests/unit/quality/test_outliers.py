@@ -1,4 +1,4 @@
-"""How far beyond the largest values so far a value has to lie to be told."""
+"""How far a value must exceed the largest earlier values to be reported."""
 
 from math import isfinite
 
@@ -19,14 +19,14 @@ def test_the_first_outlier_lies_beyond_the_limit() -> None:
 
 
 def test_a_heavy_tail_lies_within_it() -> None:
-    """In logarithms: these hours differ by factors, and so may the next one."""
+    """The limit uses logarithms: these hours differ by factors, and so may the next one."""
     tail = [10.0**exponent for exponent in (0, 1, 2, 3, 4, 1, 2, 3)]
     assert limit(tail, 0.01) > 1e6
 
 
 @pytest.mark.parametrize("same", [0.0, -5.0, 0.01, 3.0])
 def test_equal_hours_have_no_spread_and_a_limit_all_the_same(same: float) -> None:
-    """No deviation at all is nothing to divide by; zero has no logarithm."""
+    """A deviation of zero can't be a divisor; zero has no logarithm."""
     assert limit([same] * MIN_HOURS, 0.01) == pytest.approx(TIMES * max(same, 0.01))
 
 
@@ -37,7 +37,7 @@ def test_few_hours_prove_nothing(former: list[float]) -> None:
 
 @given(st.lists(values, min_size=MIN_HOURS, max_size=336), st.floats(1e-6, 1e6))
 def test_the_limit_is_a_number_that_half_of_the_hours_keep(former, floor) -> None:
-    """Whatever was there, at least half of it would be usual again."""
+    """Whatever the history, at least half of its hours would be usual again."""
     found = limit(former, floor)
     assert isfinite(found)
     assert sum(value <= found for value in former) * 2 >= len(former)

@@ -1,4 +1,4 @@
-"""Is an hour like the same hour of former days?"""
+"""Is an hour like the same hour of past days?"""
 
 import json
 
@@ -27,7 +27,7 @@ DAYS = [1000.0, 1040.0, 980.0, 1010.0, 1005.0, 990.0]
     ],
 )
 def test_far_numbers_are_unusual(kind: str, value: float, unusual: bool) -> None:
-    """Durations only where they are longer."""
+    """Durations only if they are longer."""
     assert is_unusual(value, DAYS, kind) is unusual
 
 
@@ -78,7 +78,7 @@ def test_measures_come_from_the_files_statistics() -> None:
 
 @pytest.mark.parametrize("newest", [None, "2031-01-01T05:00:00.000Z"], ids=["none", "beyond"])
 def test_what_statistics_do_not_say_is_asked_of_the_rows(newest: str | None) -> None:
-    """A list has no count of its own nulls, an infinite time no bound: unknown, not zero."""
+    """A list has no null count, an infinite time no bound: unknown, not zero."""
     nulls = {name: count for name, count in NULLS.items() if name != "techniques"}
     times = ["2026-01-01 05:30:00+00", "infinity", "-infinity", "2031-01-01 05:00:00+00"]
     values = ", ".join(f"(timestamptz '{time}', null::varchar[])" for time in times)

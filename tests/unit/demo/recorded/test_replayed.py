@@ -1,4 +1,4 @@
-"""Replayed traces keep what their owners published: counts, sums, percentiles, success rates."""
+"""Replayed traces match published figures: counts, sums, percentiles, success rates."""
 
 import json
 import re

@@ -46,7 +46,7 @@ def parsed(lines):
 
 @pytest.mark.parametrize("contract", SOURCES["app_db"], ids=lambda contract: contract.name)
 def test_each_table_of_the_application_has_rows(feed, data, contract):
-    """One that the sample left empty would look well in each run, and prove nothing."""
+    """A table left empty would look good in each run, and prove nothing."""
     rows = {**data.tables, "models": feed.models()}[contract.table]
     assert rows.column_names == contract.source_columns
     assert rows.num_rows > 0

@@ -37,7 +37,7 @@ def test_timestamps_without_a_date_get_no_bound(text: str) -> None:
 
 
 def stats_of(connection: DuckDBPyConnection, folder: Path, column: str) -> dict:
-    """Return what the log would say of a file with one column, of two rows `i`."""
+    """Return the log's statistics of a file with one column, made from two rows `i`."""
     query = f"select {column} as x from range(2) as t (i)"
     schema = connection.execute(f"{query} limit 0").to_arrow_table().schema
     (file,) = write_files(connection, query, str(folder), schema)
@@ -88,7 +88,7 @@ def test_types_whose_order_readers_see_differently_get_no_bounds(
 
 
 def test_an_empty_result_leaves_no_file(connection: DuckDBPyConnection, tmp_path: Path) -> None:
-    """Nothing staged is nothing to commit."""
+    """If nothing is staged, there is nothing to commit."""
     schema = pa.schema([pa.field("x", pa.int64())])
     assert write_files(connection, "select 1 as x where false", str(tmp_path), schema) == []
 

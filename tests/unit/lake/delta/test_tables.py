@@ -11,7 +11,7 @@ from include.chimera.lake.delta.tables import row_count
 
 
 def test_rows_of_files_without_statistics_are_counted(tmp_path: Path) -> None:
-    """Another writer need not give any: that is unknown, not zero and no failure."""
+    """Other writers may omit statistics: the count is unknown, not zero, and no error."""
     rows = pa.table({"id": pa.array([1, 2, 3])})
     schema = Schema.from_arrow(rows.schema)
     table = DeltaTable.create(tmp_path, schema)

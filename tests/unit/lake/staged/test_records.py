@@ -1,4 +1,4 @@
-"""Records are read as the version before wrote them, and refused where nobody did."""
+"""Records of the previous version are read, and anything else is refused."""
 
 import json
 import math
@@ -131,7 +131,7 @@ def test_a_build_without_partitions_replaces_the_whole_table():
 
 
 def test_a_verdict_keeps_what_its_gate_decided():
-    """With other limits than today's: what failed then has failed, whatever would now."""
+    """Even if its limits were not today's: a rule that failed then stays failed."""
     verdict = next(record for record in BEFORE.values() if isinstance(record, Verdict))
     assert (verdict.outcome, verdict.pass_ratio, verdict.results[0].pass_ratio) == (
         "accepted", 0.75, 0.75,
@@ -143,7 +143,7 @@ def test_a_verdict_keeps_what_its_gate_decided():
 
 
 def test_a_statistic_that_is_no_number_stays_one():
-    """The mean of a column with a NaN is one; null would say that nothing was observed."""
+    """The mean of a column with a NaN is NaN; null would mean that nothing was observed."""
     verdict = next(record for record in BEFORE.values() if isinstance(record, Verdict))
     results = (RuleResult("mean_cost", "info", False, observed_value=math.nan),)
     found = from_json(Verdict, to_json(replace(verdict, results=results)), "here")

@@ -35,14 +35,14 @@ def test_broken_critical_rule_fails_the_gate() -> None:
 
 @pytest.mark.parametrize("severity", ["warning", "info"])
 def test_broken_warning_passes_and_is_told(severity: str) -> None:
-    """It alerts by policy; it stops nothing."""
+    """It raises an alert, but stops nothing."""
     found = verdict(PASSED, RuleResult("two", severity, is_passed=False))
     assert (found.outcome, found.success, found.failed_rules) == ("warned", True, ())
 
 
 @pytest.mark.parametrize(("severity", "outcome"), [("warning", "warned"), ("critical", "failed")])
 def test_rule_that_raised_counts_as_broken_by_its_severity(severity: str, outcome: str) -> None:
-    """What could not be judged was not kept; a warning stops nothing all the same."""
+    """A rule that could not be judged counts as failed; even so, a warning stops nothing."""
     raised = RuleResult(
         "two", severity, is_passed=False, error="OutOfRangeError", tolerated_count=9
     )
@@ -67,7 +67,7 @@ def test_share_of_good_rows_decides_at_its_threshold(rows: int, refused: int, ou
 
 
 def test_one_bad_value_of_few_known_ones_warns() -> None:
-    """GX counts against the known values alone: there one of 20 is 5 %."""
+    """GX counts only known values, so one of 20 is 5 %."""
     one = RuleResult("two", "critical", False, 20, 1, tolerated_count=tolerated(20, 0.99))
     assert verdict(one).outcome == "warned"
     more = RuleResult("two", "critical", False, 20, 2, tolerated_count=tolerated(20, 0.99))
@@ -76,20 +76,20 @@ def test_one_bad_value_of_few_known_ones_warns() -> None:
 
 
 def test_no_rows_break_nothing() -> None:
-    """An empty batch is for the row-count rule to refuse."""
+    """It is up to the row-count rule to refuse an empty batch."""
     assert verdict(rows=0).pass_ratio == 1.0
     assert verdict(rows=0).success
 
 
 def test_accepted_gate_keeps_the_names_of_what_failed() -> None:
-    """Who let it through stands beside, not instead."""
+    """The accepter's name is added, and does not replace them."""
     broken = RuleResult("two", "critical", is_passed=False)
     found = verdict(broken, accepted_by="ada")
     assert (found.outcome, found.success, found.failed_rules) == ("accepted", True, ("two",))
 
 
 def test_xcom_gets_names_and_counts_alone() -> None:
-    """Examples of public columns stand in the run's records, not in Airflow's database."""
+    """Examples of public columns go to the run's records, not to Airflow's database."""
     broken = RuleResult("two", "critical", is_passed=False, examples=(("refunded", 3),))
     text = json.dumps(verdict(broken).describe_dict())
     assert "refunded" not in text

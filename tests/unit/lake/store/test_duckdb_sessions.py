@@ -1,4 +1,4 @@
-"""Extensions: signed ones alone, whichever session of a process loads them."""
+"""Only signed extensions are loaded, whichever session of a process loads them."""
 
 import shutil
 
@@ -20,7 +20,7 @@ def test_no_session_allows_unsigned_extensions():
 
 
 def test_a_changed_extension_is_refused(tmp_path, monkeypatch):
-    """It stands in a wheel of its own name, one byte different from the signed one."""
+    """It is in a wheel of its own name, one byte different from the signed one."""
     original = _extension("httpfs")
     folder = tmp_path / "duckdb_extension_changed" / "extensions" / "any"
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Temporary folders go with their process, and nobody else's go."""
+"""A process's temporary folders are removed after its end, those of others are not."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ def place(tmp_path, monkeypatch):
 
 
 def age(folder, seconds=HOUR):
-    """By the clock that the code asks, which need not be the file system's."""
+    """Backdate a folder by the clock that the code uses, which may not be the file system's."""
     os.utime(folder, (0, time.time() - seconds))
 
 

@@ -1,4 +1,4 @@
-"""The lake's own files: who may read what is written for the first time."""
+"""The lake's own files: who may read newly written ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def test_state_and_lake_are_private_unless_a_person_made_them(
     lake: Path, monkeypatch: pytest.MonkeyPatch, write: object, root: str
 ) -> None:
-    """The lake may stand outside the state folder; what others share stays as they made it."""
+    """The lake may be outside the state folder; folders shared by others are not changed."""
     made = lake.parent / root if root else lake
     if root:
         monkeypatch.setenv("CHIMERA_LAKE_ROOT", str(made))

@@ -111,7 +111,7 @@ def test_a_task_that_never_ran_is_not_done(state):
 
 
 def fault_of(tmp_path, *lines):
-    """Return the fault of a run in which the second attempt of `g.a` said this."""
+    """Return the fault of a run in which the second attempt of `g.a` logged this."""
     tasks = [task("b", "failed", 9), task("g.a", "failed", 3, 2), task("c", "upstream_failed", 1)]
     log = tmp_path / "dag_id=d" / "run_id=scheduled__0" / "task_id=g.a" / "attempt=2.log"
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The report is readable where there is no terminal, and says what a reader asks first."""
+"""The report is readable without a terminal, and starts with the main facts."""
 
 import io
 import json
@@ -143,7 +143,7 @@ def test_pipeline_report_is_found_by_the_runs_folder(tmp_path):
 
 @pytest.mark.parametrize("state", ["success", "failed", "upstream_failed", None])
 def test_a_runs_report_is_shown_only_where_this_attempt_wrote_it(tmp_path, state):
-    """A run that is cleared and fails keeps the folder in which a former attempt's report lies."""
+    """A run that is cleared and fails keeps its folder, with an earlier attempt's report."""
     hour = Window.of_hour(parse_hour("20260101T08"))
     folder = tmp_path / "_runs" / Run("r", hour).folder
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Where we are root, PostgreSQL runs as a number that nobody has."""
+"""If we are root, PostgreSQL runs as an unused uid."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from include.chimera.local.servers import account
 
 @pytest.fixture
 def as_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be root on Linux, as far as this module looks."""
+    """Make the module believe that we are root on Linux."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(account.sys, "platform", "linux")
 
 
 def test_an_ordinary_user_runs_it_himself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No number, no options, and folders have their names."""
+    """No uid, no options, and folders have their own paths."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert account.choose(Layout(Path("/srv/x"))) is None
     assert account.launch_options(None, shielded=True) == []
@@ -29,7 +29,7 @@ def test_an_ordinary_user_runs_it_himself(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("as_root")
 def test_a_number_with_a_name_is_left_to_who_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The choice is the same at each start, and goes on to the next free one."""
+    """The choice is the same at each start, and skips to the next uid without a name."""
     layout = Layout(Path("/srv/x"))
     first = account.choose(layout)
     assert first == account.choose(layout)
@@ -46,14 +46,14 @@ def test_a_number_with_a_name_is_left_to_who_has_it(monkeypatch: pytest.MonkeyPa
 def test_root_elsewhere_than_on_linux_is_told_to_be_another_user(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """There a closed folder can't be entered by the name of the working folder."""
+    """Other systems have no path to the working folder that avoids its closed parents."""
     monkeypatch.setattr(account.sys, "platform", "darwin")
     with pytest.raises(ConfigurationError, match="run as another user"):
         account.choose(Layout(Path("/srv/x")))
 
 
 def test_a_user_without_a_name_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a container that is started with a number; initdb would say less."""
+    """As in a container started with a uid; initdb's message would be less clear."""
     monkeypatch.setattr(os, "geteuid", lambda: 60999)
     with pytest.raises(ConfigurationError, match="the number 60999"):
         account.our_name()

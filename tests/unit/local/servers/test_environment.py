@@ -1,4 +1,4 @@
-"""The servers' environment: one function, nothing of it left to chance."""
+"""The servers' environment: made by one function, and complete."""
 
 import json
 import stat
@@ -53,7 +53,7 @@ def test_environment_runs_airflow_as_in_production(plan):
 
 
 def test_environment_keeps_what_cosmos_remembers_in_the_state(plan):
-    """Its own default is one folder in /tmp for all users of the machine."""
+    """Cosmos' default is one folder in /tmp for all users of the machine."""
     assert build(plan)["AIRFLOW__COSMOS__CACHE_DIR"] == str(plan.layout.root / "cosmos")
 
 
@@ -110,7 +110,7 @@ def test_secrets_are_made_once_and_private(plan):
 
 
 def test_passwords_are_beyond_guessing(plan):
-    """Airflow's simple login has no brake: 16 letters of 64 are 96 bits."""
+    """Airflow's simple login has no rate limit: 16 letters of 64 are 96 bits."""
     plan.layout.make_folders()
     assert all(len(word) >= 16 for word in keep_passwords(plan.layout).values())
 

@@ -18,7 +18,7 @@ from include.chimera.paths import PROJECT
 
 
 def free_port() -> int:
-    """Return a port that nobody uses, and that no process gets which asks for any port."""
+    """Return an unused port outside the range for processes that ask for any port."""
     for port in random.sample(range(20_000, 32_000), 100):
         with socket.socket() as probe, suppress(OSError):
             probe.bind((LOOPBACK, port))
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 
 def test_a_port_that_somebody_listens_on_is_not_chosen() -> None:
-    """The usual port is taken: another one is found."""
+    """If the usual port is taken, another one is found."""
     with socket.socket() as taken:
         taken.bind((LOOPBACK, 0))
         taken.listen()
@@ -36,7 +36,7 @@ def test_a_port_that_somebody_listens_on_is_not_chosen() -> None:
 
 
 def test_a_chosen_port_is_not_chosen_by_another_start() -> None:
-    """A server needs seconds to bind: the choice itself is a claim."""
+    """A server needs seconds to bind, so the choice itself claims the port."""
     port = free_port()
     assert choose_port(port) == port
     script = (
@@ -51,7 +51,7 @@ def test_a_chosen_port_is_not_chosen_by_another_start() -> None:
 def test_claims_leave_nothing_that_others_meet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file with a name that others can guess could be planted, or be somebody else's already."""
+    """A file with a predictable name could be planted, or already belong to somebody else."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     port = free_port()
     precious = tmp_path / "precious"
@@ -64,7 +64,7 @@ def test_claims_leave_nothing_that_others_meet(
 
 
 def test_no_free_port_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A port that another start has claimed is never given out for want of a better one."""
+    """A port that another start has claimed is never returned, even if no other is free."""
     monkeypatch.setattr(ports, "_claim", Mock(side_effect=OSError))
     with pytest.raises(ConfigurationError, match="a free port"):
         choose_port(free_port())

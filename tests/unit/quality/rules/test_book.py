@@ -51,7 +51,7 @@ def test_line_that_is_not_understood_is_a_clear_error(tmp_path: Path, line: str,
 
 
 def test_two_rules_of_one_id_are_refused(tmp_path: Path) -> None:
-    """Results and dead letters go by id."""
+    """Results and dead letters refer to rules by id."""
     with pytest.raises(ConfigurationError, match="between_a twice"):
         book_of(
             tmp_path, "{check: between, column: a, min: 0}", "{check: between, column: a, max: 9}"
@@ -60,7 +60,7 @@ def test_two_rules_of_one_id_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("book", BOOKS, ids=lambda book: book.table)
 def test_every_rule_says_why_and_what_to_do(book: RuleBook) -> None:
-    """A person who is woken at night reads this."""
+    """A person who is woken at night will read this."""
     for rule in book.rules:
         compiled = expectation(book.table, rule)
         assert rule.note.endswith(".")
@@ -73,7 +73,7 @@ def test_every_rule_says_why_and_what_to_do(book: RuleBook) -> None:
 def test_every_required_column_of_bronze_is_held_by_a_critical_rule(contract: Contract) -> None:
     """A null there would be committed, and readers that trust the schema fail on the version.
 
-    The partition's column is none of a file: what has no value is refused when files are written.
+    The partition column is not in the files; writing them refuses rows without a value.
     """
     held = {
         rule.columns[0]
@@ -84,7 +84,7 @@ def test_every_required_column_of_bronze_is_held_by_a_critical_rule(contract: Co
 
 
 def test_whole_vocabulary_is_in_use() -> None:
-    """A check that no table needs would rot."""
+    """An unused check would rot."""
     assert {rule.check for book in BOOKS for rule in book.rules} == set(CHECKS)
 
 

@@ -1,4 +1,4 @@
-"""Good rows from bad: each row goes one way, and a refused one says why and whence."""
+"""Split good and bad rows: each row is one or the other; a refused one has reason and origin."""
 
 import json
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def refused(session: duckdb.DuckDBPyConnection, rows: str) -> list[tuple[str, di
 def test_a_refused_row_is_kept_whole_with_its_key_and_hour(
     session: duckdb.DuckDBPyConnection,
 ) -> None:
-    """A dead letter can be replayed: nothing of the row is lost."""
+    """Nothing of the row is lost, so its dead letter can be replayed."""
     ((reason, coordinates, payload, hour),) = refused(
         session, generations(9, prompt_tokens="if(i = 4, -1, i)", cost_usd="0.123456789")
     )
@@ -60,7 +60,7 @@ def test_a_row_that_breaks_several_rules_is_refused_once_with_all_of_them(
 def test_good_rows_keep_their_columns_and_leave_the_bad_ones_out(
     session: duckdb.DuckDBPyConnection,
 ) -> None:
-    """The columns are the contract's: no tag stays behind."""
+    """The columns are the contract's, without helper columns."""
     rows = generations(9, status="if(i < 2, 'odd', 'failed')")
     good = session.execute(good_rows(TABLE, rows)).to_arrow_table()
     assert good.column_names == CONTRACTS[TABLE].schema.names
@@ -86,7 +86,7 @@ def test_not_a_number_is_refused(session: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_an_example_shows_no_more_than_the_head_of_a_value() -> None:
-    """A public column holds whatever somebody sent: one method of 100,000 letters is shown cut."""
+    """A public column holds whatever is sent: a method of 100,000 letters is truncated."""
     rows = "select unnest(['PUT', 'X', repeat('y', 100000)]) as method"
     query = examples("bronze.api_logs", "in_set_method", rows)
     found = duckdb.sql(query).fetchall()

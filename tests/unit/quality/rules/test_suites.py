@@ -1,4 +1,4 @@
-"""The rules and the GX project that is compiled from them say the same."""
+"""The GX project is what its rules compile to, and the rules are complete."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_rules_of_a_table_have_ids_of_their_own(book: RuleBook) -> None:
 
 @pytest.mark.parametrize("contract", BRONZE, ids=lambda contract: contract.name)
 def test_every_critical_row_rule_of_bronze_can_split_rows(contract) -> None:
-    """A rule that GX knows and the split does not would publish bad rows."""
+    """With a rule known only to GX, the split would publish bad rows."""
     book = rule_book(contract.name)
     assert set(row_predicates(contract.name)) == {rule.rule_id for rule in book.row_rules()}
 

@@ -1,4 +1,4 @@
-"""Log lines reach their own hour once, and what is no log line is refused with a reason."""
+"""Log lines reach their own hour once; malformed ones are refused with a reason."""
 
 import gzip
 import json
@@ -28,13 +28,13 @@ def write(root: Path, hour: datetime, *lines: bytes, name: str = "api.jsonl") ->
 
 
 def rows(run, columns: str, where: str = "true") -> list[tuple]:
-    """Return what the run staged."""
+    """Return the rows that the run staged."""
     staged = f"from ({staged_rows(run, TABLE)}) where {where}"
     return sorted(duckdb.execute(f"select {columns} {staged}").fetchall())
 
 
 def refusals(run, columns: str = "reason, payload") -> list[tuple]:
-    """Return what the run refused."""
+    """Return the records that the run refused."""
     found = duckdb.execute(f"select {columns} from ({staged_refusals(run, TABLE)})").fetchall()
     return sorted(found)
 
@@ -48,7 +48,7 @@ def root(lake: Path, tmp_path: Path) -> Path:
 
 
 def test_late_line_is_staged_in_its_own_hour(root: Path) -> None:
-    """It stands in the next hour's file, and both hours' runs give it the same coordinates."""
+    """It is in the next hour's file, and both hours' runs give it the same coordinates."""
     write(root, HOUR, line(HOUR))
     write(root, HOUR + timedelta(hours=1), line(HOUR + timedelta(minutes=59)))
     run, following = run_of(), run_of(HOUR + timedelta(hours=1))
@@ -101,7 +101,7 @@ def test_bad_line_is_refused_as_it_stands_and_costs_no_other(
 
 
 def test_line_ahead_of_its_file_is_kept_by_the_run_that_looks_back(root: Path) -> None:
-    """A file that is rotated late holds the next hour's first lines: its hour must not shrink."""
+    """A file rotated late holds the next hour's first lines: that hour must not shrink."""
     following = HOUR + timedelta(hours=1)
     write(root, HOUR, line(HOUR), line(following))
     write(root, following, line(following + timedelta(minutes=1)))
@@ -115,7 +115,7 @@ def test_line_ahead_of_its_file_is_kept_by_the_run_that_looks_back(root: Path) -
 
 
 def test_bad_line_is_the_same_letter_in_each_run_that_reads_its_file(root: Path) -> None:
-    """A file may still grow after its own run: the lookback must not lose what came then."""
+    """A file may still grow after its own run: the lookback must not lose the new lines."""
     write(root, HOUR, b"no json")
     runs = run_of(), run_of(HOUR + timedelta(hours=1))
     for run in runs:
@@ -124,7 +124,7 @@ def test_bad_line_is_the_same_letter_in_each_run_that_reads_its_file(root: Path)
 
 
 def test_packed_files_and_blank_lines(root: Path) -> None:
-    """Offsets are those of the unpacked file."""
+    """Offsets refer to the decompressed file."""
     write(root, HOUR, line(HOUR), b"", line(HOUR, path="/v2"), name="api.jsonl.gz")
     run = run_of()
     extract_api_logs(str(root), run)
