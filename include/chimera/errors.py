@@ -235,7 +235,7 @@ class DeltaRefusedError(TerminalError):
 
 
 class StageDamagedError(DataFaultError):
-    """A staged file or a run's record is missing or was changed."""
+    """A staged file is missing or changed, or a run's record is damaged."""
 
     helps = "clear the extract task of this table and its gate; check the disk"
 

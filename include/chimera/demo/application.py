@@ -72,7 +72,7 @@ def seed(
         app_db_uri: libpq URI of the application's database, which must exist.
         windows: The hours; any order, overlaps allowed. With traces, the first hour ever seeded
             becomes the replay's first.
-        settings: Decide where files go, and whether traces are replayed.
+        settings: The settings, for the files' places and the traces to replay.
         on_progress: Called with a short text about each hour.
 
     Raises:

@@ -53,7 +53,7 @@ def rows_brought(build: Build, before: DeltaTable | None, version: int) -> int |
     Args:
         build: The build.
         before: Its table before the commit; None: there was none.
-        version: The version that the commit made.
+        version: A version that holds the committed files.
 
     Returns:
         The count; None: the files can't be compared, which does not undo the commit.

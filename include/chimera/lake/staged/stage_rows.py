@@ -36,7 +36,7 @@ REFUSED_SCHEMA = pa.schema(
 )
 _REFUSED = "refused"
 # Rows that a thread buffers before it writes them. For a million generations, DuckDB's default of
-# 524,288 peaks at 836 MB, this at half (2026-11-24). A source's rows fall into few partitions.
+# 524,288 peaks at 836 MB, this at half of it (2026-11-24). A source's rows are in few partitions.
 _ROWS_HELD = 10_240
 # DuckDB's other memory grows while it writes a file and is freed at its end: ten million rows peak
 # at 778 MiB in one file, at 467 in ten (2026-11-25).

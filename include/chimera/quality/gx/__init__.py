@@ -1,1 +1,1 @@
-"""The only package that imports Great Expectations."""
+"""Great Expectations on DuckDB: datasource, expectations, checkpoints and Data Docs."""

@@ -68,7 +68,7 @@ class BufferedDialect(duckdb_engine.Dialect):
     driver = "gx"
     supports_statement_cache = True
     execution_ctx_cls = BufferedContext
-    # No rule is about a column of a nested type, but an unknown type would cause a warning.
+    # No rule needs the nested types' names, but each column of an unknown type causes a warning.
     ischema_names: dict[str, type[TypeEngine[Any]]] = {  # noqa: RUF012 - as in the base class
         **duckdb_engine.Dialect.ischema_names,
         **dict.fromkeys(("list", "struct", "map", "array", "union"), sa.types.NullType),
