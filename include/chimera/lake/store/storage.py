@@ -88,7 +88,12 @@ def _names(place: str, kind: fs.FileType) -> list[str]:
 
 def _listed(place: str, *, is_deep: bool = False) -> list[fs.FileInfo]:
     filesystem, path = _locate(place)
-    found = filesystem.get_file_info(fs.FileSelector(path, recursive=is_deep, allow_not_found=True))
+    wanted = fs.FileSelector(path, recursive=is_deep, allow_not_found=True)
+    try:
+        found = filesystem.get_file_info(wanted)
+    except FileNotFoundError:
+        # pyarrow lists, and asks only then whether there is such a folder: it was just made.
+        found = filesystem.get_file_info(wanted)
     if not found and is_remote(place):
         _require_bucket(filesystem, path.partition("/")[0])
     return list(found)
