@@ -160,7 +160,8 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
             build.table,
         )
         marks = {}
-    files = [file for file in build.files if file.partition[replaced.column] in kept]
+    wanted = set(kept)
+    files = [file for file in build.files if file.partition[replaced.column] in wanted]
     newest = {
         mark: max(value, table.transaction_version(mark) or value) for mark, value in marks.items()
     }
