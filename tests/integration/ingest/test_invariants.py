@@ -66,9 +66,13 @@ class Ingestion(RuleBasedStateMachine):
         self.moment += 1
         insert(self.server, number, at(self.now, self.moment), created=at(0), status=status)
 
+    @precondition(lambda self: self.now > 0)
     @rule(number=KEYS, seconds=st.integers(1, 599))
     def commit_late(self, number, seconds):
-        """Commit less than the overlap behind the watermark, unless a newer version exists."""
+        """Commit less than the overlap behind the watermark, unless a newer version exists.
+
+        Before the first hour there is no watermark: what is older than it belongs to no run.
+        """
         statement = insert(None, number, at(self.now - seconds / 3600), created=at(0))
         self.server.execute(f"{statement} where generations.updated_at < excluded.updated_at")
 
