@@ -79,7 +79,12 @@ def supervised(layout, *arguments):
     command = [sys.executable, "-c", SUPERVISOR, str(layout.root), STUBBORN, *arguments]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}  # noqa: TID251
     with subprocess.Popen(  # noqa: S603  # our own command
-        command, stdout=subprocess.PIPE, env=environment, cwd="/"
+        command,
+        stdout=subprocess.PIPE,
+        env=environment,
+        cwd="/",
+        # Under `nohup make test` a supervisor would ignore SIGHUP, as under `nohup make run`.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509
     ) as supervisor:
         try:
             line = supervisor.stdout.readline()
