@@ -11,7 +11,8 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -50,6 +51,8 @@ class _OpenFailure:
 
 
 _Entry = TypeVar("_Entry", _Told, _Waiting, _OpenFailure)
+# Building one takes longer than reading an entry.
+_adapter: Callable[[type], TypeAdapter[Any]] = cache(TypeAdapter)
 _FOLDERS = {_Told: "told", _Waiting: "waiting", _OpenFailure: "open"}
 
 
@@ -177,9 +180,10 @@ def _ids(folder: str) -> list[str]:
 
 def _read(kind: type[_Entry], name: str) -> _Entry | None:
     text = storage.read_text(_place(_FOLDERS[kind], name))
-    return None if text is None else TypeAdapter(kind).validate_json(text)
+    entry: _Entry | None = None if text is None else _adapter(kind).validate_json(text)
+    return entry
 
 
 def _write(name: str, entry: _Told | _Waiting | _OpenFailure) -> None:
-    text = TypeAdapter(type(entry)).dump_json(entry, indent=1).decode()
+    text = _adapter(type(entry)).dump_json(entry, indent=1).decode()
     storage.write_text(_place(_FOLDERS[type(entry)], name), text)

@@ -66,10 +66,20 @@ def _locate(place: str) -> tuple[fs.FileSystem, str]:
 
 
 def make_folder(place: str) -> None:
-    """Create a local folder and its parents; do nothing in an object store."""
-    if not is_remote(place):
-        filesystem, path = _locate(place)
-        filesystem.create_dir(path, recursive=True)
+    """Create a local folder and its parents; do nothing in an object store.
+
+    A new state folder or lake is private to this user, because dead letters hold raw rows. To share
+    a lake with other users, create its folder beforehand or change its mode.
+    """
+    if is_remote(place):
+        return
+    settings, folder = get_settings(), Path(place)
+    for root in (settings.state_dir, Path(settings.lake)):
+        if folder.is_relative_to(root):
+            root.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                root.mkdir(mode=0o700)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def folders(place: str) -> list[str]:
@@ -169,7 +179,7 @@ def write_text(place: str, text: str) -> None:
     written = path
     if not is_remote(place):
         folder, _, name = path.rpartition("/")
-        _make_folder(Path(folder))
+        make_folder(folder)
         written = f"{folder}/.{name}.{uuid4().hex}"
     with filesystem.open_output_stream(written) as stream:
         stream.write(text.encode())
@@ -182,7 +192,7 @@ def create_text(place: str, text: str) -> bool:
     if is_remote(place):
         return _create_object(place, text)
     target = Path(place)
-    _make_folder(target.parent)
+    make_folder(str(target.parent))
     # A crash leaves a file here, removed with delta-rs' half-written files (`orphaned_files`).
     written = target.with_name(f"{target.name}#{uuid4().int}")
     with written.open("w", encoding="utf-8") as stream:
@@ -196,21 +206,6 @@ def create_text(place: str, text: str) -> bool:
     finally:
         written.unlink()
     return True
-
-
-def _make_folder(folder: Path) -> None:
-    """Create a folder and its parents; a new state folder or lake is private to this user.
-
-    This is because dead letters hold raw rows. To share a lake with other users, create its folder
-    beforehand or change its mode.
-    """
-    settings = get_settings()
-    for root in (settings.state_dir, Path(settings.lake)):
-        if folder.is_relative_to(root):
-            root.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):
-                root.mkdir(mode=0o700)
-    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _create_object(place: str, text: str) -> bool:
@@ -245,7 +240,7 @@ def copy_file(place: str, target: str) -> None:
     filesystem, path = _locate(place)
     _, end = _locate(target)
     if not is_remote(place):
-        filesystem.create_dir(end.rpartition("/")[0], recursive=True)
+        make_folder(end.rpartition("/")[0])
     filesystem.copy_file(path, end)
 
 
@@ -270,7 +265,7 @@ def move_folder(place: str, target: str) -> None:
     filesystem, path = _locate(place)
     _, end = _locate(target)
     if not is_remote(place):
-        filesystem.create_dir(end.rpartition("/")[0], recursive=True)
+        make_folder(end.rpartition("/")[0])
         filesystem.move(path, end)
         return
     found = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
