@@ -10,6 +10,7 @@ from duckdb import DuckDBPyConnection
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.paths import STATE
 from include.chimera.settings import get_settings
+from tests.integration.object_store import Store, store_server
 from tests.versions import Versions
 
 # Before Cosmos is imported: its default is one folder in /tmp for all users of the machine.
@@ -49,6 +50,13 @@ def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, versions: Versions) ->
     get_settings.cache_clear()
     yield tmp_path / "lake"
     get_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[Store]:
+    """Return a running S3 server."""
+    with store_server() as store:
+        yield store
 
 
 @pytest.fixture(scope="session")

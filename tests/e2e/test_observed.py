@@ -17,16 +17,16 @@ from include.chimera.paths import PROJECT
 from tests.e2e.duty import on_duty
 from tests.e2e.statsd import parse
 from tests.e2e.watch import watching
-from tests.integration.object_store import store_server
+from tests.integration.object_store import BUCKET
 from tests.integration.prometheus import needs_prometheus
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.e2e.conftest import CommandResult
+    from tests.integration.object_store import Store
 
 pytestmark = pytest.mark.e2e
-REMOTE_LOGS = "s3://logs/tasks"
 
 
 def chimera(result: CommandResult, *arguments: str, **variables: str) -> list[dict]:
@@ -85,19 +85,19 @@ def test_search_narrows_by_task_and_level(generated_hour: CommandResult, lines: 
     assert not chimera(generated_hour, "logs", "--correlation-id", "no-such-run")
 
 
-def logs_in(store):
+def logs_in(store: Store, root: str) -> dict[str, str]:
     """Return the variables that make Airflow put task logs into the bucket, and only there."""
     return {
-        **store,
-        "AWS_DEFAULT_REGION": store["AWS_REGION"],
+        **store.variables,
+        "AWS_DEFAULT_REGION": "us-east-1",
         "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",
-        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": REMOTE_LOGS,
+        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": root,
         "AIRFLOW__LOGGING__DELETE_LOCAL_LOGS": "True",
     }
 
 
 def test_logs_in_an_object_store_are_searched_the_same_way(
-    generated_hour: CommandResult, lines: list[dict], tmp_path: Path
+    generated_hour: CommandResult, lines: list[dict], tmp_path: Path, object_store: Store
 ) -> None:
     """Airflow's own remote logging, configured by variables alone, sends them there."""
     (hour,) = generated_hour.hours
@@ -109,44 +109,46 @@ def test_logs_in_an_object_store_are_searched_the_same_way(
         "for log in list(root.rglob('*.log')):\n"
         "    REMOTE_TASK_LOG.upload(log.relative_to(root), None)\n"
     )
-    with store_server("logs") as store:
-        variables = {
-            **logs_in(store),
-            "AIRFLOW_HOME": str(tmp_path / "airflow"),
-            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "tasks"),
-        }
-        sent = subprocess.run(  # noqa: S603 - our own script
-            [sys.executable, "-c", upload],
-            env={**os.environ, **variables},  # noqa: TID251 - a child inherits
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert sent.returncode == 0, sent.stderr
-        assert not list((tmp_path / "tasks").rglob("*.log"))
-        asked = ("--correlation-id", hour["correlation_id"], "--limit", "100000")
-        found = chimera(generated_hour, "logs", *asked, "--root", REMOTE_LOGS, **variables)
+    root = f"s3://{BUCKET}/searched"
+    variables = {
+        **logs_in(object_store, root),
+        "AIRFLOW_HOME": str(tmp_path / "airflow"),
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(tmp_path / "tasks"),
+    }
+    sent = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, "-c", upload],
+        env={**os.environ, **variables},  # noqa: TID251 - a child inherits
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert sent.returncode == 0, sent.stderr
+    assert not list((tmp_path / "tasks").rglob("*.log"))
+    asked = ("--correlation-id", hour["correlation_id"], "--limit", "100000")
+    found = chimera(generated_hour, "logs", *asked, "--root", root, **variables)
     key = [(line["timestamp"], line["event"]) for line in lines]
     assert sorted((line["timestamp"], line["event"]) for line in found) == sorted(key)
 
 
 @pytest.mark.long
-def test_a_failed_tasks_log_goes_to_the_object_store_with_its_retries(tmp_path: Path) -> None:
+def test_a_failed_tasks_log_goes_to_the_object_store_with_its_retries(
+    tmp_path: Path, object_store: Store
+) -> None:
     """On a scheduler: each attempt's lines arrive, and the machine keeps none."""
-    with store_server("logs") as store:
-        remote = {**logs_in(store), "CHIMERA_TASK_LOGS_ROOT": REMOTE_LOGS}
-        with on_duty(tmp_path, **remote) as duty:
-            duty.stack.api.set_paused("drill_again", is_paused=False)
-            run_id = duty.trigger("drill_again")
-            assert duty.wait("drill_again", run_id).state == "failed"
-            duty.clear("drill_again", run_id, "at_once")
-            # A task's supervisor sends its log when the run may be over already.
-            deadline = time.monotonic() + 60
-            while kept := list(duty.stack.layout.task_logs.rglob("*.log")):
-                assert time.monotonic() < deadline, kept
-                time.sleep(0.2)
-            asked = ("logs", "--run-id", run_id, "--level", "error", "--json")
-            code, output = duty.command(*asked, **remote)
+    root = f"s3://{BUCKET}/failed"
+    remote = {**logs_in(object_store, root), "CHIMERA_TASK_LOGS_ROOT": root}
+    with on_duty(tmp_path, **remote) as duty:
+        duty.stack.api.set_paused("drill_again", is_paused=False)
+        run_id = duty.trigger("drill_again")
+        assert duty.wait("drill_again", run_id).state == "failed"
+        duty.clear("drill_again", run_id, "at_once")
+        # A task's supervisor sends its log when the run may be over already.
+        deadline = time.monotonic() + 60
+        while kept := list(duty.stack.layout.task_logs.rglob("*.log")):
+            assert time.monotonic() < deadline, kept
+            time.sleep(0.2)
+        asked = ("logs", "--run-id", run_id, "--level", "error", "--json")
+        code, output = duty.command(*asked, **remote)
     assert code == 0, output
     events = [json.loads(line)["event"] for line in output.splitlines()]
     assert events.count("Task failed with exception") == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from include.chimera.lake.dbt_plugin.session import Session
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.relation import Relation
 from tests.integration.dbt.processes import Project
-from tests.integration.object_store import forget_settings, object_store
+from tests.integration.object_store import forget_settings
 
 MACROS = Path(__file__).parents[3] / "include" / "dbt" / "macros" / "lake"
 
@@ -39,14 +39,14 @@ def make_project(folder: Path, **environment: str) -> Project:
 def project(request, tmp_path, versions):  # noqa: ARG001 - looks at what the test wrote
     """Return a project; the parameter `bucket` puts its lake into an object store."""
     in_bucket = request.param == "bucket"
-    with object_store() if in_bucket else nullcontext({}) as variables:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            forget_settings()
-            yield make_project(tmp_path, **variables)
+    variables = request.getfixturevalue("object_store").new_lake() if in_bucket else {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
+        for name, value in variables.items():
+            patch.setenv(name, value)
         forget_settings()
+        yield make_project(tmp_path, **variables)
+    forget_settings()
 
 
 @contextmanager

@@ -14,21 +14,20 @@ from tests.integration.ingest.pipeline import (
     rows,
     run_of,
 )
-from tests.integration.object_store import forget_settings, store_server
+from tests.integration.object_store import failing, forget_settings
 
 pytestmark = pytest.mark.integration
 FOREVER = 1_000_000
 
 
 @pytest.fixture
-def store(tmp_path, monkeypatch, configure):
+def store(tmp_path, monkeypatch, configure, object_store):
     """Put the lake into a bucket; return a function that lets the next requests fail."""
     orders = tmp_path / "orders"
-    command = ("tests.integration.ingest.store", "{port}", str(orders))
-    with store_server("lake", command) as variables:
-        for name, value in variables.items():
+    with failing(object_store, orders) as proxy:
+        for name, value in proxy.new_lake().items():
             monkeypatch.setenv(name, value)
-        configure(state_dir=tmp_path, lake_root="s3://lake/root")
+        configure(state_dir=tmp_path)
         forget_settings()
         yield lambda status, code, count: orders.write_text(f"{status} {code} {count}")
     forget_settings()

@@ -66,7 +66,7 @@ def test_the_packages_are_the_pinned_ones() -> None:
 
 
 def test_another_version_and_a_missing_package_are_named(tmp_path, monkeypatch) -> None:
-    (tmp_path / "requirements.txt").write_text("duckdb==0.0.1  # old\nmoto[server]>=1\n")
+    (tmp_path / "requirements.txt").write_text("duckdb==0.0.1  # old\nuvicorn[standard]>=1\n")
     (tmp_path / "requirements-dev.txt").write_text("no-such-package==1.0\n")
     monkeypatch.setattr(doctor, "PROJECT", tmp_path)
     finding = doctor.check_versions()

@@ -57,7 +57,7 @@ _REFUSED = {401, 402, 403, 407, 507}
 
 _PLACE = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*")  # a name in it could be one of the phrases
 _BROKEN_ESCAPE = re.compile(r'"path":"[^"]*%(?![0-9A-Fa-f]{2})')
-_ERRNO = re.compile(r"(?:os error|errno|code:) (\d+)", re.IGNORECASE)
+_ERRNO = re.compile(r"\b(?:os error|errno|code:) (\d+)", re.IGNORECASE)
 _HTTP = re.compile(r"(?:HTTP|status code:?)(?: (?:status|code|error))? (\d{3})\b", re.IGNORECASE)
 _KEY = re.compile(
     "ACCESS_DENIED|SIGNATURE_DOES_NOT_MATCH|INVALID_ACCESS_KEY|InvalidAccessKeyId|InvalidToken|"

@@ -11,7 +11,7 @@ from include.chimera.lake.delta import commits
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.places import folder_of
 from tests.integration.lake.conftest import TABLE
-from tests.integration.object_store import forget_settings, object_store
+from tests.integration.object_store import forget_settings
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("versions")]
 
@@ -97,15 +97,11 @@ def test_a_column_of_plain_timestamps_comes_in_one_version(process, lake):
 def place(request, tmp_path, monkeypatch):
     """Put the lake into a folder, or into a bucket."""
     monkeypatch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-    if request.param == "folder":
-        forget_settings()
-        yield
-    else:
-        with object_store() as variables:
-            for name, value in variables.items():
-                monkeypatch.setenv(name, value)
-            forget_settings()
-            yield
+    if request.param == "bucket":
+        for name, value in request.getfixturevalue("object_store").new_lake().items():
+            monkeypatch.setenv(name, value)
+    forget_settings()
+    yield
     forget_settings()
 
 

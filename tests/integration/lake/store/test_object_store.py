@@ -9,20 +9,20 @@ from include.chimera.lake.dbt_plugin.views import View
 from include.chimera.lake.delta.tables import NO_TABLE, open_table, table_names
 from include.chimera.lake.store import storage
 from include.chimera.relation import Relation
-from tests.integration.object_store import forget_settings, object_store
+from tests.integration.object_store import forget_settings
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def lake(tmp_path):
+def lake(tmp_path, monkeypatch, object_store):
     """Put the lake into a bucket of a server on this machine."""
-    with object_store() as variables, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        forget_settings()
-        yield variables["CHIMERA_LAKE_ROOT"]
+    variables = object_store.new_lake()
+    monkeypatch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    forget_settings()
+    yield variables["CHIMERA_LAKE_ROOT"]
     forget_settings()
 
 

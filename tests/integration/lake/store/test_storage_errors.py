@@ -180,6 +180,12 @@ def test_the_systems_error_numbers_decide(code):
         assert CANARY not in came
 
 
+def test_another_librarys_number_is_not_the_systems():
+    """28 is no space left for the system, and a timeout for curl, by which pyarrow asks S3."""
+    text = "AWS Error NETWORK_CONNECTION during UploadPart operation: curlCode: 28, Timeout"
+    assert classify(OSError(text)) == (StorageAwayError, "no answer")
+
+
 @pytest.mark.usefixtures("damaged")
 def test_a_table_named_like_an_engines_phrase_is_told_as_what_it_is(lake, connection):
     """A path in a message does not count as the engine's words."""

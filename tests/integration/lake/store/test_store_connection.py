@@ -10,11 +10,9 @@ import sys
 import pytest
 
 from include.chimera.paths import PROJECT
-from tests.integration.object_store import object_store
 
 pytestmark = pytest.mark.integration
 
-KEY = "stands-in-the-connection-alone"  # pragma: allowlist secret
 TASK = """
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -39,37 +37,38 @@ for query in ("select 1 as id", "select id + 1 as id from dev.model"):
 """
 
 
-def test_task_reads_and_writes_with_the_keys_of_a_connection(tmp_path):
-    with object_store() as variables:
-        connection = {
-            "conn_type": "aws",
-            "login": variables["AWS_ACCESS_KEY_ID"],
-            "password": KEY,
-            "extra": {
-                "region_name": variables["AWS_REGION"],
-                "endpoint_url": variables["AWS_ENDPOINT_URL"],
-            },
-        }
-        environment = {
-            "PATH": os.defpath,
-            "HOME": str(tmp_path),
-            "AIRFLOW_HOME": str(tmp_path),
-            "AIRFLOW_CONN_LAKE_STORE": json.dumps(connection),
-            "CHIMERA_STATE_DIR": str(tmp_path),
-            "CHIMERA_LAKE_ROOT": variables["CHIMERA_LAKE_ROOT"],
-            "CHIMERA_STORE_CONNECTION": "lake_store",
-        }
-        task = subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-c", TASK],
-            env=environment,
-            cwd=PROJECT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+def test_task_reads_and_writes_with_the_keys_of_a_connection(tmp_path, object_store):
+    variables = object_store.new_lake()
+    secret = variables["AWS_SECRET_ACCESS_KEY"]
+    connection = {
+        "conn_type": "aws",
+        "login": variables["AWS_ACCESS_KEY_ID"],
+        "password": secret,
+        "extra": {
+            "region_name": variables["AWS_REGION"],
+            "endpoint_url": variables["AWS_ENDPOINT_URL"],
+        },
+    }
+    environment = {
+        "PATH": os.defpath,
+        "HOME": str(tmp_path),
+        "AIRFLOW_HOME": str(tmp_path),
+        "AIRFLOW_CONN_LAKE_STORE": json.dumps(connection),
+        "CHIMERA_STATE_DIR": str(tmp_path),
+        "CHIMERA_LAKE_ROOT": variables["CHIMERA_LAKE_ROOT"],
+        "CHIMERA_STORE_CONNECTION": "lake_store",
+    }
+    task = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", TASK],
+        env=environment,
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert task.returncode == 0, task.stderr
     assert [line for line in task.stdout.splitlines() if line.startswith("[(")] == [
         "[(1,)]",
         "[(2,)]",
     ]
-    assert KEY not in task.stdout + task.stderr
+    assert secret not in task.stdout + task.stderr
