@@ -73,8 +73,8 @@ suites: setup ## Compile the GX suites from include/gx/rules
 docs: setup ## Write the generated pages of docs/ anew
 	@$(PY) scripts/generate_docs.py
 
-lock: ## Write constraints.txt anew from the requirements (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+lock: setup ## Write constraints.txt anew from the requirements
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--no-header requirements-dev.txt -o constraints.txt
 
 clean: ## Stop everything and remove all state (.chimera)

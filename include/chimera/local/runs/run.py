@@ -10,6 +10,7 @@ from include.chimera.local.runs import run_report
 from include.chimera.local.runs.follow import HourFollower, find_fault
 from include.chimera.local.runs.planning import choose_hours, hour_variables, plan_start
 from include.chimera.local.runs.progress import Progress
+from include.chimera.local.runs.timing import Phases
 from include.chimera.local.servers.sample_application import demo_sample
 from include.chimera.local.servers.stack import DAG_ID, Stack
 from include.chimera.local.supervision.memory_sampler import MemorySampler
@@ -39,7 +40,7 @@ def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path 
     Raises:
         ChimeraError: The run could not be finished.
     """
-    begun = time.monotonic()
+    phases = Phases()
     layout, console = Layout.of(settings.state_dir), make_console()
     settings = settings.model_copy(update={"state_dir": layout.root})
     lock = StateLock(layout)
@@ -49,11 +50,17 @@ def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path 
         plan = plan_start(layout, hour_variables(window), _REPARSE_SECONDS)
         with Stack(plan, lock, progress.say) as stack:
             stack.start(demo_sample(settings, [window], plan, progress.say), "run")
+            phases.end("servers and sample data")
             with MemorySampler(stack.line.processes) as memory:
-                results = _run_hours(stack, window, progress, begun + timeout_minutes * 60)
+                results = _run_hours(stack, window, progress, phases, timeout_minutes * 60)
             progress.say("stopping the servers")
+    phases.end("stopping")
     costs = run_report.Costs(
-        time.monotonic() - begun, memory.peak_bytes, memory_kind(), memory.peak_count
+        phases.total_seconds,
+        phases.seconds,
+        memory.peak_bytes,
+        memory_kind(),
+        memory.peak_count,
     )
     told = _tell(results, layout, settings, costs)
     _write(told, layout, json_file)
@@ -65,11 +72,13 @@ def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path 
 
 
 def _run_hours(
-    stack: Stack, hours: Window, progress: Progress, deadline: float
+    stack: Stack, hours: Window, progress: Progress, phases: Phases, timeout_seconds: float
 ) -> list[HourResult]:
     """Run the hours in order, up to the first that fails."""
     progress.say("waiting for the DAG to be parsed")
     stack.wait_for_dag(DAG_ID)
+    phases.end("parsing the DAGs")
+    deadline = time.monotonic() + timeout_seconds - phases.total_seconds
     follower = HourFollower(
         stack.api, DAG_ID, check=stack.check, show=progress.show_tasks, deadline=deadline
     )
@@ -81,6 +90,7 @@ def _run_hours(
         progress.say(f"it ended with {results[-1].run.state} after {results[-1].seconds:.0f} s")
         if results[-1].run.state != "success":
             break
+    phases.end("the hour" if len(results) == 1 else f"{len(results)} hours")
     return results
 
 

@@ -39,12 +39,14 @@ class Costs:
 
     Args:
         wall_seconds: Time since the command started.
+        phases: Seconds of each of its phases, in their order.
         peak_bytes: Peak memory of all processes together.
         memory_kind: How memory was counted.
         process_count: Number of processes at the peak.
     """
 
     wall_seconds: float
+    phases: dict[str, float]
     peak_bytes: int
     memory_kind: str
     process_count: int
@@ -221,7 +223,8 @@ def _stages(hour: HourReport) -> Table:
 def show_costs(console: Console, costs: Costs) -> None:
     """Show time and memory of the whole command."""
     console.rule("The whole command", align="left")
-    console.print(f"time         {costs.wall_seconds:.0f} s since the start of the command")
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in costs.phases.items())
+    console.print(f"time         {costs.wall_seconds:.0f} s: {parts}", soft_wrap=True)
     console.print(
         f"peak memory  {costs.peak_bytes / _MIB:,.0f} MiB of all {costs.process_count} processes "
         f"together ({costs.memory_kind})",

@@ -1,7 +1,8 @@
-"""Arithmetic on the start and end times of a run's tasks."""
+"""Time: of a command's phases, and of a run's tasks by their start and end times."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -11,6 +12,25 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from include.chimera.local.servers.airflow_api import TaskState
+
+
+class Phases:
+    """Splits the time since it was made into named phases, in seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begun = self._last = time.monotonic()
+
+    def end(self, name: str) -> None:
+        """End the phase that began when the last one ended."""
+        now = time.monotonic()
+        self.seconds[name] = round(now - self._last, 1)
+        self._last = now
+
+    @property
+    def total_seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._begun
 
 
 NEVER_RAN = {"skipped", "upstream_failed", "removed"}  # Airflow sets their times all the same

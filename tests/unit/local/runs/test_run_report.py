@@ -153,7 +153,7 @@ def test_a_runs_report_is_shown_only_where_this_attempt_wrote_it(tmp_path, state
     task = TaskState("report_run", -1, state, 1, moment, moment, moment)
     fault = TaskFault("report_run", "no", Path("/l"))
     told = run_report.describe_hour(HourResult(hour, run, [task], moment), str(tmp_path), fault)
-    costs = run_report.Costs(1.5, 7, "resident", 3)
+    costs = run_report.Costs(1.5, {}, 7, "resident", 3)
     (told,) = json.loads(run_report.CommandReport("d", "/lake", [told], costs).to_json())["hours"]
     assert told["pipeline"] == (PIPELINE if state == "success" else None)
     assert told["window"] == ["2026-01-01T08:00:00+00:00", "2026-01-01T09:00:00+00:00"]
@@ -161,8 +161,11 @@ def test_a_runs_report_is_shown_only_where_this_attempt_wrote_it(tmp_path, state
     assert told["tasks"][0]["end_at"] == "2026-01-01T09:00:00+00:00"
 
 
-def test_costs_name_how_memory_was_counted(console):
-    run_report.show_costs(console, run_report.Costs(95.2, 3 << 30, "proportional set size", 40))
+def test_costs_name_the_phases_and_how_memory_was_counted(console):
+    phases = {"servers and sample data": 31.4, "the hour": 60.1}
+    costs = run_report.Costs(95.2, phases, 3 << 30, "proportional set size", 40)
+    run_report.show_costs(console, costs)
+    assert "95 s: servers and sample data 31 s, the hour 60 s" in shown(console)
     assert "3,072 MiB of all 40 processes together (proportional set size)" in shown(console)
 
 
