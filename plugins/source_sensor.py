@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.chimera.errors import ChimeraError, SourceLateError, SourceUnavailableError
-from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
+from include.chimera.flow.connections import APP_DB, PROMETHEUS, libpq_uri, prometheus_server
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.settings import get_settings
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 API_LOGS = "api_logs"
-_ADDRESS = {APP_DB: libpq_uri, PROMETHEUS: http_url}
+_ADDRESS = {APP_DB: libpq_uri, PROMETHEUS: prometheus_server}
 _POKE_SECONDS = 5.0
 # A check that never returns (a hung disk) must not hold the trigger for ever. The last check may
 # take as long as a source's whole answer.
@@ -61,7 +61,7 @@ class SourceSensor(BaseSensorOperator):
         end, asked = begin_task(context).window.end, context["params"].get("sources")
         if asked and not set(asked) & set(self.tables):
             raise AirflowSkipException(f"asked for {', '.join(asked)} alone")  # noqa: EM102, TRY003 - no error
-        place = get_settings().api_logs
+        place: object = get_settings().api_logs
         if address := _ADDRESS.get(self.source):
             place = address(BaseHook.get_connection(self.source))
         if missing := lacks(self.source, place, end):
@@ -133,7 +133,7 @@ class SourceTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Check, in another thread, until the source is complete or the time is up."""
-        place = get_settings().api_logs
+        place: object = get_settings().api_logs
         if address := _ADDRESS.get(self.source):
             place = address(await BaseHook.aget_connection(self.source))
         event: str | list[str]
@@ -149,7 +149,7 @@ class SourceTrigger(BaseTrigger):
 
 
 @own_words()
-def lacks(source: str, place: str, end: datetime) -> str:
+def lacks(source: str, place: object, end: datetime) -> str:
     """Return what a source lacks of the hours before `end`; "": nothing, or it does not answer.
 
     Raises:

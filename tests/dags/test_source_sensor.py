@@ -12,6 +12,7 @@ from airflow.sdk.module_loading import import_string
 
 from include.chimera.errors import SourceLateError, SourceUnavailableError
 from include.chimera.settings import get_settings
+from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from include.chimera.window import HOUR
 from plugins.source_sensor import SourceSensor, SourceTrigger, lacks
 
@@ -112,7 +113,7 @@ def test_a_source_that_does_not_answer_is_left_to_its_extract(tmp_path, caplog) 
     assert lacks("app_db", uri, END) == ""
     assert "app_db does not answer" in caplog.text
     assert "hunter2" not in caplog.text
-    assert lacks("prometheus", "http://127.0.0.1:9", END) == ""
+    assert lacks("prometheus", PrometheusServer("http://127.0.0.1:9"), END) == ""
 
 
 def test_logs_that_can_not_be_seen_are_no_empty_hour(log) -> None:

@@ -33,8 +33,11 @@ def prometheus(folder, workspace):
 
 
 @contextmanager
-def serve(workspace, port):
-    """Start a server on a folder that holds its prometheus.yml, yield its URL, and stop it."""
+def serve(workspace, port, *options, client=None):
+    """Start a server on a folder that holds its prometheus.yml, yield its URL, and stop it.
+
+    A client that reaches it otherwise than by plain HTTP is given: its base URL is the server's.
+    """
     with (workspace / "log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - fixed arguments
             [
@@ -43,24 +46,26 @@ def serve(workspace, port):
                 f"--storage.tsdb.path={workspace / 'data'}",
                 "--storage.tsdb.retention.time=100y",
                 f"--web.listen-address=127.0.0.1:{port}",
+                *options,
             ],
             stdout=log,
             stderr=log,
         )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait(process, url, workspace / "log")
+        with client or httpx.Client(base_url=url) as asker:
+            _wait(process, asker, workspace / "log")
         yield url
     finally:
         process.terminate()
         process.wait(timeout=30)
 
 
-def _wait(process, url, log):
+def _wait(process, client, log):
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            if httpx.get(f"{url}/-/ready").status_code == 200:
+            if client.get("/-/ready").status_code == 200:
                 return
         except httpx.TransportError:
             pass

@@ -9,7 +9,7 @@ from airflow.sdk import BaseHook, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.flow.connections import APP_DB, PROMETHEUS, http_url, libpq_uri
+from include.chimera.flow.connections import APP_DB, PROMETHEUS, libpq_uri, prometheus_server
 from include.chimera.flow.delivery.callbacks import judged_tables, run_url, tell_success
 from include.chimera.flow.delivery.channels import channels
 from include.chimera.flow.foreign_errors import own_words
@@ -63,7 +63,9 @@ def _read_logs(_: Contract, run: Run) -> Batch:
 def _read_metrics(_: Contract, run: Run) -> Batch:
     from include.chimera.sources.prometheus import extract  # noqa: PLC0415 - heavy
 
-    return extract.extract_provider_metrics(http_url(BaseHook.get_connection(PROMETHEUS)), run)
+    return extract.extract_provider_metrics(
+        prometheus_server(BaseHook.get_connection(PROMETHEUS)), run
+    )
 
 
 _READERS: dict[str | None, Callable[[Contract, Run], Batch]] = {

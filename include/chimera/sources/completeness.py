@@ -7,7 +7,7 @@ later (a late line, a transaction still open) is picked up by later hours.
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import SourceChangedError
 from include.chimera.settings import get_settings
@@ -24,6 +24,8 @@ from include.chimera.window import HOUR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 
 _QUIET = timedelta(seconds=30)  # log shippers flush within seconds
 
@@ -60,7 +62,7 @@ def logs_lack(root: str, end: datetime) -> str:
     return f"no {MARKER}, {len(written)} files, quiet for {quiet.total_seconds():.0f} s"
 
 
-def metrics_lack(url: str, end: datetime) -> str:
+def metrics_lack(server: PrometheusServer, end: datetime) -> str:
     """Check the scrape lag: every live series must have a sample from the window's last step.
 
     Raises:
@@ -69,11 +71,11 @@ def metrics_lack(url: str, end: datetime) -> str:
     seconds = settling_seconds(end, datetime.now(UTC))
     if seconds:
         return f"two scrapes after the hour only in {seconds:.0f} s"
-    seen, last = reach(url), end - timedelta(seconds=get_settings().scrape_step_seconds)
+    seen, last = reach(server), end - timedelta(seconds=get_settings().scrape_step_seconds)
     return f"a newest sample at {seen.isoformat()}" if seen and seen < last else ""
 
 
-LACKS: Mapping[str, Callable[[str, datetime], str]] = {
+LACKS: Mapping[str, Callable[[Any, datetime], str]] = {
     "app_db": database_lacks,
     "api_logs": logs_lack,
     "prometheus": metrics_lack,

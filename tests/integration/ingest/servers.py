@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pytest
 from adbc_driver_postgresql import dbapi
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -49,14 +50,27 @@ def _until_it_answers(ask):
     )(ask)
 
 
-class PostgresServer:
-    """The wheel's PostgreSQL in its own folder, over a UNIX socket."""
+def tls_programs():
+    """Return the folder of Debian's PostgreSQL; None: there is none. The wheel's knows no TLS."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
 
-    def __init__(self):
+
+needs_tls = pytest.mark.skipif(
+    tls_programs() is None,
+    reason="no PostgreSQL with TLS (Debian: apt-get install postgresql)",
+)
+
+
+class PostgresServer:
+    """The wheel's PostgreSQL, or another one, in its own folder, over a UNIX socket."""
+
+    def __init__(self, programs=None):
         self.folder = _folder("chimera-pg-")
         self._data = self.folder / "data"
         is_reachable = not _identity() or is_open_to_all(binaries() / "postgres")
-        self._programs = binaries() if is_reachable else copy_binaries(self.folder)
+        own = binaries() if is_reachable else copy_binaries(self.folder)
+        self._programs = programs or own
         arguments = ["-D", str(self._data), "-U", "postgres", "--auth=trust", "--no-sync"]
         subprocess.run(  # noqa: S603 - fixed arguments
             [str(self._programs / "initdb"), *arguments, "--no-instructions", "--encoding=UTF8"],
@@ -65,13 +79,25 @@ class PostgresServer:
             capture_output=True,
             **_identity(),
         )
-        self._process = None
+        self._process, self._port = None, 5432  # part of the socket's name
 
     def uri(self, user="postgres"):
-        return f"postgresql://{user}@/postgres?host={self.folder}"
+        return f"postgresql://{user}@/postgres?host={self.folder}&port={self._port}"
 
-    def start(self):
-        settings = {**_OPTIONS, "unix_socket_directories": str(self.folder)}
+    def admit(self, *lines):
+        """Write who may log in, beside the superuser over the socket."""
+        (self._data / "pg_hba.conf").write_text("\n".join(["local all all trust", *lines, ""]))
+
+    def keep(self, file):
+        """Copy a file to where only the server may read it; return its name there."""
+        kept = shutil.copy(file, self.folder)
+        if identity := _identity():
+            os.chown(kept, identity["user"], identity["group"])
+        return kept
+
+    def start(self, **more):
+        settings = {**_OPTIONS, "unix_socket_directories": str(self.folder), **more}
+        self._port = settings.get("port", self._port)
         options = [part for pair in settings.items() for part in ("-c", "=".join(pair))]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - fixed arguments

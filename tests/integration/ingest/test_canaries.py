@@ -40,6 +40,7 @@ from include.chimera.quality.quality_results import record_quality
 from include.chimera.sources.api_logs.extract import extract_api_logs
 from include.chimera.sources.postgres.extract import extract_reference, extract_versions
 from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
+from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from tests.integration.ingest.pipeline import GENERATION, START, at, run_of
 from tests.integration.quality.gating import gated
 from tests.integration.sources.test_prometheus_bounds import matrix, send, serving
@@ -288,11 +289,11 @@ def test_nonsense_of_prometheus_is_told_by_kind(said, what):
     with serving(handle) as url:
         if kind is None:
             with own_words():
-                extract_provider_metrics(url, RUN)
+                extract_provider_metrics(PrometheusServer(url), RUN)
             judge("bronze.provider_metrics", said)
         else:
             with failing(kind, said):
-                extract_provider_metrics(url, RUN)
+                extract_provider_metrics(PrometheusServer(url), RUN)
 
 
 def test_a_status_line_of_prometheus_is_told_by_its_number(said):
@@ -302,4 +303,4 @@ def test_a_status_line_of_prometheus_is_told_by_its_number(said):
         handler.end_headers()
 
     with serving(handle) as url, failing(ConfigurationError, said):
-        extract_provider_metrics(url, RUN)
+        extract_provider_metrics(PrometheusServer(url), RUN)

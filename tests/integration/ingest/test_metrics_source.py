@@ -24,6 +24,7 @@ from include.chimera.sources.prometheus.extract import (
     extract_provider_metrics,
     settling_seconds,
 )
+from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from include.chimera.window import Run
 from tests.integration.ingest.pipeline import START, hour, publish, rows, run_of
 from tests.integration.prometheus import needs_prometheus, prometheus
@@ -70,7 +71,7 @@ def staged(run):
 
 
 def ingest(url, run):
-    extract_provider_metrics(url, run)
+    extract_provider_metrics(PrometheusServer(url), run)
     return publish(run, TABLE)
 
 
@@ -200,7 +201,7 @@ def test_every_query_is_aligned_and_ends_before_the_hour_does():
 def test_a_bad_answer_has_the_class_that_decides_its_retries(status, document, error):
     """The class survives DuckDB, which pulls the samples, and nothing is staged."""
     with answering(lambda *_: (status, document)) as url, pytest.raises(error, match="Prometheus"):
-        extract_provider_metrics(url, run_of(0))
+        extract_provider_metrics(PrometheusServer(url), run_of(0))
     assert rows(TABLE) == []
 
 
@@ -225,4 +226,4 @@ def test_an_hour_is_read_two_scrapes_after_its_end():
 
 def test_a_server_that_is_away_is_tried_again():
     with pytest.raises(SourceUnavailableError, match="Prometheus"):
-        extract_provider_metrics("http://127.0.0.1:9", Run("away", hour(0)))
+        extract_provider_metrics(PrometheusServer("http://127.0.0.1:9"), Run("away", hour(0)))

@@ -13,6 +13,7 @@ from include.chimera.demo.openmetrics import Family, Series, write_families
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.sources.api_logs.log_folders import hour_folder
 from include.chimera.sources.completeness import database_lacks, logs_lack, metrics_lack
+from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from include.chimera.window import HOUR, floor_hour, hour_label
 from tests.serving import served
 
@@ -97,19 +98,19 @@ def test_every_live_series_must_have_a_sample_of_the_last_step(tmp_path) -> None
     """A series that is five minutes behind is not live, so the sensor does not wait for it."""
     end = datetime.now(UTC) - timedelta(seconds=130)
     with serving(tmp_path, acme=20, boreas=180) as url:
-        assert metrics_lack(url, end) == ""
+        assert metrics_lack(PrometheusServer(url), end) == ""
     with serving(tmp_path, acme=20, boreas=250) as url:
-        assert metrics_lack(url, end).startswith("a newest sample at 20")
+        assert metrics_lack(PrometheusServer(url), end).startswith("a newest sample at 20")
     with serving(tmp_path, acme=20, boreas=310) as url:
-        assert metrics_lack(url, end) == ""
+        assert metrics_lack(PrometheusServer(url), end) == ""
     with serving(tmp_path) as url:
-        assert metrics_lack(url, end) == ""
+        assert metrics_lack(PrometheusServer(url), end) == ""
 
 
 def test_metrics_are_not_complete_before_two_scrapes_are_over(tmp_path) -> None:
     """They are not even queried; a time before the window's end means a wrong clock."""
     with serving(tmp_path, acme=0) as url:
-        asked = metrics_lack(url, datetime.now(UTC) - timedelta(seconds=30))
+        asked = metrics_lack(PrometheusServer(url), datetime.now(UTC) - timedelta(seconds=30))
         assert asked == "two scrapes after the hour only in 90 s"
         with pytest.raises(SourceUnavailableError):
-            metrics_lack(url, datetime.now(UTC) + HOUR)
+            metrics_lack(PrometheusServer(url), datetime.now(UTC) + HOUR)

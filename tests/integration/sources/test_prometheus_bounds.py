@@ -20,6 +20,7 @@ from include.chimera.errors import (
 )
 from include.chimera.sources.prometheus import prometheus_api
 from include.chimera.sources.prometheus.extract import extract_provider_metrics, reach
+from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
 from tests.serving import served
 
@@ -88,7 +89,10 @@ def test_a_server_that_drips_holds_no_task(drip, monkeypatch):
     """Each byte comes in time, but the answer never ends: neither extract nor sensor waits."""
     monkeypatch.setattr(prometheus_api, "_WHOLE_SECONDS", 0.3)
     with serving(drip) as url:
-        for look in (lambda: extract_provider_metrics(url, run_of()), lambda: reach(url)):
+        for look in (
+            lambda: extract_provider_metrics(PrometheusServer(url), run_of()),
+            lambda: reach(PrometheusServer(url)),
+        ):
             begun = time.monotonic()
             with pytest.raises(SourceUnavailableError, match=r"TimeoutError|RemoteProtocolError"):
                 look()
@@ -111,7 +115,7 @@ def test_an_answer_without_end_is_not_read_to_its_end(send_much, monkeypatch):
     """Neither plain nor compressed."""
     monkeypatch.setattr(prometheus_api, "_MOST_BYTES", 1024 * 1024)
     with serving(send_much) as url, pytest.raises(DataFaultError, match="at most 1 MiB"):
-        extract_provider_metrics(url, run_of())
+        extract_provider_metrics(PrometheusServer(url), run_of())
 
 
 def test_an_answer_packed_twice_is_not_unpacked():
@@ -120,7 +124,7 @@ def test_an_answer_packed_twice_is_not_unpacked():
     with serving(lambda asker, _: send(asker, packed, Content_Encoding="gzip, gzip")) as url:
         tracemalloc.start()
         with pytest.raises(SourceUnavailableError, match="DecodingError"):
-            extract_provider_metrics(url, run_of())
+            extract_provider_metrics(PrometheusServer(url), run_of())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 32 * 1024 * 1024
@@ -133,7 +137,7 @@ def test_many_series_are_made_rows_a_few_at_a_time():
     with answering(*many) as url:
         size = len(json.dumps(matrix(*many)))
         tracemalloc.start()
-        batch = extract_provider_metrics(url, run_of())
+        batch = extract_provider_metrics(PrometheusServer(url), run_of())
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert batch.rows_read == 30_000
@@ -166,7 +170,7 @@ def test_what_a_server_says_is_told_by_kind_and_length(document, error, caplog):
         serving(lambda handler, _: send(handler, document)) as url,
         pytest.raises(error) as raised,
     ):
-        extract_provider_metrics(url, run_of())
+        extract_provider_metrics(PrometheusServer(url), run_of())
     told = f"{raised.value!r} {raised.value.__cause__!r} {caplog.text}"
     assert len(str(raised.value)) < 500
     assert (CANARY in told, "\x1b" in told) == (False, False)
@@ -182,7 +186,7 @@ def test_a_server_that_sends_us_elsewhere_is_a_wrong_setting():
         handler.end_headers()
 
     with serving(redirect) as url, pytest.raises(ConfigurationError, match="status 302") as raised:
-        extract_provider_metrics(url, run_of())
+        extract_provider_metrics(PrometheusServer(url), run_of())
     assert CANARY not in str(raised.value)
 
 
@@ -190,7 +194,7 @@ def test_each_way_to_write_a_number_is_read():
     values = ["0.5", ".5", "5.", "1e-05", "+Inf", "-Inf", "NaN", "-0", 1]
     samples = [[START + number, text] for number, text in enumerate(values)]
     with answering({"metric": UP, "values": samples}) as url:
-        batch = extract_provider_metrics(url, run_of())
+        batch = extract_provider_metrics(PrometheusServer(url), run_of())
     assert (batch.rows_read, batch.rows_unparsed) == (len(values), 0)
 
 
@@ -219,7 +223,7 @@ def test_a_sample_that_is_no_number_is_a_dead_letter_and_costs_no_other(caplog):
     """Its text is only in the letter's payload."""
     values = [[START, "1"], *BAD_SAMPLES, [START + 60, "2"]]
     with answering({"metric": UP, "values": values}) as url:
-        batch = extract_provider_metrics(url, run_of())
+        batch = extract_provider_metrics(PrometheusServer(url), run_of())
     assert (batch.rows_read, batch.rows_unparsed) == (len(values), len(BAD_SAMPLES))
     query = f"select reason, coordinates from ({staged_refusals(run_of(), TABLE)})"
     found = duckdb.execute(query).fetchall()
@@ -245,7 +249,7 @@ def test_a_series_that_is_none_is_a_dead_letter(caplog):
     """The next one is read."""
     good = {"metric": UP, "values": [[START, "1"]]}
     with answering(*(series for series, _ in BAD_SERIES), good) as url:
-        extract_provider_metrics(url, run_of())
+        extract_provider_metrics(PrometheusServer(url), run_of())
     query = f"select reason from ({staged_refusals(run_of(), TABLE)})"
     assert [row[0] for row in duckdb.execute(query).fetchall()] == [why for _, why in BAD_SERIES]
     rows = f"select provider_id from ({staged_rows(run_of(), TABLE)})"
@@ -256,7 +260,7 @@ def test_a_series_that_is_none_is_a_dead_letter(caplog):
 def test_many_bad_samples_are_counted_and_not_all_kept():
     values = [[START, CANARY]] * 5_000
     with answering({"metric": UP, "values": values}) as url:
-        batch = extract_provider_metrics(url, run_of())
+        batch = extract_provider_metrics(PrometheusServer(url), run_of())
     assert (batch.rows_read, batch.rows_unparsed) == (5_000, 5_000)
     query = (
         f"select reason, count(*) from ({staged_refusals(run_of(), TABLE)}) group by 1 order by 2"
@@ -272,5 +276,5 @@ def test_a_newest_sample_without_a_time_is_a_data_fault(series):
         serving(lambda handler, _: send(handler, vector)) as url,
         pytest.raises(DataFaultError, match="1 series") as raised,
     ):
-        reach(url)
+        reach(PrometheusServer(url))
     assert CANARY not in f"{raised.value!r}{raised.value.__cause__!r}"

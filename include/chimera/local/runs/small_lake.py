@@ -21,6 +21,7 @@ from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs.extract import extract_api_logs
 from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.sources.prometheus.extract import extract_provider_metrics
+from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from include.chimera.window import Run
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def _extract(app_db_uri: str, settings: Settings, run: Run) -> None:
     server = MetricsServer(metrics_folder(settings), 0)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        extract_provider_metrics(f"http://127.0.0.1:{server.server_port}", run)
+        address = PrometheusServer(f"http://127.0.0.1:{server.server_port}")
+        extract_provider_metrics(address, run)
     finally:
         server.shutdown()
         server.server_close()

@@ -8,6 +8,7 @@ the transaction that needs it.
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -71,7 +72,24 @@ _BEGIN = (
     "set local DateStyle = 'ISO'",
 )
 _REFUSED_LOGIN = ("28", "3D", "42501")
+# What libpq or the server says of a login or a setting that no retry mends.
+_CLOSED = re.compile(
+    r"authentication|no password|does not exist|pg_hba\.conf|not permitted|permission denied|"
+    r"certificate|private key|does not support SSL|no SSL|invalid|weak sslmode|unrecognized|"
+    r"no protocols available|method"
+)
+_LONGEST = 500  # characters of libpq's text in a message
 _NOT_THERE = ("42P01", "42703", "3F000")
+
+
+class LibpqUri(str):
+    """A libpq URI, with a password."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Return nothing of the URI."""
+        return f"{type(self).__name__}(…)"
 
 
 @dataclass(frozen=True)
@@ -135,8 +153,10 @@ class SourceSnapshot:
 def _connected(uri: str) -> Iterator[dbapi.Cursor]:
     name = urlencode({"application_name": APPLICATION})
     place = f"{uri}{'&' if '?' in uri else '?'}{name}"
-    with _translated():
+    try:
         connection = dbapi.connect(place, autocommit=True)
+    except adbc_driver_manager.Error as error:
+        raise _no_connection(str(error)) from None
     with closing(connection), closing(connection.cursor()) as cursor:
         yield cursor
 
@@ -203,6 +223,29 @@ def _translated() -> Iterator[None]:
         yield
     except (adbc_driver_manager.Error, OSError, pa.ArrowException) as error:
         raise _translation(error, getattr(error, "sqlstate", None) or "no SQLSTATE") from None
+
+
+def _no_connection(text: str) -> ChimeraError:
+    """Return our error for a connection that libpq could not open.
+
+    libpq gives no SQLSTATE then, and its text no row and no password.
+    """
+    came = text.removeprefix("IO: [libpq] Failed to connect: ").strip()[:_LONGEST]
+    where = "Airflow connection app_db"
+    if _CLOSED.search(came):
+        return ConfigurationError(
+            expected="a database that lets us in",
+            came=came,
+            where=where,
+            remedy="correct the connection's login, password, schema (the database) or extra "
+            "(sslmode, sslrootcert, …), or the server's pg_hba.conf",
+        )
+    return SourceUnavailableError(
+        expected="a connection to the application's database",
+        came=came,
+        where=where,
+        remedy="check that the server is up and that the connection's host and port are right",
+    )
 
 
 def _translation(error: Exception, state: str) -> ChimeraError:

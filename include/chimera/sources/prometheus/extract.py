@@ -33,6 +33,7 @@ from include.chimera.window import Window, hour_label
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class _Series(msgspec.Struct):
 _SERIES = msgspec.json.Decoder(_Series)
 
 
-def extract_provider_metrics(url: str, run: Run) -> Batch:
+def extract_provider_metrics(server: PrometheusServer, run: Run) -> Batch:
     """Stage the samples of the hours in the run's window and in the lookback before it.
 
     Query each hour separately, at steps aligned to its start; `query_range` includes both ends, so
@@ -78,7 +79,7 @@ def extract_provider_metrics(url: str, run: Run) -> Batch:
     malformed series.
 
     Args:
-        url: Base URL of the Prometheus server.
+        server: Its address and our login.
         run: The run, whose window limits what is read.
 
     Raises:
@@ -93,7 +94,7 @@ def extract_provider_metrics(url: str, run: Run) -> Batch:
     fault_point("extract.start")
     with RefusedRecords() as refused:
         reader = pa.RecordBatchReader.from_batches(
-            PROVIDER_METRICS.schema, _batches(url, hours, refused)
+            PROVIDER_METRICS.schema, _batches(server, hours, refused)
         )
         batch = Batch(PROVIDER_METRICS.name, token, hours=hours.labels())
         staged = stage_rows(run, batch, reader, refused=refused.batches, omitted=refused.omitted)
@@ -123,7 +124,7 @@ def settling_seconds(end: datetime, now: datetime) -> float:
     return max((settled - now).total_seconds(), 0.0)
 
 
-def reach(url: str) -> datetime | None:
+def reach(server: PrometheusServer) -> datetime | None:
     """Return the time (UTC) up to which every live series of `llm_provider_up` has samples.
 
     A series is live if it has a sample from the last five minutes and no staleness marker after
@@ -134,7 +135,7 @@ def reach(url: str) -> datetime | None:
         DataFaultError: A time is not a number.
     """
     where = f"Prometheus, {METRICS[0]}, now"
-    found = ask(url, "query", {"query": f"timestamp({METRICS[0]})"}, where)
+    found = ask(server, "query", {"query": f"timestamp({METRICS[0]})"}, where)
     try:
         newest = [_moment(msgspec.json.decode(series)["value"][1]) for series in found]
     except (msgspec.MsgspecError, LookupError, *_NOT_A_NUMBER):
@@ -147,15 +148,17 @@ def reach(url: str) -> datetime | None:
     return min(newest, default=None)
 
 
-def _batches(url: str, hours: Window, refused: RefusedRecords) -> Iterator[pa.RecordBatch]:
+def _batches(
+    server: PrometheusServer, hours: Window, refused: RefusedRecords
+) -> Iterator[pa.RecordBatch]:
     for hour in hours.hours():
         for metric in METRICS:
-            rows = _rows(metric, _query(url, metric, hour), hour, refused)
+            rows = _rows(metric, _query(server, metric, hour), hour, refused)
             while chunk := list(islice(rows, _BATCH_ROWS)):
                 yield pa.RecordBatch.from_pylist(chunk, schema=PROVIDER_METRICS.schema)
 
 
-def _query(url: str, metric: str, hour: Window) -> list[msgspec.Raw]:
+def _query(server: PrometheusServer, metric: str, hour: Window) -> list[msgspec.Raw]:
     step = get_settings().scrape_step_seconds
     steps = (int((hour.end - hour.start).total_seconds()) - 1) // step
     parameters: dict[str, str | float] = {
@@ -165,7 +168,7 @@ def _query(url: str, metric: str, hour: Window) -> list[msgspec.Raw]:
         "step": step,
     }
     where = f"Prometheus, {metric}, hour {hour_label(hour.start)}"
-    return ask(url, "query_range", parameters, where)
+    return ask(server, "query_range", parameters, where)
 
 
 def _rows(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import httpx
@@ -25,8 +27,28 @@ _WHOLE_SECONDS = 100.0
 _MOST_BYTES = 128 * 1024 * 1024  # an hour of 80,000 series at one-minute steps
 _PACKINGS, _OTHER_PACKING = ("identity", "gzip"), "packed otherwise than asked for"
 _PASSING = (408, 425, 429)
+_NO_TRUST = ("TLSV1_ALERT_UNKNOWN_CA", "WRONG_VERSION_NUMBER")  # the latter: no TLS at all
 _TYPES = ("matrix", "vector")
 _WORD = re.compile(r"\w{1,40}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class PrometheusServer:
+    """A server with Prometheus' HTTP API.
+
+    Args:
+        url: Base URL, before `/api/v1`.
+        headers: Sent with each request: a token, a tenant.
+        login: Name and password of basic authentication; None: none.
+        verify: False: any certificate is taken; a path: the file of the CAs to trust.
+        certificate: The client's certificate: one file, or certificate and key.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    login: tuple[str, str] | None = field(default=None, repr=False)
+    verify: bool | str = True
+    certificate: tuple[str, ...] = ()
 
 
 class _Data(msgspec.Struct):
@@ -54,33 +76,38 @@ class _Histogram(msgspec.Struct):
 
 
 _NO_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
-_NO_ANSWER = (httpx.TransportError, httpx.DecodingError, TimeoutError, *_NO_JSON)
+# After the handshake httpx lets a refusal by TLS pass as it is.
+_NO_ANSWER = (httpx.TransportError, httpx.DecodingError, TimeoutError, ssl.SSLError, *_NO_JSON)
 _ANSWER, _HISTOGRAM = msgspec.json.Decoder(_Answer), msgspec.json.Decoder(_Histogram)
 
 
 def ask(
-    url: str, endpoint: str, parameters: Mapping[str, str | float], where: str
+    server: PrometheusServer, endpoint: str, parameters: Mapping[str, str | float], where: str
 ) -> list[msgspec.Raw]:
     """Send a query and return the series of its complete answer, each as JSON text.
 
     Args:
-        url: Base URL of the Prometheus server.
+        server: Its address and our login.
         endpoint: `query` or `query_range`.
         parameters: The query's parameters.
         where: The query, for messages.
 
     Raises:
         SourceUnavailableError: The server did not answer in time, or is unavailable.
-        ConfigurationError: The server refuses the login, or is not Prometheus.
+        ConfigurationError: The server refuses the login, is not Prometheus, or its certificate or
+            ours does not fit.
         DataFaultError: The server refused the query or warned that the answer may be partial, or
             the answer is too large.
         ContractError: The samples are native histograms.
     """
     try:
-        status, body = asyncio.run(_fetch(url, endpoint, parameters, where))
+        status, body = asyncio.run(_fetch(server, endpoint, parameters, where))
         _check_status(status, where)
         answer = _ANSWER.decode(body)
     except _NO_ANSWER as error:
+        fault = _certificate_fault(error)
+        if fault:
+            raise _certificates(fault, where) from None
         raise SourceUnavailableError(
             expected=f"a whole answer to {endpoint} within {_WHOLE_SECONDS:g} s",
             came=type(error).__name__,
@@ -90,14 +117,54 @@ def ask(
     return _series(answer, where)
 
 
+def _trust(server: PrometheusServer, where: str) -> ssl.SSLContext | bool:
+    """Return what certificates are checked by; True: by httpx' own list of CAs."""
+    if server.verify is True and not server.certificate:
+        return True
+    try:
+        context = httpx.create_ssl_context(verify=server.verify is not False)
+        if isinstance(server.verify, str):
+            context = ssl.create_default_context(cafile=server.verify)
+        if server.certificate:
+            context.load_cert_chain(*server.certificate)
+    except (OSError, TypeError) as error:
+        raise _certificates(f"files that give {type(error).__name__}", where) from None  # noqa: EM102, TRY003 - a function
+    return context
+
+
+def _certificate_fault(error: BaseException | None) -> str:
+    """Return OpenSSL's reason if certificates are why there is no answer; "": they are not."""
+    while error is not None:
+        reason = (isinstance(error, ssl.SSLError) and error.reason) or ""
+        if "CERT" in reason or reason in _NO_TRUST:  # others, such as an end of file, may pass
+            verdict = getattr(error, "verify_message", "")
+            return f"{reason}: {verdict}" if verdict else reason
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _certificates(came: str, where: str) -> ConfigurationError:
+    return ConfigurationError(
+        expected="a TLS connection whose certificates are trusted",
+        came=came,
+        where=where,
+        remedy="name the server's CA file as `verify`, and the client's certificate as `cert`, in "
+        "the extra of the Airflow connection prometheus; both files must be on every worker",
+    )
+
+
 async def _fetch(
-    url: str, endpoint: str, parameters: Mapping[str, str | float], where: str
+    server: PrometheusServer, endpoint: str, parameters: Mapping[str, str | float], where: str
 ) -> tuple[int, bytearray]:
     body = bytearray()
     async with (
         asyncio.timeout(_WHOLE_SECONDS),
         httpx.AsyncClient(
-            base_url=url, timeout=_TIMEOUT, headers={"Accept-Encoding": "gzip"}
+            base_url=server.url,
+            timeout=_TIMEOUT,
+            headers={**server.headers, "Accept-Encoding": "gzip"},
+            auth=server.login,
+            verify=_trust(server, where),
         ) as client,
         client.stream("GET", f"/api/v1/{endpoint}", params=dict(parameters)) as response,
     ):
