@@ -118,7 +118,7 @@ def test_a_certificate_logs_in(database, authority) -> None:
         ({"sslmode": "disable"}, {}, "no pg_hba.conf entry"),
         ({"connect_timeout": "soon"}, {}, "connect_timeout"),
         ({"sslrootcert": "own", "options": "-c nonsense=1"}, {}, "unrecognized configuration"),
-        ({"sslrootcert": "own"}, {"password": "wrong"}, "password authentication failed"),
+        ({"sslrootcert": "own"}, {"password": TOKEN}, "password authentication failed"),
         ({"sslrootcert": "own"}, {"password": None}, "no password supplied"),
         ({"sslrootcert": "own"}, {"login": "nobody"}, "password authentication failed"),
         ({"sslrootcert": "own"}, {"schema": "lost"}, 'database "lost" does not exist'),
@@ -246,7 +246,7 @@ def test_each_way_to_write_an_address(uri, url) -> None:
         ({"extra": {"X-Tenant": "a\r\nX-Other: b"}}, "`X-Tenant`"),
         ({"extra": {"X-Tenant": 5}}, "`X-Tenant`"),
         ({"extra": {"Accept-Encoding": "br"}}, "`Accept-Encoding`"),
-        ({"password": "a\nb"}, "`Authorization`"),
+        ({"password": f"{TOKEN}\n"}, "`Authorization`"),
         ({"login": "a", "extra": {"Authorization": "Bearer b"}}, "a login and a header"),
         ({"host": "https://a:b@h"}, "a login in the host"),
         ({"host": "https://h?x=1"}, "a query or fragment"),
@@ -309,7 +309,7 @@ def test_a_guarded_prometheus_lets_in(guarded, authority) -> None:
 @pytest.mark.parametrize(
     ("changes", "came"),
     [
-        ({"password": "wrong"}, "status 401"),
+        ({"password": TOKEN}, "status 401"),
         ({"extra": {"verify": True}}, "CERTIFICATE_VERIFY_FAILED: unable to get local issuer"),
         ({"extra": {"verify": "/nowhere/ca.pem"}}, "FileNotFoundError"),
         ({"extra": {"cert": "/nowhere/card.pem"}}, "FileNotFoundError"),
