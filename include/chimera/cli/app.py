@@ -50,6 +50,7 @@ def run(
     from include.chimera.local.runs.run import run as run_hours
     from include.chimera.local.supervision.interruption import interruptible
 
+    _take_sources_of_env_file()
     minutes = timeout_minutes or 30.0 + 10.0 * hours
     with interruptible(owner):
         is_good = run_hours(get_settings(), hours, minutes, json_file)
@@ -66,6 +67,7 @@ def up(
     from include.chimera.cli import servers
     from include.chimera.local.supervision.interruption import interruptible
 
+    _take_sources_of_env_file()
     with interruptible(owner):
         servers.up(get_settings())
 
@@ -113,6 +115,20 @@ def doctor() -> None:
     from include.chimera.cli import servers
 
     raise typer.Exit(0 if servers.doctor(get_settings()) else 1)
+
+
+def _take_sources_of_env_file() -> None:
+    """Take the sources that the project's `.env` names, unless the environment does."""
+    import os
+
+    from dotenv import dotenv_values
+
+    from include.chimera.local.servers.environment import SOURCES
+    from include.chimera.paths import PROJECT
+
+    found = dotenv_values(PROJECT / ".env", interpolate=False)
+    for name in SOURCES.values():
+        os.environ.setdefault(name, found.get(name) or "")  # noqa: TID251 - handed down
 
 
 def _is_fresh(max_age: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from include.chimera.local.runs.chosen_hours import (
     read_anchor,
     set_aside,
 )
-from include.chimera.local.servers.environment import ServerPlan
+from include.chimera.local.servers.environment import ServerPlan, own_sources
 from include.chimera.local.servers.ports import choose_port
 from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, Window
@@ -61,6 +62,8 @@ def choose_hours(
         TerminalError: There are not that many hours since the anchor.
     """
     now, sample = datetime.now(UTC), describe_sample(settings)
+    if own := own_sources(os.environ):  # noqa: TID251 - connections are no settings
+        sample = f"{', '.join(own)} of your own, and else {sample}"
     anchor = read_anchor(layout)
     if anchor and anchor.sample != sample:
         say(f"the state is about {anchor.sample}, now it is {sample}: starting over")

@@ -39,6 +39,19 @@ MALLOC = {
 """Settings of glibc's allocator that save memory in Airflow's processes."""
 
 
+SOURCES = {
+    "app_db": "AIRFLOW_CONN_APP_DB",
+    "prometheus": "AIRFLOW_CONN_PROMETHEUS",
+    "api_logs": "CHIMERA_API_LOGS_ROOT",
+}
+"""The variable that names each source."""
+
+
+def own_sources(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the sources that the caller's environment names, each with its variable."""
+    return {source: name for source, name in SOURCES.items() if environment.get(name)}
+
+
 @dataclass(frozen=True)
 class Secrets:
     """Keys that are generated once per state folder."""
@@ -121,7 +134,8 @@ def build_environment(
     environment.update(_process_variables(inherited))
     settings = {**_core(plan), **_components(plan), **_secret_settings(secrets)}
     environment.update({f"AIRFLOW__{name}": value for name, value in settings.items()})
-    environment.update(_connections(plan))
+    own = own_sources(inherited).values()
+    environment |= {name: text for name, text in _connections(plan).items() if name not in own}
     environment.update(plan.chimera)
     environment["AIRFLOW_HOME"] = str(plan.layout.airflow)
     environment["CHIMERA_STATE_DIR"] = str(plan.layout.root)

@@ -24,6 +24,7 @@ def demo_sample(
     settings: Settings, windows: list[Window], plan: ServerPlan, say: Callable[[str], None]
 ) -> SampleApplication:
     """Return the sample application with the given hours."""
+    settings = settings.model_copy(update={"api_logs_root": ""})  # not among the caller's logs
 
     def fill(app_db_uri: str) -> None:
         say("filling the sample application")

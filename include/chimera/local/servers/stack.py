@@ -24,10 +24,12 @@ from include.chimera.local.servers.components import (
 )
 from include.chimera.local.servers.dbt_manifest import is_fresh
 from include.chimera.local.servers.environment import (
+    SOURCES,
     ServerPlan,
     build_environment,
     keep_passwords,
     keep_secrets,
+    own_sources,
 )
 from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
 from include.chimera.local.supervision.keeper import Program
@@ -129,8 +131,7 @@ class Stack:
         self.start_database()
         env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
         migration = self._begin_migration(env)
-        sample.seed(self.app_db_uri)
-        self.line.start(Program("metrics", [sys.executable, *sample.metrics], env))
+        self._start_sample(sample, env)
         self._build_manifest(env)
         if migration:
             self._say("waiting for Airflow's metadata database")
@@ -145,6 +146,16 @@ class Stack:
         self.api.set_pools(read_pools())
         self._note(mode)
         self._say(f"Airflow answers at {self.plan.url} after {time.monotonic() - started:.0f} s")
+
+    def _start_sample(self, sample: SampleApplication, env: dict[str, str]) -> None:
+        """Start the sample application for the sources that are not the caller's own."""
+        own = own_sources(self._inherited)
+        for source, name in own.items():
+            self._say(f"{source}: yours, from {name}; the sample application is not started for it")
+        if len(own) < len(SOURCES):
+            sample.seed(self.app_db_uri)
+        if "prometheus" not in own:
+            self.line.start(Program("metrics", [sys.executable, *sample.metrics], env))
 
     def _begin_migration(self, env: dict[str, str]) -> Program | None:
         stamp = self.layout.schema_stamp
@@ -220,7 +231,9 @@ class Stack:
         env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
         module = "include.chimera.local.servers.feeder"
         argv = [sys.executable, "-m", module, "--app-db", self.app_db_uri]
-        self.line.start(Program("feeder", argv, env))
+        if len(own_sources(self._inherited)) < len(SOURCES):
+            # Logs of its own root: made-up lines must not get among the caller's.
+            self.line.start(Program("feeder", argv, {**env, SOURCES["api_logs"]: ""}))
 
     def detach(self, mode: Mode) -> None:
         """Leave the stack running after this process."""

@@ -43,6 +43,14 @@ def test_environment_points_every_address_to_the_chosen_port(plan):
     assert url == "http://127.0.0.1:8123/execution/"
 
 
+def test_a_connection_of_the_callers_own_wins_over_the_sample_applications(plan):
+    """An empty one is none: `.env.example` has such lines."""
+    own = '{"conn_type": "postgres", "host": "db"}'
+    environment = build(plan, AIRFLOW_CONN_APP_DB=own, AIRFLOW_CONN_PROMETHEUS="")
+    assert environment["AIRFLOW_CONN_APP_DB"] == own
+    assert json.loads(environment["AIRFLOW_CONN_PROMETHEUS"])["port"] == 9123
+
+
 def test_environment_runs_airflow_as_in_production(plan):
     environment = build(plan)
     assert environment["AIRFLOW__CORE__EXECUTOR"] == "LocalExecutor"
