@@ -150,6 +150,11 @@ class Settings(BaseSettings):
         return self
 
     @property
+    def pools(self) -> dict[str, int]:
+        """Airflow's pools that tasks wait in, with their slots."""
+        return {"app_db": 3, "duckdb": 4}
+
+    @property
     def lake(self) -> str:
         """The lake's root: a local folder or an object store's URL, without a final slash."""
         return (self.lake_root or str(self.state_dir / "lake")).rstrip("/")
