@@ -1,6 +1,8 @@
 """A real Prometheus on loopback, with history."""
 
+import json
 import shutil
+import ssl
 import subprocess
 import time
 from contextlib import contextmanager
@@ -10,6 +12,9 @@ import pytest
 
 from include.chimera.local.servers.ports import choose_port
 
+PASSWORD = "p w+d/:@%?&=é'\\"  # noqa: S105 # pragma: allowlist secret - with what breaks a URI
+# Made once by crypt(3), since no package that hashes by bcrypt is at hand.
+HASHED = "$2b$04$J/XIt1.Vy71PUqcNFpVtWemZQAaiHB7y6JEHh6fVAMPVHE8c6rppO"  # pragma: allowlist secret
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
 
 needs_prometheus = pytest.mark.skipif(
@@ -18,18 +23,48 @@ needs_prometheus = pytest.mark.skipif(
 )
 
 
+def fill(path, workspace):
+    """Make blocks of a server's history from an OpenMetrics file."""
+    subprocess.run(  # noqa: S603 - fixed arguments
+        [PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", path, workspace / "data"],
+        check=True,
+        capture_output=True,
+    )
+
+
 @contextmanager
 def prometheus(folder, workspace):
     """Fill a server with the folder's OpenMetrics files, start it, yield its URL, and stop it."""
     for path in sorted(folder.glob("*.om")):
-        subprocess.run(  # noqa: S603 - fixed arguments
-            [PROMTOOL, "tsdb", "create-blocks-from", "openmetrics", path, workspace / "data"],
-            check=True,
-            capture_output=True,
-        )
+        fill(path, workspace)
     (workspace / "prometheus.yml").write_text("{}")
     with serve(workspace, choose_port(0)) as url:
         yield url
+
+
+@contextmanager
+def guarded(folder, workspace, authority):
+    """Do the same behind TLS and a login; yield the Airflow connection that leads to it."""
+    for path in sorted(folder.glob("*.om")):
+        fill(path, workspace)
+    port, (certificate, key) = choose_port(0), authority.sign("prometheus", "127.0.0.1")
+    web = {
+        "tls_server_config": {"cert_file": str(certificate), "key_file": str(key)},
+        "basic_auth_users": {"reader": HASHED},
+    }
+    (workspace / "web.yml").write_text(json.dumps(web))
+    (workspace / "prometheus.yml").write_text("{}")
+    context = ssl.create_default_context(cafile=authority.file)
+    url, login = f"https://127.0.0.1:{port}", ("reader", PASSWORD)
+    client = httpx.Client(base_url=url, auth=login, verify=context)
+    with serve(workspace, port, f"--web.config.file={workspace / 'web.yml'}", client=client):
+        yield {
+            "conn_type": "http",
+            "host": url,
+            "login": "reader",
+            "password": PASSWORD,
+            "extra": {"verify": str(authority.file)},
+        }
 
 
 @contextmanager

@@ -110,11 +110,17 @@ def status(
 
 
 @app.command()
-def doctor() -> None:
-    """Check promises that lean on libraries, on what runs now; exit code 1: one is not kept."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each check.")] = False,
+    send_test_message: Annotated[
+        bool, typer.Option(help="Send a test message to each channel that is set up.")
+    ] = False,
+) -> None:
+    """Try all that an hour needs, and say what mends it; exit code 1: something is missing."""
     from include.chimera.cli import servers
 
-    raise typer.Exit(0 if servers.doctor(get_settings()) else 1)
+    is_well = servers.doctor(get_settings(), as_json=as_json, send=send_test_message)
+    raise typer.Exit(0 if is_well else 1)
 
 
 def _take_sources_of_env_file() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
@@ -29,10 +31,13 @@ from include.chimera.local.supervision.processes import (
 )
 from include.chimera.local.supervision.stackfile import read_stack
 from include.chimera.local.supervision.supervisor import StateLock
+from include.chimera.observe.findings import Finding
 from include.chimera.observe.terminal import make_console
 from include.chimera.window import HOUR, Window, floor_hour
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
     from include.chimera.local.supervision.stackfile import StackFile
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
 
 _DOWN_SECONDS = 30.0
 _MIB = 1 << 20
+QUIET = {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
+"""Lets Airflow's commands say what they were asked for."""
 
 
 def up(settings: Settings) -> None:
@@ -85,22 +92,26 @@ def airflow(settings: Settings, words: list[str]) -> NoReturn:
     Raises:
         ConfigurationError: No scheduler runs on the state folder.
     """
-    layout = Layout.of(settings.state_dir)
-    running = read_stack(layout)
+    environment = scheduler_environment(settings)
+    if not environment:
+        raise ConfigurationError(
+            expected="Airflow running on this state folder",
+            came="no scheduler that runs",
+            where=str(Layout.of(settings.state_dir).root),
+            remedy="`make up` starts it",
+        )
+    os.execve(sys.executable, [sys.executable, "-m", "airflow", *words], environment)  # noqa: S606 - our own
+
+
+def scheduler_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of the scheduler that runs on the state folder; {}: none does."""
+    running = read_stack(Layout.of(settings.state_dir))
     try:
         pid = running.pids["scheduler"] if running and running.is_alive else None
         environment = psutil.Process(pid).environ() if pid else {}
     except (KeyError, psutil.Error):
         environment = {}
-    if not environment:
-        raise ConfigurationError(
-            expected="Airflow running on this state folder",
-            came="no scheduler that runs",
-            where=str(layout.root),
-            remedy="`make up` starts it",
-        )
-    environment |= {"AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING", "PYTHONWARNINGS": "ignore"}
-    os.execve(sys.executable, [sys.executable, "-m", "airflow", *words], environment)  # noqa: S606 - our own
+    return environment and environment | QUIET
 
 
 def status(settings: Settings) -> bool:
@@ -128,13 +139,42 @@ def status(settings: Settings) -> bool:
     return True
 
 
-def doctor(settings: Settings) -> bool:
-    """Show which promises that depend on libraries are kept; return whether all are."""
-    console, findings = make_console(), list(examine(settings))
-    for finding in findings:
-        mark = "kept" if finding.is_kept else "NOT KEPT"
-        console.print(f"{finding.promise:<16} {mark:<9} {finding.text}", soft_wrap=True)
-    return all(finding.is_kept for finding in findings)
+def doctor(settings: Settings, *, as_json: bool, send: bool) -> bool:
+    """Show, one by one, what each check finds; return whether all is as it should be.
+
+    The checks of Airflow, sources, lake and channels need its environment: that of the servers that
+    run here, else the one that this process was started with.
+    """
+    environment, given = scheduler_environment(settings), os.environ  # noqa: TID251 - Airflow's
+    if environment and environment["AIRFLOW_HOME"] != given.get("AIRFLOW_HOME"):
+        again = [sys.executable, "-m", "include.chimera", *sys.argv[1:]]
+        os.execve(sys.executable, again, environment)  # noqa: S606 - our own
+    has_airflow = any(name.startswith("AIRFLOW_") for name in given)
+    quiet = QUIET | {"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
+    given.update(quiet, _AIRFLOW_PROCESS_CONTEXT="server")  # the latter: may ask its database
+    console, is_well = make_console(), True
+    for finding in _findings(settings, has_airflow=has_airflow, send=send):
+        is_well &= finding.is_kept
+        if as_json:
+            console.print(json.dumps(asdict(finding)), soft_wrap=True, highlight=False)
+            continue
+        mark = "ok" if finding.is_kept else "MISSING"
+        console.print(f"{finding.check:<24} {mark:<8} {finding.text}", soft_wrap=True)
+        if finding.remedy:
+            console.print(f"{'':<24} {'mend it':<8} {finding.remedy}", soft_wrap=True)
+    return is_well
+
+
+def _findings(settings: Settings, *, has_airflow: bool, send: bool) -> Iterator[Finding]:
+    yield from examine(settings)
+    if not has_airflow:
+        text = "nothing runs here, and no variable of Airflow's is set"
+        remedy = "make up, or run this where the scheduler runs"
+        yield Finding("airflow", is_kept=False, text=text, remedy=remedy)
+        return
+    from include.chimera.flow.doctor import examination  # noqa: PLC0415 - loads Airflow
+
+    yield from examination.examine(send=send)
 
 
 def _show_servers(console: Console, running: StackFile, layout: Layout) -> None:

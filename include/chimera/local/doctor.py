@@ -6,7 +6,6 @@ Tests prove them only for the versions and the time of the test.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from include.chimera.local.servers.airflow_api import AirflowApi
 from include.chimera.local.servers.environment import keep_passwords
 from include.chimera.local.servers.stack import DAG_ID
 from include.chimera.local.supervision.stackfile import read_stack
+from include.chimera.observe.findings import Finding
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
@@ -26,23 +26,14 @@ if TYPE_CHECKING:
 _PIN = re.compile(r"^([\w.-]+)(?:\[[\w,]+\])?==([\w.]+)", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of checking one promise; if it could not be checked, it counts as not kept."""
-
-    promise: str
-    is_kept: bool
-    text: str
-
-
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Check each promise."""
-    yield check_versions()
+    """Check the packages and, if servers run on the state folder, the deadlines of their runs."""
     layout = Layout.of(settings.state_dir)
     running = read_stack(layout)
     if not running or not running.is_alive:
-        yield Finding("deadline", is_kept=False, text="unknown: nothing is running, see `make up`")
+        yield check_versions("requirements.txt")
         return
+    yield check_versions("requirements.txt", "requirements-dev.txt")
     api = AirflowApi(running.url, "admin", keep_passwords(layout)["admin"])
     try:
         yield check_next_run(api)
@@ -53,9 +44,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
         api.close()
 
 
-def check_versions() -> Finding:
+def check_versions(*files: str) -> Finding:
     """Compare the installed versions with the pins; docs/versions.md gives each pin's reason."""
-    texts = [(PROJECT / name).read_text() for name in ("requirements.txt", "requirements-dev.txt")]
+    texts = [(PROJECT / name).read_text() for name in files]
     pins = dict(_PIN.findall("\n".join(texts)))
     other = {name: found for name, pin in pins.items() if (found := _installed(name)) != pin}
     if other:

@@ -17,14 +17,11 @@ from include.chimera.sources.postgres.sessions import APPLICATION, clock, snapsh
 from include.chimera.sources.prometheus.extract import reach
 from tests.integration.certificates import Authority
 from tests.integration.ingest.servers import PostgresServer, needs_tls, tls_programs
-from tests.integration.prometheus import needs_prometheus, serve
+from tests.integration.prometheus import HASHED, PASSWORD, needs_prometheus, serve
 from tests.serving import served
 
 pytestmark = pytest.mark.integration
 
-PASSWORD = "p w+d/:@%?&=é'\\"  # noqa: S105 # pragma: allowlist secret - with what breaks a URI
-# Made once by crypt(3), since no package that hashes by bcrypt is at hand.
-HASHED = "$2b$04$J/XIt1.Vy71PUqcNFpVtWemZQAaiHB7y6JEHh6fVAMPVHE8c6rppO"  # pragma: allowlist secret
 TOKEN = "t0ken"  # noqa: S105 # pragma: allowlist secret - of a test
 ANSWER = b'{"status":"success","data":{"resultType":"vector","result":[]}}'
 

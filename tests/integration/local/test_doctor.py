@@ -1,16 +1,21 @@
 """What `doctor` says of versions, and of an Airflow that has, lacks or does not know a deadline."""
 
 import json
+import os
+import subprocess
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from include.chimera.local import doctor
 from include.chimera.local.servers.airflow_api import AirflowApi
-from include.chimera.settings import get_settings
+from include.chimera.paths import PROJECT
 from tests.serving import served
 
 pytestmark = pytest.mark.integration
+
+FILES = ("requirements.txt", "requirements-dev.txt")
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def test_the_next_runs_deadline_is_there_missing_or_unknown(ask, seconds, is_kep
 
 
 def test_the_packages_are_the_pinned_ones() -> None:
-    finding = doctor.check_versions()
+    finding = doctor.check_versions(*FILES)
     assert finding.is_kept, finding.text
 
 
@@ -69,13 +74,23 @@ def test_another_version_and_a_missing_package_are_named(tmp_path, monkeypatch) 
     (tmp_path / "requirements.txt").write_text("duckdb==0.0.1  # old\nuvicorn[standard]>=1\n")
     (tmp_path / "requirements-dev.txt").write_text("no-such-package==1.0\n")
     monkeypatch.setattr(doctor, "PROJECT", tmp_path)
-    finding = doctor.check_versions()
+    finding = doctor.check_versions(*FILES)
     assert not finding.is_kept
     assert ", not 0.0.1" in finding.text
     assert "no-such-package is missing, not 1.0" in finding.text
 
 
-def test_promises_are_not_kept_while_nothing_runs(lake) -> None:  # noqa: ARG001 - an empty state
-    findings = {each.promise: each for each in doctor.examine(get_settings())}
-    assert not findings["deadline"].is_kept
-    assert "unknown" in findings["deadline"].text
+def test_without_airflow_nothing_is_taken_for_well(tmp_path) -> None:
+    """Neither servers that run here, nor a Deployment's variables."""
+    bare = {name: text for name, text in os.environ.items() if not name.startswith("AIRFLOW")}  # noqa: TID251 - a child inherits
+    done = subprocess.run(
+        [sys.executable, "-m", "include.chimera", "doctor", "--json"],
+        env=bare | {"CHIMERA_STATE_DIR": str(tmp_path)},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    versions, airflow = map(json.loads, done.stdout.splitlines())
+    assert (done.returncode, versions["is_kept"], airflow["is_kept"]) == (1, True, False)
+    assert airflow["remedy"].startswith("make up")

@@ -6,6 +6,7 @@ import asyncio
 import re
 import ssl
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import httpx
@@ -20,6 +21,7 @@ from include.chimera.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 # httpx limits each wait for a byte; a server that sends one every two seconds would hold a task.
@@ -100,9 +102,27 @@ def ask(
             the answer is too large.
         ContractError: The samples are native histograms.
     """
+    return _ask(server, endpoint, parameters, where)[1]
+
+
+def told_time(server: PrometheusServer, query: str) -> datetime | None:
+    """Return the server's time (UTC, whole seconds) when it answers an instant query.
+
+    None: its answer bears no date.
+
+    Raises:
+        ChimeraError: As `ask`.
+    """
+    date = _ask(server, "query", {"query": query}, "Prometheus, its time")[0].get("Date")
+    return parsedate_to_datetime(date) if date else None
+
+
+def _ask(
+    server: PrometheusServer, endpoint: str, parameters: Mapping[str, str | float], where: str
+) -> tuple[httpx.Headers, list[msgspec.Raw]]:
     try:
-        status, body = asyncio.run(_fetch(server, endpoint, parameters, where))
-        _check_status(status, where)
+        answered, body = asyncio.run(_fetch(server, endpoint, parameters, where))
+        _check_status(answered.status_code, where)
         answer = _ANSWER.decode(body)
     except _NO_ANSWER as error:
         fault = _certificate_fault(error)
@@ -114,7 +134,7 @@ def ask(
             where=where,
             remedy="check that the server is up and the Airflow connection prometheus names it",
         ) from None  # the error's text may hold a part of the answer
-    return _series(answer, where)
+    return answered.headers, _series(answer, where)
 
 
 def _trust(server: PrometheusServer, where: str) -> ssl.SSLContext | bool:
@@ -155,7 +175,8 @@ def _certificates(came: str, where: str) -> ConfigurationError:
 
 async def _fetch(
     server: PrometheusServer, endpoint: str, parameters: Mapping[str, str | float], where: str
-) -> tuple[int, bytearray]:
+) -> tuple[httpx.Response, bytearray]:
+    """Return the response, whose own content is gone, and its body."""
     body = bytearray()
     async with (
         asyncio.timeout(_WHOLE_SECONDS),
@@ -182,7 +203,7 @@ async def _fetch(
                     remedy="drop labels that make many series, or set a longer "
                     "CHIMERA_SCRAPE_STEP_SECONDS",
                 )
-    return response.status_code, body
+    return response, body
 
 
 def _check_status(status: int, where: str) -> None:

@@ -1,0 +1,1 @@
+"""Try what a Deployment is made of, from within Airflow's own environment."""

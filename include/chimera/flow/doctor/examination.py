@@ -1,0 +1,124 @@
+"""All checks of `doctor` that Airflow's connections and settings are enough for, in order."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException, AirflowRuntimeError
+
+from include.chimera.alerts.messages import Message
+from include.chimera.alerts.outbox import DeliveryError
+from include.chimera.errors import ConfigurationError
+from include.chimera.flow.connections import (
+    APP_DB,
+    PROMETHEUS,
+    libpq_uri,
+    prometheus_server,
+    reach_store,
+)
+from include.chimera.flow.delivery.channels import SLACK, SMTP, channels
+from include.chimera.flow.doctor.airflow_checks import check_airflow
+from include.chimera.lake.store.storage import create_text, delete_files, read_text
+from include.chimera.observe.findings import Finding, Trial, checking
+from include.chimera.settings import get_settings
+from include.chimera.sources.postgres.database_checks import check_database
+from include.chimera.sources.prometheus.scrape_checks import check_prometheus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from airflow.sdk import Connection
+
+_EXAMPLES = {
+    APP_DB: '{"conn_type": "postgres", "host": "…", "login": "chimera_reader", "password": "…", '
+    '"schema": "…", "extra": {"sslmode": "verify-full", "sslrootcert": "…"}}',
+    PROMETHEUS: '{"conn_type": "http", "host": "https://…", "login": "…", "password": "…"}',
+}
+
+
+def examine(*, send: bool) -> Iterator[Finding]:
+    """Check a Deployment part by part.
+
+    Args:
+        send: Whether each channel gets a test message.
+    """
+    yield from check_airflow()
+    yield from _source(APP_DB, lambda connection: check_database(libpq_uri(connection)))
+    yield from _source(PROMETHEUS, lambda found: check_prometheus(prometheus_server(found)))
+    yield _check_store()
+    yield from _check_channels(send=send)
+
+
+def _source(conn_id: str, check: Callable[[Connection], Iterator[Finding]]) -> Iterator[Finding]:
+    with checking(f"connection {conn_id}") as there:
+        try:
+            connection = BaseHook.get_connection(conn_id)
+        except (AirflowNotFoundException, AirflowRuntimeError):
+            remedy = f"airflow connections add {conn_id} --conn-json '{_EXAMPLES[conn_id]}'"
+            there.fault("none of this name", remedy)
+            yield there.finding()
+            return
+        found = check(connection)
+    if there.faults:
+        yield there.finding()
+        return
+    yield from found
+
+
+def _check_store() -> Finding:
+    """Write, read, delete, and let two writers meet, where the lake is."""
+    lake = get_settings().lake
+    with checking("lake") as store:
+        try:
+            reach_store()
+            _meet(f"{lake}/_trial-{uuid4().hex}", lake, store)
+        except (AirflowNotFoundException, AirflowRuntimeError):
+            name = get_settings().store_connection
+            remedy = f"airflow connections add {name} --conn-type aws …, or unset"
+            store.fault(f"no connection {name}", f"{remedy} CHIMERA_STORE_CONNECTION")
+        except OSError as error:
+            remedy = "see that it is there, and docs/security.md for the rights that are needed"
+            store.fault(f"{lake}: {type(error).__name__}", remedy)
+        store.text = f"{lake}: written, read, deleted; the second of two writers refused"
+    return store.finding()
+
+
+def _meet(place: str, lake: str, store: Trial) -> None:
+    """Let a second writer of one object come too late, as a commit that lost to another one."""
+    try:
+        if not create_text(place, "one") or create_text(place, "two") or read_text(place) != "one":
+            text = f"{lake}: a second writer of the same new object was not refused"
+            store.fault(text, "take a store that honours If-None-Match: * when an object is put")
+    finally:
+        delete_files([place])
+
+
+def _check_channels(*, send: bool) -> Iterator[Finding]:
+    """Name the channels that are set up; send each a message if that is asked for."""
+    found = channels()
+    moment = datetime.now(UTC).isoformat(timespec="seconds")
+    facts = (("sent by", "python -m include.chimera doctor"), ("nothing", "is wrong"))
+    message = Message("success", f"doctor {moment}", "A test message", facts)
+    for name in (SLACK, SMTP):
+        with checking(f"alerts: {name}") as channel:
+            if name not in found:
+                channel.text = "off: no connection of this name"
+                if name == SMTP:
+                    channel.text += ", or CHIMERA_ALERT_EMAILS is empty"
+            elif send:
+                try:
+                    found[name](message)
+                except DeliveryError as error:
+                    raise ConfigurationError(
+                        expected="a channel that takes a message",
+                        came=error.came,
+                        where=error.where,
+                        remedy=f"correct the connection {name}",
+                    ) from None
+                channel.text = "a test message was taken"
+            else:
+                channel.text = "set up; --send-test-message tries it"
+        yield channel.finding()
