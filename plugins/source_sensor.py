@@ -12,19 +12,30 @@ from airflow.sdk.exceptions import AirflowSensorTimeout, AirflowSkipException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from include.chimera.errors import ChimeraError, SourceLateError, SourceUnavailableError
-from include.chimera.flow.connections import APP_DB, PROMETHEUS, libpq_uri, prometheus_server
+from include.chimera.flow.connections import (
+    API_LOGS,
+    APP_DB,
+    PROMETHEUS,
+    api_logs_root,
+    connection_of,
+    libpq_uri,
+    prometheus_server,
+)
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
     from airflow.sdk import Context
 
 logger = logging.getLogger(__name__)
 
-API_LOGS = "api_logs"
-_ADDRESS = {APP_DB: libpq_uri, PROMETHEUS: prometheus_server}
+_ADDRESS: Mapping[str, Callable[[Any], Any]] = {
+    APP_DB: libpq_uri,
+    API_LOGS: api_logs_root,
+    PROMETHEUS: prometheus_server,
+}
 _POKE_SECONDS = 5.0
 # A check that never returns (a hung disk) must not hold the trigger for ever. The last check may
 # take as long as a source's whole answer.
@@ -61,9 +72,8 @@ class SourceSensor(BaseSensorOperator):
         end, asked = begin_task(context).window.end, context["params"].get("sources")
         if asked and not set(asked) & set(self.tables):
             raise AirflowSkipException(f"asked for {', '.join(asked)} alone")  # noqa: EM102, TRY003 - no error
-        place: object = get_settings().api_logs
-        if address := _ADDRESS.get(self.source):
-            place = address(BaseHook.get_connection(self.source))
+        name = connection_of(self.source)
+        place = _ADDRESS[self.source](BaseHook.get_connection(name) if name else None)
         if missing := lacks(self.source, place, end):
             logger.info("waiting for %s: %s", self.source, missing)
             until = datetime.now(UTC) + timedelta(seconds=self.timeout)
@@ -133,11 +143,11 @@ class SourceTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Check, in another thread, until the source is complete or the time is up."""
-        place: object = get_settings().api_logs
-        if address := _ADDRESS.get(self.source):
-            place = address(await BaseHook.aget_connection(self.source))
         event: str | list[str]
         try:
+            name = connection_of(self.source)
+            connection = await BaseHook.aget_connection(name) if name else None
+            place = await asyncio.to_thread(_ADDRESS[self.source], connection)
             while event := await asyncio.to_thread(lacks, self.source, place, self.end):
                 if datetime.now(UTC) >= self.until:
                     break

@@ -35,9 +35,15 @@ class Settings(BaseSettings):
         "`AWS_…` variables, or the machine's own role",
     )
     api_logs_root: str = Field(
-        "", description="Root of the API's JSON-lines logs; default <state_dir>/sources/api_logs"
+        "",
+        description="Root of the API's JSON-lines logs, a folder or s3://<bucket>/<folder>; "
+        "default <state_dir>/sources/api_logs",
     )
-
+    logs_connection: str = Field(
+        "",
+        description="Airflow connection (type aws) of the API's logs in an object store; none: "
+        "the lake's store",
+    )
     task_logs_root: str = Field(
         "",
         description="Root of Airflow's task logs, as in [logging] remote_base_log_folder; default "

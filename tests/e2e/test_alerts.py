@@ -23,7 +23,7 @@ from include.chimera.local.servers.environment import keep_passwords
 from include.chimera.local.servers.postgres_server import AIRFLOW_DATABASE
 from include.chimera.local.servers.stack import DAG_ID
 from include.chimera.sources.api_logs.extract import parse_line
-from include.chimera.sources.api_logs.log_folders import hour_folder
+from include.chimera.sources.api_logs.log_files import hour_path
 from include.chimera.window import HOUR, Window
 from tests.corpus import CORPUS
 from tests.e2e.duty import BASE, DEADLINE, WAIT, on_duty
@@ -424,7 +424,7 @@ def test_an_hour_loses_rows_only_if_a_person_says_so(duty, refused) -> None:
     """And a full refresh by the same form builds each model anew, from the mended rows too."""
     run = refused
     root = duty.stack.layout.root / "sources/api_logs"
-    log = hour_folder(root, run.window_start) / "api.jsonl"
+    log = root / hour_path(run.window_start) / "api.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[: len(lines) // 2]))
     rest = sum(parse_line(line) is not None for line in lines[: len(lines) // 2])

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Connection
 
+    from include.chimera.sources.api_logs.log_files import LogRoot
     from include.chimera.sources.postgres.sessions import LibpqUri
     from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 
-APP_DB, PROMETHEUS = "app_db", "prometheus"
+APP_DB, PROMETHEUS, API_LOGS = "app_db", "prometheus", "api_logs"
 _CONNECT_SECONDS = 10  # libpq's default is to wait for ever
 _LIBPQ = """
     channel_binding connect_timeout gssencmode hostaddr keepalives keepalives_count keepalives_idle
@@ -115,6 +116,50 @@ def prometheus_server(connection: Connection) -> PrometheusServer:
         _refuse(connection, "one way to log in", came, "take one of them out")
     login = (connection.login, connection.password or "") if connection.login else None
     return PrometheusServer(_base_url(connection), headers, login, verify, cert)
+
+
+def connection_of(source: str) -> str:
+    """Return the id of a source's connection; "" if it needs none."""
+    settings = get_settings()
+    if source != API_LOGS:
+        return source
+    is_remote = "://" in settings.api_logs
+    return (settings.logs_connection or settings.store_connection) if is_remote else ""
+
+
+def api_logs_root(connection: Connection | None) -> LogRoot:
+    """Return the root of the API's logs.
+
+    Args:
+        connection: The object store's, which the provider's hook turns into a client; None: a local
+            folder, or the store of the `AWS_…` variables.
+
+    Raises:
+        ConfigurationError: The setting is another URL.
+    """
+    from include.chimera.sources.api_logs.log_folders import log_root  # noqa: PLC0415 - heavy
+
+    client = _s3_client(connection) if connection else None
+    return log_root(get_settings().api_logs, client)
+
+
+def _s3_client(connection: Connection) -> Any:  # noqa: ANN401 - boto3 has no types
+    from airflow.providers.amazon.aws.hooks.base_aws import (  # noqa: PLC0415 - heavy
+        AwsGenericHook,
+    )
+    from airflow.providers.amazon.aws.utils.connection_wrapper import (  # noqa: PLC0415 - heavy
+        AwsConnectionWrapper,
+    )
+    from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
+
+    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=connection.conn_id, client_type="s3")
+    hook.conn_config = AwsConnectionWrapper(conn=connection)  # a triggerer can't look it up here
+    config = hook.config
+    if hook.conn_config.get_service_endpoint_url("s3") and not config.s3:
+        config = config.merge(Config(s3={"addressing_style": "path"}))
+    if get_settings().logs_connection:  # the variable AWS_ENDPOINT_URL leads to the lake's store
+        config = config.merge(Config(ignore_configured_endpoint_urls=True))
+    return hook.get_client_type(config=config)
 
 
 def reach_store() -> None:

@@ -9,7 +9,15 @@ from airflow.sdk import BaseHook, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.flow.connections import APP_DB, PROMETHEUS, libpq_uri, prometheus_server
+from include.chimera.flow.connections import (
+    API_LOGS,
+    APP_DB,
+    PROMETHEUS,
+    api_logs_root,
+    connection_of,
+    libpq_uri,
+    prometheus_server,
+)
 from include.chimera.flow.delivery.callbacks import judged_tables, run_url, tell_success
 from include.chimera.flow.delivery.channels import channels
 from include.chimera.flow.foreign_errors import own_words
@@ -17,7 +25,6 @@ from include.chimera.flow.metrics_backend import emit
 from include.chimera.flow.retry_policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.run_context import begin_task
 from include.chimera.quality.rules.book import gated_tables
-from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +64,9 @@ def _read_logs(_: Contract, run: Run) -> Batch:
     from include.chimera.sources.api_logs.extract import extract_api_logs  # noqa: PLC0415 - heavy
 
     allow_shrink = bool(get_current_context()["params"].get("allow_shrink"))
-    return extract_api_logs(get_settings().api_logs, run, allow_shrink=allow_shrink)
+    name = connection_of(API_LOGS)
+    root = api_logs_root(BaseHook.get_connection(name) if name else None)
+    return extract_api_logs(root, run, allow_shrink=allow_shrink)
 
 
 def _read_metrics(_: Contract, run: Run) -> Batch:

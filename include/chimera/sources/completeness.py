@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import SourceChangedError
 from include.chimera.settings import get_settings
-from include.chimera.sources.api_logs.log_folders import (
-    MARKER,
-    log_files,
-    log_root,
-    names_in,
-    written_at,
-)
+from include.chimera.sources.api_logs.log_files import MARKER
 from include.chimera.sources.postgres.sessions import clock
 from include.chimera.sources.prometheus.extract import reach, settling_seconds
 from include.chimera.window import HOUR
@@ -25,6 +19,7 @@ from include.chimera.window import HOUR
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from include.chimera.sources.api_logs.log_files import LogRoot
     from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 
 _QUIET = timedelta(seconds=30)  # log shippers flush within seconds
@@ -40,21 +35,20 @@ def database_lacks(uri: str, end: datetime) -> str:
     return f"a clock at {now.isoformat(timespec='seconds')}" if now < end else ""
 
 
-def logs_lack(root: str, end: datetime) -> str:
+def logs_lack(root: LogRoot, end: datetime) -> str:
     """Check the window's last hour: its folder is marked as done, or none of its files grows.
 
     Raises:
-        ConfigurationError: The root is not a local folder.
+        ConfigurationError: An object store refuses the key, or has no such bucket.
         SourceUnavailableError: The hour's folder can't be listed, or one of its files can't be
             read.
     """
-    folder, start = log_root(root), end - HOUR
-    names = names_in(folder, start)
     try:
-        written = [written_at(file) for file in log_files(folder, start) if not file.fault]
+        folder = root.hour(end - HOUR)
+        written = [file.written_at() for file in folder.files if not file.fault]
     except SourceChangedError:
         return "files that are being rotated"
-    if MARKER in names:
+    if MARKER in folder.names:
         return ""
     quiet = datetime.now(UTC) - datetime.fromtimestamp(max([*written, end.timestamp()]), UTC)
     if quiet >= _QUIET:

@@ -15,7 +15,7 @@ from include.chimera.errors import ShrinkError, SourceChangedError
 from include.chimera.sources.api_logs import log_files as log_reading
 from include.chimera.sources.api_logs.extract import extract_api_logs, parse_line
 from include.chimera.sources.api_logs.log_files import MAX_LINE_BYTES, read_lines
-from include.chimera.sources.api_logs.log_folders import log_files
+from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.window import HOUR, Run, Window, floor_hour
 from tests.integration.ingest.pipeline import hour, letters, publish, rows, run_of
 
@@ -38,7 +38,7 @@ def write(root, number, *lines, name="api.jsonl", end=b"\n", window=None):
 
 
 def ingest(root, run, **options):
-    extract_api_logs(str(root), run, **options)
+    extract_api_logs(log_root(str(root)), run, **options)
     return publish(run, LOGS)
 
 
@@ -163,7 +163,7 @@ def test_a_truncated_file_never_empties_its_hour(root):
 
 def listed(path):
     """Return a file of the first hour as listed in its folder."""
-    files = log_files(path.parents[2], hour(0).start)
+    files = log_root(str(path.parents[2])).hour(hour(0).start).files
     return next(file for file in files if file.path == path)
 
 

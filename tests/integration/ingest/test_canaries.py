@@ -38,6 +38,7 @@ from include.chimera.operations.quality_report import write_report
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.sources.postgres.extract import extract_reference, extract_versions
 from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
@@ -240,17 +241,17 @@ def test_log_lines_full_of_canaries_pass_or_are_refused_in_silence(lake, said):
     wrong = [line(**{name: CANARY}) for name in ("timestamp", "status_code", "duration_ms")]
     write_log(lake, line(), line(status_code=200), f"{{{CANARY}", CANARY, *wrong)
     with own_words():
-        extract_api_logs(str(lake / "logs"), RUN)
+        extract_api_logs(log_root(str(lake / "logs")), RUN)
     judge("bronze.api_logs", said)
 
 
 def test_log_lines_that_vanish_are_told_by_numbers(lake, said):
     file = write_log(lake, *[line(status_code=200, request_id=str(n)) for n in range(9)])
     with own_words():
-        extract_api_logs(str(lake / "logs"), RUN)
+        extract_api_logs(log_root(str(lake / "logs")), RUN)
     judge("bronze.api_logs", said)
     os.truncate(file, len(line(status_code=200, request_id="0")) + 1)
-    extract_api_logs(str(lake / "logs"), RUN)
+    extract_api_logs(log_root(str(lake / "logs")), RUN)
     with failing(ShrinkError, said):
         judge("bronze.api_logs", said)
 

@@ -24,6 +24,7 @@ from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.upkeep.optimization import optimize_layer
 from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.sources.postgres.row_queries import typed
 from include.chimera.sources.postgres.sessions import snapshot
 from tests.integration.ingest import process
@@ -120,9 +121,9 @@ def test_a_zombie_that_wakes_after_its_retry_changes_nothing(server, uri, lake):
 
 def test_an_older_attempt_never_replaces_an_hour_that_a_newer_one_published(tmp_path):
     write_log(tmp_path, "old")
-    older = extract_api_logs(str(tmp_path), run_of(0, "older"))
+    older = extract_api_logs(log_root(str(tmp_path)), run_of(0, "older"))
     write_log(tmp_path, "new")
-    newer = extract_api_logs(str(tmp_path), run_of(0, "newer"))
+    newer = extract_api_logs(log_root(str(tmp_path)), run_of(0, "newer"))
     first = publish(run_of(0, "newer"), LOGS, newer)
     late = publish(run_of(0, "older"), LOGS, older)
     assert rows(LOGS, "message") == [("new",)]

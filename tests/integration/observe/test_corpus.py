@@ -28,6 +28,7 @@ from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.settings import get_object_store, get_settings
 from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.sources.postgres.sessions import snapshot
 from tests.corpus import CORPUS
 from tests.integration.quality.gating import RUN, gated
@@ -83,7 +84,7 @@ def test_corpus_stays_in_rows_and_payloads(
 ) -> None:
     caplog.set_level(logging.DEBUG, "include.chimera")
     write_logs(tmp_path / "logs", good)
-    batch = extract_api_logs(str(tmp_path / "logs"), RUN)
+    batch = extract_api_logs(log_root(str(tmp_path / "logs")), RUN)
     assert batch.rows_unparsed == 3 * len(CORPUS)
     said = [str(_counts(batch))]
     with gated(RUN, API_LOGS.name) as (gate, verdict):

@@ -12,6 +12,7 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.window import HOUR as ONE_HOUR
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
 
@@ -36,7 +37,7 @@ def line(moment: datetime, path: str) -> str:
 def deliver(root: Path, hour: datetime) -> Publication:
     """Extract and publish an hour, as if all its lines had passed the gate."""
     run = run_of(hour)
-    batch = extract_api_logs(str(root), run)
+    batch = extract_api_logs(log_root(str(root)), run)
     with connect() as connection:
         letters = letters_query(staged_refusals(run, TABLE), TABLE, "extract", run)
         append_letters(connection, letters, run)

@@ -11,7 +11,8 @@ import pytest
 from include.chimera.demo.metrics_server import MetricsServer
 from include.chimera.demo.openmetrics import Family, Series, write_families
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
-from include.chimera.sources.api_logs.log_folders import hour_folder
+from include.chimera.sources.api_logs.log_files import hour_path
+from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.sources.completeness import database_lacks, logs_lack, metrics_lack
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from include.chimera.window import HOUR, floor_hour, hour_label
@@ -32,7 +33,7 @@ def test_the_databases_own_clock_must_be_past_the_window(app_db) -> None:
 def log(tmp_path):
     """Return one file of the last full hour, last written at its end."""
     end = floor_hour(datetime.now(UTC)) - HOUR
-    path = hour_folder(tmp_path, end - HOUR) / "api.jsonl"
+    path = tmp_path / hour_path(end - HOUR) / "api.jsonl"
     path.parent.mkdir(parents=True)
     path.touch()
     os.utime(path, (end.timestamp(), end.timestamp()))
@@ -42,12 +43,12 @@ def log(tmp_path):
 def test_logs_are_complete_once_they_are_quiet(log) -> None:
     """Files that last grew at least half a minute ago, or an hour without files."""
     root, end, path = log
-    assert logs_lack(str(root), end) == ""
+    assert logs_lack(log_root(str(root)), end) == ""
     os.utime(path)
-    assert "1 files, quiet for 0 s" in logs_lack(str(root), end)
+    assert "1 files, quiet for 0 s" in logs_lack(log_root(str(root)), end)
     path.unlink()
-    assert logs_lack(str(root), end) == ""
-    assert "0 files" in logs_lack(str(root), datetime.now(UTC))
+    assert logs_lack(log_root(str(root)), end) == ""
+    assert "0 files" in logs_lack(log_root(str(root)), datetime.now(UTC))
 
 
 def test_logs_are_complete_once_their_writer_says_so(log) -> None:
@@ -55,7 +56,7 @@ def test_logs_are_complete_once_their_writer_says_so(log) -> None:
     root, end, path = log
     os.utime(path)
     (path.parent / "_SUCCESS").touch()
-    assert logs_lack(str(root), end) == ""
+    assert logs_lack(log_root(str(root)), end) == ""
 
 
 def test_an_hour_that_can_not_be_seen_is_not_complete(log) -> None:
@@ -63,11 +64,11 @@ def test_an_hour_that_can_not_be_seen_is_not_complete(log) -> None:
     root, end, path = log
     path.with_name("gone.jsonl").symlink_to(path.with_name("nowhere"))
     with pytest.raises(SourceUnavailableError, match=r"gone\.jsonl"):
-        logs_lack(str(root), end)
+        logs_lack(log_root(str(root)), end)
     with pytest.raises(SourceUnavailableError, match="no-such-root"):
-        logs_lack(str(root / "no-such-root"), end)
+        logs_lack(log_root(str(root / "no-such-root")), end)
     with pytest.raises(ConfigurationError, match="CHIMERA_API_LOGS_ROOT"):
-        logs_lack("s3://bucket/logs", end)
+        log_root("gs://bucket/logs")
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs import extract
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_folders import hour_folder, shown
+from include.chimera.sources.api_logs.log_files import hour_path, shown
+from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.sources.completeness import logs_lack
 from include.chimera.window import HOUR as ONE_HOUR
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
@@ -39,7 +40,7 @@ def folder(monkeypatch):
     with tempfile.TemporaryDirectory() as place:
         monkeypatch.setenv("CHIMERA_STATE_DIR", f"{place}/state")
         get_settings.cache_clear()
-        found = hour_folder(Path(place) / "logs", HOUR)
+        found = Path(place) / "logs" / hour_path(HOUR)
         found.mkdir(parents=True)
         Path(place, "state").mkdir()
         (found / "api.jsonl").write_bytes(lines(0, 1, 2))
@@ -73,7 +74,7 @@ def bound_by_modes():
 
 
 def root_of(folder):
-    return str(folder.parents[1])
+    return log_root(str(folder.parents[1]))
 
 
 def paths():
@@ -244,7 +245,7 @@ def test_a_root_that_is_a_link_itself_is_followed(folder):
     """It is a setting."""
     link = folder.parents[2] / "link"
     link.symlink_to(folder.parents[1])
-    extract_api_logs(str(link), run_of())
+    extract_api_logs(log_root(str(link)), run_of())
     assert paths() == [0, 1, 2]
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -208,15 +208,13 @@ def create_text(place: str, text: str) -> bool:
     return True
 
 
-def _create_object(place: str, text: str) -> bool:
-    """Create an object unless it exists, which pyarrow can't do."""
-    # 0.3 s to import, needed rarely and only for a lake in an object store; they ship no types.
-    import boto3  # type: ignore[import-untyped]  # noqa: PLC0415
-    from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
-    from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # noqa: PLC0415
+def s3_client() -> Any:  # noqa: ANN401 - boto3 ships no types
+    """Return a boto3 client of the object store, for what pyarrow can't do."""
+    import boto3  # type: ignore[import-untyped]  # noqa: PLC0415 - 0.3 s, needed rarely
+    from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415 - as above
 
     store = get_object_store()
-    client = boto3.client(
+    return boto3.client(
         "s3",
         region_name=store.region,
         endpoint_url=store.endpoint_url or None,
@@ -225,9 +223,15 @@ def _create_object(place: str, text: str) -> bool:
         aws_secret_access_key=store.secret_access_key.get_secret_value() or None,
         aws_session_token=store.session_token.get_secret_value() or None,
     )
+
+
+def _create_object(place: str, text: str) -> bool:
+    """Create an object unless it exists, which pyarrow can't do."""
+    from botocore.exceptions import ClientError  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
+
     bucket, _, key = _locate(place)[1].partition("/")
     try:
-        client.put_object(Bucket=bucket, Key=key, Body=text.encode(), IfNoneMatch="*")
+        s3_client().put_object(Bucket=bucket, Key=key, Body=text.encode(), IfNoneMatch="*")
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in (_CONFLICT, _EXISTS):
             return False

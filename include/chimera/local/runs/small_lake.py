@@ -19,6 +19,7 @@ from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.observe.terminal import make_console
 from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.sources.prometheus.extract import extract_provider_metrics
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
@@ -54,7 +55,7 @@ def fill_bronze(settings: Settings) -> None:
 def _extract(app_db_uri: str, settings: Settings, run: Run) -> None:
     for contract in SOURCES["app_db"]:
         extract_table(contract, app_db_uri, run)
-    extract_api_logs(settings.api_logs, run)
+    extract_api_logs(log_root(settings.api_logs), run)
     server = MetricsServer(metrics_folder(settings), 0)
     Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -27,25 +27,23 @@ from include.chimera.errors import SourceChangedError
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
-from include.chimera.lake.staged.stage_rows import stage_rows
+from include.chimera.lake.staged.stage_rows import rows_of, stage_rows
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.settings import get_settings
-from include.chimera.sources.api_logs.log_files import BOM, Line, read_lines, without_copies
-from include.chimera.sources.api_logs.log_folders import (
+from include.chimera.sources.api_logs.log_files import (
+    BOM,
+    Line,
     changed,
-    hour_folder,
-    log_files,
-    log_root,
-    shown,
-    unread_names,
+    read_lines,
+    without_copies,
 )
-from include.chimera.sources.api_logs.overlaps import warn_of_overlaps
 from include.chimera.sources.refused_records import RefusedRecords
 from include.chimera.window import HOUR, Window, hour_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Hashable, Iterator
 
+    from include.chimera.sources.api_logs.log_files import LogRoot
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
@@ -59,6 +57,10 @@ _ANEW = Retrying(
     before_sleep=before_sleep_log(logger, logging.WARNING),
     reraise=True,
 )
+# Lines are compared by hash. If there are many, only those with the lowest hashes: this samples the
+# same lines of each file, so the share is unbiased and memory is bounded.
+_COMPARED = 500_000
+
 MALFORMED, OUT_OF_REACH = "malformed_line", "timestamp_outside_lookback"
 
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -136,12 +138,12 @@ def row_of(file: str, offset: int, content: bytes) -> dict[str, object] | None:
 class _Reader:
     """Reads a run's files once, yielding rows and collecting refused lines."""
 
-    root: Path
+    root: LogRoot
     window: Window
     lookback: int
     now: datetime
     refused: RefusedRecords = field(default_factory=RefusedRecords)
-    names: dict[tuple[int, int], str] = field(default_factory=dict)
+    names: dict[Hashable, str] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """Yield the `_READ` values of each line in the event hours [start - lookback, end)."""
@@ -169,22 +171,21 @@ class _Reader:
         no longer change.
         """
         is_finished = self.now >= hour.end + self.lookback * HOUR
-        files = log_files(self.root, hour.start)
-        if unread := unread_names(self.root, hour.start):
-            folder = shown(hour_folder(self.root, hour.start))
+        folder = self.root.hour(hour.start)
+        if unread := folder.unread():
             logger.warning(
                 "%s: %s names are not read, they end neither in .jsonl nor in .jsonl.gz: %s",
-                folder,
+                folder.place,
                 len(unread),
                 unread[0],
             )
-        for file in without_copies(files):
+        for file in without_copies(folder.files):
             # A hard link in another hour's folder is the same file.
             name = self.names.setdefault(file.identity, file.name) if file.links > 1 else file.name
             for line in read_lines(file, is_finished=is_finished):
                 yield name, line
-        if is_finished and log_files(self.root, hour.start) != files:
-            raise changed(hour_folder(self.root, hour.start), "added, removed or renamed")
+        if is_finished and self.root.hour(hour.start).files != folder.files:
+            raise changed(folder.place, "added, removed, renamed or replaced")
 
     def _refuse(self, reason: str, name: str, line: Line, label: str) -> None:
         where = {"file": name, "offset": line.offset, "bytes": line.length}
@@ -207,30 +208,30 @@ def _chunk(rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
             return
 
 
-def extract_api_logs(root: str, run: Run, *, allow_shrink: bool = False) -> Batch:
+def extract_api_logs(root: LogRoot, run: Run, *, allow_shrink: bool = False) -> Batch:
     """Stage the event hours of the run's window and of the lookback before it.
 
     Refuse a line that is not JSON with the known types, is longer than 1 MiB, or whose time is
     further from its file's hour than the lookback.
 
     Args:
-        root: Folder of the logs.
+        root: Where the logs lie.
         run: The run, whose window limits what is read.
         allow_shrink: Whether an hour may lose rows because its files were rotated away.
 
     Raises:
-        ConfigurationError: The root is not a local folder.
+        ConfigurationError: An object store refuses the key, or has no such bucket.
         SourceUnavailableError: A folder can't be listed, a file can't be read, or files change
             faster than they are read.
     """
     fault_point("extract.start")
-    staged = _ANEW(_stage, log_root(root), run, allow_shrink=allow_shrink)
-    warn_of_overlaps(run, staged)
+    staged = _ANEW(_stage, root, run, allow_shrink=allow_shrink)
+    _warn_of_overlaps(run, staged)
     logger.info("staged %s lines, refused %s", staged.rows_read, staged.rows_unparsed)
     return staged
 
 
-def _stage(root: Path, run: Run, *, allow_shrink: bool) -> Batch:
+def _stage(root: LogRoot, run: Run, *, allow_shrink: bool) -> Batch:
     lookback = get_settings().lookback_hours
     hours = run.window.widened(hours_before=lookback).labels()
     token = draw_token(API_LOGS.name, hours)
@@ -246,4 +247,31 @@ def _stage(root: Path, run: Run, *, allow_shrink: bool) -> Batch:
             refused=refused.batches,
             omitted=refused.omitted,
             is_rowwise=True,
+        )
+
+
+def _warn_of_overlaps(run: Run, batch: Batch) -> None:
+    """Warn, by hour and file, of the share of lines that are in other files too.
+
+    They stay rows: two requests may log the same line, and we don't know which file is the copy.
+    """
+    if not batch.files:
+        return
+    share = min(_COMPARED / max(sum(file.rows for file in batch.files), 1), 1.0)
+    below = f"{min(int(share * 16**8), 16**8 - 1):08x}g"  # at share 1, larger than any hash
+    lines = f"select {PARTITION}, _file, _line_hash from ({rows_of(run, batch)})"
+    with connect() as connection:
+        found = connection.execute(
+            f"select {PARTITION}, _file, avg(is_shared::int) as part from ("
+            f"select *, min(_file) over same <> max(_file) over same as is_shared from ({lines}) "
+            f"where _line_hash < '{below}' window same as (partition by {PARTITION}, _line_hash)"
+            ") group by all having part > 0 order by all"
+        ).fetchall()
+    for hour, file, part in found:
+        logger.warning(
+            "%.1f %% of the lines of %s in hour %s stand in another file, too: each is a row; "
+            "if it is a copy, move it out of the logs' folder and run the hour again",
+            100 * part,
+            file,
+            hour,
         )

@@ -1,7 +1,8 @@
 """Read files of JSON lines in any state: gzipped, half written, damaged, in another encoding.
 
 A writer ends a line with a newline. If a file may still grow, its last line counts only once it
-has its newline, and a gzipped file may end in mid-stream.
+has its newline, and a gzipped file may end in mid-stream. Where files lie is another matter:
+`LogRoot` lists them, each `LogFile` opens itself.
 """
 
 from __future__ import annotations
@@ -9,22 +10,33 @@ from __future__ import annotations
 import codecs
 import gzip
 import logging
-import os
 import re
 import zlib
+from abc import ABC, abstractmethod
 from contextlib import closing
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
 
-from include.chimera.sources.api_logs.log_folders import PACKED, LogFile, changed, opened, shown
+from include.chimera.errors import SourceChangedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
+# A writer puts this marker into an hour's folder when it is done with it.
+# Source: Hadoop's FileOutputCommitter, which Spark follows.
+MARKER = "_SUCCESS"
+PACKED = ".gz"
+LEAVES_ROOT, NOT_REGULAR = "link_leaves_root", "not_a_regular_file"
 MAX_LINE_BYTES = 1024 * 1024
 BOM = codecs.BOM_UTF8
 TOO_LONG, DAMAGED, OTHER_ENCODING = "line_too_long", "damaged_gzip", "file_not_utf8"
 ENDLESS, BOMB = "line_without_end", "gzip_bomb"
+_NAME = re.compile(r"\.jsonl(\.\d+)?(\.gz)?\Z")
+_ODD = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # JSON begins with an ASCII character; zero bytes around it mean UTF-16 or UTF-32 (RFC 4627, 3).
 _WIDE = re.compile(rb"(\xff\xfe(\0\0)?)?[{\s]\0|((\0\0)?\xfe\xff)?(\0|\0\0\0)[{\s]")
 # A file that is cheap to write must not take hours to read. Distinct lines have distinct times, so
@@ -32,6 +44,114 @@ _WIDE = re.compile(rb"(\xff\xfe(\0\0)?)?[{\s]\0|((\0\0)?\xfe\xff)?(\0|\0\0\0)[{\
 _ENDLESS_BYTES = 1024**3
 _MORE_LINES, _MORE_BYTES, _DENSEST = 1_000_000, 1024**3, 200
 _CHUNK_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogFile(ABC):
+    """One file of an hour, as listed.
+
+    Args:
+        place: Its path or URL when it was listed, as text that is safe in a message.
+        name: Its path below the root as text, without `.gz`: compression changes no row.
+        identity: Device and inode, which survive a rename; of an object, key and ETag.
+        size: Its length in bytes when it was listed.
+        is_packed: Whether its name, or that of a link's target, ends in `.gz`.
+        links: How many hard links it has.
+        fault: Why it must not be opened, None if it may be.
+    """
+
+    place: str
+    name: str
+    identity: Hashable
+    size: int = field(compare=False)
+    is_packed: bool
+    links: int = 1
+    fault: str | None = None
+
+    @abstractmethod
+    def opened(self) -> AbstractContextManager[BinaryIO]:
+        """Open the file for reading; the bytes are of one file from its beginning to its end.
+
+        Raises:
+            SourceUnavailableError: It can't be opened or read.
+            SourceChangedError: It is gone, or was truncated or replaced while it was read.
+        """
+
+    @abstractmethod
+    def written_at(self) -> float:
+        """Return when the file was last written, in seconds since 1970 (UTC).
+
+        Raises:
+            SourceUnavailableError: As `opened`.
+        """
+
+
+class HourFolder(NamedTuple):
+    """An hour's folder, as listed.
+
+    Args:
+        place: Its path or URL, as text that is safe in a message.
+        names: All names in it; none if a listing shows that it is not there.
+        files: Its log files, each once however many names it has: `*.jsonl`, rotated (`.1`),
+            packed (`.gz`).
+    """
+
+    place: str
+    names: list[str]
+    files: list[LogFile]
+
+    def unread(self) -> list[str]:
+        """Return the names that are not log files, escaped by `shown`.
+
+        Names that begin with a dot or an underscore, like `_SUCCESS`, are the writer's own and
+        left out.
+        """
+        return [shown(name) for name in self.names if name[0] not in "._" and not is_log(name)]
+
+
+class LogRoot(Protocol):
+    """Where the API's logs lie: a local folder, or a folder of an object store."""
+
+    def hour(self, start: datetime) -> HourFolder:
+        """List the folder of the files written in the hour that starts at `start` (UTC).
+
+        Raises:
+            SourceUnavailableError: The folder can't be listed, or a file's status can't be read.
+            SourceChangedError: Files keep being renamed.
+            ConfigurationError: The object store refuses the key, or has no such bucket.
+        """
+
+
+def hour_path(start: datetime) -> str:
+    """Return the path below the root of the files written in an hour."""
+    return f"dt={start:%Y-%m-%d}/hour={start:%H}"
+
+
+def is_log(name: str) -> bool:
+    """Is it a log file, by its name?"""
+    return _NAME.search(name) is not None
+
+
+def shown(name: str | Path) -> str:
+    r"""Return a name as text that is safe in any log, file and terminal.
+
+    Bytes that are not UTF-8 are escaped as `\xff`, control characters as `\u001b`, and backslashes
+    are doubled.
+    """
+    return _ODD.sub(_escaped, str(name))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    char = found.group()
+    if char == "\\":
+        return r"\\"
+    byte = ord(char) - 0xDC00  # how Python represents a byte that is not UTF-8
+    return rf"\x{byte:02x}" if 0x80 <= byte <= 0xFF else rf"\u{ord(char):04x}"  # noqa: PLR2004 - a byte
+
+
+def changed(place: str, how: str) -> SourceChangedError:
+    """Return the error for a file that changed while it was read."""
+    return SourceChangedError(came=f"one that was {how}", where=place)
 
 
 class Line(NamedTuple):
@@ -70,13 +190,13 @@ def without_copies(files: Sequence[LogFile]) -> list[LogFile]:
                 file.name,
                 PACKED,
             )
-            kept.append(file._replace(name=file.name + PACKED))
+            kept.append(replace(file, name=file.name + PACKED))
     return kept
 
 
 def _is_copy(packed: LogFile, plain: LogFile) -> bool:
     """Is the packed file's content, as far as it is written, a prefix of the plain file's?"""
-    with opened(packed) as raw, opened(plain) as other, closing(_unpacked(raw)) as file:
+    with packed.opened() as raw, plain.opened() as other, closing(_unpacked(raw)) as file:
         try:
             while chunk := file.read(_CHUNK_BYTES):
                 if other.read(len(chunk)) != chunk:
@@ -101,21 +221,18 @@ def read_lines(log: LogFile, *, is_finished: bool) -> Iterator[Line]:
             counts, and a truncated gzip stream is a fault.
 
     Raises:
-        SourceChangedError: The file was removed or truncated in the meantime.
+        SourceChangedError: The file was removed, truncated or replaced in the meantime.
         SourceUnavailableError: The file can't be opened or read.
     """
     if log.fault:
-        logger.warning("%s is left out: %s", shown(log.path), log.fault)
+        logger.warning("%s is left out: %s", log.place, log.fault)
         yield Line(0, b"", 0, log.fault)
         return
-    with opened(log) as raw:
+    with log.opened() as raw:
         if log.is_packed:
-            packed_bytes = os.fstat(raw.fileno()).st_size
-            yield from _lines(_unpacked(raw), packed_bytes, is_finished=is_finished)
+            yield from _lines(_unpacked(raw), log.size, is_finished=is_finished)
         else:
             yield from _lines(raw, None, is_finished=is_finished)
-        if os.fstat(raw.fileno()).st_size < raw.tell():
-            raise changed(log.path, "truncated")
 
 
 def _lines(file: BinaryIO, packed_bytes: int | None, *, is_finished: bool) -> Iterator[Line]:

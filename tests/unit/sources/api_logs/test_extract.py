@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_folders import log_root
 from tests.builders import HOUR, LABEL, run_of, staged_refusals, staged_rows
 
 TABLE = "bronze.api_logs"
@@ -52,8 +53,8 @@ def test_late_line_is_staged_in_its_own_hour(root: Path) -> None:
     write(root, HOUR, line(HOUR))
     write(root, HOUR + timedelta(hours=1), line(HOUR + timedelta(minutes=59)))
     run, following = run_of(), run_of(HOUR + timedelta(hours=1))
-    assert extract_api_logs(str(root), run).rows_read == 2
-    assert extract_api_logs(str(root), following).rows_read == 2
+    assert extract_api_logs(log_root(str(root)), run).rows_read == 2
+    assert extract_api_logs(log_root(str(root)), following).rows_read == 2
     wanted = "_window_hour, _file, _offset, _line_hash"
     assert rows(run, wanted) == rows(following, wanted)
     assert {hour for hour, *_ in rows(run, wanted)} == {LABEL}
@@ -64,7 +65,7 @@ def test_window_is_half_open(root: Path) -> None:
     end = HOUR + timedelta(hours=1)
     write(root, HOUR, line(HOUR), line(end - timedelta(microseconds=1)), line(end))
     run = run_of()
-    extract_api_logs(str(root), run)
+    extract_api_logs(log_root(str(root)), run)
     assert len(rows(run, "timestamp")) == 2
     assert refusals(run) == []
 
@@ -93,7 +94,7 @@ def test_bad_line_is_refused_as_it_stands_and_costs_no_other(
     """Cut off, other encodings, no time, no zone, a wrong type, too large, another year."""
     write(root, HOUR, line(HOUR), text, line(HOUR + timedelta(minutes=1)))
     run = run_of()
-    batch = extract_api_logs(str(root), run)
+    batch = extract_api_logs(log_root(str(root)), run)
     assert (batch.rows_read, batch.rows_unparsed) == (3, 1)
     assert refusals(run) == [(reason, text)]
     ((coordinates,),) = refusals(run, "coordinates")
@@ -107,7 +108,7 @@ def test_line_ahead_of_its_file_is_kept_by_the_run_that_looks_back(root: Path) -
     write(root, following, line(following + timedelta(minutes=1)))
     own, looking_back = run_of(following), run_of(following + timedelta(hours=1))
     for run in (own, looking_back):
-        extract_api_logs(str(root), run)
+        extract_api_logs(log_root(str(root)), run)
     wanted = "_file, _offset"
     hour = "_window_hour = '20260101T06'"
     assert len(rows(own, wanted, hour)) == 2
@@ -119,7 +120,7 @@ def test_bad_line_is_the_same_letter_in_each_run_that_reads_its_file(root: Path)
     write(root, HOUR, b"no json")
     runs = run_of(), run_of(HOUR + timedelta(hours=1))
     for run in runs:
-        assert extract_api_logs(str(root), run).rows_unparsed == 1
+        assert extract_api_logs(log_root(str(root)), run).rows_unparsed == 1
     assert refusals(runs[0], "*") == refusals(runs[1], "*")
 
 
@@ -127,11 +128,11 @@ def test_packed_files_and_blank_lines(root: Path) -> None:
     """Offsets refer to the decompressed file."""
     write(root, HOUR, line(HOUR), b"", line(HOUR, path="/v2"), name="api.jsonl.gz")
     run = run_of()
-    extract_api_logs(str(root), run)
+    extract_api_logs(log_root(str(root)), run)
     assert rows(run, "_offset, path") == [(0, "/v1"), (len(line(HOUR)) + 2, "/v2")]
 
 
 def test_hour_without_files_is_an_empty_batch(root: Path) -> None:
     """The gate decides what an empty hour means."""
-    batch = extract_api_logs(str(root), run_of())
+    batch = extract_api_logs(log_root(str(root)), run_of())
     assert (batch.rows_read, batch.files) == (0, [])

@@ -1,0 +1,243 @@
+"""List an hour's log files in an S3-compatible object store, and read them part by part.
+
+An object is never half written, but it may be replaced, by a longer one of the same key while its
+hour lasts. A reading takes what its first request finds, and each later one asks for the same ETag.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from botocore.exceptions import (  # type: ignore[import-untyped]  # it ships no types
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from include.chimera.errors import ChimeraError, ConfigurationError, SourceUnavailableError
+from include.chimera.sources.api_logs.log_files import (
+    NOT_REGULAR,
+    PACKED,
+    HourFolder,
+    LogFile,
+    changed,
+    hour_path,
+    is_log,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+_PART_BYTES = 8 * 1024 * 1024  # a request's round trip is then short beside the reading of a part
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_CODE = re.compile(r"[A-Za-z]{3,60}")
+_GONE, _REPLACED, _EMPTY, _TOO_MANY, _OUTAGE = 404, 412, 416, 429, 500
+_LATER = frozenset({"ExpiredToken", "RequestTimeout", "OperationAborted"})
+# botocore repeats a request that fails, but not one whose answer breaks off.
+_AGAIN = Retrying(
+    retry=retry_if_exception_type((HTTPClientError, IncompleteReadError, FlexibleChecksumError)),
+    stop=stop_after_attempt(4),
+    wait=wait_exponential(0.2),
+    reraise=True,
+)
+
+
+@dataclass(frozen=True)
+class BucketRoot:
+    """Logs below a folder of a bucket.
+
+    Args:
+        client: A boto3 client of the store.
+        bucket: The bucket's name.
+        folder: The keys' beginning, without a final slash; "": the bucket itself.
+    """
+
+    client: Any = field(repr=False)
+    bucket: str
+    folder: str
+
+    def hour(self, start: datetime) -> HourFolder:
+        """List the folder of an hour, as `LogRoot` says."""
+        prefix = f"{self._root()}{hour_path(start)}/"
+        found: list[tuple[str, dict[str, Any]]] = []
+        for page in self._pages(prefix):
+            found += ((entry["Key"], entry) for entry in page.get("Contents", ()))
+            folders = (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+            found += ((folder.removesuffix("/"), {}) for folder in folders)
+        if not found:
+            self._require_root()
+        # The key of the folder itself, which some tools make as an empty object, has no name.
+        named = sorted(
+            ((key[len(prefix) :], key, entry) for key, entry in found if key != prefix),
+            key=lambda item: item[:2],
+        )
+        files = [self._file(key, entry) for name, key, entry in named if is_log(name)]
+        return HourFolder(self._url(prefix), [name or "/" for name, *_ in named], list(files))
+
+    def _root(self) -> str:
+        return f"{self.folder}/" if self.folder else ""
+
+    def _url(self, key: str) -> str:
+        return shown(f"s3://{self.bucket}/{key}")
+
+    def _pages(self, prefix: str, **how: int) -> Iterator[dict[str, Any]]:
+        """Yield a folder's objects and folders, at most 1,000 in each page."""
+        pages = self.client.get_paginator("list_objects_v2")
+        with _told(self._url(prefix)):
+            yield from pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/", **how)
+
+    def _require_root(self) -> None:
+        """Refuse a root that is not there: its hours are not empty, its name is wrong."""
+        if self.folder and not any(
+            page.get("Contents") or page.get("CommonPrefixes") for page in self._pages(self._root())
+        ):
+            raise SourceUnavailableError(
+                expected="a folder with the API's logs",
+                came="no object below it",
+                where=self._url(self._root()),
+                remedy="correct CHIMERA_API_LOGS_ROOT; if nothing has been logged yet, make the "
+                "folder: an empty object whose key is the folder's name with a final slash",
+            )
+
+    def _file(self, key: str, entry: dict[str, Any]) -> BucketFile:
+        """Return the file of a listed object; an entry that is empty is a folder's."""
+        return BucketFile(
+            place=self._url(key),
+            name=shown(key[len(self._root()) :].removesuffix(PACKED)),
+            identity=(key, entry.get("ETag")),
+            size=entry.get("Size", 0),
+            is_packed=key.endswith(PACKED),
+            fault=None if entry else NOT_REGULAR,
+            client=self.client,
+            bucket=self.bucket,
+            key=key,
+            modified=entry["LastModified"].timestamp() if entry else 0.0,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BucketFile(LogFile):
+    """An object.
+
+    Args:
+        client: A boto3 client of the store.
+        bucket: The bucket's name.
+        key: The object's key.
+        modified: When it was written, in seconds since 1970 (UTC).
+    """
+
+    client: Any = field(repr=False, compare=False)
+    bucket: str
+    key: str
+    modified: float = field(compare=False)
+
+    @contextmanager
+    def opened(self) -> Iterator[BinaryIO]:
+        """Open the newest object of this key, which may have grown since it was listed."""
+        with _told(self.place), io.BufferedReader(_Parts(self), _PART_BYTES) as raw:
+            yield cast("BinaryIO", raw)
+
+    def written_at(self) -> float:
+        """Return when the object was written, as listed."""
+        return self.modified
+
+
+class _Parts(io.RawIOBase):
+    """The bytes of one object, got by ranges; nothing is asked for that is not read."""
+
+    def __init__(self, file: BucketFile) -> None:
+        super().__init__()
+        self._file, self._at, self._size, self._etag = file, 0, -1, ""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
+        """Fill the buffer with the next part; return its length, 0 at the end."""
+        if self._at == self._size or not self._file.size:
+            return 0
+        part = _AGAIN(self._part, len(buffer))
+        buffer[: len(part)] = part
+        self._at += len(part)
+        return len(part)
+
+    def _part(self, length: int) -> bytes:
+        file, wanted = self._file, {"Range": f"bytes={self._at}-{self._at + length - 1}"}
+        if self._etag:
+            wanted["IfMatch"] = self._etag
+        try:
+            answer = file.client.get_object(Bucket=file.bucket, Key=file.key, **wanted)
+        except ClientError as error:
+            status = _status(error)
+            if status == _EMPTY and not self._etag:
+                return b""
+            if status in (_REPLACED, _EMPTY) or _code(error) == "NoSuchKey":
+                raise changed(file.place, "removed" if status == _GONE else "replaced") from None
+            raise
+        part: bytes = answer["Body"].read()
+        found = _RANGE.fullmatch(answer.get("ContentRange", ""))
+        if not found or int(found[1]) != self._at or len(part) > length:
+            raise SourceUnavailableError(
+                expected="the part of an object that was asked for",
+                came="another one, or the whole",
+                where=file.place,
+                remedy="put the logs into a store that gives ranges of objects, as S3 does",
+            )
+        self._size, self._etag = int(found[2]), answer["ETag"]
+        return part
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def _told(place: str) -> Iterator[None]:
+    """Translate the store's errors into ours, which name the place and none of its texts."""
+    try:
+        yield
+    except ClientError as error:
+        status, code = _status(error), _code(error)
+        came = f"HTTP {status}" + (f" ({code})" if _CODE.fullmatch(code) else "")
+        is_outage = status >= _OUTAGE or status == _TOO_MANY or code in _LATER
+        raise (_outage if is_outage else _refusal)(place, came) from None
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise _refusal(place, f"no key ({type(error).__name__})") from None
+    except BotoCoreError as error:
+        raise _outage(place, f"no answer ({type(error).__name__})") from None
+
+
+def _outage(place: str, came: str) -> ChimeraError:
+    return SourceUnavailableError(
+        expected="an object store that gives the API's logs",
+        came=came,
+        where=place,
+        remedy="see that it answers, at the endpoint of its connection; the task retries by itself",
+    )
+
+
+def _refusal(place: str, came: str) -> ChimeraError:
+    return ConfigurationError(
+        expected="a bucket that is there, and a key that may list it and read its objects",
+        came=came,
+        where=place,
+        remedy="correct CHIMERA_API_LOGS_ROOT, or endpoint, region and key of the connection "
+        "CHIMERA_LOGS_CONNECTION (none: the lake's store); the key needs s3:ListBucket on the "
+        "bucket and s3:GetObject below the root; then clear this task",
+    )
