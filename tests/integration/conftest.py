@@ -1,6 +1,7 @@
 """Real servers for the integration ring."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -9,6 +10,7 @@ from include.chimera.local.layout import Layout
 from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
 from include.chimera.local.supervision.processes import sweep
 from include.chimera.local.supervision.supervisor import KeeperLine, StateLock
+from tests.integration.log_places import Bucket, Folder
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +41,11 @@ def app_db(postgres: Postgres) -> str:
     uri = postgres.uri(APP_DATABASE)
     empty(uri)
     return uri
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def logs(request: pytest.FixtureRequest, tmp_path: Path) -> Folder | Bucket:
+    """Return a place for logs, first a folder, then one of an object store."""
+    if request.param == "folder":
+        return Folder(tmp_path / "logs")
+    return Bucket(request.getfixturevalue("object_store"))

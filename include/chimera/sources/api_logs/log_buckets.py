@@ -16,10 +16,10 @@ from botocore.exceptions import (  # type: ignore[import-untyped]  # it ships no
     BotoCoreError,
     ClientError,
     FlexibleChecksumError,
-    HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
+    ResponseStreamingError,
 )
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
@@ -40,13 +40,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _PART_BYTES = 8 * 1024 * 1024  # a request's round trip is then short beside the reading of a part
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_RANGE = re.compile(r"bytes (\d+)-\d*/(\d+)")
 _CODE = re.compile(r"[A-Za-z]{3,60}")
-_GONE, _REPLACED, _EMPTY, _TOO_MANY, _OUTAGE = 404, 412, 416, 429, 500
+_REPLACED, _EMPTY, _TOO_MANY, _OUTAGE = 412, 416, 429, 500
 _LATER = frozenset({"ExpiredToken", "RequestTimeout", "OperationAborted"})
 # botocore repeats a request that fails, but not one whose answer breaks off.
 _AGAIN = Retrying(
-    retry=retry_if_exception_type((HTTPClientError, IncompleteReadError, FlexibleChecksumError)),
+    retry=retry_if_exception_type(
+        (ResponseStreamingError, IncompleteReadError, FlexibleChecksumError)
+    ),
     stop=stop_after_attempt(4),
     wait=wait_exponential(0.2),
     reraise=True,
@@ -91,11 +93,11 @@ class BucketRoot:
     def _url(self, key: str) -> str:
         return shown(f"s3://{self.bucket}/{key}")
 
-    def _pages(self, prefix: str, **how: int) -> Iterator[dict[str, Any]]:
+    def _pages(self, prefix: str) -> Iterator[dict[str, Any]]:
         """Yield a folder's objects and folders, at most 1,000 in each page."""
         pages = self.client.get_paginator("list_objects_v2")
         with _told(self._url(prefix)):
-            yield from pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/", **how)
+            yield from pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
 
     def _require_root(self) -> None:
         """Refuse a root that is not there: its hours are not empty, its name is wrong."""
@@ -158,7 +160,8 @@ class _Parts(io.RawIOBase):
 
     def __init__(self, file: BucketFile) -> None:
         super().__init__()
-        self._file, self._at, self._size, self._etag = file, 0, -1, ""
+        self._file, self._at, self._size, self._version = file, 0, -1, ""
+        self._same: dict[str, str] = {}  # what makes later parts those of the first one's object
 
     def readable(self) -> bool:
         """Return True."""
@@ -174,28 +177,34 @@ class _Parts(io.RawIOBase):
         return len(part)
 
     def _part(self, length: int) -> bytes:
-        file, wanted = self._file, {"Range": f"bytes={self._at}-{self._at + length - 1}"}
-        if self._etag:
-            wanted["IfMatch"] = self._etag
+        file, span = self._file, f"bytes={self._at}-{self._at + length - 1}"
         try:
-            answer = file.client.get_object(Bucket=file.bucket, Key=file.key, **wanted)
+            answer = file.client.get_object(
+                Bucket=file.bucket, Key=file.key, Range=span, **self._same
+            )
         except ClientError as error:
-            status = _status(error)
-            if status == _EMPTY and not self._etag:
+            status, is_first = _status(error), not self._same
+            if status == _EMPTY and is_first:
                 return b""
-            if status in (_REPLACED, _EMPTY) or _code(error) == "NoSuchKey":
-                raise changed(file.place, "removed" if status == _GONE else "replaced") from None
+            if status == _REPLACED and self._version and "VersionId" not in self._same:
+                self._same["VersionId"] = self._version  # the bucket keeps what was replaced
+                return self._part(length)
+            if _code(error) == "NoSuchKey" or (status < _OUTAGE and not is_first):
+                raise changed(file.place, "removed or replaced") from None
             raise
-        part: bytes = answer["Body"].read()
-        found = _RANGE.fullmatch(answer.get("ContentRange", ""))
-        if not found or int(found[1]) != self._at or len(part) > length:
+        # A store may answer with the whole of an object that is no longer than a part, or empty.
+        whole = f"bytes 0-/{answer['ContentLength']}"
+        found = _RANGE.fullmatch(answer.get("ContentRange", whole))
+        if not found or int(found[1]) != self._at or answer["ContentLength"] > length:
             raise SourceUnavailableError(
                 expected="the part of an object that was asked for",
                 came="another one, or the whole",
                 where=file.place,
                 remedy="put the logs into a store that gives ranges of objects, as S3 does",
             )
-        self._size, self._etag = int(found[2]), answer["ETag"]
+        part: bytes = answer["Body"].read()
+        self._size, self._version = int(found[2]), answer.get("VersionId", "")
+        self._same.setdefault("IfMatch", answer["ETag"])
         return part
 
 
