@@ -2,7 +2,7 @@
 
 The file holds `<status> <code> <count> [<method>]`: the answer to that many of the next requests
 (of that method), none of which reaches the server. With the status `lost` the server gets the
-request, and its answer does not come back.
+request, and its answer does not come back; with `cut` half of the answer's content does.
 """
 
 import http.client
@@ -27,7 +27,7 @@ class Proxy(BaseHTTPRequestHandler):
     def hand_on(self) -> None:
         body = self.body()
         order = self.next_order()
-        if order and order[0] != "lost":
+        if order and order[0] not in ("lost", "cut"):
             text = f"<Error><Code>{order[1]}</Code><Message>no</Message></Error>".encode()
             self.answer(int(order[0]), [("Content-Type", "application/xml")], text)
             return
@@ -39,10 +39,10 @@ class Proxy(BaseHTTPRequestHandler):
         server.endheaders(body)  # chunked as it came
         answer = server.getresponse()
         content = answer.read()
-        if order:
-            self.close_connection = True
-        else:
-            self.answer(answer.status, answer.getheaders(), content)
+        self.close_connection = bool(order)
+        if not order or order[0] == "cut":
+            sent = len(content) // 2 if order else len(content)
+            self.answer(answer.status, answer.getheaders(), content, sent)
         server.close()
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = hand_on  # noqa: N815 - the base names them so
@@ -64,7 +64,7 @@ class Proxy(BaseHTTPRequestHandler):
             self.orders.write_text(" ".join([*order[:2], str(int(order[2]) - 1), *order[3:]]))
             return order
 
-    def answer(self, status, headers, content) -> None:
+    def answer(self, status, headers, content, sent=None) -> None:
         self.send_response_only(status)
         for name, value in headers:
             if name.lower() not in _OWN:
@@ -75,7 +75,7 @@ class Proxy(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(size))
         self.end_headers()
         if not is_head:
-            self.wfile.write(content)
+            self.wfile.write(content[:sent])
 
 
 if __name__ == "__main__":

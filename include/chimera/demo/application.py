@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.chimera.demo.app_database import Database, SeededHour, connect
@@ -12,11 +11,13 @@ from include.chimera.demo.openmetrics import write_families
 from include.chimera.demo.recorded.replayed import ReplayedFeed
 from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import ConfigurationError
+from include.chimera.lake.store import storage
 from include.chimera.window import HOUR, Window, hour_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from include.chimera.demo.feed import Feed, HourData
     from include.chimera.settings import Settings
@@ -42,9 +43,9 @@ class SeedReport:
     hours_made: list[str]
 
 
-def api_log_path(settings: Settings, hour: datetime) -> Path:
-    """Return the path of an hour's API log."""
-    return Path(settings.api_logs) / f"dt={hour:%Y-%m-%d}" / f"hour={hour:%H}" / "api.jsonl"
+def api_log_place(settings: Settings, hour: datetime) -> str:
+    """Return the path or URL of an hour's API log."""
+    return f"{settings.api_logs}/dt={hour:%Y-%m-%d}/hour={hour:%H}/api.jsonl"
 
 
 def metrics_folder(settings: Settings) -> Path:
@@ -76,11 +77,9 @@ def seed(
         on_progress: Called with a short text about each hour.
 
     Raises:
-        ConfigurationError: An hour was made from other data before, the traces lack a file, or the
-            logs' root is not a local folder.
+        ConfigurationError: An hour was made from other data before, or the traces lack a file.
         SourceUnavailableError: PostgreSQL does not answer.
     """
-    _require_local_logs(settings)
     hours = sorted({hour for window in windows for hour in window.hours()})
     if not hours:
         return SeedReport({}, 0, 0, [])
@@ -131,16 +130,6 @@ def _report(entries: list[SeededHour], models: int, made: list[str]) -> SeedRepo
     )
 
 
-def _require_local_logs(settings: Settings) -> None:
-    if "://" in settings.api_logs:
-        raise ConfigurationError(
-            expected="a local folder for the sample application's API logs",
-            came=settings.api_logs.partition("://")[0],
-            where="CHIMERA_API_LOGS_ROOT",
-            remedy="unset it where the sample application is seeded",
-        )
-
-
 def _choose_feed(
     settings: Settings, hours: list[Window], seeded: dict[datetime, SeededHour]
 ) -> Feed:
@@ -166,13 +155,13 @@ def _seed_hour(database: Database, feed: Feed, hour: Window, settings: Settings)
     database.lock()
     seeded = database.seeded_hours()
     before = seeded.get(hour.start)
-    paths = (api_log_path(settings, hour.start), metrics_path(settings, hour.start))
-    if before is not None and all(path.exists() for path in paths):
+    log, metrics = api_log_place(settings, hour.start), metrics_path(settings, hour.start)
+    if before is not None and metrics.exists() and all(storage.existing([log])):
         return False
     data = feed.hour(hour)
-    _write(paths[0], b"".join(line + b"\n" for line in data.log_lines))
-    _write(paths[0].with_name("_SUCCESS"), b"")  # the hour's log is complete
-    _write(paths[1], write_families(data.families))
+    storage.write_bytes(log, b"".join(line + b"\n" for line in data.log_lines))
+    storage.write_bytes(f"{log.rpartition('/')[0]}/_SUCCESS", b"")  # the hour's log is complete
+    storage.write_bytes(str(metrics), write_families(data.families))
     if before is None:
         _load_rows(database, feed, hour, data, set(seeded) | {hour.start})
         database.remember(_entry(hour, feed, data))
@@ -211,11 +200,3 @@ def _entry(hour: Window, feed: Feed, data: HourData) -> SeededHour:
         log_lines=len(data.log_lines),
         metric_samples=sum(family.sample_count for family in data.families),
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file atomically, so that no reader sees a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)

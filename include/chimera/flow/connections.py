@@ -135,7 +135,7 @@ def api_logs_root(connection: Connection | None) -> LogRoot:
             folder, or the store of the `AWS_…` variables.
 
     Raises:
-        ConfigurationError: The setting is another URL.
+        ConfigurationError: The setting is another URL, or the connection of another type.
     """
     from include.chimera.sources.api_logs.log_folders import log_root  # noqa: PLC0415 - heavy
 
@@ -152,6 +152,8 @@ def _s3_client(connection: Connection) -> Any:  # noqa: ANN401 - boto3 has no ty
     )
     from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
 
+    if connection.conn_type != "aws":
+        _refuse(connection, "the type aws", f"the type {connection.conn_type}", "correct it")
     hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=connection.conn_id, client_type="s3")
     hook.conn_config = AwsConnectionWrapper(conn=connection)  # a triggerer can't look it up here
     config = hook.config

@@ -1,6 +1,7 @@
 """Seeding fills a real PostgreSQL and the folders beside it, once."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -8,11 +9,15 @@ from adbc_driver_postgresql import dbapi
 
 from include.chimera.contracts import SOURCES
 from include.chimera.demo import app_database
-from include.chimera.demo.application import api_log_path, metrics_path, seed
+from include.chimera.demo.application import api_log_place, metrics_path, seed
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
+from include.chimera.lake.store import storage
 from include.chimera.settings import Settings
+from include.chimera.sources.api_logs.log_files import read_lines
+from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.window import HOUR, Window
 from tests.integration.conftest import empty
+from tests.integration.object_store import forget_settings
 
 pytestmark = pytest.mark.integration
 
@@ -78,7 +83,7 @@ def test_rows_change_only_in_hours_that_exist(app_db, settings):
 def test_lost_files_are_written_again_to_the_byte(app_db, settings):
     seed(app_db, [FIRST], settings)
     before = contents(app_db, settings)
-    api_log_path(settings, FIRST.start).unlink()
+    Path(api_log_place(settings, FIRST.start)).unlink()
     metrics_path(settings, FIRST.start).unlink()
     assert seed(app_db, [FIRST], settings).hours_made == []
     assert contents(app_db, settings) == before
@@ -102,7 +107,7 @@ def test_traces_are_loaded_once_and_stay_anchored(app_db, settings, traces_folde
     assert query(app_db, f"{totals} where provider_id = 'azure'") == [
         (28_185, 18_059_974 + 22_361_870)
     ]
-    assert api_log_path(settings, third.start).read_bytes() == b""
+    assert Path(api_log_place(settings, third.start)).read_bytes() == b""
     with pytest.raises(ConfigurationError, match="20260105T08"):
         seed(app_db, [Window.of_hour(FIRST.start - HOUR)], settings)
 
@@ -112,10 +117,27 @@ def test_a_server_that_is_away_may_be_tried_again(settings, tmp_path):
         seed(f"postgresql://postgres:@/app?host={tmp_path}", [FIRST], settings)
 
 
-def test_logs_in_an_object_store_are_refused(settings):
-    remote = settings.model_copy(update={"api_logs_root": "s3://bucket/logs"})
-    with pytest.raises(ConfigurationError, match="CHIMERA_API_LOGS_ROOT"):
-        seed("postgresql://", [FIRST], remote)
+@pytest.fixture
+def bucket(object_store, monkeypatch):
+    """Return a place in an object store that the variables lead to."""
+    variables = object_store.new_lake()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    forget_settings()
+    yield variables["CHIMERA_LAKE_ROOT"]
+    monkeypatch.undo()
+    forget_settings()
+
+
+def test_the_log_may_lie_in_an_object_store(app_db, settings, bucket):
+    """And is written again, as a file is, where it is lost."""
+    remote = settings.model_copy(update={"api_logs_root": f"{bucket}/logs"})
+    report = seed(app_db, [FIRST], remote)
+    storage.delete_files([api_log_place(remote, FIRST.start)])
+    assert seed(app_db, [FIRST], remote).hours_made == []
+    folder = log_root(remote.api_logs).hour(FIRST.start)
+    assert folder.names == ["_SUCCESS", "api.jsonl"]
+    assert len(list(read_lines(folder.files[0], is_finished=True))) == report.log_lines > 1_000
 
 
 def test_feeding_beside_an_open_transaction_waits_for_nobody_and_blocks_nobody(app_db, settings):

@@ -174,6 +174,11 @@ def read_text(place: str) -> str | None:
 
 
 def write_text(place: str, text: str) -> None:
+    """Write a text file, as `write_bytes` does."""
+    write_bytes(place, text.encode())
+
+
+def write_bytes(place: str, content: bytes) -> None:
     """Write a file atomically, replacing any older one."""
     filesystem, path = _locate(place)
     written = path
@@ -182,7 +187,7 @@ def write_text(place: str, text: str) -> None:
         make_folder(folder)
         written = f"{folder}/.{name}.{uuid4().hex}"
     with filesystem.open_output_stream(written) as stream:
-        stream.write(text.encode())
+        stream.write(content)
     if written != path:
         filesystem.move(written, path)
 

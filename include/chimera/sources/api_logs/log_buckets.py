@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _PART_BYTES = 8 * 1024 * 1024  # a request's round trip is then short beside the reading of a part
 _RANGE = re.compile(r"bytes (\d+)-\d*/(\d+)")
 _CODE = re.compile(r"[A-Za-z]{3,60}")
-_REPLACED, _EMPTY, _TOO_MANY, _OUTAGE = 412, 416, 429, 500
+_GONE, _REPLACED, _EMPTY, _TOO_MANY, _OUTAGE = 404, 412, 416, 429, 500
 _LATER = frozenset({"ExpiredToken", "RequestTimeout", "OperationAborted"})
 # botocore repeats a request that fails, but not one whose answer breaks off.
 _AGAIN = Retrying(
@@ -186,7 +186,7 @@ class _Parts(io.RawIOBase):
             status, is_first = _status(error), not self._same
             if status == _EMPTY and is_first:
                 return b""
-            if status == _REPLACED and self._version and "VersionId" not in self._same:
+            if status in (_GONE, _REPLACED) and self._version and "VersionId" not in self._same:
                 self._same["VersionId"] = self._version  # the bucket keeps what was replaced
                 return self._part(length)
             if _code(error) == "NoSuchKey" or (status < _OUTAGE and not is_first):
