@@ -1,5 +1,6 @@
 """Logs in a bucket: each hour was listed, each object is read as one, and no key is too odd."""
 
+import asyncio
 import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.sources.completeness import logs_lack
 from include.chimera.window import HOUR as ONE_HOUR
 from include.chimera.window import floor_hour
+from plugins.source_sensor import SourceTrigger
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
 from tests.integration.log_places import Bucket, client_of
 from tests.integration.object_store import KEY, SECRET, failing
@@ -251,6 +253,34 @@ def test_a_bucket_is_complete_once_it_is_quiet_or_its_writer_says_so(object_stor
     assert "no _SUCCESS, 1 files, quiet for" in logs_lack(bucket.root, end)
     bucket.put(f"{hour_path(end - ONE_HOUR)}/_SUCCESS", b"")
     assert logs_lack(bucket.root, end) == ""
+
+
+def test_the_sensor_waits_for_a_bucket_in_the_triggerer(object_store, bucket, monkeypatch):
+    """Which looks up the connection in its own way; what is wrong there is told with the place."""
+    connection = {
+        "conn_type": "aws",
+        "login": KEY,
+        "password": SECRET,
+        "extra": {"endpoint_url": object_store.url},
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_LOGS_STORE", json.dumps(connection))
+    monkeypatch.setenv("CHIMERA_LOGS_CONNECTION", "logs_store")
+
+    def outcome(url):
+        monkeypatch.setenv("CHIMERA_API_LOGS_ROOT", url)
+        get_settings.cache_clear()
+        trigger = SourceTrigger("api_logs", END, datetime.now(UTC), 0.01)
+
+        async def first():
+            return await anext(aiter(trigger.run()))
+
+        return asyncio.run(first()).payload
+
+    assert "1 files, quiet for" in outcome(bucket.url)
+    bucket.put(f"{PLACE}/_SUCCESS", b"")
+    assert outcome(bucket.url) == ""
+    _, came, where, _ = outcome("s3://no-such-bucket/logs")
+    assert (came, "no-such-bucket" in where) == ("HTTP 404 (NoSuchBucket)", True)
 
 
 def test_the_logs_have_a_connection_of_their_own(object_store, bucket, monkeypatch):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 _PART_BYTES = 8 * 1024 * 1024  # a request's round trip is then short beside the reading of a part
+_BUFFER_BYTES = 64 * 1024
+_AHEAD = 4  # small objects that are asked for while one is read; each may take a part's memory
 _RANGE = re.compile(r"bytes (\d+)-\d*/(\d+)")
 _CODE = re.compile(r"[A-Za-z]{3,60}")
 _GONE, _REPLACED, _EMPTY, _TOO_MANY, _OUTAGE = 404, 412, 416, 429, 500
@@ -84,8 +87,11 @@ class BucketRoot:
             ((key[len(prefix) :], key, entry) for key, entry in found if key != prefix),
             key=lambda item: item[:2],
         )
-        files = [self._file(key, entry) for name, key, entry in named if is_log(name)]
-        return HourFolder(self._url(prefix), [name or "/" for name, *_ in named], list(files))
+        ahead = _Ahead()
+        logs = [(key, entry) for name, key, entry in named if is_log(name)]
+        ahead.files = [self._file(*log, ahead, number) for number, log in enumerate(logs)]
+        names = [name or "/" for name, *_ in named]
+        return HourFolder(self._url(prefix), names, list(ahead.files))
 
     def _root(self) -> str:
         return f"{self.folder}/" if self.folder else ""
@@ -112,7 +118,7 @@ class BucketRoot:
                 "folder: an empty object whose key is the folder's name with a final slash",
             )
 
-    def _file(self, key: str, entry: dict[str, Any]) -> BucketFile:
+    def _file(self, key: str, entry: dict[str, Any], ahead: _Ahead, number: int) -> BucketFile:
         """Return the file of a listed object; an entry that is empty is a folder's."""
         return BucketFile(
             place=self._url(key),
@@ -125,6 +131,8 @@ class BucketRoot:
             bucket=self.bucket,
             key=key,
             modified=entry["LastModified"].timestamp() if entry else 0.0,
+            ahead=ahead,
+            number=number,
         )
 
 
@@ -137,17 +145,21 @@ class BucketFile(LogFile):
         bucket: The bucket's name.
         key: The object's key.
         modified: When it was written, in seconds since 1970 (UTC).
+        ahead: The requests for the objects of its folder.
+        number: Its place among them, from 0.
     """
 
     client: Any = field(repr=False, compare=False)
     bucket: str
     key: str
     modified: float = field(compare=False)
+    ahead: _Ahead = field(repr=False, compare=False)
+    number: int
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
         """Open the newest object of this key, which may have grown since it was listed."""
-        with _told(self.place), io.BufferedReader(_Parts(self), _PART_BYTES) as raw:
+        with _told(self.place), io.BufferedReader(self.ahead.take(self), _BUFFER_BYTES) as raw:
             yield cast("BinaryIO", raw)
 
     def written_at(self) -> float:
@@ -155,29 +167,54 @@ class BucketFile(LogFile):
         return self.modified
 
 
-class _Parts(io.RawIOBase):
-    """The bytes of one object, got by ranges; nothing is asked for that is not read."""
+class _Ahead:
+    """Asks for the next objects of a folder while one is read: many small ones wait for no answer.
 
-    def __init__(self, file: BucketFile) -> None:
+    Not for large ones, whose later parts might be another object's by then.
+    """
+
+    def __init__(self) -> None:
+        self.files: list[BucketFile] = []
+        self._pool = ThreadPoolExecutor(_AHEAD)
+        self._begun: dict[str, _Parts] = {}
+
+    def take(self, file: BucketFile) -> _Parts:
+        """Return the parts of one object, and begin those after it."""
+        for other in self.files[file.number + 1 : file.number + 1 + _AHEAD]:
+            if other.key not in self._begun and other.size <= _PART_BYTES and not other.fault:
+                self._begun[other.key] = _Parts(other, self._pool)
+        return self._begun.pop(file.key, None) or _Parts(file, self._pool)
+
+
+class _Parts(io.RawIOBase):
+    """The bytes of one object, got by ranges, at most one of them ahead of the reading."""
+
+    def __init__(self, file: BucketFile, pool: ThreadPoolExecutor) -> None:
         super().__init__()
-        self._file, self._at, self._size, self._version = file, 0, -1, ""
+        self._file, self._pool, self._at, self._size, self._version = file, pool, 0, -1, ""
         self._same: dict[str, str] = {}  # what makes later parts those of the first one's object
+        self._rest = memoryview(b"")
+        self._next: Future[bytes] | None = pool.submit(_AGAIN, self._part) if file.size else None
 
     def readable(self) -> bool:
         """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any writable buffer
-        """Fill the buffer with the next part; return its length, 0 at the end."""
-        if self._at == self._size or not self._file.size:
-            return 0
-        part = _AGAIN(self._part, len(buffer))
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+        """Fill the buffer as far as the part reaches; return the length, 0 at the end."""
+        if not self._rest and self._next:
+            part = self._next.result()
+            self._at, self._rest = self._at + len(part), memoryview(part)
+            is_more = part and self._at < self._size
+            self._next = self._pool.submit(_AGAIN, self._part) if is_more else None
+        taken = self._rest[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._rest = self._rest[len(taken) :]
+        return len(taken)
 
-    def _part(self, length: int) -> bytes:
-        file, span = self._file, f"bytes={self._at}-{self._at + length - 1}"
+    def _part(self) -> bytes:
+        """Ask for the part that begins where the last one ended."""
+        file, span = self._file, f"bytes={self._at}-{self._at + _PART_BYTES - 1}"
         try:
             answer = file.client.get_object(
                 Bucket=file.bucket, Key=file.key, Range=span, **self._same
@@ -188,14 +225,14 @@ class _Parts(io.RawIOBase):
                 return b""
             if status in (_GONE, _REPLACED) and self._version and "VersionId" not in self._same:
                 self._same["VersionId"] = self._version  # the bucket keeps what was replaced
-                return self._part(length)
+                return self._part()
             if _code(error) == "NoSuchKey" or (status < _OUTAGE and not is_first):
                 raise changed(file.place, "removed or replaced") from None
             raise
         # A store may answer with the whole of an object that is no longer than a part, or empty.
         whole = f"bytes 0-/{answer['ContentLength']}"
         found = _RANGE.fullmatch(answer.get("ContentRange", whole))
-        if not found or int(found[1]) != self._at or answer["ContentLength"] > length:
+        if not found or int(found[1]) != self._at or answer["ContentLength"] > _PART_BYTES:
             raise SourceUnavailableError(
                 expected="the part of an object that was asked for",
                 came="another one, or the whole",

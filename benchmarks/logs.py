@@ -1,0 +1,132 @@
+"""An hour of API logs staged from a bucket, beside the same files in a folder.
+
+`python -m benchmarks.logs [--json PATH] [--lines 1000000]` writes the hour as one file, as one that
+is gzipped, and as many small ones, and a gigabyte of long lines; stages each from a folder and from
+a real S3 server on this machine, and takes lines per second and the peak memory of a process of its
+own. The faster of two runs counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from benchmarks.records import Record, hand_on
+from include.chimera.local.servers.environment import MALLOC
+from include.chimera.paths import PROJECT
+from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_files import hour_path
+from include.chimera.sources.api_logs.log_folders import log_root
+from tests.builders import HOUR, run_of
+from tests.integration.object_store import BUCKET, store_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.object_store import Store
+
+_GIGABYTE, _LONG = 10_000, 100_000
+
+
+def main() -> None:
+    """Measure and hand on the records."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--lines", type=int, default=1_000_000)
+    parser.add_argument("--child", help="root of the logs: stage the hour and print JSON")
+    options = parser.parse_args()
+    if options.child:
+        sys.stdout.write(json.dumps(_stage(options.child)))
+        return
+    with store_server() as store:
+        hand_on(_compare(store, options.lines), options.json)
+
+
+def _compare(store: Store, lines: int) -> Iterator[Record]:
+    cases = {
+        f"{lines:,} lines in one file": (lines, 0, 1, False),
+        f"{lines:,} lines in one gzipped file": (lines, 0, 1, True),
+        f"{lines:,} lines in 200 files": (lines, 0, 200, False),
+        "1 GB in one file": (_GIGABYTE, _LONG, 1, False),
+    }
+    for name, (count, padding, files, is_packed) in cases.items():
+        with tempfile.TemporaryDirectory(prefix="chimera-bench-") as root:
+            _write(Path(root), count, padding, files, is_packed=is_packed)
+            place = f"{BUCKET}/{uuid4().hex}"
+            for path in Path(root).rglob("*.jsonl*"):
+                with (
+                    path.open("rb") as content,
+                    store.files().open_output_stream(f"{place}/{path.relative_to(root)}") as stream,
+                ):
+                    while part := content.read(1 << 24):
+                        stream.write(part)
+            folder = _child(root, {})
+            bucket = _child(f"s3://{place}", store.variables)
+        for told, found in (("folder", folder), ("bucket", bucket)):
+            speed, ratio = count / found["seconds"], found["seconds"] / folder["seconds"]
+            goal = 1.5 if told == "bucket" else None
+            yield Record(
+                f"log lines per second, {name}, {told}", "folder", ratio, speed, "/s", goal
+            )
+            peak = found["peak_mb"]
+            yield Record(f"memory, {name}, {told}", "limit 512 MiB", peak / 512, peak, "MiB", 1)
+
+
+def _write(root: Path, count: int, padding: int, files: int, *, is_packed: bool) -> None:
+    """Write the hour's lines."""
+    folder = root / hour_path(HOUR)
+    folder.mkdir(parents=True)
+    each = count // files
+    for number in range(files):
+        path = folder / f"{number:03}.jsonl{'.gz' if is_packed else ''}"
+        with gzip.open(path, "wb", 1) if is_packed else path.open("wb") as file:
+            for line in range(number * each, (number + 1) * each):
+                file.write(
+                    b'{"timestamp":"2026-01-01T05:%02d:%02d.%06dZ","level":"info","request_id":'
+                    b'"request-%09d","method":"POST","path":"/v1/generate","status_code":200,'
+                    b'"duration_ms":%d.5,"user_id":"user-%05d","response_bytes":%d,"message":"%s"}\n'
+                    % (
+                        *(line // 60 % 60, line % 60, line % 1_000_000, line),
+                        *(line % 997, line % 99_991, line % 65_537, b"x" * padding),
+                    )
+                )
+
+
+def _child(root: str, variables: dict[str, str]) -> dict[str, float]:
+    """Stage twice in processes of their own; return the faster."""
+    found: list[dict[str, float]] = []
+    for _ in range(2):
+        with tempfile.TemporaryDirectory(prefix="chimera-bench-") as state:
+            done = subprocess.run(  # noqa: S603 - fixed arguments
+                [sys.executable, "-m", "benchmarks.logs", "--child", root],
+                cwd=PROJECT,
+                env={"PATH": os.defpath, "CHIMERA_STATE_DIR": state, **MALLOC, **variables},
+                check=True,
+                stdout=subprocess.PIPE,
+            )
+        found.append(json.loads(done.stdout))
+    return min(found, key=lambda run: run["seconds"])
+
+
+def _stage(root: str) -> dict[str, float]:
+    started = time.perf_counter()
+    extract_api_logs(log_root(root), run_of())
+    seconds = time.perf_counter() - started
+    return {
+        "seconds": seconds,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+if __name__ == "__main__":
+    main()
