@@ -47,6 +47,7 @@ def test_dags_folder_holds_the_known_dags(dags: DagBag) -> None:
     assert set(dags.dags) == {
         DAG_ID,
         "chimera_dead_letter_replay",
+        "chimera_doctor",
         "chimera_maintenance",
         "chimera_reconcile_daily",
     }

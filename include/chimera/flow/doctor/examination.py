@@ -39,13 +39,14 @@ _EXAMPLES = {
 }
 
 
-def examine(*, send: bool) -> Iterator[Finding]:
+def examine(*, send: bool, in_worker: bool = False) -> Iterator[Finding]:
     """Check a Deployment part by part.
 
     Args:
         send: Whether each channel gets a test message.
+        in_worker: Whether this is a task, for which Airflow's own database is out of reach.
     """
-    yield from check_airflow()
+    yield from check_airflow(in_worker=in_worker)
     yield from _source(APP_DB, lambda connection: check_database(libpq_uri(connection)))
     yield from _source(PROMETHEUS, lambda found: check_prometheus(prometheus_server(found)))
     yield _check_store()
