@@ -7,36 +7,25 @@ one table, then shows all; on a local folder, and on an S3 endpoint behind 20 ms
 from __future__ import annotations
 
 import argparse
-import asyncio
 import multiprocessing
 import os
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from shutil import copytree
 from typing import TYPE_CHECKING, TypeVar
 
 from benchmarks.records import Record, hand_on
+from benchmarks.slow_store import far_away
+from tests.integration.object_store import store_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyarrow.fs import S3FileSystem
+
 T = TypeVar("T")
 SIZES = (10, 50, 200)
-LATENCY_SECONDS = 0.02
-SERVER, PROXY = 5071, 5072
-STORE = {
-    "CHIMERA_LAKE_ROOT": "s3://lake",
-    "AWS_ENDPOINT_URL": f"http://127.0.0.1:{PROXY}",
-    "AWS_ALLOW_HTTP": "true",
-    "AWS_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "key",
-    "AWS_SECRET_ACCESS_KEY": "secret",  # pragma: allowlist secret
-}
 
 
 def fill(count: int) -> None:
@@ -83,46 +72,12 @@ def in_a_process(work: Callable[..., T], environment: dict[str, str], *arguments
         return pool.apply(work, arguments)
 
 
-def serve_slowly() -> None:
-    """Pass connections on to the store, each request delayed."""
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, wait: float) -> None:
-        while data := await reader.read(65536):
-            await asyncio.sleep(wait)
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back, forth = await asyncio.open_connection("127.0.0.1", SERVER)
-        await asyncio.gather(
-            pump(reader, forth, LATENCY_SECONDS), pump(back, writer, 0), return_exceptions=True
-        )
-
-    async def run() -> None:
-        async with await asyncio.start_server(handle, "127.0.0.1", PROXY) as server:
-            await server.serve_forever()
-
-    asyncio.run(run())
-
-
-def put_folder(folder: Path) -> None:
+def put_lake(folder: Path, files: S3FileSystem, root: str) -> None:
     """Copy a local lake into the bucket, without the delay."""
-    for file in [None, *(file for file in folder.rglob("*") if file.is_file())]:
-        key = "" if file is None else f"/{file.relative_to(folder)}"
-        body = b"" if file is None else file.read_bytes()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{SERVER}/lake{key}",
-            data=body,
-            method="PUT",
-            headers={"Content-Type": "application/octet-stream"},
-        )
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(request).close()  # noqa: S310 - a server of our own
-                break
-            except urllib.error.URLError:
-                time.sleep(0.2)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with files.open_output_stream(f"{root}/{file.relative_to(folder)}") as stream:
+                stream.write(file.read_bytes())
 
 
 def main() -> None:
@@ -136,15 +91,11 @@ def main() -> None:
             local = {"CHIMERA_STATE_DIR": root}
             in_a_process(fill, local, size)
             places = {"local": in_a_process(start_and_read, local)}
-            command = [sys.executable, "-m", "moto.server", "-p", str(SERVER)]
-            server = subprocess.Popen(command, stderr=subprocess.DEVNULL)  # noqa: S603 - our own
-            proxy = multiprocessing.Process(target=serve_slowly, daemon=True)
-            proxy.start()
-            put_folder(Path(root) / "lake")
-            places["S3, 20 ms away"] = in_a_process(start_and_read, {**local, **STORE})
-            proxy.terminate()
-            server.terminate()
-            server.wait()
+            with store_server() as store, far_away(store) as far:
+                lake = far.new_lake()
+                place = lake["CHIMERA_LAKE_ROOT"].removeprefix("s3://")
+                put_lake(Path(root) / "lake", store.files(), place)
+                places["S3, 20 ms away"] = in_a_process(start_and_read, {**local, **lake})
         for place, (one, everything) in places.items():
             name = f"start and read one table of {size}, {place}"
             found.append(Record(name, "all opened", one / everything, one, "s", 1.0))
