@@ -24,7 +24,8 @@ from benchmarks.records import Record
 from include.chimera.paths import PROJECT, STATE
 
 BENCHES = (
-    "models", "parse", "gates", "ingest", "materializations", "history", "hours", "idle",
+    "models", "parse", "gates", "ingest", "materializations", "history", "hours", "far_store",
+    "idle",
 )  # fmt: skip
 FOLDER = STATE / "bench"
 BASELINE = Path(__file__).with_name("baseline.json")

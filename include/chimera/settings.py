@@ -6,6 +6,7 @@ Secrets are not here: they come through Airflow connections.
 
 from __future__ import annotations
 
+import posixpath
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic resolves it at run time
@@ -163,17 +164,31 @@ class Settings(BaseSettings):
     @property
     def lake(self) -> str:
         """The lake's root: a local folder or an object store's URL, without a final slash."""
-        return (self.lake_root or str(self.state_dir / "lake")).rstrip("/")
+        return _normal(self.lake_root or str(self.state_dir / "lake"))
+
+    @property
+    def reports(self) -> str:
+        """The root of the pages for people: in the lake if it has a root of its own."""
+        return f"{self.lake}/_reports" if self.lake_root else str(self.state_dir / "reports")
 
     @property
     def task_logs(self) -> str:
         """The root of Airflow's task logs, without a final slash."""
-        return (self.task_logs_root or str(self.state_dir / "logs" / "tasks")).rstrip("/")
+        return _normal(self.task_logs_root or str(self.state_dir / "logs" / "tasks"))
 
     @property
     def api_logs(self) -> str:
         """The root of the API's logs, without a final slash."""
-        return (self.api_logs_root or str(self.state_dir / "sources" / "api_logs")).rstrip("/")
+        return _normal(self.api_logs_root or str(self.state_dir / "sources" / "api_logs"))
+
+
+def _normal(root: str) -> str:
+    """Return a root without a final slash, and a URL also without `//` and `/./`.
+
+    An object store takes these as parts of a key; some clients leave them out before they sign it.
+    """
+    scheme, separator, path = root.rpartition("://")
+    return f"{scheme}://{posixpath.normpath(path)}" if separator else path.rstrip("/")
 
 
 class ObjectStore(BaseSettings):

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 HELD = """
 from include.chimera.flow.warm_start.warm_up import PARSING, WORKING
-from include.chimera.lake.store.duckdb_sessions import check_signatures
+from include.chimera.lake.store.duckdb_sessions import check_signature
 from dbt.contracts.graph.manifest import Manifest
 from dbt_common.clients.jinja import template_cache
 from multiprocessing import resource_tracker
@@ -22,7 +22,7 @@ print(json.dumps({
     "missing": [name for name in PARSING + WORKING if name not in sys.modules],
     "macros": len(template_cache.file_cache),
     "threads": [each.name for each in threading.enumerate() if each is not threading.main_thread()],
-    "signatures": check_signatures.cache_info().currsize,
+    "signatures": check_signature.cache_info().currsize,
     "frozen": gc.get_freeze_count() > 0,
     "names_locks": resource_tracker._resource_tracker._fd is not None,
     "lock": Manifest()._lock._semlock.name,

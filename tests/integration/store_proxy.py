@@ -1,11 +1,13 @@
 """A proxy before an S3 server, in its own process, which fails when a file tells it to.
 
-The file holds `<status> <code> <count> [<method>]`: the answer to that many of the next requests
-(of that method), none of which reaches the server. With the status `lost` the server gets the
-request, and its answer does not come back; with `cut` half of the answer's content does.
+The file holds `<status> <code> <count> [<pattern>]`: the answer to that many of the next requests
+(whose `<method> <path>` matches), none of which reaches the server. With the status `lost` the
+server gets the request, and its answer does not come back; with `cut` half of the answer's content
+does; with `plain` a condition that was not met is told as met.
 """
 
 import http.client
+import re
 import sys
 import threading
 from http import HTTPStatus
@@ -20,6 +22,7 @@ class Proxy(BaseHTTPRequestHandler):
     """Hands on each request as it came, signature and all."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server_place = ""
     orders = Path()
     lock = threading.Lock()
@@ -27,7 +30,7 @@ class Proxy(BaseHTTPRequestHandler):
     def hand_on(self) -> None:
         body = self.body()
         order = self.next_order()
-        if order and order[0] not in ("lost", "cut"):
+        if order and order[0].isdigit():
             text = f"<Error><Code>{order[1]}</Code><Message>no</Message></Error>".encode()
             self.answer(int(order[0]), [("Content-Type", "application/xml")], text)
             return
@@ -39,9 +42,11 @@ class Proxy(BaseHTTPRequestHandler):
         server.endheaders(body)  # chunked as it came
         answer = server.getresponse()
         content = answer.read()
-        self.close_connection = bool(order)
-        if not order or order[0] == "cut":
-            sent = len(content) // 2 if order else len(content)
+        self.close_connection = order[:1] in (["lost"], ["cut"])
+        if order[:1] == ["plain"] and answer.status == HTTPStatus.PRECONDITION_FAILED:
+            self.answer(HTTPStatus.OK, [], b"")
+        elif order[:1] != ["lost"]:
+            sent = len(content) // 2 if self.close_connection else len(content)
             self.answer(answer.status, answer.getheaders(), content, sent)
         server.close()
 
@@ -58,8 +63,9 @@ class Proxy(BaseHTTPRequestHandler):
 
     def next_order(self) -> list[str]:
         with self.lock:
-            order = self.orders.read_text().split() if self.orders.exists() else []
-            if not order or not int(order[2]) or (order[3:] or [self.command]) != [self.command]:
+            order = self.orders.read_text().split(maxsplit=3) if self.orders.exists() else []
+            request = f"{self.command} {self.path}"
+            if not order or not int(order[2]) or not re.search("".join(order[3:]), request):
                 return []
             self.orders.write_text(" ".join([*order[:2], str(int(order[2]) - 1), *order[3:]]))
             return order

@@ -35,6 +35,15 @@ def test_roots_may_be_an_object_store_and_lose_their_final_slash(
     assert get_settings().lake == "s3://bucket/lake"
 
 
+def test_a_url_has_no_part_that_clients_leave_out_before_they_sign(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A strict store takes `//` and `/./` as parts of a key, and answers 403 to the others."""
+    monkeypatch.setenv("CHIMERA_LAKE_ROOT", "s3://bucket//some/./lake//")
+    assert get_settings().lake == "s3://bucket/some/lake"
+    assert get_settings().reports == "s3://bucket/some/lake/_reports"
+
+
 def test_settings_are_read_once_and_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behaviour must not change in the middle of a task."""
     before = get_settings()

@@ -79,7 +79,7 @@ def report(run: RunOption = "latest") -> None:
     from include.chimera.operations.quality_report import write_report
     from include.chimera.quality.acceptance import find_run
 
-    typer.echo(str(write_report(find_run(None, run))))
+    typer.echo(write_report(find_run(None, run)))
 
 
 def show_verdict(verdict: Verdict, title: str) -> None:

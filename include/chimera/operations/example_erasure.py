@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from include.chimera.errors import visible
 from include.chimera.lake.staged.records import write_record
-from include.chimera.operations.quality_report import report_path
+from include.chimera.lake.store import storage
+from include.chimera.operations.quality_report import report_place
 from include.chimera.quality.acceptance import verdicts
 from include.chimera.quality.rules.good_and_bad_rows import CUT
 
@@ -36,7 +37,7 @@ def erase_examples(subject: str) -> int:
         write_record(verdict.run, verdict.table, kept)
         erased += _count(verdict) - _count(kept)
     if erased:
-        report_path().unlink(missing_ok=True)
+        storage.delete_files([report_place()])
     return erased
 
 

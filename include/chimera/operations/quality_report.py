@@ -19,7 +19,9 @@ from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.records import read_records
 from include.chimera.lake.staged.verdicts import RATIO_RULE, Verdict
+from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect, quote
+from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.quality.rules.book import Rule, rule_books
 from include.chimera.quality.unusual_hours import PREFIX
 from include.chimera.relation import Relation
@@ -138,13 +140,13 @@ class TableReport:
     anomalies: list[str] = field(default_factory=list)
 
 
-def report_path() -> Path:
-    """Return the report's path."""
-    return get_settings().state_dir / "reports" / "quality.html"
+def report_place() -> str:
+    """Return the report's place."""
+    return f"{get_settings().reports}/quality.html"
 
 
-def write_report(run: Run, run_url: str = "") -> Path:
-    """Write the page atomically and return its path.
+def write_report(run: Run, run_url: str = "") -> str:
+    """Write the page atomically and return its place.
 
     Args:
         run: The newest run; rows of the seven days before it are included.
@@ -175,11 +177,9 @@ def write_report(run: Run, run_url: str = "") -> Path:
             days=DAYS,
         )
     )
-    path = report_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    return temporary.replace(path)
+    with storage_errors("writing the quality report"):
+        storage.write_text(report_place(), page)
+    return report_place()
 
 
 def _rows(name: str, run: Run, query: str, since: str = "") -> list[tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS
@@ -13,6 +14,8 @@ from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.lake.store.places import folder_of
 from include.chimera.quality.outliers import limits
 from include.chimera.quality.rules.kinds import keys_relation
+
+_AT_ONCE = 4  # look-ups that wait for an object store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,17 +53,19 @@ def window_and_keys(
         lake: A session that reads the lake's tables; any session will do for a book that neither
             refers to tables nor watches values.
     """
-    keys = {
-        keys_relation(table, key): _known_keys(lake, run, table, key)
-        for table, key in book.references()
-    }
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        usual_limits = pool.submit(limits, book, run, lake.cursor())
+        found = {
+            keys_relation(table, key): pool.submit(_known_keys, lake.cursor(), run, table, key)
+            for table, key in book.references()
+        }
+        keys = {name: rows.result() for name, rows in found.items()}
+        usual = [list(limit) for limit in usual_limits.result()]
     window = (
         f"select timestamptz {quote(run.window.start.isoformat())} as window_start, "
         f"timestamptz {quote(run.window.end.isoformat())} as window_end, "
         f"{staged.rows_unparsed} as rows_unparsed"
     )
-
-    usual = [list(limit) for limit in limits(book, run, lake)]
 
     def create(connection: DuckDBPyConnection) -> None:
         connection.execute(f"create table run as {window}")

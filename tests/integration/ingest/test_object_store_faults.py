@@ -29,7 +29,11 @@ def store(tmp_path, monkeypatch, configure, object_store):
             monkeypatch.setenv(name, value)
         configure(state_dir=tmp_path)
         forget_settings()
-        yield lambda status, code, count: orders.write_text(f"{status} {code} {count}")
+
+        def order(status, code, count, pattern=""):
+            orders.write_text(f"{status} {code} {count} {pattern}")
+
+        yield order
     forget_settings()
 
 
@@ -80,5 +84,20 @@ def test_a_store_that_fails_throughout_is_an_outage_and_nothing_is_published(ser
         publish(run_of(1))
     store(500, "InternalError", 0)
     assert open_table(GENERATION).version() == version
+    assert publish(run_of(1)).rows_published == 1
+    assert len(rows()) == 2
+
+
+@pytest.mark.parametrize("entry", ["_delta_log/.*json", "batch.json"])
+def test_a_write_whose_answer_is_lost_counts_once(server, uri, store, entry, tmp_path):
+    """The client asks again, and meets its own commit as if it were another writer's."""
+    insert(server, 1, at(0))
+    ingest(uri, run_of(0))
+    insert(server, 2, at(1))
+    store("lost", "answer", 1, f"PUT .*{entry}")
+    extract(uri, run_of(1))
+    assert publish(run_of(1)).rows_published == 1
+    assert (tmp_path / "orders").read_text().startswith("lost answer 0 ")
+    assert len(rows()) == 2
     assert publish(run_of(1)).rows_published == 1
     assert len(rows()) == 2

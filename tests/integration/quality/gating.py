@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import duckdb
 from deltalake import Schema
 
 from include.chimera.lake.delta.lineage import Plan
@@ -17,6 +16,7 @@ from include.chimera.lake.delta.tables import begin_table
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch, Build, attempt_folder, save
 from include.chimera.lake.staged.verdicts import RATIO_RULE
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
 from include.chimera.quality.gate import open_gate
 from include.chimera.quality.rules.good_and_bad_rows import broken_predicate, suite_expectations
@@ -41,7 +41,7 @@ def stage(run: Run, table: str, rows: pa.Table) -> None:
     folder = attempt_folder(run, batch) if is_bronze else folder_of(table)
     if not is_bronze:
         begin_table(table)
-    with duckdb.connect() as connection:
+    with connect(has_delta=False) as connection:
         connection.register("rows", rows)
         files = write_files(connection, "from rows", folder, rows.schema)
     if is_bronze:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -108,7 +109,7 @@ def test_a_failed_attempt_tells_its_own_figures_alone(hour) -> None:
     assert [row.table for row in report.tables] == [JUDGED]
     verdicts = {row.table: row.verdict for row in report.gates}
     assert verdicts == {JUDGED: "passed", BROKEN: "failed"}
-    page = write_report(RUN).read_text()
+    page = Path(write_report(RUN)).read_text()
     assert page.count(">not judged<") == 1
     assert "passed in the hour 2026-01-05 09:00" in page, "the hour before, as such"
     assert '<span class="word failed">1 failed</span> <span class="word passed">1 passed' in page
@@ -124,7 +125,7 @@ def test_a_page_about_an_hour_tells_nothing_of_later_hours(hour) -> None:
     later = Run("scheduled__later", Window(RUN.window.end, RUN.window.end + HOUR))
     attempt({JUDGED: hour[JUDGED]}, later)
     record_quality(later)
-    page = write_report(RUN).read_text()
+    page = Path(write_report(RUN)).read_text()
     assert later.run_id not in page
     assert "not judged" not in page
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 import pytest
 from typer.testing import CliRunner
@@ -10,7 +12,7 @@ from include.chimera.cli.app import app
 from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.operations.quality_report import report_path
+from include.chimera.operations.quality_report import report_place
 from tests.integration.quality.faults import chosen_rows, put
 from tests.integration.quality.gating import RUN, gated, stage
 from tests.integration.quality.hours import bronze_tables
@@ -47,5 +49,5 @@ def test_commands_tell_what_the_gate_told_and_let_it_through(monkeypatch) -> Non
     assert code == 0
     assert "accepted: " in said
     assert open_table(TABLE) is None
-    assert run("report") == (0, f"{report_path()}\n")
-    assert report_path().is_file()
+    assert run("report") == (0, f"{report_place()}\n")
+    assert Path(report_place()).is_file()

@@ -162,7 +162,7 @@ def test_snapshot_is_published_when_every_branch_passed(clean_rows) -> None:
     assert rows_of("ops.published_versions", "count(*)") == [(len(tables),)]
     stage(RUN, "gold.dim_models", clean_rows["gold.dim_models"].slice(0, 1))
     run_gate("gold.dim_models")
-    views = write_views(snapshot).read_text()
+    views = Path(write_views(snapshot)).read_text()
     with connect() as connection:
         connection.execute(views)
         found = connection.execute("select count(*) from gold.dim_models").fetchone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -26,9 +26,6 @@ from include.chimera.quality.quality_results import record_quality
 from tests.integration.quality.faults import chosen_rows, put, replaced
 from tests.integration.quality.gating import RUN, gated, stage
 from tests.integration.quality.hours import bronze_tables
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -105,7 +102,7 @@ def test_an_erasure_reaches_the_examples_of_broken_rules(
         if path.is_file() and path.name not in staged:
             assert b"user-4" not in path.read_bytes(), path
     assert PUBLIC in to_json(read_record(RUN, TABLE, Verdict)), "of others they stay"
-    assert PUBLIC in write_report(RUN).read_text()
+    assert PUBLIC in Path(write_report(RUN)).read_text()
     assert "0 examples" in CliRunner().invoke(app, erasure).output
     assert lake.is_dir()
 
@@ -125,12 +122,12 @@ def test_an_erasure_of_examples_asks_spares_others_and_is_recorded() -> None:
     for answer in ("", "n\n"):
         asked = CliRunner().invoke(app, [*erasure, "user-4711"], input=answer)
         assert (asked.exit_code, "1 examples" in asked.output) == (1, True)
-    assert "user-4711" in report.read_text()
+    assert "user-4711" in Path(report).read_text()
     assert CliRunner().invoke(app, [*erasure, "user-4711"], input="y\n").exit_code == 0
     told = open_table(DEAD_LETTERS.name).history(1)[0]
     assert (told["erased_by"], told["reason"]) == (current_user(), "request 7")
     assert (told["payloads_erased"], told["examples_erased"]) == ("0", "1")
-    assert not report.exists()
+    assert not Path(report).exists()
 
 
 def test_messages_about_unreadable_rows_name_column_and_types_alone(lake: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -20,20 +21,21 @@ import duckdb
 from include.chimera.contracts import BRONZE, CONTRACTS
 from include.chimera.errors import ChimeraError, LakeError, RetryableError
 from include.chimera.lake.dbt_plugin.views import View, load_view
-from include.chimera.lake.delta.scans import define, empty, remove, scan, show_view
-from include.chimera.lake.delta.tables import lake_tables, open_table
+from include.chimera.lake.delta.scans import define, empty, pin, remove, show_view
+from include.chimera.lake.delta.tables import lake_relations, open_table
 from include.chimera.lake.store.duckdb_sessions import identifier
-from include.chimera.lake.store.places import view_names
 from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.relation import Relation, folded
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from concurrent.futures import Future
 
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
 logger = logging.getLogger(__name__)
+_AT_ONCE = 8  # tables that are opened at once
 _WORD = re.compile(r"\w+")
 _TABLE, _VIEW = "table", "view"
 _MISSING = re.compile(r"Table with name (.+?) does not exist")
@@ -53,11 +55,13 @@ class Catalog:
         self._connection = connection
         self._lock = threading.RLock()
         self._kinds = dict.fromkeys((contract.relation for contract in BRONZE), _TABLE)
-        self._kinds |= dict.fromkeys(lake_tables(), _TABLE) | dict.fromkeys(view_names(), _VIEW)
+        tables, views = lake_relations()
+        self._kinds |= dict.fromkeys(tables, _TABLE) | dict.fromkeys(views, _VIEW)
         self._waiting = set(self._kinds)
         self._shown: dict[Relation, int] = {}
         self.count = 0
         self._tables: dict[Relation, DeltaTable | None] = {}
+        self._pins: dict[Relation, str] = {}
         self._views: dict[Relation, View] = {}
         self._bad: dict[Relation, ChimeraError] = {}
 
@@ -126,20 +130,32 @@ class Catalog:
         return next(known, None)
 
     def _show(self, names: Collection[Relation]) -> int:
-        with self._lock:
-            for name in names:
-                if name in self._waiting:
-                    self._waiting.discard(name)
-                    if self._kinds[name] == _VIEW:
-                        self._show_view(name)
-                    else:
-                        self._show_table(name)
+        with self._lock, ThreadPoolExecutor(_AT_ONCE) as pool:
+            fresh = [name for name in names if name in self._waiting]
+            opened = {
+                name: pool.submit(self._opened, name)
+                for name in fresh
+                if self._kinds[name] == _TABLE
+            }
+            for name in fresh:
+                if name not in self._waiting:  # shown by a view that reads it
+                    continue
+                self._waiting.discard(name)
+                if name in opened:
+                    self._show_table(name, opened[name])
+                else:
+                    self._show_view(name)
             return max((self._shown.get(name, 0) for name in names), default=0)
 
-    def _show_table(self, name: Relation) -> None:
+    def _opened(self, name: Relation) -> tuple[DeltaTable | None, str]:
+        """Open a table here and in DuckDB, both of which read its log; return it and its rows."""
+        table = open_table(name, has_files=False)
+        return table, "" if table is None else self._pin(name, table)
+
+    def _show_table(self, name: Relation, opened: Future[tuple[DeltaTable | None, str]]) -> None:
         try:
             with storage_errors(f"{name}, opening it"):
-                self._open_table(name)
+                self._define_opened(name, *opened.result())
         except ChimeraError as error:
             if not isinstance(error, LakeError):
                 raise
@@ -153,10 +169,10 @@ class Catalog:
         with self._connection.cursor() as cursor:
             cursor.execute(f"create schema if not exists {identifier(name.schema)}")
 
-    def _open_table(self, name: Relation) -> None:
-        table = self._tables[name] = open_table(name, has_files=False)
+    def _define_opened(self, name: Relation, table: DeltaTable | None, rows: str) -> None:
+        self._tables[name] = table
         if table is not None:
-            self.define(name, scan(table, name))
+            self.define(name, rows)
         elif name.key in CONTRACTS:
             self.define(name, empty(CONTRACTS[name.key].schema))
         else:
@@ -205,8 +221,17 @@ class Catalog:
             self._views.pop(name, None)
             self._kinds[name] = _TABLE
             self._tables[name] = table
-            self.define(name, scan(table, name))
+            self.define(name, self._pin(name, table))
         return was_view
+
+    def live(self, name: Relation) -> str:
+        """Return a query of a table's rows at the version that this process sees."""
+        return self._pins[name]
+
+    def _pin(self, name: Relation, table: DeltaTable) -> str:
+        with self._connection.cursor() as cursor:
+            self._pins[name] = pin(cursor, table, name)
+        return self._pins[name]
 
     def put_view(self, name: Relation, view: View) -> bool:
         """Show a view; return whether it was a table before."""

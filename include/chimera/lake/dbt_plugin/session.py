@@ -19,10 +19,10 @@ from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.dbt_plugin.views import View, drop_view, save_view
 from include.chimera.lake.delta.columns import arrow_schema, delta_schema, describe, respell, select
 from include.chimera.lake.delta.constraints import Constraints, check_rows
-from include.chimera.lake.delta.lineage import Plan, is_partial, plan
+from include.chimera.lake.delta.lineage import Plan, identity_of, is_partial, plan
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.partitions import Partitions, Whole, partition_columns
-from include.chimera.lake.delta.scans import read_files, scan
+from include.chimera.lake.delta.scans import read_files
 from include.chimera.lake.delta.tables import begin_table, drop_table, open_table, require_decodable
 from include.chimera.lake.publish.model_builds import commit_build, partitions_of, require_free
 from include.chimera.lake.staged.manifests import Build, save
@@ -56,6 +56,7 @@ class Session:
         self.run = run
         self.built: dict[Relation, Whole | Partitions] = {}
         self.changing = threading.Lock()
+        self._plans: dict[tuple[tuple[Relation, str, int], ...], Plan] = {}
 
     def attach(self, connection: DuckDBPyConnection) -> None:
         """Use this database for the lake's relations, which appear as statements name them."""
@@ -71,7 +72,15 @@ class Session:
     def plan(self, model: Relation, parents: Sequence[Relation]) -> Plan:
         """Plan what a model must recompute."""
         read = {name: self.catalog.table(name) for name in parents}
-        return plan(self.catalog.table(model), read, self.run)
+        own = self.catalog.table(model)
+        # The macros and `write` ask for the same plan; each time, history would be read anew.
+        versions = tuple(
+            (name, identity_of(name, table), table.version()) if table else (name, "", -1)
+            for name, table in ((model, own), *read.items())
+        )
+        if versions not in self._plans:
+            self._plans[versions] = plan(own, read, self.run)
+        return self._plans[versions]
 
     def write(self, connection: DuckDBPyConnection, order: Order) -> None:
         """Commit a model's rows, or stage them in a DAG run.
@@ -199,7 +208,7 @@ class Session:
         live = self.catalog.table(name)
         if live is not None and isinstance(build.replaced, Partitions):
             replaced = among(build.replaced.column, build.replaced.values)
-            written = f"{scan(live, name)} where not {replaced} union all by name {written}"
+            written = f"{self.catalog.live(name)} where not {replaced} union all by name {written}"
         self.catalog.define(name, written)
 
     def is_table(self, name: Relation) -> bool:

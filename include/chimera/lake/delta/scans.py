@@ -5,17 +5,23 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
-
-import duckdb
+from uuid import uuid4
 
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.store.duckdb_sessions import connect, duckdb_type, identifier, quote
+from include.chimera.lake.store.duckdb_sessions import (
+    connect,
+    described,
+    duckdb_type,
+    identifier,
+    quote,
+)
 from include.chimera.lake.store.places import folder_of
 from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import duckdb
     import pyarrow as pa
     from deltalake import DeltaTable
 
@@ -27,6 +33,23 @@ _PARTITION = re.compile(r"(?<=/)([^/=]+)=[^/]*(?=/)")
 def scan(table: DeltaTable, name: Relation | str) -> str:
     """Return a query of the table's rows at the loaded version."""
     return f"select * from delta_scan({quote(folder_of(name))}, version => {table.version()})"
+
+
+def pin(connection: duckdb.DuckDBPyConnection, table: DeltaTable, name: Relation | str) -> str:
+    """Return a query of the table's rows at the loaded version, for a session that asks often.
+
+    Unlike `scan`, it does not read the log anew each time that a statement is planned, only the
+    list of files each time that rows are read.
+    """
+    # A table that is dropped and made anew begins with the same versions.
+    database = identifier(f"{name}, version {table.version()}, {uuid4().hex}")
+    connection.execute(
+        f"attach {quote(folder_of(name))} as {database} "
+        f"(type delta, read_only, pin_snapshot true, version {table.version()})"
+    )
+    rows = f"select * from {database}"
+    connection.execute(f"describe {rows}")  # which reads the log
+    return rows
 
 
 def ask(name: Relation | str, query: str) -> list[tuple[Any, ...]]:
@@ -65,11 +88,8 @@ def read_files_as_they_are(folder: str, paths: Sequence[str], schema: pa.Schema)
 
 def empty(schema: pa.Schema) -> str:
     """Return a query of no rows with the schema's columns and types."""
-    no_rows = schema.empty_table()  # noqa: F841 - DuckDB finds it by its name
-    with duckdb.connect() as connection:
-        described = connection.execute("describe from no_rows").fetchall()
     columns = ", ".join(
-        f"cast(null as {kind}) as {identifier(name)}" for name, kind, *_ in described
+        f"cast(null as {kind}) as {identifier(name)}" for name, kind in described(schema)
     )
     return f"select {columns} where false"
 

@@ -83,7 +83,7 @@ def _opened(name: Relation | str, version: int | None, *, has_files: bool) -> De
     except TableNotFoundError as error:
         if classify(error)[0] is StorageRefusedError:
             raise
-        places.forget()
+        places.forget_table(name)
         return None
 
 
@@ -141,11 +141,14 @@ def require_decodable(name: Relation | str, table: DeltaTable) -> None:
 def _require_whole_log(name: Relation | str, where: str) -> None:
     """Refuse a log with a hollow entry, which readers would skip.
 
-    A power cut may leave one; a folder with an entry's name counts as one.
+    A power cut may leave one; a folder with an entry's name counts as one. An object store shows
+    only whole objects, and listing them would cost a round trip each time a table is opened.
 
     Raises:
         LogDamagedError: There is one.
     """
+    if storage.is_remote(folder_of(name)):
+        return
     hollow = [
         entry.place
         for entry in storage.walk(f"{folder_of(name)}/{_LOG}", has_folders=True)
@@ -222,13 +225,19 @@ def table_names() -> list[str]:
 
 
 def lake_tables() -> list[Relation]:
-    """Return the lake's tables, sorted: the folders with a log, intact or damaged.
+    """Return the lake's tables, sorted (see `lake_relations`)."""
+    return lake_relations()[0]
 
-    No log is read, so even many tables are listed fast.
+
+def lake_relations() -> tuple[list[Relation], list[Relation]]:
+    """Return the lake's tables, sorted, and its views.
+
+    A table is a folder with a log, intact or damaged. No log is read, so even many tables are
+    listed fast.
     """
-    found = places.table_folders()
-    has_log = storage.existing([f"{folder}/{_LOG}" for folder in found.values()])
-    return [name for name, is_there in zip(found, has_log, strict=True) if is_there]
+    folders, views = places.relation_places()
+    has_log = storage.existing([f"{folder}/{_LOG}" for folder in folders.values()])
+    return [name for name, is_there in zip(folders, has_log, strict=True) if is_there], views
 
 
 def drop_table(name: Relation | str) -> None:

@@ -8,7 +8,6 @@ pins a DuckDB session to the newest ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import PUBLISHED_VERSIONS
@@ -19,14 +18,17 @@ from include.chimera.lake.ops_tables.appends import append_rows
 from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.staged.records import read_records
 from include.chimera.lake.staged.verdicts import Verdict
+from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
 from include.chimera.lake.store.places import folder_of
+from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 from include.chimera.window import hour_label
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+    from pathlib import Path
 
     from include.chimera.window import Run
 
@@ -118,18 +120,14 @@ def published_snapshot(run_id: str | None = None) -> Snapshot:
     return Snapshot(rows[0][0], {name: version for _, name, version in rows})
 
 
-def write_views(snapshot: Snapshot, path: Path | None = None) -> Path:
-    """Write the snapshot's views as a DuckDB script, atomically; return its path.
+def write_views(snapshot: Snapshot, path: Path | None = None) -> str:
+    """Write the snapshot's views as a DuckDB script, atomically; return its place.
 
     Args:
         snapshot: The versions to pin.
-        path: The file; None: `views.sql` beside the lake's layers, or in the state folder if the
-            lake is in an object store.
+        path: The file; None: `views.sql` beside the lake's layers.
     """
-    settings = get_settings()
-    folder = settings.state_dir if "://" in settings.lake else Path(settings.lake)
-    target = path or folder / "views.sql"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_text(snapshot.views())
-    return temporary.replace(target)
+    place = str(path.absolute()) if path else f"{get_settings().lake}/views.sql"
+    with storage_errors("writing the views of a snapshot"):
+        storage.write_text(place, snapshot.views())
+    return place

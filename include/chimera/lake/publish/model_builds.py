@@ -58,7 +58,11 @@ def partitions_of(hours: frozenset[str], partition_by: list[str]) -> Partitions:
 
 
 def commit_build(
-    build: Build, run: Run | None, notes: Mapping[str, str] | None = None
+    build: Build,
+    run: Run | None,
+    notes: Mapping[str, str] | None = None,
+    *,
+    before: DeltaTable | None = None,
 ) -> DeltaTable:
     """Commit staged files to the model's table in one commit, and return the table.
 
@@ -66,15 +70,22 @@ def commit_build(
     stale rows never overwrite newer ones. Then the marks of what was consumed do not advance, and
     the next run computes those partitions again from newer parents (docs/adr/0002).
 
+    Args:
+        build: The build.
+        run: The DAG run; None: standalone.
+        notes: More metadata of the commit.
+        before: The table as the caller has just opened it, which spares the first attempt doing so.
+
     Raises:
         ContractError: The model's columns changed, but the table keeps other partitions.
         CommitConflictError: Every attempt lost to another writer.
     """
     schema = Schema.from_json(build.schema)
+    opened = [] if before is None else [before]
 
     table, change = commit(
         build.table,
-        lambda: _free(build, run),
+        lambda: _free(build, run, opened.pop() if opened else open_table(build.table)),
         lambda loaded: _noted(_decide(loaded, build, schema, run), notes),
         lambda place: create_at(place, schema, build.partition_by, build.properties),
     )
@@ -85,7 +96,7 @@ def commit_build(
     return table
 
 
-def _free(build: Build, run: Run | None) -> DeltaTable | None:
+def _free(build: Build, run: Run | None, table: DeltaTable | None) -> DeltaTable | None:
     """Return the table that a build may change; None: the build creates it.
 
     In a DAG run, a table that appeared since the build was planned is another run's first build;
@@ -95,7 +106,6 @@ def _free(build: Build, run: Run | None) -> DeltaTable | None:
         ContractError: The table exists, and the build may not replace it.
         CommitConflictError: Its rows were changed on a copy, and another writer was first.
     """
-    table = open_table(build.table)
     version = None if table is None else table.version()
     if build.is_rewrite and version != build.plan.base_version:
         raise CommitConflictError(

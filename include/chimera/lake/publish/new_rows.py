@@ -13,8 +13,7 @@ from include.chimera.lake.delta.columns import same_columns
 from include.chimera.lake.delta.partitions import Whole
 from include.chimera.lake.delta.scans import read_files
 from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.store import storage
-from include.chimera.lake.store.duckdb_sessions import connect, identifier, session_config
+from include.chimera.lake.store.duckdb_sessions import connect, identifier
 from include.chimera.lake.store.places import folder_of
 
 if TYPE_CHECKING:
@@ -67,10 +66,8 @@ def rows_brought(build: Build, before: DeltaTable | None, version: int) -> int |
         return sum(file.rows for file in files)
     arrow, folder = pa.schema(schema.to_arrow()), folder_of(build.table)
     new = read_files(folder, [file.path for file in files], arrow)
-    is_remote = storage.is_remote(folder)
-    session = connect() if is_remote else duckdb.connect(config=dict(session_config()))
     try:
-        with session as connection:
+        with connect(has_delta=False) as connection:
             return count_new(connection, new, read_files(folder, old, arrow), arrow.names)
     except (duckdb.Error, OSError) as error:
         logger.warning("can't tell what is new in %s: %s", build.table, type(error).__name__)

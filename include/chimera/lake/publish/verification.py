@@ -52,10 +52,11 @@ def latest_commits(table: DeltaTable) -> Sequence[Mapping[str, Any]]:
     """
     found: Sequence[Mapping[str, Any]] = ()
     for _ in range(_LOOKS):
-        fresh = DeltaTable(table.table_uri, without_files=True)
-        found = fresh.history(_COMMITS)
-        if DeltaTable(table.table_uri, without_files=True).version() == fresh.version():
+        found = table.history(_COMMITS)
+        newest = DeltaTable(table.table_uri, without_files=True)
+        if newest.version() == table.version():
             break
+        table = newest
     return found
 
 

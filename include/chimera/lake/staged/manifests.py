@@ -143,12 +143,10 @@ def attempt_folder(run: Run, batch: Batch) -> str:
 
 def manifest_place(run: Run, table: str) -> str:
     """Return the path of a table's manifest: the newest complete attempt's, if any."""
-    folder = table_folder(run, table)
-    attempts = [f"{folder}/{attempt}" for attempt in reversed(storage.folders(folder))]
-    whole = (attempt for attempt in attempts if Batch.file_name in storage.files(attempt))
-    return next(
-        (f"{attempt}/{Batch.file_name}" for attempt in whole), record_place(run, table, Build)
-    )
+    ending = f"/{Batch.file_name}"
+    files = (file.place for file in storage.walk(table_folder(run, table)))
+    attempts = [place for place in files if place.endswith(ending)]
+    return max(attempts, default=record_place(run, table, Build))
 
 
 def save(run: Run, staged: Batch | Build) -> None:

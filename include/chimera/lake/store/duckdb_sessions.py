@@ -1,11 +1,15 @@
-"""Open DuckDB sessions: extensions from their wheels, limits from the settings, UTC."""
+"""Open DuckDB sessions: extensions from their wheels, limits from the settings, UTC.
+
+Every session of the package comes from here. Nothing is ever downloaded: what a statement needs is
+loaded by path, or it fails.
+"""
 
 from __future__ import annotations
 
 import importlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import duckdb
@@ -21,17 +25,10 @@ if TYPE_CHECKING:
     from include.chimera.settings import ObjectStore
 
 
-def session_config() -> Mapping[str, str]:
-    """Return DuckDB's configuration: limited memory and threads, no automatic installs."""
-    settings = get_settings()
-    spill = settings.state_dir / "spill"
-    return {
-        "memory_limit": settings.duckdb_memory_limit,
-        "threads": str(settings.duckdb_threads),
-        "temp_directory": str(spill),
-        "preserve_insertion_order": "false",
-        "autoinstall_known_extensions": "false",
-    }
+_OFFLINE: dict[str, Any] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
 
 
 def _extension(name: str) -> Path:
@@ -57,13 +54,15 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
         ) from error
 
 
-def _extensions() -> Sequence[str]:
-    return ("delta", "httpfs") if storage.is_remote(get_settings().lake) else ("delta",)
+def _extensions(*, has_delta: bool) -> Sequence[str]:
+    needed = {"delta": has_delta, "httpfs": storage.is_remote(get_settings().lake)}
+    return [name for name, is_needed in needed.items() if is_needed]
 
 
-def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+def prepare(connection: duckdb.DuckDBPyConnection, *, has_delta: bool = True) -> None:
     """Prepare a fresh database for the lake: extensions, credentials, UTC."""
-    load_extension(connection, "delta")
+    if has_delta:
+        load_extension(connection, "delta")
     if storage.is_remote(get_settings().lake):
         reach_object_store(connection)
     connection.execute("set TimeZone = 'UTC'")
@@ -74,6 +73,8 @@ def reach_object_store(connection: duckdb.DuckDBPyConnection) -> None:
     """Give a session access to the object store that the `AWS_…` variables describe."""
     load_extension(connection, "httpfs")
     connection.execute(_secret(get_object_store()))
+    # A session asks once for the size of a file: what it reads again, nobody changes.
+    connection.execute("set enable_http_metadata_cache = true")
 
 
 def _secret(store: ObjectStore) -> str:
@@ -92,41 +93,70 @@ def _secret(store: ObjectStore) -> str:
     return f"create or replace secret lake (type s3{given}, use_ssl {encrypted})"
 
 
-@cache
-def check_signatures() -> None:
+def check_signatures(*, has_delta: bool = True) -> None:
     """Make DuckDB check the extensions' signatures, which takes 0.4 s for delta's 80 MB.
 
-    Once is enough for a process and its forks. DuckDB uses only one thread here, so a fork loses
-    none.
+    Once is enough for a process and its forks.
     """
-    with duckdb.connect(config={"threads": "1"}) as connection:
-        for name in _extensions():
-            load_extension(connection, name)
+    for name in _extensions(has_delta=has_delta):
+        check_signature(name)
 
 
-def lake_config() -> Mapping[str, str]:
+@cache
+def check_signature(name: str) -> None:
+    """Make DuckDB check an extension, with only one thread, so that a fork loses none."""
+    with duckdb.connect(config={**_OFFLINE, "threads": "1"}) as connection:
+        load_extension(connection, name)
+
+
+def lake_config(*, has_delta: bool = True) -> Mapping[str, str]:
     """Return the configuration for a session that `prepare` then sets up for the lake.
 
     It allows unsigned extensions, so that those already checked load without another check, until
     `prepare` forbids them, which DuckDB does not let anyone undo.
     """
-    check_signatures()
-    return {**session_config(), "allow_unsigned_extensions": "true"}
+    check_signatures(has_delta=has_delta)
+    settings = get_settings()
+    return {
+        **_OFFLINE,
+        "memory_limit": settings.duckdb_memory_limit,
+        "threads": str(settings.duckdb_threads),
+        "temp_directory": str(settings.state_dir / "spill"),
+        "preserve_insertion_order": "false",
+        "allow_unsigned_extensions": "true",
+    }
 
 
-def connect() -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB session that can read the lake's tables with `delta_scan`."""
-    connection = duckdb.connect(config=dict(lake_config()))
-    prepare(connection)
+def connect(
+    database: str = ":memory:", *, has_delta: bool = True, is_read_only: bool = False
+) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB session that can read the lake's tables and files.
+
+    Args:
+        database: The database's file.
+        has_delta: Whether it reads tables with `delta_scan`; loading that takes 0.3 s. Without it,
+            a session reads only files, such as staged ones.
+        is_read_only: Whether it only reads the database.
+    """
+    config: dict[str, Any] = dict(lake_config(has_delta=has_delta))
+    connection = duckdb.connect(database, read_only=is_read_only, config=config)
+    prepare(connection, has_delta=has_delta)
     return connection
 
 
 @cache
 def duckdb_type(kind: pa.DataType) -> str:
     """Return DuckDB's name for an Arrow type."""
-    no_rows = pa.schema([("value", kind)]).empty_table()  # noqa: F841 - DuckDB finds it by its name
-    with duckdb.connect() as connection:
-        return str(connection.execute("describe from no_rows").fetchall()[0][1])
+    ((_, name),) = described(pa.schema([("value", kind)]))
+    return name
+
+
+def described(schema: pa.Schema) -> list[tuple[str, str]]:
+    """Return DuckDB's names of columns and types for an Arrow schema."""
+    no_rows = schema.empty_table()  # noqa: F841 - DuckDB finds it by its name
+    with duckdb.connect(config=_OFFLINE) as connection:
+        rows = connection.execute("describe from no_rows").fetchall()
+        return [(str(name), str(kind)) for name, kind, *_ in rows]
 
 
 def quote(text: str) -> str:

@@ -8,6 +8,7 @@ escaped as `~<hex>~`. Look-ups ignore case, as SQL does.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ContractError
@@ -16,7 +17,7 @@ from include.chimera.relation import Relation, folded
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]|^[_.]")
 _ESCAPE = re.compile(r"~([0-9a-f]{1,5}|10[0-9a-f]{4})~")
@@ -92,9 +93,27 @@ def _find(parent: str, name: str, entries: Callable[[str], list[str]], ending: s
                 remedy="keep one of them, and move the other out of the lake or rename it",
             )
         if not twins:
+            if storage.is_remote(parent):
+                _found[place] = wanted  # listing it again would cost a round trip each time
             return f"{parent}/{wanted}"
         _found[place] = twins[0]
     return f"{parent}/{_found[place]}"
+
+
+def _remember(parent: str, entries: Sequence[str]) -> None:
+    """Cache the places of folders that were listed anyway, unless two differ only in case."""
+    names = [folded(decoded(entry)) for entry in entries]
+    counts = Counter(names)
+    for name, entry in zip(names, entries, strict=True):
+        if counts[name] == 1:
+            _found[parent, name] = entry
+
+
+def forget_table(name: Relation | str) -> None:
+    """Clear a table's cached place, because there is no table (any more)."""
+    relation = Relation.of(name)
+    if not storage.is_remote(parent := schema_folder(relation.schema)):
+        _found.pop((parent, folded(relation.identifier)), None)
 
 
 def forget() -> None:
@@ -104,25 +123,34 @@ def forget() -> None:
 
 def schema_names() -> list[str]:
     """Return the lake's schemas (layers), sorted."""
-    found = storage.folders(get_settings().lake)
-    return sorted(decoded(name) for name in found if not name.startswith("_"))
+    return sorted(_schemas())
 
 
-def table_folders() -> dict[Relation, str]:
-    """Return the folders that may be tables, by relation, sorted."""
-    found = {}
-    for schema in schema_names():
-        parent = schema_folder(schema)
-        for folder in _table_folders(parent):
-            found[Relation(schema, decoded(folder))] = f"{parent}/{folder}"
-    return dict(sorted(found.items()))
+def _schemas() -> dict[str, str]:
+    """Return the folders of the lake's schemas, by schema."""
+    root = get_settings().lake
+    found = storage.folders(root)
+    return {decoded(name): f"{root}/{name}" for name in found if not name.startswith("_")}
 
 
-def view_names() -> list[Relation]:
-    """Return the lake's views."""
-    return [
+def relation_places() -> tuple[dict[Relation, str], list[Relation]]:
+    """Return the folders that may be tables, by relation, sorted, and the lake's views."""
+    schemas = _schemas()
+    parents = [*schemas.values(), *(f"{folder}/{_VIEWS}" for folder in schemas.values())]
+    listed = dict(zip(parents, storage.listings(parents), strict=True))
+    _remember(get_settings().lake, [folder.rpartition("/")[2] for folder in schemas.values()])
+    for parent in schemas.values():
+        _remember(parent, [folder for folder in listed[parent].folders if folder not in _OWN])
+    tables = {
+        Relation(schema, decoded(folder)): f"{parent}/{folder}"
+        for schema, parent in schemas.items()
+        for folder in listed[parent].folders
+        if folder not in _OWN
+    }
+    views = [
         Relation(schema, decoded(file.removesuffix(_ENDING)))
-        for schema in schema_names()
-        for file in storage.files(f"{schema_folder(schema)}/{_VIEWS}")
+        for schema, parent in schemas.items()
+        for file in listed[f"{parent}/{_VIEWS}"].files
         if file.endswith(_ENDING)
     ]
+    return dict(sorted(tables.items())), views

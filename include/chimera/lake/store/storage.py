@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -22,11 +22,12 @@ from include.chimera.errors import ConfigurationError
 from include.chimera.settings import get_object_store, get_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from pyarrow import NativeFile
 
+T = TypeVar("T")
 _SCHEME = "://"
 _REQUESTS = 16
 _CONFLICT, _EXISTS = 409, 412  # HTTP answers to a conditional write that lost to another one
@@ -49,7 +50,8 @@ def _filesystem(scheme: str) -> fs.FileSystem:
             remedy="put the lake into an S3-compatible store, or mount the other one as a folder",
         )
     store = get_object_store()
-    options = {"region": store.region}
+    # Delayed: a small object is put by one request instead of the three of a multipart upload.
+    options: dict[str, Any] = {"region": store.region, "allow_delayed_open": True}
     if store.endpoint_url:
         endpoint = urlsplit(store.endpoint_url)
         options |= {"endpoint_override": endpoint.netloc, "scheme": endpoint.scheme}
@@ -84,16 +86,33 @@ def make_folder(place: str) -> None:
 
 def folders(place: str) -> list[str]:
     """Return the names of the folders in a folder, sorted; [] if it does not exist."""
-    return _names(place, fs.FileType.Directory)
+    return _listing(_listed(place)).folders
 
 
 def files(place: str) -> list[str]:
     """Return the names of the files in a folder, sorted; [] if it does not exist."""
-    return _names(place, fs.FileType.File)
+    return _listing(_listed(place)).files
 
 
-def _names(place: str, kind: fs.FileType) -> list[str]:
-    return sorted(entry.base_name for entry in _listed(place) if entry.type == kind)
+@dataclass(frozen=True)
+class Listing:
+    """The names in a folder, sorted."""
+
+    folders: list[str]
+    files: list[str]
+
+
+def listings(places: Sequence[str]) -> list[Listing]:
+    """Return what is in each folder, in parallel requests; a missing folder has nothing."""
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        return list(pool.map(lambda place: _listing(_listed(place)), places))
+
+
+def _listing(entries: Iterable[fs.FileInfo]) -> Listing:
+    names: dict[Any, list[str]] = {fs.FileType.Directory: [], fs.FileType.File: []}
+    for entry in entries:
+        names.setdefault(entry.type, []).append(entry.base_name)
+    return Listing(sorted(names[fs.FileType.Directory]), sorted(names[fs.FileType.File]))
 
 
 def _listed(place: str, *, is_deep: bool = False) -> list[fs.FileInfo]:
@@ -105,13 +124,14 @@ def _listed(place: str, *, is_deep: bool = False) -> list[fs.FileInfo]:
         # pyarrow lists, and asks only then whether there is such a folder: it was just made.
         found = filesystem.get_file_info(wanted)
     if not found and is_remote(place):
-        _require_bucket(filesystem, path.partition("/")[0])
+        _require_bucket(path.partition("/")[0])
     return list(found)
 
 
-def _require_bucket(filesystem: fs.FileSystem, bucket: str) -> None:
-    """Refuse a bucket that does not exist, which pyarrow treats as an empty one."""
-    if filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
+@cache
+def _require_bucket(bucket: str) -> None:
+    """Refuse a bucket that does not exist, which pyarrow treats as an empty one; ask only once."""
+    if _filesystem("s3").get_file_info(bucket).type == fs.FileType.NotFound:
         raise ConfigurationError(
             expected="a bucket that exists",
             came=f"none of the name {bucket}",
@@ -213,6 +233,34 @@ def create_text(place: str, text: str) -> bool:
     return True
 
 
+def try_conditional_put(folder: str) -> None:
+    """Let two writers create the same file at once: a commit must be refused to all but one.
+
+    Args:
+        folder: Where to create it, and to delete it again.
+
+    Raises:
+        ConfigurationError: Both succeeded, or neither, or a later one did.
+        OSError: The store does not answer, or refuses.
+    """
+    place, texts = f"{folder}/_trial-{uuid4().hex}", ("one", "two")
+    try:
+        with ThreadPoolExecutor(len(texts)) as pool:
+            created = list(pool.map(lambda text: create_text(place, text), texts))
+        created.append(create_text(place, "late"))
+        winners = [text for text, is_ours in zip((*texts, "late"), created, strict=True) if is_ours]
+        if winners != [read_text(place)] or created[-1]:
+            raise ConfigurationError(
+                expected="a store where one of two writers of the same new object is refused",
+                came=f"{len(winners)} of three writers succeeded",
+                where=folder,
+                remedy="take a store that honours If-None-Match: * when an object is put; on any "
+                "other one, commits overwrite each other",
+            )
+    finally:
+        delete_files([place])
+
+
 def s3_client() -> Any:  # noqa: ANN401 - boto3 ships no types
     """Return a boto3 client of the object store, for what pyarrow can't do."""
     import boto3  # type: ignore[import-untyped]  # noqa: PLC0415 - 0.3 s, needed rarely
@@ -244,6 +292,32 @@ def _create_object(place: str, text: str) -> bool:
     return True
 
 
+def fetch_folder(place: str, folder: str) -> bool:
+    """Copy a folder's files to a local folder; return False if it has none."""
+    found = walk(place)
+    _at_once(lambda file: _copy_bytes(file.place, folder + file.place[len(place) :]), found)
+    return bool(found)
+
+
+def replace_folder(place: str, folder: str) -> None:
+    """Make a folder hold a local folder's files and no others; a reader never finds it empty."""
+    new, old = walk(folder), walk(place)
+    _at_once(lambda file: _copy_bytes(file.place, place + file.place[len(folder) :]), new)
+    names = {file.place[len(folder) :] for file in new}
+    delete_files(file.place for file in old if file.place[len(place) :] not in names)
+
+
+def _copy_bytes(place: str, target: str) -> None:
+    with open_file(place) as file:
+        write_bytes(target, file.read())
+
+
+def _at_once(work: Callable[[T], object], items: Iterable[T]) -> None:
+    """Do work on each item, in parallel because an object store answers late."""
+    with ThreadPoolExecutor(_REQUESTS) as pool:
+        list(pool.map(work, items))
+
+
 def copy_file(place: str, target: str) -> None:
     """Copy a file of the lake within its disk or object store."""
     filesystem, path = _locate(place)
@@ -254,11 +328,14 @@ def copy_file(place: str, target: str) -> None:
 
 
 def delete_files(places: Iterable[str]) -> None:
-    """Delete files, ignoring those that do not exist."""
-    for place in places:
-        filesystem, path = _locate(place)
-        with contextlib.suppress(FileNotFoundError):
-            filesystem.delete_file(path)
+    """Delete files, ignoring those that do not exist, in parallel in an object store."""
+    _at_once(_delete_file, places)
+
+
+def _delete_file(place: str) -> None:
+    filesystem, path = _locate(place)
+    with contextlib.suppress(FileNotFoundError):
+        filesystem.delete_file(path)
 
 
 def delete_folder(place: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote_plus
 
 import duckdb
 import great_expectations as gx
@@ -24,13 +24,13 @@ from include.chimera.lake.staged.verdicts import (
     find_failed_rules,
     tolerated,
 )
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.scratch import scratch
 from include.chimera.lake.store.storage_errors import translate
 from include.chimera.paths import INCLUDE
 from include.chimera.quality.gx import duckdb_source  # noqa: F401 - registers the datasource type
 from include.chimera.quality.gx.configurations import configurations_kept
 from include.chimera.quality.rules.suites import ASSET
-from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -77,40 +77,30 @@ def gate_database(
     """
     with scratch("gate") as folder:
         path = Path(folder) / "gate.duckdb"
-        with duckdb.connect(str(path)) as connection:
-            connection.execute("set TimeZone = 'UTC'")
+        with connect(str(path), has_delta=False) as connection:
             prepare(connection)
             connection.execute(f"create view {ASSET} as {rows}")
         yield path
 
 
 def connection_string(database: Path) -> str:
-    """Return the URL with which GX opens a gate's database: read-only, with bounded memory."""
-    settings = get_settings()
-    options = urlencode(
-        {
-            "access_mode": "read_only",
-            "memory_limit": settings.duckdb_memory_limit,
-            "threads": settings.duckdb_threads,
-        }
-    )
-    return f"duckdb+gx:///{quote_plus(str(database), safe='/')}?{options}"
+    """Return the URL with which GX opens a gate's database (`duckdb_source`)."""
+    return f"duckdb+gx:///{quote_plus(str(database), safe='/')}"
 
 
-def gx_context(database: Path, results: Path | None = None) -> FileDataContext:
-    """Open the GX project over a gate's database.
+def gx_context(database: Path) -> FileDataContext:
+    """Open the GX project over a gate's database; results and Data Docs stand beside it.
 
     Args:
         database: The file from `gate_database`.
-        results: Folder of GX's results; None: one beside the database.
     """
     return gx.get_context(
         mode="file",
         project_root_dir=INCLUDE,
         runtime_environment={
             "CHIMERA_GATE": connection_string(database),
-            "CHIMERA_GX_RESULTS": str(results or database.parent / "results"),
-            "CHIMERA_GX_DOCS": str(get_settings().state_dir / "reports" / "data_docs"),
+            "CHIMERA_GX_RESULTS": str(database.parent / "results"),
+            "CHIMERA_GX_DOCS": str(database.parent / "docs"),
         },
     )
 

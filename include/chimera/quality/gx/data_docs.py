@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from great_expectations.core.run_identifier import RunIdentifier
@@ -12,12 +12,14 @@ from great_expectations.data_context.types.resource_identifiers import (
     ValidationResultIdentifier,
 )
 
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.scratch import scratch
+from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.quality.gx.checkpoint import gx_context
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from include.chimera.lake.store.storage import StoredFile
     from include.chimera.quality.gx.checkpoint import GatedCheckpoint
 
 RESULTS_PER_SUITE = 24
@@ -38,14 +40,14 @@ _KEPT = (
 )
 
 
-def results_folder() -> Path:
+def results_folder() -> str:
     """Return the folder of GX's results for Data Docs, without any values."""
-    return get_settings().state_dir / "gx" / "validations"
+    return f"{get_settings().reports}/validations"
 
 
-def docs_folder() -> Path:
+def docs_folder() -> str:
     """Return the folder of Data Docs."""
-    return get_settings().state_dir / "reports" / "data_docs"
+    return f"{get_settings().reports}/data_docs"
 
 
 def keep_result(checked: GatedCheckpoint) -> None:
@@ -64,33 +66,32 @@ def keep_result(checked: GatedCheckpoint) -> None:
         ExpectationSuiteIdentifier(checked.table), judged, checked.result.batch_id
     )
     name = key.to_tuple()  # type: ignore[no-untyped-call]  # GX
-    path = results_folder().joinpath(*name).with_suffix(".json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1))
+    place = f"{'/'.join((results_folder(), *name))}.json"
+    with storage_errors(f"keeping the result of {checked.table} for Data Docs"):
+        storage.write_text(place, json.dumps(document, indent=1))
 
 
 def prune_results(keep: int = RESULTS_PER_SUITE) -> int:
     """Remove all but the newest results of each suite; return how many were removed."""
-    by_suite: dict[Path, list[Path]] = {}
-    for path in results_folder().rglob("*.json"):
-        suite = path.parents[2]  # <suite>/<run name>/<time>/<batch>.json
-        by_suite.setdefault(suite, []).append(path)
+    by_suite: dict[str, list[StoredFile]] = {}
+    for file in storage.walk(results_folder()):
+        suite = file.place.rsplit("/", 3)[0]  # <suite>/<run name>/<time>/<batch>.json
+        by_suite.setdefault(suite, []).append(file)
     old = [
-        path
-        for paths in by_suite.values()
-        for path in sorted(paths, key=lambda path: path.stat().st_mtime)[:-keep]
+        file.place
+        for files in by_suite.values()
+        for file in sorted(files, key=lambda file: file.changed_at)[:-keep]
     ]
-    for path in old:
-        shutil.rmtree(path.parent)
+    storage.delete_files(old)
     return len(old)
 
 
-def build_docs() -> Path | None:
+def build_docs() -> str | None:
     """Prune old results, rebuild the pages and return their index; None: there are no results."""
-    if not results_folder().is_dir():
-        return None
-    prune_results()
-    shutil.rmtree(docs_folder(), ignore_errors=True)
-    context = gx_context(get_settings().state_dir / "none.duckdb", results_folder())
-    context.build_data_docs()
-    return docs_folder() / "index.html"
+    with storage_errors("building Data Docs"), scratch("docs") as folder:
+        prune_results()
+        if not storage.fetch_folder(results_folder(), f"{folder}/results"):
+            return None
+        gx_context(Path(folder) / "none.duckdb").build_data_docs()
+        storage.replace_folder(docs_folder(), f"{folder}/docs")
+    return f"{docs_folder()}/index.html"

@@ -30,6 +30,7 @@ from great_expectations.expectations.metrics.table_metric_provider import TableM
 from sqlalchemy.dialects import registry
 from sqlalchemy.engine.cursor import FullyBufferedCursorFetchStrategy
 
+from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.quality.gx import expectations  # noqa: F401 - registers them with GX
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class BufferedContext(_Context):  # type: ignore[misc]  # duckdb-engine ships no
 
 
 class BufferedDialect(duckdb_engine.Dialect):
-    """`duckdb+gx://`: duckdb-engine's dialect with buffered results, in UTC."""
+    """`duckdb+gx://`: duckdb-engine's dialect with the lake's sessions and buffered results."""
 
     driver = "gx"
     supports_statement_cache = True
@@ -74,11 +75,10 @@ class BufferedDialect(duckdb_engine.Dialect):
         **dict.fromkeys(("list", "struct", "map", "array", "union"), sa.types.NullType),
     }
 
-    def connect(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - duckdb-engine's own
-        """Open a connection whose time zone is UTC, not the machine's."""
-        connection = super().connect(*arguments, **options)
-        connection.execute("set TimeZone = 'UTC'")
-        return connection
+    def connect(self, database: str, **_: object) -> Any:  # noqa: ANN401 - duckdb-engine's own
+        """Open a session that only reads the database, as the lake's sessions do."""
+        session = connect(database, has_delta=False, is_read_only=True)
+        return duckdb_engine.ConnectionWrapper(session)
 
 
 registry.register("duckdb.gx", __name__, "BufferedDialect")

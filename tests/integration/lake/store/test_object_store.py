@@ -9,7 +9,7 @@ from include.chimera.lake.dbt_plugin.views import View
 from include.chimera.lake.delta.tables import NO_TABLE, open_table, table_names
 from include.chimera.lake.store import storage
 from include.chimera.relation import Relation
-from tests.integration.object_store import forget_settings
+from tests.integration.object_store import failing, forget_settings
 
 pytestmark = pytest.mark.integration
 
@@ -67,6 +67,27 @@ def test_a_table_whose_log_is_lost_is_not_begun_anew(process, lake):
             process().build("select 2 as id", strategy, may_replace=False)
     process().build("select 2 as id", is_full_refresh=True)
     assert process().rows() == [(2,)]
+
+
+def test_of_two_writers_of_one_object_one_is_refused(lake, tmp_path):
+    for folder in (lake, str(tmp_path)):
+        storage.try_conditional_put(folder)
+        assert storage.files(folder) == []
+
+
+def test_a_store_that_takes_no_condition_is_named(object_store, tmp_path, monkeypatch):
+    """It would let one commit overwrite another."""
+    orders = tmp_path / "orders"
+    orders.write_text("plain put 1000 PUT")
+    with failing(object_store, orders) as proxy:
+        variables = proxy.new_lake()
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        forget_settings()
+        with pytest.raises(ConfigurationError, match=r"3 of three writers.*If-None-Match"):
+            storage.try_conditional_put(variables["CHIMERA_LAKE_ROOT"])
+    monkeypatch.undo()
+    forget_settings()
 
 
 def test_a_bucket_that_does_not_exist_is_no_empty_lake(lake, monkeypatch):
