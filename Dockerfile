@@ -11,8 +11,16 @@ ENV AIRFLOW__COSMOS__ENABLE_TELEMETRY=False \
     MALLOC_MMAP_THRESHOLD_=1048576 \
     SCARF_NO_ANALYTICS=1
 
-# A Celery worker loads no Airflow plugin: this warms it up before it forks.
-ENV AIRFLOW__CELERY__EXTRA_CELERY_CONFIG='{"imports": ["include.chimera.flow.warm_start.celery_worker"]}'
+# A Celery worker loads no Airflow plugin: `imports` warms it up before it forks. A message comes back to
+# the queue when its worker has not acknowledged it after ten minutes, longer than any task may run.
+ENV AIRFLOW__CELERY__EXTRA_CELERY_CONFIG='{"imports": ["include.chimera.flow.warm_start.celery_worker"], "broker_transport_options": {"visibility_timeout": 600}}'
+
+# A lost worker is noticed after a minute, a lost message after three: see docs/workers.md.
+ENV AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT=60 \
+    AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT=180 \
+    AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL=30 \
+    AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES=10 \
+    AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL=60
 
 USER root
 # Without bytecode each new process pays for compilation: `import great_expectations` takes 9 s, not 3 s.

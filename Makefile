@@ -3,6 +3,14 @@
 PY := .venv/bin/python
 HOURS ?= 1
 STATE := .chimera
+# EXECUTOR=celery for `make run` and `make up`: two Celery workers, or WORKERS=4.
+EXECUTOR ?= local
+WORKERS ?= 2
+ifeq ($(EXECUTOR),celery)
+export CHIMERA_WORKERS := $(WORKERS)
+else ifneq ($(EXECUTOR),local)
+$(error EXECUTOR=$(EXECUTOR): take local or celery)
+endif
 # The owner: whatever is started below ends when this make does, even if it is killed.
 OWNED := exec $(PY) -m include.chimera
 # pytest gets SIGTERM when this make is killed (Linux).

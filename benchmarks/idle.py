@@ -46,9 +46,8 @@ def measure(seconds: float) -> dict[str, float]:
 
     settings = get_settings()
     layout = Layout.of(settings.state_dir)
-    plan = plan_start(
-        layout, hour_variables(choose_hours(layout, settings, 1, say)), REPARSE_SECONDS, PROJECT
-    )
+    hours = hour_variables(choose_hours(layout, settings, 1, say))
+    plan = plan_start(layout, settings, hours, REPARSE_SECONDS, PROJECT)
     with Stack(plan, StateLock(layout), say) as stack:
         stack.start(None, "run")
         stack.wait_for_dag(DAG_ID)

@@ -4,8 +4,8 @@
 were called, at what cost and speed, and how well they withstood attacks.
 
 **Schedule.** Hourly, on data intervals (`CHIMERA_SCHEDULE`, `CHIMERA_START_DATE`), UTC, with
-catch-up, one run at a time. A run's window is its data interval; a manual run takes `window_start`
-and `window_end` from its params, else the last full hour.
+catch-up, `CHIMERA_MAX_ACTIVE_RUNS` at a time. A run's window is its data interval; a manual run
+takes `window_start` and `window_end` from its params, else the last full hour.
 
 **Inputs.** {tables} of the application's PostgreSQL (connection `app_db`), the API's JSON-lines
 logs (`CHIMERA_API_LOGS_ROOT`), the providers' metrics (connection `prometheus`).
@@ -63,8 +63,8 @@ with DAG(
     start_date=settings.start_date,
     end_date=settings.end_date,
     catchup=True,
-    max_active_runs=1,
-    max_active_tasks=8,
+    max_active_runs=settings.max_active_runs,
+    max_active_tasks=settings.max_active_tasks,
     dagrun_timeout=minutes_of(30),
     on_failure_callback=tell_run_failure,
     default_args={"owner": "data-platform"},

@@ -1,14 +1,15 @@
 """Warm up Airflow's own components before they fork.
 
 LocalExecutor forks its workers from the scheduler and each worker forks its tasks; the DAG
-processor forks a process per DAG file. A Celery worker loads no plugin: see
-`include/chimera/flow/warm_start/celery_worker.py`.
+processor forks a process per DAG file. With another executor the scheduler forks no tasks. A
+Celery worker loads no plugin: see `include/chimera/flow/warm_start/celery_worker.py`.
 """
 
 from __future__ import annotations
 
 import sys
 
+from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
@@ -25,8 +26,10 @@ class WarmStart:
     def on_starting(self, component: object) -> None:
         """Load what this component's children will need."""
         del component  # its job_type is not set yet when Airflow calls this
-        names = BY_COMMAND.get(next(iter(sys.argv[1:]), ""))
-        if names:
+        command = next(iter(sys.argv[1:]), "")
+        names = BY_COMMAND.get(command)
+        is_forked = "LocalExecutor" in conf.get("core", "executor")
+        if names and (is_forked or command != "scheduler"):
             warm_up(names)
 
 

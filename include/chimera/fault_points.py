@@ -16,6 +16,7 @@ Step = Literal[
     "extract.start",
     "extract.rows_written",
     "extract.staged",
+    "build.rows_written",
     "audit.start",
     "publish.letters_written",
     "publish.files_written",

@@ -75,6 +75,23 @@ class Settings(BaseSettings):
         ge=0,
         description="How long an hour waits for a source that is not complete; 0: it does not wait",
     )
+    max_active_runs: int = Field(
+        1, ge=1, description="Hours that the hourly DAG works on at once, backfills apart"
+    )
+    max_active_tasks: int = Field(8, ge=1, description="Tasks of one run of the hourly DAG at once")
+    app_db_slots: int = Field(
+        3, ge=1, description="Slots of the pool app_db: connections to the application's database"
+    )
+    duckdb_slots: int = Field(
+        4, ge=1, description="Slots of the pool duckdb: tasks that hold a DuckDB, over all workers"
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        description="Celery workers that `make run` and `make up` start; 0: none, the scheduler's "
+        "LocalExecutor runs the tasks",
+    )
+    worker_concurrency: int = Field(4, ge=1, description="Tasks at once on each of these workers")
     alert_emails: str = Field(
         "", description="Addresses that alerts go to by e-mail, separated by commas"
     )
@@ -159,7 +176,7 @@ class Settings(BaseSettings):
     @property
     def pools(self) -> dict[str, int]:
         """Airflow's pools that tasks wait in, with their slots."""
-        return {"app_db": 3, "duckdb": 4}
+        return {"app_db": self.app_db_slots, "duckdb": self.duckdb_slots}
 
     @property
     def lake(self) -> str:

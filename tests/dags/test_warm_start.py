@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from include.chimera.flow.retry_policy import DBT, EXTRACT, GATE, UPKEEP
+from include.chimera.local.servers.environment import CELERY_CONFIG
 from include.chimera.paths import PROJECT
 
 pytestmark = pytest.mark.integration
@@ -43,6 +45,11 @@ from airflow.providers.celery.executors.celery_executor_utils import app
 app.loader.init_worker()
 """
 
+CELERY_APP = """
+from airflow.providers.celery.executors.celery_executor_utils import app
+print(json.dumps(app.conf.broker_transport_options)); sys.exit()
+"""
+
 
 def held(start, **variables):
     """Return what a process holds once it has started as a component does, and its complaints."""
@@ -74,6 +81,24 @@ def test_who_forks_tasks_holds_all_that_they_need_and_starts_no_thread(start):
     assert not told["names_locks"], "each task would leave its own in /dev/shm"
     assert told["lock"] is None
     assert "could not" not in complaints
+
+
+def test_a_message_comes_back_to_the_queue_only_when_no_task_can_still_run():
+    """A redelivered message would start a healthy task a second time."""
+    name = "AIRFLOW__CELERY__EXTRA_CELERY_CONFIG"
+    assert json.loads(image_variable(name)) == CELERY_CONFIG
+    kinds = (EXTRACT, GATE, DBT, UPKEEP)
+    longest = max(kind["execution_timeout"].total_seconds() for kind in kinds)
+    options, _ = held(
+        CELERY_APP, **{name: image_variable(name), "AIRFLOW__CELERY__BROKER_URL": "redis://"}
+    )
+    assert options["visibility_timeout"] > 1.5 * longest
+
+
+def test_a_scheduler_that_forks_no_task_holds_none_of_it():
+    told, _ = held(SCHEDULER, AIRFLOW__CORE__EXECUTOR="CeleryExecutor")
+    assert "dbt.cli.main" in told["missing"]
+    assert told["macros"] == told["signatures"] == 0
 
 
 def test_the_setting_turns_it_off():

@@ -44,7 +44,8 @@ class Duty:
     def restart(self):
         """Stop everything, and start it again on the same state, without filling the sample."""
         self.stack.__exit__()
-        self.stack = start_stack(self.stack.plan, replace(self.sample, seed=lambda _: None))
+        sample = replace(self.sample, seed=lambda _: None)
+        self.stack = start_stack(self.stack.plan, sample, type(self.stack))
 
     def request(self, method, path, **body):
         return self.stack.api._request(method, path, json=body or None)
@@ -113,13 +114,15 @@ def newest_busy_hour(now):
 
 
 @contextmanager
-def on_duty(root, hours=None, scheduled=None, **more):
+def on_duty(root, hours=None, scheduled=None, workers=0, kind=Stack, **more):
     """Start the stack in a folder, with the drills beside the hourly DAG.
 
     Args:
         root: An empty folder.
         hours: The sample's hours; default: the newest one of its busiest.
         scheduled: What the schedule covers; default: the first of these hours.
+        workers: How many Celery workers.
+        kind: The class of the stack.
         more: CHIMERA_ variables beside the usual ones.
     """
     code = root / "code"
@@ -127,7 +130,7 @@ def on_duty(root, hours=None, scheduled=None, **more):
     shutil.copy(PROJECT / "tests/e2e/drill_dag.py", code / "dags/drill.py")
     layout = Layout.of(root / "state")
     layout.make_folders()
-    settings = Settings(state_dir=layout.root, rows_per_hour=1000)
+    settings = Settings(state_dir=layout.root, rows_per_hour=1000, workers=workers)
     hours = hours or [newest_busy_hour(datetime.now(UTC))]
     with slack_server() as (url, slack), mail_server() as (port, mail):
         variables = {
@@ -155,10 +158,10 @@ def on_duty(root, hours=None, scheduled=None, **more):
             ),
             **more,
         }
-        plan = plan_start(layout, variables, 600, code)
+        plan = plan_start(layout, settings, variables, 600, code)
         object.__setattr__(plan, "plugins_folder", PROJECT / "plugins")
         sample = demo_sample(settings, hours, plan, print)
-        duty = Duty(start_stack(plan, sample), slack, mail, settings, sample)
+        duty = Duty(start_stack(plan, sample, kind), slack, mail, settings, sample)
         try:
             yield duty
         finally:
@@ -168,9 +171,9 @@ def on_duty(root, hours=None, scheduled=None, **more):
     written.check()
 
 
-def start_stack(plan, sample):
+def start_stack(plan, sample, kind=Stack):
     """Start a stack and wait for its DAGs; whoever asked for it ends it."""
-    stack = Stack(plan, StateLock(plan.layout), print).__enter__()
+    stack = kind(plan, StateLock(plan.layout), print).__enter__()
     try:
         stack.start(sample, "run")
         stack.wait_for_dag(DAG_ID)

@@ -58,7 +58,8 @@ def up(settings: Settings) -> None:
         return
     lock = StateLock(layout)
     last = floor_hour(datetime.now(UTC)) - HOUR
-    plan = plan_start(layout, {"CHIMERA_START_DATE": last.isoformat()}, reparse_seconds=30)
+    variables = {"CHIMERA_START_DATE": last.isoformat()}
+    plan = plan_start(layout, settings, variables, reparse_seconds=30)
     with Progress(make_console()) as progress, Stack(plan, lock, progress.say) as stack:
         hours = [Window(last, last + 2 * HOUR)]
         stack.start(demo_sample(settings, hours, plan, progress.say), "up")

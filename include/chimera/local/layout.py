@@ -54,9 +54,11 @@ class Layout:
     postgres = _Below("postgres")
     postgres_data = _Below("postgres/data")  # PGDATA
     schema_stamp = _Below("postgres/airflow-schema")  # the Airflow version of the schema
+    api_logs = _Below("sources/api_logs")  # the default root of the API's logs
     metrics = _Below("sources/metrics")  # files of the sample application's metrics server
     lake = _Below("lake")  # the default root of the lake
     reports = _Below("reports")  # of `make run`, as JSON
+    broker = _Below("broker")  # Redis' settings and queue
     cosmos = _Below("cosmos")  # what Cosmos keeps between tasks
     # Links to the folder of files that can't be below the root while servers run.
     _outside_link = _Below("postgres/outside")
@@ -112,6 +114,10 @@ class Layout:
         if folder.is_dir() and folder.lstat().st_uid == os.geteuid():
             shutil.rmtree(folder, ignore_errors=True)
         self._outside_link.unlink(missing_ok=True)
+
+    def worker(self, number: int) -> Path:
+        """Return the state folder of a Celery worker, counted from 1."""
+        return self.root / "workers" / str(number)
 
     def server_log(self, name: str) -> Path:
         """Return the log file of the server called `name`."""

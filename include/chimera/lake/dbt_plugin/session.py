@@ -12,6 +12,7 @@ from include.chimera.errors import (
     LogDamagedError,
     PathUndecodableError,
 )
+from include.chimera.fault_points import fault_point
 from include.chimera.lake.dbt_plugin.catalog import Catalog
 from include.chimera.lake.dbt_plugin.materializations import WHOLE, WINDOW, Order
 from include.chimera.lake.dbt_plugin.row_changes import Changer
@@ -204,6 +205,7 @@ class Session:
         if self.run is None:
             self.show(name, commit_build(build, None))
             return
+        fault_point("build.rows_written")
         save(self.run, build)
         live = self.catalog.table(name)
         if live is not None and isinstance(build.replaced, Partitions):

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 _API_PORT = 8080
 _METRICS_PORT = 9099
+_BROKER_PORT = 6379
 
 
 def plan_start(
     layout: Layout,
+    settings: Settings,
     chimera: Mapping[str, str],
     reparse_seconds: int,
     code: Path = PROJECT,
@@ -38,6 +40,7 @@ def plan_start(
 
     Args:
         layout: The state folder's places.
+        settings: How many workers, and tasks at once.
         chimera: CHIMERA_ variables for the DAGs.
         reparse_seconds: Interval at which a DAG file is parsed again.
         code: The folder that holds dags/ and plugins/.
@@ -46,6 +49,8 @@ def plan_start(
         layout=layout,
         api_port=choose_port(_API_PORT),
         metrics_port=choose_port(_METRICS_PORT),
+        broker_port=choose_port(_BROKER_PORT),
+        settings=settings,
         chimera=chimera,
         reparse_seconds=reparse_seconds,
         dags_folder=code / "dags",

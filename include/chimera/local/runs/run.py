@@ -47,7 +47,7 @@ def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path 
     with Progress(console) as progress:
         sweep(layout)
         window = choose_hours(layout, settings, hours, progress.say)
-        plan = plan_start(layout, hour_variables(window), _REPARSE_SECONDS)
+        plan = plan_start(layout, settings, hour_variables(window), _REPARSE_SECONDS)
         with Stack(plan, lock, progress.say) as stack:
             stack.start(demo_sample(settings, [window], plan, progress.say), "run")
             phases.end("servers and sample data")

@@ -43,7 +43,7 @@ def fill_bronze(settings: Settings) -> None:
     lock = StateLock(layout)
     with Progress(make_console()) as progress:
         hours = choose_hours(layout, settings, 1, progress.say)
-        plan = plan_start(layout, hour_variables(hours), _REPARSE_SECONDS)
+        plan = plan_start(layout, settings, hour_variables(hours), _REPARSE_SECONDS)
         with Stack(plan, lock, progress.say) as stack:
             stack.start_database()
             seed(stack.app_db_uri, [hours], settings, progress.say)

@@ -14,6 +14,7 @@ from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
     from include.chimera.local.servers.airflow_api import Pool
+    from include.chimera.settings import Settings
 
 
 def airflow_version() -> str:
@@ -37,8 +38,8 @@ def airflow_programs(env: dict[str, str]) -> list[Program]:
     ]
 
 
-def read_pools() -> list[Pool]:
-    """Return the pools of airflow_settings.yaml, which Astro reads as well.
+def read_pools(settings: Settings) -> list[Pool]:
+    """Return the pools of airflow_settings.yaml, which Astro reads as well, in the settings' sizes.
 
     Raises:
         ConfigurationError: The file is missing or has another shape.
@@ -53,4 +54,6 @@ def read_pools() -> list[Pool]:
             where=str(path),
             remedy="restore the file from git",
         ) from error
+    for pool in pools:
+        pool["pool_slot"] = settings.pools.get(pool["pool_name"], pool["pool_slot"])
     return pools

@@ -20,6 +20,7 @@ from include.chimera.local.servers.postgres_server import (
     SUPERUSER,
     Postgres,
 )
+from include.chimera.local.workers.broker import broker_url
 from include.chimera.paths import PROJECT
 
 if TYPE_CHECKING:
@@ -27,9 +28,34 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from include.chimera.local.layout import Layout
+    from include.chimera.settings import Settings
 
-PARALLELISM = 8
 USERS = {"admin": "admin", "viewer": "viewer"}
+NOTICE = {
+    # A task's supervisor tells every 5 s that it is alive. Twelve missed signs are a lost worker;
+    # with the default, 300 s, two lost workers cost an hour 18 minutes (ADR 26).
+    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+    # A message can be lost with the worker or the broker that held it: the task is queued again.
+    # Airflow fails it after 11 times, half an hour, as with its defaults of 3 times 600 s: tasks
+    # may also wait because all workers are busy.
+    "SCHEDULER__TASK_QUEUED_TIMEOUT": "180",
+    "SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "30",
+    "SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES": "10",
+    # Tasks of a scheduler that was killed: the next one adopts them.
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "60",
+}
+"""Settings by which Airflow notices soon that a worker is lost, as AIRFLOW__SECTION__KEY."""
+
+CELERY_CONFIG = {
+    # A worker loads no plugin: this warms it up before it forks.
+    "imports": ["include.chimera.flow.warm_start.celery_worker"],
+    # Redis gives a message to another worker when its own has not acknowledged it by then: longer
+    # than any task may run, so that no healthy task is started twice. It stands here because the
+    # provider (3.26.0) does not see AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT.
+    "broker_transport_options": {"visibility_timeout": 600},
+}
+"""Settings of Celery itself, for AIRFLOW__CELERY__EXTRA_CELERY_CONFIG, as in the image."""
+
 MALLOC = {
     "MALLOC_ARENA_MAX": "2",  # glibc keeps up to 8 arenas per core; ours are small processes
     # By default, glibc raises the threshold to the last freed size and keeps big buffers: 74 MiB
@@ -59,21 +85,22 @@ class Secrets:
     fernet_key: str
     jwt_secret: str
     api_secret_key: str
+    broker_password: str
 
     @classmethod
     def make(cls) -> Secrets:
         """Generate new keys."""
         fernet_key = base64.urlsafe_b64encode(random_source.token_bytes(32)).decode()
-        return cls(fernet_key, random_source.token_hex(32), random_source.token_hex(32))
+        return cls(fernet_key, *(random_source.token_hex(32) for _ in range(3)))
 
 
 def keep_secrets(layout: Layout) -> Secrets:
-    """Return the state folder's keys, generating them on the first call."""
-    if layout.secrets.exists():
-        return Secrets(**json.loads(layout.secrets.read_text()))
-    made = Secrets.make()
-    write_private(layout.secrets, json.dumps(asdict(made)) + "\n")
-    return made
+    """Return the state folder's keys, generating on the first call those that it lacks."""
+    kept = json.loads(layout.secrets.read_text()) if layout.secrets.exists() else {}
+    whole = {**asdict(Secrets.make()), **kept}
+    if whole != kept:
+        write_private(layout.secrets, json.dumps(whole) + "\n")
+    return Secrets(**whole)
 
 
 def keep_passwords(layout: Layout) -> dict[str, str]:
@@ -95,6 +122,8 @@ class ServerPlan:
         layout: The state folder's places.
         api_port: Port of Airflow's API server and UI.
         metrics_port: Port of the sample application's Prometheus API.
+        broker_port: Port of Celery's broker, if there are workers.
+        settings: How many workers, and tasks at once.
         chimera: CHIMERA_ variables for the DAGs, such as the first and last hour.
         reparse_seconds: Interval at which a DAG file is parsed again.
         dags_folder: Where the DAGs are.
@@ -104,6 +133,8 @@ class ServerPlan:
     layout: Layout
     api_port: int
     metrics_port: int
+    broker_port: int
+    settings: Settings
     chimera: Mapping[str, str]
     reparse_seconds: int
     dags_folder: Path
@@ -113,6 +144,12 @@ class ServerPlan:
     def url(self) -> str:
         """The address of the UI and the API."""
         return f"http://127.0.0.1:{self.api_port}"
+
+    @property
+    def parallelism(self) -> int:
+        """Tasks at once, over all runs and DAGs: as many as there are places to run them."""
+        settings = self.settings
+        return settings.workers * settings.worker_concurrency or settings.max_active_tasks
 
 
 def build_environment(
@@ -132,7 +169,8 @@ def build_environment(
         if name not in {"PYTHONHOME", "VIRTUAL_ENV"}
     }
     environment.update(_process_variables(inherited))
-    settings = {**_core(plan), **_components(plan), **_secret_settings(secrets)}
+    settings = {**_core(plan), **_components(plan), **NOTICE, **_secret_settings(secrets)}
+    settings |= _celery(plan, secrets) if plan.settings.workers else {}
     environment.update({f"AIRFLOW__{name}": value for name, value in settings.items()})
     own = own_sources(inherited).values()
     environment |= {name: text for name, text in _connections(plan).items() if name not in own}
@@ -176,8 +214,8 @@ def _core(plan: ServerPlan) -> dict[str, str]:
         "CORE__PLUGINS_FOLDER": str(plan.plugins_folder),
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__EXECUTOR": "LocalExecutor",
-        "CORE__PARALLELISM": str(PARALLELISM),
-        "CORE__MAX_ACTIVE_TASKS_PER_DAG": str(PARALLELISM),
+        "CORE__PARALLELISM": str(plan.parallelism),
+        "CORE__MAX_ACTIVE_TASKS_PER_DAG": str(plan.parallelism),
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",  # the default asks DNS, which may hang
         "CORE__AUTH_MANAGER": (
@@ -207,7 +245,7 @@ def _components(plan: ServerPlan) -> dict[str, str]:
         ),
         "LOGGING__LOGGING_LEVEL": "INFO",
         "LOGGING__COLORED_CONSOLE_LOG": "False",
-        "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING",
+        "LOGGING__NAMESPACE_LEVELS": "http.access=WARNING great_expectations=WARNING",
         # A worker sometimes notices its task's end only at the next heartbeat: with the default of
         # 5 s, it idles that long after every other task (measured).
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
@@ -221,6 +259,20 @@ def _components(plan: ServerPlan) -> dict[str, str]:
         "COSMOS__CACHE_DIR": str(plan.layout.cosmos),  # the default, /tmp/cosmos, is shared by all
         "COSMOS__ENABLE_TELEMETRY": "False",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+
+
+def _celery(plan: ServerPlan, secrets: Secrets) -> dict[str, str]:
+    """Settings of CeleryExecutor and its workers."""
+    return {
+        "CORE__EXECUTOR": "CeleryExecutor",
+        "CELERY__BROKER_URL": broker_url(plan.broker_port, secrets.broker_password),
+        "CELERY__WORKER_CONCURRENCY": str(plan.settings.worker_concurrency),
+        # Take no message that no process is free for, and keep it until its task has ended.
+        "CELERY__WORKER_PREFETCH_MULTIPLIER": "1",
+        "CELERY__TASK_ACKS_LATE": "True",
+        "CELERY__SYNC_PARALLELISM": "1",  # the scheduler sends messages without forking
+        "CELERY__EXTRA_CELERY_CONFIG": json.dumps(CELERY_CONFIG),
     }
 
 

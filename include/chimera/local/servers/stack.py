@@ -1,8 +1,8 @@
 """Start all servers in the right order, and stop them all.
 
-First PostgreSQL; then, in parallel, the schema of Airflow's metadata and the sample application's
-rows; then Airflow's four components and the sample application's metrics. The DAG stays paused; the
-caller unpauses it.
+First PostgreSQL, and Celery's broker if there are workers; then, in parallel, the schema of
+Airflow's metadata and the sample application's rows; then Airflow's four components, the workers
+and the sample application's metrics. The DAG stays paused; the caller unpauses it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ from include.chimera.local.supervision.supervisor import (
     ServerDiedError,
     StateLock,
 )
+from include.chimera.local.workers.broker import start_broker
+from include.chimera.local.workers.celery_workers import worker_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,8 +53,8 @@ if TYPE_CHECKING:
 DAG_ID = "chimera_etl_hourly"
 SCHEDULED = (DAG_ID, "chimera_maintenance", "chimera_reconcile_daily")
 _MIGRATE_SECONDS = 300.0
-_READY_SECONDS = 180.0
-_PARSE_SECONDS = 180.0
+_READY_SECONDS = 600.0  # a busy machine; a server that ends is told at once
+_PARSE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,11 @@ class Stack:
         """
         started = time.monotonic()
         self.start_database()
-        env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
+        secrets = keep_secrets(self.layout)
+        if self.plan.settings.workers:
+            self._say("starting Redis")
+            start_broker(self.layout, self.line, self.plan.broker_port, secrets.broker_password)
+        env = build_environment(self.plan, secrets, self._inherited)
         migration = self._begin_migration(env)
         self._start_sample(sample, env)
         self._build_manifest(env)
@@ -143,7 +149,9 @@ class Stack:
             self.line.start(program)
         self._note(mode)
         self._wait_for_api()
-        self.api.set_pools(read_pools())
+        for program in self.workers(env):
+            self.line.start(program)
+        self.api.set_pools(read_pools(self.plan.settings))
         self._note(mode)
         self._say(f"Airflow answers at {self.plan.url} after {time.monotonic() - started:.0f} s")
 
@@ -156,6 +164,11 @@ class Stack:
             sample.seed(self.app_db_uri)
         if "prometheus" not in own:
             self.line.start(Program("metrics", [sys.executable, *sample.metrics], env))
+
+    def workers(self, env: dict[str, str]) -> list[Program]:
+        """Return the programs of Celery's workers; none: the scheduler runs the tasks."""
+        numbers = range(1, self.plan.settings.workers + 1)
+        return [worker_program(self.layout, number, env) for number in numbers]
 
     def _begin_migration(self, env: dict[str, str]) -> Program | None:
         stamp = self.layout.schema_stamp

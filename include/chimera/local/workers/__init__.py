@@ -1,0 +1,1 @@
+"""Celery's part of a stack: the broker and the workers."""
