@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from airflow.sdk import BaseHook
@@ -13,19 +15,23 @@ from include.chimera.alerts.messages import Message
 from include.chimera.alerts.outbox import DeliveryError
 from include.chimera.errors import ConfigurationError
 from include.chimera.flow.connections import (
+    API_LOGS,
     APP_DB,
     PROMETHEUS,
+    api_logs_root,
+    connection_of,
     libpq_uri,
     prometheus_server,
     reach_store,
 )
 from include.chimera.flow.delivery.channels import SLACK, SMTP, channels
 from include.chimera.flow.doctor.airflow_checks import check_airflow
-from include.chimera.lake.store.storage import create_text, delete_files, read_text
-from include.chimera.observe.findings import Finding, Trial, checking
+from include.chimera.lake.store.storage import create_text, delete_files, read_text, s3_client
+from include.chimera.observe.findings import Finding, Trial, checking, skew
 from include.chimera.settings import get_settings
 from include.chimera.sources.postgres.database_checks import check_database
 from include.chimera.sources.prometheus.scrape_checks import check_prometheus
+from include.chimera.window import HOUR, floor_hour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +43,7 @@ _EXAMPLES = {
     '"schema": "…", "extra": {"sslmode": "verify-full", "sslrootcert": "…"}}',
     PROMETHEUS: '{"conn_type": "http", "host": "https://…", "login": "…", "password": "…"}',
 }
+_LOOK_BACK = 48  # hours in which the newest log is looked for
 
 
 def examine(*, send: bool, in_worker: bool = False) -> Iterator[Finding]:
@@ -49,7 +56,11 @@ def examine(*, send: bool, in_worker: bool = False) -> Iterator[Finding]:
     yield from check_airflow(in_worker=in_worker)
     yield from _source(APP_DB, lambda connection: check_database(libpq_uri(connection)))
     yield from _source(PROMETHEUS, lambda found: check_prometheus(prometheus_server(found)))
-    yield _check_store()
+    store = _check_store()
+    yield store
+    if store.is_kept:
+        yield from _check_store_clock()
+    yield _check_logs()
     yield from _check_channels(send=send)
 
 
@@ -95,6 +106,34 @@ def _meet(place: str, lake: str, store: Trial) -> None:
             store.fault(text, "take a store that honours If-None-Match: * when an object is put")
     finally:
         delete_files([place])
+
+
+def _check_logs() -> Finding:
+    """List the logs' root back to the newest hour that has a file."""
+    with checking("api logs") as logs:
+        name = connection_of(API_LOGS)
+        try:
+            found = api_logs_root(BaseHook.get_connection(name) if name else None)
+        except (AirflowNotFoundException, AirflowRuntimeError):
+            logs.fault(f"no connection {name}", f"airflow connections add {name} --conn-type aws …")
+            return logs.finding()
+        newest = floor_hour(datetime.now(UTC))
+        for hour in (newest - back * HOUR for back in range(_LOOK_BACK)):
+            folder = found.hour(hour)
+            if folder.files:
+                logs.text = f"{folder.place}: {len(folder.files)} files, the newest hour"
+                return logs.finding()
+        remedy = f"let the shipper write {found.hour(newest).place}/<name>.jsonl, or set "
+        logs.fault(f"no file of the last {_LOOK_BACK} hours", f"{remedy}CHIMERA_API_LOGS_ROOT")
+    return logs.finding()
+
+
+def _check_store_clock() -> Iterator[Finding]:
+    """Compare an object store's clock, which its answers tell, with this machine's."""
+    bucket = urlsplit(get_settings().lake)
+    if bucket.scheme:
+        headers = s3_client().head_bucket(Bucket=bucket.netloc)["ResponseMetadata"]["HTTPHeaders"]
+        yield skew("lake: clock", parsedate_to_datetime(headers["date"]))
 
 
 def _check_channels(*, send: bool) -> Iterator[Finding]:
