@@ -179,7 +179,9 @@ def reach_store() -> None:
     from airflow.providers.amazon.aws.hooks.base_aws import (  # noqa: PLC0415 - heavy
         AwsGenericHook,
     )
+    from airflow.sdk import BaseHook  # noqa: PLC0415 - as above
 
+    BaseHook.get_connection(name)  # the hook itself goes on without one that does not exist
     hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=name, client_type="s3")
     keys, region = hook.get_credentials(), hook.region_name
     endpoint = hook.conn_config.get_service_endpoint_url("s3") or ""
