@@ -13,7 +13,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from include.chimera.local.servers.dbt_manifest import parse_command
+from include.chimera.operations.dbt_manifest import parse_command
 from include.chimera.local.servers.environment import MALLOC
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings

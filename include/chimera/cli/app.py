@@ -170,7 +170,7 @@ def suites() -> None:
 @app.command()
 def manifest() -> None:
     """Build dbt's manifest for Cosmos, if the dbt project has changed."""
-    from include.chimera.local.servers.dbt_manifest import build_manifest
+    from include.chimera.operations.dbt_manifest import build_manifest
 
     typer.echo("built the manifest" if build_manifest() else "the manifest is up to date")
 

@@ -19,7 +19,7 @@ from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from include.chimera.alerts.causes import cause
 from include.chimera.errors import ChimeraError
-from include.chimera.flow.cosmos.failures import explain
+from include.chimera.flow.cosmos.dbt_events import explain
 from include.chimera.flow.delivery.callbacks import tell_failure, tell_late
 from include.chimera.flow.timeouts import arm, disarm
 from include.chimera.settings import get_settings

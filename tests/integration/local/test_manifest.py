@@ -8,16 +8,22 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from include.chimera.paths import INCLUDE
+from include.chimera.paths import INCLUDE, PROJECT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
+
+PARSE = """
+from dags.chimera_etl_hourly import dag
+assert "transform.build_fct_generations" in dag.task_ids
+"""
 
 BY_HAND = """
 import sys
@@ -93,3 +99,28 @@ def test_dbt_by_hand_leaves_what_airflow_reads_as_it_is(clone: Path) -> None:
     assert "built" in run(clone, clone, "-m", "include.chimera", "manifest")
     assert "model.chimera.by_hand" in (airflow / "target" / "manifest.json").read_text()
     assert (airflow / "seeds" / "tried.csv").is_file()
+
+
+def test_two_components_that_find_no_manifest_build_one(clone: Path) -> None:
+    """As where include/ comes without the image that has the manifest: each parses the DAG."""
+    shutil.rmtree(clone / ".airflow-dbt")
+    for folder in ("dags", "plugins"):
+        shutil.copytree(PROJECT / folder, clone / folder, dirs_exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: run(clone, clone, "-c", PARSE), range(2)))
+    assert (clone / ".airflow-dbt" / "target" / "manifest.json").is_file()
+    left = {path.name for path in (clone / ".airflow-dbt" / "target").iterdir()}
+    assert left == {"manifest.json", "partial_parse.msgpack", "chimera-parse.json"}
+
+
+def test_a_component_that_starts_replaces_a_stale_manifest(clone: Path) -> None:
+    target = clone / ".airflow-dbt" / "target"
+    (clone / "include" / "dbt" / "models" / "new_one.sql").write_text("select 1 as one\n")
+    warm_up = "from include.chimera.flow.warm_start.warm_up import warm_up; warm_up([])"
+    run(clone, clone, "-c", warm_up)
+    assert "model.chimera.new_one" in (target / "manifest.json").read_text()
+    broken = clone / "include" / "dbt" / "models" / "new_one.sql"
+    broken.write_text("select {{ }\n")
+    run(clone, clone, "-c", warm_up)  # says so in its log, and keeps what it has
+    assert "model.chimera.new_one" in (target / "manifest.json").read_text()
+    broken.unlink()

@@ -14,7 +14,7 @@ def run(folder: str, models: list[str], environment: dict[str, str]) -> None:
     from cosmos.exceptions import CosmosDbtRunError  # noqa: PLC0415 - in this process alone
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - as above
 
-    from include.chimera.flow.cosmos.failures import explain, note_failure  # noqa: PLC0415 - as above
+    from include.chimera.flow.cosmos.dbt_events import explain, note_failure  # noqa: PLC0415 - as above
     from include.chimera.flow.retry_policy import allowed_retries  # noqa: PLC0415 - as above
 
     told = {}

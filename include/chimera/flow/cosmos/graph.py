@@ -17,11 +17,11 @@ from cosmos.constants import (
 )
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.flow.cosmos.events import log_event
-from include.chimera.flow.cosmos.failures import note_failure
+from include.chimera.flow.cosmos.dbt_events import log_event, note_failure
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import DBT, GATE
-from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT, PROJECT
+from include.chimera.operations.dbt_manifest import build_manifest
+from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,16 +52,11 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
         bronze_gates: Gate task by bronze table.
 
     Raises:
-        ConfigurationError: The dbt manifest is missing, or a model's alias can't be part of a
-            task id.
+        ConfigurationError: There is no dbt manifest and none can be built, or a model's alias can't
+            be part of a task id.
     """
-    if not DBT_MANIFEST.is_file():
-        raise ConfigurationError(
-            expected="dbt's manifest",
-            came="no file",
-            where=str(DBT_MANIFEST.relative_to(PROJECT)),
-            remedy="run `make manifest` (the image build and `make run` do it by themselves)",
-        )
+    if not DBT_MANIFEST.is_file():  # a stale one stays until a component starts, see `warm_up`
+        build_manifest()
     group = _dbt_tasks()
     nodes: dict[str, DbtNode] = {
         unique_id: node

@@ -30,7 +30,7 @@ from include.chimera.alerts.outbox import (
     open_failure,
 )
 from include.chimera.errors import GateFailedError
-from include.chimera.flow.cosmos.failures import explain
+from include.chimera.flow.cosmos.dbt_events import explain
 from include.chimera.flow.delivery.channels import channels
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.metrics_backend import send

@@ -15,8 +15,10 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.chimera.errors import ChimeraError
 from include.chimera.lake.store.duckdb_sessions import check_signatures
 from include.chimera.lake.store.scratch import scratch, sweep_scratch
+from include.chimera.operations.dbt_manifest import build_manifest
 from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
 
 if TYPE_CHECKING:
@@ -62,9 +64,13 @@ def warm_up(names: Sequence[str]) -> None:
     """Import modules by name and trigger their first-use work.
 
     A failure here is only logged: the tasks will hit and report it themselves. First remove the
-    temporary folders of killed processes.
+    temporary folders of killed processes, and build a missing or stale dbt manifest.
     """
     sweep_scratch()
+    try:
+        build_manifest()
+    except ChimeraError as error:
+        logger.error("dbt's manifest stays as it is: %s", error)  # noqa: TRY400 - our words say it all
     if "dbt.cli.main" in names:
         leave_locks_unnamed()
     for name in names:

@@ -22,7 +22,7 @@ from include.chimera.local.servers.components import (
     migrate_program,
     read_pools,
 )
-from include.chimera.local.servers.dbt_manifest import is_fresh
+from include.chimera.operations.dbt_manifest import is_fresh
 from include.chimera.local.servers.environment import (
     SOURCES,
     ServerPlan,

@@ -2,12 +2,15 @@
 
 Cosmos reads the manifest when Airflow parses the DAG, and passes the partial parse to each task.
 Both are outside the dbt project, in `.airflow-dbt`, because a manual `dbt build` writes into the
-project's `target`, and its models would become tasks. A new manifest replaces the old one
-atomically. The partial parse is reused only if it was made with Cosmos' own flags.
+project's `target`, and its models would become tasks. The image build and `make` build it ahead of
+time; else the DAG processor does when it starts, and a DAG's import where there is none. A new
+manifest replaces the old one atomically. The partial parse is reused only if it was made with
+Cosmos' own flags.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _STAMP = DBT_MANIFEST.with_name("chimera-parse.json")
+_LOCK = AIRFLOW_DBT / ".lock"
 _PARTIAL_PARSE = "partial_parse.msgpack"
 _MADE_BY_DBT = {"target", "logs"}
 _SUFFIXES = {".sql", ".yml", ".yaml", ".csv", ".md", ".py"}
@@ -53,12 +57,33 @@ def is_fresh() -> bool:
 def build_manifest() -> bool:
     """Build the manifest if it is not fresh; return whether that was needed.
 
+    One process at a time builds it; the others wait, and find it fresh.
+
     Raises:
-        ConfigurationError: dbt can't parse the project; the message quotes dbt's output.
+        ConfigurationError: dbt can't parse the project (the message quotes dbt's output), or this
+            user may not write the manifest.
     """
     if is_fresh():
         return False
-    DBT_MANIFEST.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        DBT_MANIFEST.parent.mkdir(parents=True, exist_ok=True)
+        lock = _LOCK.open("wb")
+    except OSError as error:
+        raise ConfigurationError(
+            expected="dbt's manifest, or a folder to build it in",
+            came=type(error).__name__,
+            where=str(AIRFLOW_DBT),
+            remedy="run `make manifest` as a user who may write there (the image build does)",
+        ) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_fresh():
+            return False
+        _build()
+    return True
+
+
+def _build() -> None:
     with tempfile.TemporaryDirectory(prefix="new-", dir=DBT_MANIFEST.parent) as name:
         folder, made_of = Path(name), _fingerprint()  # before dbt reads the project
         partial = DBT_MANIFEST.with_name(_PARTIAL_PARSE)
@@ -70,7 +95,6 @@ def build_manifest() -> bool:
         for each in (DBT_MANIFEST.name, _PARTIAL_PARSE, _STAMP.name):  # the stamp last
             (folder / each).replace(DBT_MANIFEST.with_name(each))
     _link_parts()
-    return True
 
 
 def _parse(folder: Path) -> None:
