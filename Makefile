@@ -19,7 +19,7 @@ PYTEST := exec $(PY) include/chimera/local/supervision/launch.py --die-with-pare
 BESIDE := $(PYTEST) -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down status sample suites docs test test-unit test-long conformance bench bench-check bench-long check audit lock clean manifest setup
+.PHONY: help run up down status sample sources suites docs test test-unit test-long conformance bench bench-check bench-long check audit lock clean manifest setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ audit: setup ## Look for known vulnerabilities in the locked packages (asks PyPI
 
 sample: setup ## Fill the lake's bronze with one hour, without Airflow (for dbt developers)
 	@$(OWNED) sample
+
+sources: setup ## Run the sample application alone, for astro dev start --standalone
+	@$(OWNED) sources --owner $$PPID
 
 suites: setup ## Compile the GX suites from include/gx/rules
 	@$(PY) -m include.chimera suites

@@ -13,8 +13,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from include.chimera.operations.dbt_manifest import parse_command
 from include.chimera.local.servers.environment import MALLOC
+from include.chimera.operations.dbt_manifest import parse_command
 from include.chimera.paths import PROJECT
 from include.chimera.settings import Settings
 from scripts.generate_docs import INTERNAL, PREFIX, shown_default
@@ -26,6 +26,7 @@ CONNECTION_KEYS = {
 POOL_KEYS = {"pool_name", "pool_slot", "pool_description"}
 VARIABLE_KEYS = {"variable_name", "variable_value"}
 AIRFLOW_SERVICES = {"scheduler", "dag-processor", "api-server", "triggerer"}
+OF_ASTRO = {*AIRFLOW_SERVICES, "db-migration"}
 SWITCHES = {
     "DBT_SEND_ANONYMOUS_USAGE_STATS", "DBT_USE_COLORS", "DO_NOT_TRACK", "GX_ANALYTICS_ENABLED",
     "SCARF_NO_ANALYTICS",
@@ -63,6 +64,10 @@ def requirements(name: str = "requirements.txt") -> dict[str, str | None]:
             assert match, line
             found[match[1].lower()] = match[3]
     return found
+
+
+def override() -> Any:
+    return document("docker-compose.override.yml")
 
 
 def env_example() -> dict[str, tuple[str, bool]]:
@@ -223,11 +228,15 @@ def test_env_example_holds_only_settings_airflow_options_and_switches():
             assert name in known | PROVIDER_OPTIONS | SWITCHES | BY_OTHERS | MALLOC.keys(), name
 
 
-def test_env_example_activates_nothing_that_only_standalone_mode_bears():
+def test_a_copy_of_env_example_serves_standalone_mode_and_harms_no_container():
     active = {name for name, (_, is_active) in env_example().items() if is_active}
-    harmful = {"AIRFLOW__API__HOST", "AIRFLOW__CORE__PLUGINS_FOLDER", "AIRFLOW__COSMOS__CACHE_DIR"}
-    assert not harmful & active
-    assert harmful <= env_example().keys()
+    standalone = {
+        "AIRFLOW__API__HOST", "AIRFLOW__CORE__PLUGINS_FOLDER", "AIRFLOW__COSMOS__CACHE_DIR",
+    }  # fmt: skip
+    assert standalone <= active
+    for service in AIRFLOW_SERVICES:
+        assert standalone <= override()["services"][service]["environment"].keys()
+    assert not [name for name in active if "STATSD" in name or name.startswith("AIRFLOW_CONN_")]
 
 
 def test_image_and_env_example_set_the_same_variables():
@@ -268,9 +277,9 @@ def test_image_carries(path):
 
 
 def test_compose_override_adds_services_that_astro_can_join():
-    override = document("docker-compose.override.yml")
-    for name, service in override["services"].items():
-        if name not in AIRFLOW_SERVICES:
+    services = override()["services"]
+    for name, service in services.items():
+        if name not in OF_ASTRO:
             assert service["networks"] == ["airflow"], name
         for port in service.get("ports", []):
             host, published, _ = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", port).split(":")
@@ -278,8 +287,12 @@ def test_compose_override_adds_services_that_astro_can_join():
             assert published not in {"5432", "8080"}
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
-            assert source in override["volumes"] or (PROJECT / source).exists(), volume
-        if name not in AIRFLOW_SERVICES:
+            assert source in override()["volumes"] or (PROJECT / source).exists(), volume
+        # astro builds one image, the project's, and tags it with a hash: nothing here can name it.
+        assert "build" not in service
+        if name in OF_ASTRO:
+            assert "image" not in service
+        else:
             tag = re.fullmatch(r"[\w./-]+:\$\{[A-Z_]+_TAG:-([^}]+)\}", service["image"])
             assert tag, service["image"]
             assert re.search(r"\d", tag[1]), "a pinned image"
@@ -287,10 +300,20 @@ def test_compose_override_adds_services_that_astro_can_join():
     assert all(re.fullmatch(r"\$\{[A-Z_]+:-[^}]+\}", variable) for variable in variables)
 
 
+def test_no_component_waits_for_the_end_of_the_service_that_goes_on_as_the_sample():
+    services = override()["services"]
+    assert (
+        "exec python -m include.chimera.local.sample_service"
+        in services["db-migration"]["command"][-1]
+    )
+    for name in AIRFLOW_SERVICES:
+        assert services[name]["depends_on"] == {"db-migration": {"condition": "service_started"}}
+
+
 def test_page_names_where_each_service_of_the_override_listens():
     page = text("docs/astro.md")
     for name, service in document("docker-compose.override.yml")["services"].items():
-        if name not in AIRFLOW_SERVICES:
+        if name not in OF_ASTRO:
             (row,) = re.findall(rf"^\| `{name}` \|.*", page, re.MULTILINE)
             told = re.findall(r"127\.0\.0\.1:(\d+)\S* \| `(\w+)`", row)
             assert [f"${{{variable}:-{port}}}" for port, variable in told] == [
@@ -298,18 +321,27 @@ def test_page_names_where_each_service_of_the_override_listens():
             ], name
 
 
-def test_compose_override_serves_the_connection_of_the_settings_file():
-    services = document("docker-compose.override.yml")["services"]
-    app_db = document("airflow_settings.yaml")["airflow"]["connections"][0]
+def test_compose_override_serves_the_connections_of_the_settings_file():
+    """The names that tasks ask for lead to the services of the sample application."""
+    services = override()["services"]
+    app_db, prometheus, _ = document("airflow_settings.yaml")["airflow"]["connections"]
     environment = services[app_db["conn_host"]]["environment"]
     assert environment["POSTGRES_DB"] == app_db["conn_schema"]
     assert environment["POSTGRES_USER"] == app_db["conn_login"]
+    sample = services["db-migration"]
+    uri = f"postgresql://{app_db['conn_login']}@{app_db['conn_host']}/{app_db['conn_schema']}"
+    assert f"--app-db {uri} " in sample["command"][-1]
+    assert sample["command"][-1].endswith(f"--host 0.0.0.0 --port {prometheus['conn_port']}")
+    assert prometheus["conn_host"] == f"http://{sample['networks']['airflow']['aliases'][0]}"
+    # Its logs and the lake are in the volume that the tasks have too.
+    assert all(services[name]["volumes"][0] == sample["volumes"][0] for name in AIRFLOW_SERVICES)
 
 
 def test_monitoring_services_find_each_other():
     """Each address in the monitoring files names a service of the override file, or loopback."""
     services = document("docker-compose.override.yml")["services"]
     names = services.keys() | {"localhost"}
+    statsd = services["scheduler"]["environment"]["AIRFLOW__METRICS__STATSD_HOST"]
     prometheus = document("include/monitoring/prometheus.yml")
     targets = [
         target
@@ -324,7 +356,7 @@ def test_monitoring_services_find_each_other():
         host, _, port = address.partition(":")
         assert host in names, address
         assert port.isdigit(), address
-    assert env_example()["AIRFLOW__METRICS__STATSD_HOST"][0] in names
+    assert statsd in names
     mails = document("airflow_settings.yaml")["airflow"]["connections"][2]
     assert f"{mails['conn_host']}:{mails['conn_port']}" == mailer
 

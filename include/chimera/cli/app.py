@@ -160,6 +160,23 @@ def sample() -> None:
 
 
 @app.command()
+def sources(
+    airflow: Annotated[
+        str, typer.Option(help="Airflow's address, to begin the schedule when the data is there.")
+    ] = "http://localhost:8080",
+    owner: Annotated[
+        int | None, typer.Option(hidden=True, help="Stop when this process ends.")
+    ] = None,
+) -> None:
+    """Run the sample application alone, for `astro dev start --standalone`."""
+    from include.chimera.cli.sources import sources as serve
+    from include.chimera.local.supervision.interruption import interruptible
+
+    with interruptible(owner):
+        serve(get_settings(), airflow)
+
+
+@app.command()
 def suites() -> None:
     """Compile the GX suites from their rules."""
     from include.chimera.quality.rules.suites import write_suites

@@ -40,13 +40,13 @@ _HOUR_MS = HOUR // timedelta(milliseconds=1)
 
 
 class MetricsServer(ThreadingHTTPServer):
-    """Listens on loopback; port 0 picks a free port, see `server_port`."""
+    """Listens on loopback, unless another address is given; port 0: any free, see `server_port`."""
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, host: str = "127.0.0.1") -> None:
         self.folder = folder
-        super().__init__(("127.0.0.1", port), _Handler)
+        super().__init__((host, port), _Handler)
 
 
 class _Handler(BaseHTTPRequestHandler):

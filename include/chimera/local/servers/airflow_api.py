@@ -84,9 +84,15 @@ class Pool(TypedDict):
 
 
 class AirflowApi:
-    """Client of the API server; logs in at the first request and when the token has expired."""
+    """Client of the API server; logs in at the first request and when the token has expired.
 
-    def __init__(self, url: str, user: str, password: str) -> None:
+    Args:
+        url: The server's address.
+        user: Who logs in; none: the server takes everybody for an admin, as astro's does.
+        password: The user's password.
+    """
+
+    def __init__(self, url: str, user: str = "", password: str = "") -> None:
         self._login = {"username": user, "password": password}
         # trust_env=False: a proxy from the environment must not see loopback requests.
         self._client = httpx.Client(base_url=url, timeout=30.0, trust_env=False)
@@ -131,6 +137,19 @@ class AirflowApi:
                 where="airflow_settings.yaml",
                 remedy="correct the pool",
             )
+
+    def known(self) -> set[tuple[str, str]]:
+        """Return all pools and connections of Airflow's database, each as (kind, name)."""
+        pools = self._request("GET", "/pools", params={"limit": _PAGE})["pools"]
+        found = self._request("GET", "/connections", params={"limit": _PAGE})["connections"]
+        names = {("connection", each["connection_id"]) for each in found}
+        return names | {("pool", pool["name"]) for pool in pools}
+
+    def paused(self) -> list[str]:
+        """Return the ids of the DAGs that have a schedule, are paused, and have never run."""
+        dags = self._request("GET", "/dags", params={"limit": _PAGE})["dags"]
+        paused = [dag["dag_id"] for dag in dags if dag["is_paused"] and dag["timetable_summary"]]
+        return [dag_id for dag_id in paused if not self.runs(dag_id)]
 
     def parsed_at(self, dag_id: str) -> datetime | None:
         """Return when the DAG's file was last parsed with success; None: never."""
@@ -246,6 +265,9 @@ class AirflowApi:
     def _log_in(self) -> None:
         if "Authorization" in self._client.headers:
             return
-        answer = self._client.post("/auth/token", json=self._login)
+        if self._login["username"]:
+            answer = self._client.post("/auth/token", json=self._login)
+        else:
+            answer = self._client.get("/auth/token")
         if answer.is_success:
             self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"

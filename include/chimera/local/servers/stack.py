@@ -22,7 +22,6 @@ from include.chimera.local.servers.components import (
     migrate_program,
     read_pools,
 )
-from include.chimera.operations.dbt_manifest import is_fresh
 from include.chimera.local.servers.environment import (
     SOURCES,
     ServerPlan,
@@ -42,6 +41,7 @@ from include.chimera.local.supervision.supervisor import (
 )
 from include.chimera.local.workers.broker import start_broker
 from include.chimera.local.workers.celery_workers import worker_program
+from include.chimera.operations.dbt_manifest import is_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
