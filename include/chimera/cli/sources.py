@@ -33,7 +33,7 @@ def sources(settings: Settings, airflow_url: str) -> None:
     """
     layout = Layout.of(settings.state_dir)
     lock = StateLock(layout)
-    plan = plan_start(layout, {}, reparse_seconds=30)
+    plan = plan_start(layout, settings, {}, reparse_seconds=30)
     inherited = {name: text for name, text in os.environ.items() if name not in SOURCES.values()}  # noqa: TID251 - a child inherits
     with Progress(make_console()) as progress, Stack(plan, lock, progress.say) as stack:
         stack.start_database()
