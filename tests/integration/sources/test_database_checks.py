@@ -3,9 +3,11 @@
 import psycopg
 import pytest
 
-from include.chimera.contracts import SOURCES
+from include.chimera.contracts import MODELS, SOURCES
 from include.chimera.demo.app_database import SCHEMA
 from include.chimera.sources.postgres.database_checks import check_database
+from include.chimera.sources.postgres.extract import extract_table
+from tests.builders import run_of
 from tests.integration.sources.test_reader_role import ROLE
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
@@ -88,3 +90,20 @@ def test_a_login_that_fails_ends_the_checks(look, app_db) -> None:
     (finding,) = look(app_db.replace("/app?", "/nowhere?")).values()
     assert not finding.is_kept
     assert 'database "nowhere" does not exist' in finding.text
+
+
+def test_views_stand_for_tables_that_are_elsewhere(owner, look, app_db) -> None:
+    """The hour reads them as it reads tables."""
+    owner.execute("create schema elsewhere; alter table app.models set schema elsewhere")
+    owner.execute("create view app.models as select * from elsewhere.models")
+    owner.execute(
+        "insert into elsewhere.models (model_id, provider_id, name, updated_at) "
+        "values ('m', 'p', 'n', now())"
+    )
+    try:
+        assert not look()["database: app.models"].is_kept
+        owner.execute(ROLE.read_text())
+        assert look()["database: app.models"].is_kept
+        assert extract_table(MODELS, app_db, run_of()).rows_read == 1
+    finally:
+        owner.execute("drop schema elsewhere cascade")
