@@ -82,15 +82,19 @@ class BucketRoot:
             found += ((folder.removesuffix("/"), {}) for folder in folders)
         if not found:
             self._require_root()
-        # The key of the folder itself, which some tools make as an empty object, has no name.
+        # An object that stands for the folder itself, which some tools make, is no name in it.
         named = sorted(
-            ((key[len(prefix) :], key, entry) for key, entry in found if key != prefix),
+            (
+                (key[len(prefix) :], key, entry)
+                for key, entry in found
+                if key != prefix or not entry
+            ),
             key=lambda item: item[:2],
         )
         ahead = _Ahead()
         logs = [(key, entry) for name, key, entry in named if is_log(name)]
         ahead.files = [self._file(*log, ahead, number) for number, log in enumerate(logs)]
-        names = [name or "/" for name, *_ in named]
+        names = [name or "/" for name, *_ in named]  # a folder whose own name is empty
         return HourFolder(self._url(prefix), names, list(ahead.files))
 
     def _root(self) -> str:
