@@ -3,9 +3,10 @@
 **Purpose.** Publish, each hour, trustworthy tables of what the Chimera platform did: which models
 were called, at what cost and speed, and how well they withstood attacks.
 
-**Schedule.** Hourly, on data intervals (`CHIMERA_SCHEDULE`, `CHIMERA_START_DATE`), UTC, with
-catch-up, `CHIMERA_MAX_ACTIVE_RUNS` at a time. A run's window is its data interval; a manual run
-takes `window_start` and `window_end` from its params, else the last full hour.
+**Schedule.** Hourly, on data intervals (`CHIMERA_SCHEDULE`), UTC, beginning with the last full
+hour. `chimera_catch_up` runs missed hours beside it, from `CHIMERA_START_DATE` on, at most
+`CHIMERA_CATCH_UP_RUNS` at once. A run's window is its data interval; a manual run takes
+`window_start` and `window_end` from its params, else the last full hour.
 
 **Inputs.** {tables} of the application's PostgreSQL (connection `app_db`), the API's JSON-lines
 logs (`CHIMERA_API_LOGS_ROOT`), the providers' metrics (connection `prometheus`).
@@ -62,8 +63,8 @@ with DAG(
     schedule=CronDataIntervalTimetable(settings.schedule, timezone="UTC"),
     start_date=settings.start_date,
     end_date=settings.end_date,
-    catchup=True,
-    max_active_runs=settings.max_active_runs,
+    catchup=not settings.catch_up_runs,
+    max_active_runs=1 + settings.catch_up_runs,  # one is the schedule's
     max_active_tasks=settings.max_active_tasks,
     dagrun_timeout=minutes_of(30),
     on_failure_callback=tell_run_failure,

@@ -149,7 +149,7 @@ class Tour:
 def take(tour: Tour) -> str:
     """Take the tour; return the page."""
     dag = f"/dags/{DAG_ID}"
-    tour.step("Pause and unpause", "A paused DAG starts nothing. Unpaused, it catches up.")
+    tour.step("Pause and unpause", "A paused DAG starts nothing. Unpaused, it goes on.")
     tour.ask("PATCH", dag, ("dag_id", "is_paused"), is_paused=True)
     tour.ask("PATCH", dag, ("dag_id", "is_paused"), is_paused=False)
     scheduled = tour.first_run()

@@ -55,11 +55,19 @@ class Settings(BaseSettings):
     )
 
     schedule: str = Field("0 * * * *", description="Cron expression of the hourly DAG, UTC")
-    start_date: datetime = Field(
-        datetime(2026, 1, 1, tzinfo=UTC), description="First hour that the schedule covers, UTC"
+    start_date: datetime | None = Field(
+        None,
+        description="First hour that is due, UTC; none: the last full hour when the first run "
+        "begins",
     )
     end_date: datetime | None = Field(
-        None, description="Last hour that the schedule covers (inclusive), UTC; none: no end"
+        None, description="Last hour that is due (inclusive), UTC; none: no end"
+    )
+    catch_up_runs: int = Field(
+        2,
+        ge=0,
+        description="Missed hours that run at once, beside the schedule's own; 0: the schedule "
+        "itself runs each hour from the start date on, in order, one at a time",
     )
     retry_base_seconds: float = Field(
         60.0, gt=0, description="First retry's delay; the n-th waits 2^n times as long"
@@ -74,9 +82,6 @@ class Settings(BaseSettings):
         300.0,
         ge=0,
         description="How long an hour waits for a source that is not complete; 0: it does not wait",
-    )
-    max_active_runs: int = Field(
-        1, ge=1, description="Hours that the hourly DAG works on at once, backfills apart"
     )
     max_active_tasks: int = Field(8, ge=1, description="Tasks of one run of the hourly DAG at once")
     app_db_slots: int = Field(
@@ -155,6 +160,18 @@ class Settings(BaseSettings):
                 remedy="write it as YYYY-MM-DDTHH:00:00+00:00",
             )
         return moment.astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _require_start(self) -> Settings:
+        """Refuse a schedule that runs each hour in order, but from no first one on."""
+        if not self.catch_up_runs and self.start_date is None:
+            raise ConfigurationError(
+                expected="a first hour, from which on the schedule runs each one in order",
+                came="CHIMERA_CATCH_UP_RUNS=0 alone",
+                where="CHIMERA_START_DATE",
+                remedy="set it, or let missed hours be caught up beside the schedule",
+            )
+        return self
 
     @model_validator(mode="after")
     def _require_readable_root(self) -> Settings:

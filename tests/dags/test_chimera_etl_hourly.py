@@ -17,8 +17,9 @@ from include.chimera.contracts import BRONZE, SOURCES
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.paths import PROJECT
 from include.chimera.quality.rules.book import rule_books
+from include.chimera.settings import get_settings
 from include.chimera.sources.completeness import LACKS
-from include.chimera.window import HOUR
+from include.chimera.window import HOUR, floor_hour
 
 DAG_ID = "chimera_etl_hourly"
 TABLES = [contract.name for contract in BRONZE]
@@ -46,6 +47,7 @@ def test_dags_folder_holds_the_known_dags(dags: DagBag) -> None:
     assert dags.import_errors == {}
     assert set(dags.dags) == {
         DAG_ID,
+        "chimera_catch_up",
         "chimera_dead_letter_replay",
         "chimera_doctor",
         "chimera_maintenance",
@@ -63,7 +65,6 @@ def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:
     """A plain cron string would give intervals of length zero."""
     assert isinstance(dag.timetable, CronDataIntervalTimetable)
     assert dag.timetable.summary == "0 * * * *"
-    assert (dag.catchup, dag.max_active_runs) == (True, 1)
     assert set(dag.params) == {
         "window_start",
         "window_end",
@@ -71,6 +72,42 @@ def test_schedule_is_hourly_with_a_real_interval(dag: DAG) -> None:
         "full_refresh",
         "allow_shrink",
     }
+
+
+@pytest.mark.parametrize(
+    ("variables", "catchup", "most"),
+    [
+        ({}, False, 3),
+        ({"CATCH_UP_RUNS": "5"}, False, 6),
+        ({"CATCH_UP_RUNS": "0", "START_DATE": "2026-03-01"}, True, 1),
+    ],
+)
+def test_the_schedule_has_a_run_of_its_own_beside_those_that_catch_up(
+    monkeypatch: pytest.MonkeyPatch, variables: dict, catchup: bool, most: int
+) -> None:
+    """Else the current hour would wait for them; without them, hours run in order."""
+    for name in ("START_DATE", "CATCH_UP_RUNS"):
+        monkeypatch.setenv(f"CHIMERA_{name}", variables.get(name, ""))
+    get_settings.cache_clear()
+    hourly, catch_up = (
+        DagBag(dag_folder=PROJECT / f"dags/{name}.py").dags[name]
+        for name in (DAG_ID, "chimera_catch_up")
+    )
+    get_settings.cache_clear()
+    assert (hourly.catchup, hourly.max_active_runs) == (catchup, most)
+    assert catch_up.timetable.can_be_scheduled is not catchup
+
+
+def test_a_fresh_deployment_begins_with_the_last_full_hour(dag: DAG) -> None:
+    """And an interrupted one goes on there: hours in between are for the catch-up."""
+    now = floor_hour(timezone.utcnow())
+    restriction = TimeRestriction(earliest=None, latest=None, catchup=dag.catchup)
+    for last in (None, DataInterval.exact(timezone.parse("2026-01-05T00:00:00"))):
+        found = dag.timetable.next_dagrun_info(
+            last_automated_data_interval=last, restriction=restriction
+        )
+        assert found.data_interval.start >= now - HOUR  # a later one if an hour has just ended
+        assert found.run_after <= timezone.utcnow()
 
 
 @pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25"])

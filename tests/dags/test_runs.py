@@ -51,6 +51,13 @@ def test_other_runs_leave_watermarks_alone(run_type: str) -> None:
     assert begin_task(context(run_type=run_type)).moves_watermark is False
 
 
+def test_run_of_less_than_an_hour_is_about_the_last_full_one() -> None:
+    """The catch-up looks every five minutes."""
+    minutes = {"data_interval_start": HOUR.replace(minute=55)}
+    run = begin_task(context(**minutes))
+    assert run.window.labels() == ["20260101T05"]
+
+
 def test_run_without_an_interval_takes_the_last_full_hour() -> None:
     """A manual trigger may have no logical date."""
     run = begin_task(

@@ -24,7 +24,8 @@ def test_defaults_keep_everything_below_the_state_folder(bare_environment: Path)
     settings = get_settings()
     assert settings.lake == str(bare_environment / "lake")
     assert settings.api_logs == str(bare_environment / "sources" / "api_logs")
-    assert (settings.run, settings.traces, settings.end_date) == (None, None, None)
+    assert (settings.run, settings.traces) == (None, None)
+    assert (settings.start_date, settings.end_date) == (None, None)
 
 
 def test_roots_may_be_an_object_store_and_lose_their_final_slash(
@@ -78,6 +79,17 @@ def test_ragged_dates_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, te
         get_settings()
 
 
+def test_a_schedule_that_runs_each_hour_in_order_needs_a_first_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Airflow would never begin."""
+    monkeypatch.setenv("CHIMERA_CATCH_UP_RUNS", "0")
+    with pytest.raises(ConfigurationError, match="CHIMERA_START_DATE"):
+        get_settings()
+    monkeypatch.setenv("CHIMERA_START_DATE", "2026-03-29")
+    assert get_settings().catch_up_runs == 0
+
+
 def test_a_run_with_a_ragged_window_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The window that Airflow passes to dbt is checked like any other."""
     window = '{"start": "2026-01-01T05:30:00Z", "end": "2026-01-01T06:30:00Z"}'
@@ -91,6 +103,7 @@ OUT_OF_BOUNDS = [
     ("VACUUM_HOURS", "24"),
     ("SCRAPE_STEP_SECONDS", "0"),
     ("RETRY_BASE_SECONDS", "0"),
+    ("CATCH_UP_RUNS", "-1"),
     ("DUCKDB_THREADS", "many"),
     ("END_DATE", "tomorrow"),
     ("RUN", "no json"),

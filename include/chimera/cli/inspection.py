@@ -31,8 +31,8 @@ def gaps(
     start: Annotated[
         datetime | None,
         typer.Option(
-            help="First hour, UTC; default: CHIMERA_START_DATE if it is set here, else the first "
-            "hour that a run worked on."
+            help="First hour, UTC; default: the first that was due: CHIMERA_START_DATE if it is "
+            "set here, else the first hour that a run worked on."
         ),
     ] = None,
     end: Annotated[
@@ -66,7 +66,7 @@ def _first_due() -> datetime:
     from include.chimera.operations.gaps import first_hour
 
     settings = get_settings()
-    first = settings.start_date if "start_date" in settings.model_fields_set else first_hour()
+    first = settings.start_date or first_hour()
     if first is None:
         raise TerminalError(
             expected="an hour from which on tables should have rows",

@@ -52,8 +52,8 @@ def source_of(task_id: str) -> str:
 def read_run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - Airflow's DagRun
     """Return the `Run` of a DAG run.
 
-    The window comes from the params, else from the data interval, else it is the last full hour
-    before `run_after`.
+    The window comes from the params, else from a data interval of an hour or more, else it is the
+    last full hour before `run_after`.
 
     Only scheduled runs move watermarks: backfills and manual windows leave them alone.
     """
@@ -61,8 +61,9 @@ def read_run(dag_run: Any, params: Mapping[str, Any]) -> Run:  # noqa: ANN401 - 
     is_scheduled = str(getattr(dag_run.run_type, "value", dag_run.run_type)) == "scheduled"
     if any(asked):
         return Run(dag_run.run_id, _asked_window(asked), moves_watermark=False)
-    if dag_run.data_interval_start is not None:
-        window = Window(dag_run.data_interval_start, dag_run.data_interval_end)
+    start, end = dag_run.data_interval_start, dag_run.data_interval_end
+    if start is not None and end - start >= HOUR:
+        window = Window(start, end)
     else:
         window = Window.of_hour(dag_run.run_after - HOUR)
     return Run(dag_run.run_id, window, moves_watermark=is_scheduled)
@@ -79,7 +80,7 @@ def _asked_window(asked: list[str | None]) -> Window:
         )
     window = Window.parse(start, end)
     if window.end > datetime.now(UTC) + HOUR or window.end - window.start > _LONGEST:
-        # Runs go one at a time, and the sensors would wait for data that can't exist yet.
+        # Few runs go at a time, and the sensors would wait for data that can't exist yet.
         raise ConfigurationError(
             expected=f"a window that has passed, of at most {_LONGEST.days} days",
             came=str(window),

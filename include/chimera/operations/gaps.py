@@ -1,18 +1,21 @@
-"""Find the hours that tables lack, and the commands that backfill them."""
+"""Find the hours that tables lack, and what fills them: the catch-up, or a person's backfill."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import BRONZE, QUALITY_RESULTS, WINDOW_LEDGER
+from include.chimera.errors import ConfigurationError
 from include.chimera.lake.delta.scans import ask
-from include.chimera.window import HOUR, Window
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.storage_errors import storage_errors
+from include.chimera.settings import get_settings
+from include.chimera.window import HOUR, Window, floor_hour
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,45 @@ class Gap:
 
 
 def first_hour() -> datetime | None:
-    """Return the first hour due: that of the first scheduled run, else of any run; None: no run.
+    """Return the first hour due, if no setting says so; None: no run has worked on any.
 
-    A manual run for an earlier hour does not make the hours in between due.
+    It is what `keep_first_hour` has kept, else the hour of the first scheduled run, else that of
+    any run. A manual run for an earlier hour does not make the hours in between due.
+
+    Raises:
+        ConfigurationError: What was kept is no moment.
     """
+    place = _first_hour_place()
+    with storage_errors(f"reading {place}"):
+        kept = storage.read_text(place)
+    try:
+        return datetime.fromisoformat(kept.strip()) if kept is not None else _first_known()
+    except ValueError:
+        raise ConfigurationError(
+            expected="the first hour due, in ISO 8601",
+            came="something else",
+            where=place,
+            remedy="set CHIMERA_START_DATE, or remove the file: it is made again",
+        ) from None
+
+
+def keep_first_hour() -> datetime | None:
+    """Return the first hour due, as `first_hour` does, and keep it for good.
+
+    What it was found in may lose rows, and grows with each hour.
+    """
+    first, place = first_hour(), _first_hour_place()
+    if first is not None:
+        with storage_errors(f"writing {place}"):
+            storage.create_text(place, first.isoformat())
+    return first
+
+
+def _first_hour_place() -> str:
+    return f"{get_settings().lake}/_controls/first_hour"
+
+
+def _first_known() -> datetime | None:
     asked = (
         "select min(window_start) filter (where starts_with(run_id, 'scheduled__')), "
         "min(window_start) from ({})"
@@ -38,6 +76,30 @@ def first_hour() -> datetime | None:
         if known:
             return min(known).astimezone(UTC)
     return None
+
+
+def missed_hours(now: datetime) -> list[Window]:
+    """Return the hours due that the ledger lacks, oldest first.
+
+    The newest full hour is left out: it is the schedule's own. A table that is new in the pipeline
+    lacks no hour before its first scheduled one, so it does not make all of history run again.
+
+    Raises:
+        ConfigurationError: What was kept as the first hour is no moment.
+    """
+    settings = get_settings()
+    first, end = settings.start_date or keep_first_hour(), floor_hour(now) - HOUR
+    if settings.end_date:
+        end = min(end, settings.end_date + HOUR)
+    if first is None or first >= end:
+        return []
+    known, begun = _known_hours(), _first_scheduled()
+    return [
+        hour
+        for hour in Window(first, end).hours()
+        if not any(hour.start in hours for hours in known.values())
+        or any(hour.start >= began and hour.start not in known[name] for name, began in begun)
+    ]
 
 
 def backfills(gaps: Iterable[Gap]) -> list[str]:
@@ -61,32 +123,38 @@ def find_gaps(expected: Window) -> list[Gap]:
     Args:
         expected: The hours that the schedule should have covered.
     """
-    known: dict[str, list[Window]] = {contract.name: [] for contract in BRONZE}
+    known: dict[str, set[datetime]] = {contract.name: set() for contract in BRONZE}
     known |= _known_hours() | _hours_of_models(expected)
     return [
         Gap(table, window)
-        for table in known
-        for window in _merged(
-            hour
-            for hour in expected.hours()
-            if not any(
-                window.start <= hour.start and hour.end <= window.end for window in known[table]
-            )
-        )
+        for table, hours in known.items()
+        for window in _merged(hour for hour in expected.hours() if hour.start not in hours)
     ]
 
 
-def _known_hours() -> dict[str, list[Window]]:
+def _known_hours() -> dict[str, set[datetime]]:
+    """Return the starts of the published hours, by bronze table."""
     rows = ask(
         WINDOW_LEDGER.name, "select table_name, window_start, window_end from ({}) group by all"
     )
-    known: dict[str, list[Window]] = {}
+    known: dict[str, set[datetime]] = {}
     for name, start, end in rows:
-        known.setdefault(name, []).append(Window(start, end))
+        known.setdefault(name, set()).update(hour.start for hour in Window(start, end).hours())
     return known
 
 
-def _hours_of_models(expected: Window) -> dict[str, list[Window]]:
+def _first_scheduled() -> list[tuple[str, datetime]]:
+    """Return each bronze table with the first hour that a scheduled run published."""
+    rows = ask(
+        WINDOW_LEDGER.name,
+        "select table_name, min(window_start) from ({}) "
+        "where starts_with(run_id, 'scheduled__') group by table_name",
+    )
+    tables = {contract.name for contract in BRONZE}
+    return [(name, start) for name, start in rows if name in tables]
+
+
+def _hours_of_models(expected: Window) -> dict[str, set[datetime]]:
     """Return the hours up to the last that each model's gate passed, else up to its first run."""
     rows = ask(
         QUALITY_RESULTS.name,
@@ -95,7 +163,7 @@ def _hours_of_models(expected: Window) -> dict[str, list[Window]]:
         "where not starts_with(table_name, 'bronze.') group by table_name",
     )
     return {
-        name: [Window(expected.start, end)] if expected.start < end else [] for name, end in rows
+        name: {hour.start for hour in expected.hours() if hour.end <= end} for name, end in rows
     }
 
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 WHOLE_RUN = "the whole run"
 HOURLY = "chimera_etl_hourly"  # the DAG whose runs publish hours
+_LATE_BY_NATURE = {"backfill", "operator_triggered"}
 
 
 @own_words()
@@ -141,12 +142,13 @@ def tell_success(context: Context) -> None:
 def tell_late(context: Mapping[str, Any], **_: object) -> None:
     """Announce that a run missed its deadline (the DAG's deadline callback, in the executor).
 
-    Skip backfills, which are queued together and would all be late; failed runs, whose failure was
-    announced; and runs that ended in time: Airflow drops the deadline only of runs that its
-    scheduler saw succeed, not of runs that a person marked as successful.
+    Skip backfills, which are queued together and would all be late; missed hours, which are late as
+    they begin; failed runs, whose failure was announced; and runs that ended in time: Airflow drops
+    the deadline only of runs that its scheduler saw succeed, not of runs that a person marked as
+    successful.
     """
     dag_run, ended = context["dag_run"], context["dag_run"]["end_date"]
-    if dag_run["run_type"] == "backfill" or dag_run["state"] == "failed":
+    if dag_run["run_type"] in _LATE_BY_NATURE or dag_run["state"] == "failed":
         return
     due = datetime.fromisoformat(str(context["deadline"]["deadline_time"]))
     if dag_run["state"] == "success" and ended and datetime.fromisoformat(ended) <= due:

@@ -78,8 +78,9 @@ def choose_hours(
 
 
 def hour_variables(hours: Window) -> dict[str, str]:
-    """Return variables for a schedule of exactly these hours; the schedule's end is inclusive."""
+    """Return variables for a schedule of exactly these hours, in order; its end is inclusive."""
     return {
         "CHIMERA_START_DATE": hours.start.isoformat(),
         "CHIMERA_END_DATE": (hours.end - HOUR).isoformat(),
+        "CHIMERA_CATCH_UP_RUNS": "0",
     }

@@ -101,3 +101,4 @@ def test_hour_variables_end_with_the_last_hour_inclusive(layout):
     variables = hour_variables(hours)
     assert datetime.fromisoformat(variables["CHIMERA_START_DATE"]) == hours.start
     assert datetime.fromisoformat(variables["CHIMERA_END_DATE"]) == hours.end - HOUR
+    assert variables["CHIMERA_CATCH_UP_RUNS"] == "0"  # each hour in order, by the schedule
