@@ -20,13 +20,22 @@ class Folder:
         self.path.mkdir(exist_ok=True)
 
     @property
+    def url(self):
+        return str(self.path)
+
+    @property
     def root(self):
-        return log_root(str(self.path))
+        return log_root(self.url)
 
     def put(self, key, content):
+        self.repeat(key, content, 1)
+
+    def repeat(self, key, content, times):
         path = self.path / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        with path.open("wb") as file:
+            for _ in range(times):
+                file.write(content)
 
     def get(self, key):
         return (self.path / key).read_bytes()
@@ -63,6 +72,16 @@ class Bucket:
 
     def put(self, key, content):
         self.client.put_object(**self.key(key), Body=content)
+
+    def repeat(self, key, content, times):
+        """Put a long object in parts."""
+        name = self.key(key)
+        upload = {**name, "UploadId": self.client.create_multipart_upload(**name)["UploadId"]}
+        parts = []
+        for number in range(1, times + 1):
+            done = self.client.upload_part(**upload, PartNumber=number, Body=content)
+            parts.append({"PartNumber": number, "ETag": done["ETag"]})
+        self.client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
 
     def get(self, key):
         return self.client.get_object(**self.key(key))["Body"].read()

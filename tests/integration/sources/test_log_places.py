@@ -2,10 +2,14 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 
 import duckdb
 import pytest
 
+from include.chimera.paths import PROJECT
 from include.chimera.sources.api_logs.extract import extract_api_logs
 from include.chimera.sources.api_logs.log_files import hour_path
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
@@ -119,3 +123,37 @@ def test_lines_that_stand_in_another_file_too_are_told_with_their_share(hour, ca
         "copy.jsonl",
     ]
     assert [text.split()[0] for text in told] == ["33.3", "50.0"]
+
+
+STAGE = """
+import resource, sys, time
+from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_folders import log_root
+from tests.builders import HOUR, run_of
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+before, began = peak(), time.perf_counter()
+rows = extract_api_logs(log_root(sys.argv[1]), run_of()).rows_read
+print(rows, peak() - before, round(time.perf_counter() - began, 1))
+"""
+
+
+@pytest.mark.long
+def test_a_gigabyte_is_staged_in_bounded_memory(logs, object_store, tmp_path):
+    """In MiB above what the imports take: lines, an object's parts, batches, DuckDB's own."""
+    line = {"timestamp": HOUR.isoformat(), "message": "x" * 100_000}
+    logs.repeat(f"{hour_path(HOUR)}/api.jsonl", (json.dumps(line) + "\n").encode() * 160, 64)
+    told = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", STAGE, logs.url],
+        env={"PATH": os.defpath, "CHIMERA_STATE_DIR": str(tmp_path), **object_store.variables},
+        cwd=PROJECT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout.splitlines()[-1]  # after a progress bar
+    sys.stdout.write(f"{told}\n")
+    rows, peak, _ = told.split()
+    assert int(rows) == 160 * 64
+    assert int(peak) < 512  # what DuckDB may take
