@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TOUCHED, ARRIVED, READ = "touched_hours", "arrived_partitions", "read_versions"
 _CONSUMED = "consumed:"
+_marks: dict[tuple[str, str, int, str], int | None] = {}  # by place, id, version and app id
 _PARTIAL = "partial"
 _EVERYTHING = "*"
 
@@ -128,7 +129,15 @@ def consumed_parent(app_id: str) -> str | None:
 
 def is_partial(table: DeltaTable | None) -> bool:
     """Was the table last built from empty or sampled parents?"""
-    return table is not None and table.transaction_version(_PARTIAL) == 1
+    return table is not None and mark_of(table, _PARTIAL) == 1
+
+
+def mark_of(table: DeltaTable, app_id: str) -> int | None:
+    """Return an app transaction at the table's loaded version, which reads the log only once."""
+    key = (table.table_uri, str(table.metadata().id), table.version(), app_id)
+    if key not in _marks:
+        _marks[key] = table.transaction_version(app_id)
+    return _marks[key]
 
 
 def marks_of(plan: Plan, table: DeltaTable, *, is_partial_build: bool) -> dict[str, int]:
@@ -180,7 +189,7 @@ def plan(
     for name, table in parents.items():
         if table is None or PARTITION not in table.metadata().partition_columns:
             continue
-        mark = own.transaction_version(consumed_mark(identity_of(name, table)))
+        mark = mark_of(own, consumed_mark(identity_of(name, table)))
         change = Footprint(None, None) if mark is None else changes_since(table, mark)
         arrived[name] = change.arrived
         touched = _union(touched, change.touched)
