@@ -17,7 +17,7 @@ from include.chimera.window import HOUR, Window, floor_hour
 from tests.e2e.duty import on_duty
 from tests.e2e.test_backfill import backfill
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 CATCH_UP = "chimera_catch_up"
 FRESH = {"CHIMERA_START_DATE": "", "CHIMERA_END_DATE": "", "CHIMERA_CATCH_UP_RUNS": "2"}
 # Nothing dies here: Airflow's own patience, so that a busy machine is not taken for a dead worker.
