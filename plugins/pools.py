@@ -22,9 +22,15 @@ class PoolKeeper:
 
     @hookimpl
     def on_starting(self, component: object) -> None:
-        """Create what is missing; a pool that is there keeps its slots."""
-        del component  # its job_type is not set yet when Airflow calls this
-        if next(iter(sys.argv[1:]), "") == "scheduler":
+        """Create what is missing; a pool that is there keeps its slots.
+
+        Airflow calls this for a job, whose type is not set yet, and for each task, which may be a
+        fork of the scheduler with its command line.
+        """
+        from airflow.sdk.execution_time.task_runner import TaskRunnerMarker  # noqa: PLC0415 - heavy
+
+        is_scheduler = next(iter(sys.argv[1:]), "") == "scheduler"
+        if is_scheduler and not isinstance(component, TaskRunnerMarker):
             create_missing()
 
 

@@ -1,5 +1,7 @@
 """One generated hour on the real scheduler."""
 
+import json
+
 import pytest
 
 from include.chimera.contracts import CONTRACTS
@@ -40,3 +42,11 @@ def test_at_least_four_tasks_ran_at_once(generated_hour: CommandResult) -> None:
 def test_memory_of_all_processes_stays_below_four_gigabytes(generated_hour: CommandResult) -> None:
     """The requirement of the platform, as the report prints it."""
     assert 0 < generated_hour.report["costs"]["peak_bytes"] < 4 * 2**30
+
+
+def test_a_green_hour_has_nothing_to_complain_about(generated_hour: CommandResult) -> None:
+    """No line of a task's log has the level error, whoever wrote it."""
+    logs = sorted((generated_hour.state / "logs" / "tasks").rglob("*.log"))
+    assert len(logs) > 40
+    lines = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines if line["level"] in {"error", "critical"}] == []

@@ -21,15 +21,16 @@ def pools():
     with create_session() as session:
         return {pool.pool: pool.slots for pool in Pool.get_pools(session=session)}
 from airflow.listeners.listener import get_listener_manager
-def start(component):
-    sys.argv = ["airflow", component]
-    get_listener_manager().hook.on_starting(component=None)
+from airflow.sdk.execution_time.task_runner import TaskRunnerMarker
+def start(command, component=None):
+    sys.argv = ["airflow", command]
+    get_listener_manager().hook.on_starting(component=component)
     return pools()
 told = [start("api-server"), start("scheduler")]
 with create_session() as session:
     Pool.delete_pool("app_db", session=session)
     Pool.create_or_update_pool("duckdb", 9, "", False, session=session)
-told.append(start("scheduler"))
+told += [start("scheduler", TaskRunnerMarker()), start("scheduler")]
 print(json.dumps(told))
 """
 
@@ -50,7 +51,8 @@ def test_a_scheduler_creates_the_pools_that_are_missing_and_leaves_the_others(tm
         text=True,
         check=True,
     )
-    other, first, again = json.loads(done.stdout.splitlines()[-1])
+    other, first, in_its_task, again = json.loads(done.stdout.splitlines()[-1])
     assert set(other) == {"default_pool"}
     assert first == {**other, "app_db": 3, "duckdb": 4}
+    assert in_its_task == {**other, "duckdb": 9}, "a task has no database"
     assert again == {**other, "app_db": 3, "duckdb": 9}

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, is_dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from include.chimera.lake.staged.records import from_json
+from include.chimera.lake.staged.records import read_at
 from include.chimera.lake.staged.reports import RunReport
 from include.chimera.local.runs.timing import most_at_once, stages
 from include.chimera.observe.terminal import printable
@@ -66,7 +65,7 @@ class HourReport:
         stages: Durations of its task groups.
         fault: The first failed task.
         tasks: Its tasks.
-        pipeline: The report task's record; None: there is none, or the lake is not on this disk.
+        pipeline: The report task's record; None: there is none.
     """
 
     run_id: str
@@ -108,7 +107,7 @@ def describe_hour(result: HourResult, lake: str, fault: TaskFault | None) -> Hou
 
     Args:
         result: The run's result.
-        lake: The lake's root; if it is local, the pipeline's own report is read there.
+        lake: The lake's root, where the pipeline's own report is read.
         fault: The first failed task.
     """
     run = Run(result.run.run_id, result.hour)
@@ -132,11 +131,12 @@ def _is_reported(result: HourResult) -> bool:
 
 
 def read_pipeline_report(lake: str, run: Run) -> RunReport | None:
-    """Read the report task's record; None: there is none, or the lake is not on this disk."""
-    if "://" in lake:
-        return None
-    path = Path(lake) / "_runs" / run.folder / RunReport.file_name
-    return from_json(RunReport, path.read_text(), str(path)) if path.exists() else None
+    """Read the report task's record, None if there is none.
+
+    Raises:
+        LakeError: The disk or store failed.
+    """
+    return read_at(f"{lake}/_runs/{run.folder}/{RunReport.file_name}", RunReport)
 
 
 def show_hour(console: Console, hour: HourReport) -> None:

@@ -138,7 +138,6 @@ def test_pipeline_report_is_found_by_the_runs_folder(tmp_path):
     folder.mkdir(parents=True)
     (folder / "report.json").write_text(json.dumps(PIPELINE))
     assert run_report.read_pipeline_report(str(tmp_path), run) == REPORT
-    assert run_report.read_pipeline_report("s3://bucket/lake", run) is None
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "upstream_failed", None])
