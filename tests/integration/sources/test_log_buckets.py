@@ -13,6 +13,7 @@ from airflow.sdk import Connection
 
 from include.chimera.errors import ConfigurationError, SourceChangedError, SourceUnavailableError
 from include.chimera.flow.connections import api_logs_root, connection_of
+from include.chimera.local.supervision.processes import wait_until
 from include.chimera.settings import get_object_store, get_settings
 from include.chimera.sources.api_logs import log_buckets
 from include.chimera.sources.api_logs.extract import extract_api_logs
@@ -211,6 +212,10 @@ def test_a_bucket_with_versions_gives_the_rest_of_the_one_that_was_begun(
     client, name = client_of(object_store.url), f"versions-{uuid4().hex}"
     client.create_bucket(Bucket=name)
     client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    # The server's S3 side learns of it a moment later.
+    assert wait_until(
+        lambda: "VersionId" in client.put_object(Bucket=name, Key="probe", Body=b""), 10, 0.05
+    )
     bucket = Bucket(object_store, name)
     reading = begun(bucket, monkeypatch)
     if how == "removed":
