@@ -7,11 +7,11 @@ scheduler's log. The scheduler calls this listener before it schedules anything.
 from __future__ import annotations
 
 import logging
-import sys
 
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
+from include.chimera.flow.warm_start.warm_up import starting_command
 from include.chimera.settings import get_settings
 
 logger = logging.getLogger(__name__)
@@ -22,15 +22,8 @@ class PoolKeeper:
 
     @hookimpl
     def on_starting(self, component: object) -> None:
-        """Create what is missing; a pool that is there keeps its slots.
-
-        Airflow calls this for a job, whose type is not set yet, and for each task, which may be a
-        fork of the scheduler with its command line.
-        """
-        from airflow.sdk.execution_time.task_runner import TaskRunnerMarker  # noqa: PLC0415 - heavy
-
-        is_scheduler = next(iter(sys.argv[1:]), "") == "scheduler"
-        if is_scheduler and not isinstance(component, TaskRunnerMarker):
+        """Create what is missing; a pool that is there keeps its slots."""
+        if starting_command(component) == "scheduler":
             create_missing()
 
 

@@ -7,13 +7,16 @@ Celery worker loads no plugin: see `include/chimera/flow/warm_start/celery_worke
 
 from __future__ import annotations
 
-import sys
-
 from airflow.configuration import conf
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
-from include.chimera.flow.warm_start.warm_up import PARSING, WORKING, warm_up
+from include.chimera.flow.warm_start.warm_up import (
+    PARSING,
+    WORKING,
+    starting_command,
+    warm_up,
+)
 from include.chimera.settings import get_settings
 
 BY_COMMAND = {"dag-processor": PARSING, "scheduler": PARSING + WORKING}
@@ -25,8 +28,7 @@ class WarmStart:
     @hookimpl
     def on_starting(self, component: object) -> None:
         """Load what this component's children will need."""
-        del component  # its job_type is not set yet when Airflow calls this
-        command = next(iter(sys.argv[1:]), "")
+        command = starting_command(component)
         names = BY_COMMAND.get(command)
         is_forked = "LocalExecutor" in conf.get("core", "executor")
         if names and (is_forked or command != "scheduler"):

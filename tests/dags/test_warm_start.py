@@ -39,6 +39,13 @@ sys.argv = ["airflow", "scheduler"]
 from plugins.warm_start import WarmStart
 WarmStart().on_starting(None)
 """
+# A fork of it, for one task.
+TASK = """
+sys.argv = ["airflow", "scheduler"]
+from airflow.sdk.execution_time.task_runner import TaskRunnerMarker
+from plugins.warm_start import WarmStart
+WarmStart().on_starting(TaskRunnerMarker())
+"""
 # What a worker does before it forks its pool.
 CELERY_WORKER = """
 from airflow.providers.celery.executors.celery_executor_utils import app
@@ -98,6 +105,13 @@ def test_a_message_comes_back_to_the_queue_only_when_no_task_can_still_run():
 def test_a_scheduler_that_forks_no_task_holds_none_of_it():
     told, _ = held(SCHEDULER, AIRFLOW__CORE__EXECUTOR="CeleryExecutor")
     assert "dbt.cli.main" in told["missing"]
+    assert told["macros"] == told["signatures"] == 0
+
+
+def test_a_task_does_not_warm_up_once_more():
+    """Airflow tells listeners of its start too, in a fork with the scheduler's command line."""
+    told, _ = held(TASK)
+    assert told["missing"]
     assert told["macros"] == told["signatures"] == 0
 
 

@@ -27,6 +27,8 @@ from include.chimera.settings import get_object_store, get_settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
+
 WEED = Path(sys.executable).with_name("weed")
 KEY, SECRET = "tests", "known-to-the-tests-alone"  # pragma: allowlist secret
 BUCKET = "lake"
@@ -152,3 +154,15 @@ def forget_settings() -> None:
     """Let the next reader of the settings and of the store's credentials read the environment."""
     for cached in (get_settings, get_object_store, storage._filesystem):
         cached.cache_clear()
+
+
+@contextmanager
+def lake_in(store: Store, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Iterator[str]:
+    """Put this process's lake into the bucket, with further settings; yield its root."""
+    variables = store.new_lake() | settings
+    with monkeypatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        forget_settings()
+        yield variables["CHIMERA_LAKE_ROOT"]
+    forget_settings()

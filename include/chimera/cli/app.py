@@ -134,7 +134,8 @@ def _take_sources_of_env_file() -> None:
 
     found = dotenv_values(PROJECT / ".env", interpolate=False)
     for name in SOURCES.values():
-        os.environ.setdefault(name, found.get(name) or "")  # noqa: TID251 - handed down
+        if text := found.get(name):
+            os.environ.setdefault(name, text)  # noqa: TID251 - handed down
 
 
 def _is_fresh(max_age: str) -> bool:

@@ -14,44 +14,35 @@ import logging
 import time
 from datetime import UTC, datetime
 from threading import Thread
-from typing import TYPE_CHECKING
 
 import yaml
 
-from include.chimera.demo.application import metrics_folder, seed
+from include.chimera.demo.application import metrics_folder
 from include.chimera.demo.metrics_server import MetricsServer
-from include.chimera.errors import ChimeraError
 from include.chimera.local.servers.airflow_api import AirflowApi
+from include.chimera.local.servers.feeder import LOOK_SECONDS as FEED_SECONDS
+from include.chimera.local.servers.feeder import fill, tried
 from include.chimera.paths import PROJECT
 from include.chimera.settings import get_settings
-from include.chimera.window import HOUR, Window, floor_hour
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from include.chimera.window import HOUR, floor_hour
 
 logger = logging.getLogger(__name__)
 _LOOK_SECONDS = 3.0
-_FEED_SECONDS = 60.0
 
 
 def serve(app_db_uri: str, airflow_url: str, host: str, port: int) -> None:
     """Fill the application, serve its metrics, begin the schedule and go on, until ended."""
     last = floor_hour(datetime.now(UTC)) - HOUR
-    while not _tried(lambda: fill(app_db_uri, last)):
+    while not tried(lambda: fill(app_db_uri, last)):
         time.sleep(_LOOK_SECONDS)
     logger.info("the sample application has its hours from %s on", last.isoformat())
     metrics = MetricsServer(metrics_folder(get_settings()), port, host)
     Thread(target=metrics.serve_forever, daemon=True).start()
     api, begun = AirflowApi(airflow_url), set[str]()
     while True:
-        _tried(lambda: begin_schedule(api, begun))
-        _tried(lambda: fill(app_db_uri, floor_hour(datetime.now(UTC))))
-        time.sleep(_FEED_SECONDS if begun else _LOOK_SECONDS)
-
-
-def fill(app_db_uri: str, first: datetime) -> None:
-    """Make the hours from the first to the next one, unless they exist already."""
-    seed(app_db_uri, [Window(first, floor_hour(datetime.now(UTC)) + 2 * HOUR)], get_settings())
+        tried(lambda: begin_schedule(api, begun))
+        tried(lambda: fill(app_db_uri, floor_hour(datetime.now(UTC))))
+        time.sleep(FEED_SECONDS if begun else _LOOK_SECONDS)
 
 
 def begin_schedule(api: AirflowApi, begun: set[str]) -> None:
@@ -78,15 +69,6 @@ def needed() -> set[tuple[str, str]]:
     settings = yaml.safe_load((PROJECT / "airflow_settings.yaml").read_text())["airflow"]
     names = {("connection", each["conn_id"]) for each in settings["connections"]}
     return names | {("pool", each["pool_name"]) for each in settings["pools"]}
-
-
-def _tried(step: Callable[[], None]) -> bool:
-    try:
-        step()
-    except ChimeraError as error:
-        logger.warning("tries again: %s", error)
-        return False
-    return True
 
 
 if __name__ == "__main__":

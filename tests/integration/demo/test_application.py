@@ -17,7 +17,7 @@ from include.chimera.sources.api_logs.log_files import read_lines
 from include.chimera.sources.api_logs.log_folders import log_root
 from include.chimera.window import HOUR, Window
 from tests.integration.conftest import empty
-from tests.integration.object_store import forget_settings
+from tests.integration.object_store import lake_in
 
 pytestmark = pytest.mark.integration
 
@@ -120,13 +120,8 @@ def test_a_server_that_is_away_may_be_tried_again(settings, tmp_path):
 @pytest.fixture
 def bucket(object_store, monkeypatch):
     """Return a place in an object store that the variables lead to."""
-    variables = object_store.new_lake()
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    forget_settings()
-    yield variables["CHIMERA_LAKE_ROOT"]
-    monkeypatch.undo()
-    forget_settings()
+    with lake_in(object_store, monkeypatch) as root:
+        yield root
 
 
 def test_the_log_may_lie_in_an_object_store(app_db, settings, bucket):

@@ -1,17 +1,12 @@
 """Which hours the catch-up runs, with Airflow's own database and an empty lake."""
 
-import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime
 
-import psycopg
 import pytest
 
-from include.chimera.local.servers.postgres_server import AIRFLOW_DATABASE
 from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, floor_hour
+from tests.integration.flow.programs import told_by
 
 pytestmark = pytest.mark.integration
 
@@ -20,28 +15,10 @@ pytestmark = pytest.mark.integration
 def looked(postgres, tmp_path_factory):
     """Plant runs and let the catch-up look; six runs may be unfinished, two are."""
     home = tmp_path_factory.mktemp("airflow")
-    variables = {
-        **os.environ,  # noqa: TID251 - a child inherits
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.uri(AIRFLOW_DATABASE, "psycopg2"),
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
-        "CHIMERA_STATE_DIR": str(home / "state"),
-        "CHIMERA_START_DATE": (floor_hour(datetime.now(UTC)) - 24 * HOUR).isoformat(),
-        "CHIMERA_CATCH_UP_RUNS": "6",
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.integration.flow.missed"],
-        cwd=PROJECT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    yield json.loads(done.stdout.splitlines()[-1])
-    with psycopg.connect(postgres.uri(AIRFLOW_DATABASE), autocommit=True) as connection:
-        connection.execute("drop schema public cascade; create schema public")
+    start = floor_hour(datetime.now(UTC)) - 24 * HOUR
+    variables = {"CHIMERA_START_DATE": start.isoformat(), "CHIMERA_CATCH_UP_RUNS": "6"}
+    with told_by("missed", postgres, home, PROJECT / "dags", **variables) as told:
+        yield told
 
 
 def test_hours_without_a_run_or_whose_run_was_interrupted_run_oldest_first(looked) -> None:

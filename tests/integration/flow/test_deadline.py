@@ -1,15 +1,8 @@
 """The deadline in Airflow's own database, while the DAG is edited."""
 
-import json
-import os
-import subprocess
-import sys
-
-import psycopg
 import pytest
 
-from include.chimera.local.servers.postgres_server import AIRFLOW_DATABASE
-from include.chimera.paths import PROJECT
+from tests.integration.flow.programs import told_by
 
 pytestmark = pytest.mark.integration
 
@@ -18,27 +11,14 @@ pytestmark = pytest.mark.integration
 def stored(postgres, tmp_path_factory):
     """Edit the DAG in each way, with a run after each edit; return the runs' deadlines."""
     home = tmp_path_factory.mktemp("airflow")
-    variables = {
-        **os.environ,  # noqa: TID251 - a child inherits
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
-        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.uri(AIRFLOW_DATABASE, "psycopg2"),
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
-        "CHIMERA_STATE_DIR": str(home / "state"),
-    }
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.integration.flow.editor"],
-        cwd=PROJECT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    yield json.loads(done.stdout.splitlines()[-1])
-    with psycopg.connect(postgres.uri(AIRFLOW_DATABASE), autocommit=True) as connection:
-        connection.execute("drop schema public cascade; create schema public")
+    with told_by(
+        "editor",
+        postgres,
+        home,
+        home / "dags",
+        AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL="0",
+    ) as told:
+        yield told
 
 
 @pytest.fixture(scope="module")

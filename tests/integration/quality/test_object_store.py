@@ -12,7 +12,7 @@ from include.chimera.operations.quality_report import write_report
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.quality.rules.book import gated_tables
-from tests.integration.object_store import forget_settings
+from tests.integration.object_store import lake_in
 from tests.integration.quality.gating import RUN, gated, stage
 from tests.integration.quality.hours import stage_hour
 
@@ -22,14 +22,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def lake(tmp_path, monkeypatch, object_store):
     """Put the lake into a bucket, beside an empty state folder."""
-    variables = object_store.new_lake()
-    monkeypatch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    forget_settings()
-    yield variables["CHIMERA_LAKE_ROOT"]
-    monkeypatch.undo()
-    forget_settings()
+    with lake_in(object_store, monkeypatch, CHIMERA_STATE_DIR=str(tmp_path)) as root:
+        yield root
 
 
 def test_an_hour_passes_its_gates_and_is_told_in_the_store_alone(clean_rows, lake, tmp_path):

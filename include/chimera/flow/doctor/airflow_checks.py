@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow import plugins_manager
 from airflow.configuration import conf
 
+from include.chimera.flow.delivery.callbacks import HOURLY
 from include.chimera.observe.findings import checking
 from include.chimera.paths import DBT_MANIFEST, PROJECT
 from include.chimera.settings import get_settings
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from include.chimera.observe.findings import Finding
 
-DAG_ID = "chimera_etl_hourly"
 _PLUGINS = {"chimera_warm_start", "chimera_pools", "chimera_deadline_watch"}
 
 
@@ -73,7 +73,7 @@ def _check_database() -> Iterator[Finding]:
         try:
             with create_session() as session:
                 slots = {pool.pool: pool.slots for pool in Pool.get_pools(session=session)}
-                found = session.get(DagModel, DAG_ID)
+                found = session.get(DagModel, HOURLY)
                 is_paused = found is None or found.is_paused
                 has_errors = found is not None and found.has_import_errors
         except (SQLAlchemyError, RuntimeError) as error:
@@ -87,13 +87,13 @@ def _check_database() -> Iterator[Finding]:
             elif not slots[name]:
                 pools.fault(f"{name} has no slot", f"airflow pools set {name} {wanted} chimera")
         pools.text = ", ".join(f"{name} {slots.get(name)}" for name in get_settings().pools)
-        dag.text = f"{DAG_ID} is there and not paused"
+        dag.text = f"{HOURLY} is there and not paused"
         if found is None:
             remedy = "give the DAG processor a minute; then see `airflow dags list-import-errors`"
-            dag.fault(f"{DAG_ID} is not there", remedy)
+            dag.fault(f"{HOURLY} is not there", remedy)
         elif has_errors:
-            dag.fault(f"{DAG_ID} can't be imported", "see `airflow dags list-import-errors`")
+            dag.fault(f"{HOURLY} can't be imported", "see `airflow dags list-import-errors`")
         elif is_paused:
-            dag.fault(f"{DAG_ID} is paused", f"airflow dags unpause {DAG_ID}")
+            dag.fault(f"{HOURLY} is paused", f"airflow dags unpause {HOURLY}")
     yield pools.finding()
     yield dag.finding()

@@ -10,6 +10,7 @@ import gc
 import importlib
 import logging
 import shutil
+import sys
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -58,6 +59,19 @@ WORKING = (
     "numpy",
     "openlineage.common.provider.dbt.local",  # Cosmos imports it after each dbt command
 )
+
+
+def starting_command(component: object) -> str:
+    """Return the Airflow command whose start a listener is told of; "": it is a task's.
+
+    Args:
+        component: What Airflow gives `on_starting`: a job, whose type is not set yet, or a task's
+            marker. A task may be a fork of the scheduler, with its command line.
+    """
+    from airflow.sdk.execution_time.task_runner import TaskRunnerMarker  # noqa: PLC0415 - heavy
+
+    is_task = isinstance(component, TaskRunnerMarker)
+    return "" if is_task else next(iter(sys.argv[1:]), "")
 
 
 def warm_up(names: Sequence[str]) -> None:

@@ -121,11 +121,6 @@ def forget() -> None:
     _found.clear()
 
 
-def schema_names() -> list[str]:
-    """Return the lake's schemas (layers), sorted."""
-    return sorted(_schemas())
-
-
 def _schemas() -> dict[str, str]:
     """Return the folders of the lake's schemas, by schema."""
     root = get_settings().lake

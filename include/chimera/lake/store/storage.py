@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pyarrow import NativeFile
 
 T = TypeVar("T")
+R = TypeVar("R")
 _SCHEME = "://"
 _REQUESTS = 16
 _CONFLICT, _EXISTS = 409, 412  # HTTP answers to a conditional write that lost to another one
@@ -104,8 +105,7 @@ class Listing:
 
 def listings(places: Sequence[str]) -> list[Listing]:
     """Return what is in each folder, in parallel requests; a missing folder has nothing."""
-    with ThreadPoolExecutor(_REQUESTS) as pool:
-        return list(pool.map(lambda place: _listing(_listed(place)), places))
+    return _at_once(lambda place: _listing(_listed(place)), places)
 
 
 def _listing(entries: Iterable[fs.FileInfo]) -> Listing:
@@ -169,9 +169,9 @@ def existing(places: Sequence[str]) -> list[bool]:
     if not places:
         return []
     filesystem, _ = _locate(places[0])
-    with ThreadPoolExecutor(_REQUESTS) as pool:  # pyarrow looks up a list one by one
-        found = pool.map(filesystem.get_file_info, [_locate(place)[1] for place in places])
-        return [entry.type != fs.FileType.NotFound for entry in found]
+    # pyarrow looks up a list one by one.
+    found = _at_once(filesystem.get_file_info, [_locate(place)[1] for place in places])
+    return [entry.type != fs.FileType.NotFound for entry in found]
 
 
 def open_file(place: str) -> NativeFile:
@@ -245,8 +245,7 @@ def try_conditional_put(folder: str) -> None:
     """
     place, texts = f"{folder}/_trial-{uuid4().hex}", ("one", "two")
     try:
-        with ThreadPoolExecutor(len(texts)) as pool:
-            created = list(pool.map(lambda text: create_text(place, text), texts))
+        created = _at_once(lambda text: create_text(place, text), texts)
         created.append(create_text(place, "late"))
         winners = [text for text, is_ours in zip((*texts, "late"), created, strict=True) if is_ours]
         if winners != [read_text(place)] or created[-1]:
@@ -312,10 +311,10 @@ def _copy_bytes(place: str, target: str) -> None:
         write_bytes(target, file.read())
 
 
-def _at_once(work: Callable[[T], object], items: Iterable[T]) -> None:
+def _at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Do work on each item, in parallel because an object store answers late."""
     with ThreadPoolExecutor(_REQUESTS) as pool:
-        list(pool.map(work, items))
+        return list(pool.map(work, items))
 
 
 def copy_file(place: str, target: str) -> None:

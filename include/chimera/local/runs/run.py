@@ -52,11 +52,13 @@ def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path 
             stack.start(demo_sample(settings, [window], plan, progress.say), "run")
             phases.end("servers and sample data")
             with MemorySampler(stack.line.processes) as memory:
-                results = _run_hours(stack, window, progress, phases, timeout_minutes * 60)
+                results = _run_hours(
+                    stack, window, progress, phases, phases.begun + timeout_minutes * 60
+                )
             progress.say("stopping the servers")
     phases.end("stopping")
     costs = run_report.Costs(
-        phases.total_seconds,
+        time.monotonic() - phases.begun,
         phases.seconds,
         memory.peak_bytes,
         memory_kind(),
@@ -72,13 +74,12 @@ def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path 
 
 
 def _run_hours(
-    stack: Stack, hours: Window, progress: Progress, phases: Phases, timeout_seconds: float
+    stack: Stack, hours: Window, progress: Progress, phases: Phases, deadline: float
 ) -> list[HourResult]:
     """Run the hours in order, up to the first that fails."""
     progress.say("waiting for the DAG to be parsed")
     stack.wait_for_dag(DAG_ID)
     phases.end("parsing the DAGs")
-    deadline = time.monotonic() + timeout_seconds - phases.total_seconds
     follower = HourFollower(
         stack.api, DAG_ID, check=stack.check, show=progress.show_tasks, deadline=deadline
     )

@@ -19,18 +19,13 @@ class Phases:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._begun = self._last = time.monotonic()
+        self.begun = self._last = time.monotonic()
 
     def end(self, name: str) -> None:
         """End the phase that began when the last one ended."""
         now = time.monotonic()
         self.seconds[name] = round(now - self._last, 1)
         self._last = now
-
-    @property
-    def total_seconds(self) -> float:
-        """Time since the start."""
-        return time.monotonic() - self._begun
 
 
 NEVER_RAN = {"skipped", "upstream_failed", "removed"}  # Airflow sets their times all the same

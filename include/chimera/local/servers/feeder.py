@@ -9,25 +9,40 @@ import argparse
 import logging
 import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from include.chimera.demo.application import seed
 from include.chimera.errors import ChimeraError
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Window, floor_hour
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 logger = logging.getLogger(__name__)
-_LOOK_SECONDS = 60.0
+LOOK_SECONDS = 60.0
 
 
 def feed(app_db_uri: str) -> None:
     """Make the current hour and the next, again and again, until the process is ended."""
     while True:
-        now = floor_hour(datetime.now(UTC))
-        try:
-            seed(app_db_uri, [Window(now, now + 2 * HOUR)], get_settings())
-        except ChimeraError as error:
-            logger.warning("could not feed the sample application: %s", error)
-        time.sleep(_LOOK_SECONDS)
+        tried(lambda: fill(app_db_uri, floor_hour(datetime.now(UTC))))
+        time.sleep(LOOK_SECONDS)
+
+
+def fill(app_db_uri: str, first: datetime) -> None:
+    """Make the hours from the first to the next one, unless they exist already."""
+    seed(app_db_uri, [Window(first, floor_hour(datetime.now(UTC)) + 2 * HOUR)], get_settings())
+
+
+def tried(step: Callable[[], None]) -> bool:
+    """Take a step; return False, and log why, if it failed by an error of ours."""
+    try:
+        step()
+    except ChimeraError as error:
+        logger.warning("tries again: %s", error)
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from include.chimera.lake.dbt_plugin.views import View
 from include.chimera.lake.delta.tables import NO_TABLE, open_table, table_names
 from include.chimera.lake.store import storage
 from include.chimera.relation import Relation
-from tests.integration.object_store import failing, forget_settings
+from tests.integration.object_store import failing, forget_settings, lake_in
 
 pytestmark = pytest.mark.integration
 
@@ -17,13 +17,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def lake(tmp_path, monkeypatch, object_store):
     """Put the lake into a bucket of a server on this machine."""
-    variables = object_store.new_lake()
-    monkeypatch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    forget_settings()
-    yield variables["CHIMERA_LAKE_ROOT"]
-    forget_settings()
+    with lake_in(object_store, monkeypatch, CHIMERA_STATE_DIR=str(tmp_path)) as root:
+        yield root
 
 
 def test_each_kind_of_change_reads_back_in_another_process(process):

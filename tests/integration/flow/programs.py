@@ -1,0 +1,44 @@
+"""Run a module of this folder on an Airflow database of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import psycopg
+
+from include.chimera.local.servers.postgres_server import AIRFLOW_DATABASE
+from include.chimera.paths import PROJECT
+
+
+@contextmanager
+def told_by(module, postgres, home, dags, **variables):
+    """Run `tests.integration.flow.<module>`; yield what its last line, JSON, tells.
+
+    Args:
+        module: The module's name.
+        postgres: The server, whose database of Airflow is emptied afterwards.
+        home: An empty folder.
+        dags: The folder of the DAGs.
+        variables: Environment variables beside the inherited ones.
+    """
+    settings = {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.uri(AIRFLOW_DATABASE, "psycopg2"),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
+        "CHIMERA_STATE_DIR": str(home / "state"),
+    }
+    done = subprocess.run(  # noqa: S603 - our own code
+        [sys.executable, "-W", "ignore", "-m", f"tests.integration.flow.{module}"],
+        cwd=PROJECT,
+        env={**os.environ, **settings, **variables},  # noqa: TID251 - a child inherits
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    yield json.loads(done.stdout.splitlines()[-1])
+    with psycopg.connect(postgres.uri(AIRFLOW_DATABASE), autocommit=True) as connection:
+        connection.execute("drop schema public cascade; create schema public")
