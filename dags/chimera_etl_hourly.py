@@ -8,8 +8,7 @@ hour. `chimera_catch_up` runs missed hours beside it, from `CHIMERA_START_DATE` 
 `CHIMERA_CATCH_UP_RUNS` at once. A run's window is its data interval; a manual run takes
 `window_start` and `window_end` from its params, else the last full hour.
 
-**Inputs.** {tables} of the application's PostgreSQL (connection `app_db`), the API's JSON-lines
-logs (`CHIMERA_API_LOGS_ROOT`), the providers' metrics (connection `prometheus`).
+**Inputs.** What `CHIMERA_PROFILE` chooses: {inputs}.
 
 **Outputs.** Delta tables in the layers bronze, silver and gold below `CHIMERA_LAKE_ROOT`; refused
 records in `ops.dead_letters`, counts in `ops.window_ledger`, verdicts in `ops.quality_results`.
@@ -32,18 +31,22 @@ from __future__ import annotations
 from airflow.sdk import DAG, BaseOperator, Param, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from include.chimera.contracts import BRONZE, SOURCES
 from include.chimera.flow.cosmos.graph import transform
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import EXTRACT, GATE, deadline, minutes_of
 from include.chimera.flow.run_context import run_json
 from include.chimera.flow.tasks import extract_task, optimize_layer, record_quality, report_run
+from include.chimera.profiles.chosen import filled_tables, intakes, sources
 from include.chimera.settings import get_settings
 from plugins.source_sensor import SourceSensor
 
 settings = get_settings()
-TABLES = [contract.name for contract in BRONZE]
+TABLES = filled_tables()
+INPUTS = ", ".join(
+    f"`{source}` ({', '.join(dict.fromkeys(intake.reader.shown for intake in read))})"
+    for source, read in sources().items()
+)
 
 
 def window_param(bound: str) -> Param:
@@ -58,7 +61,7 @@ def window_param(bound: str) -> Param:
 
 with DAG(
     dag_id="chimera_etl_hourly",
-    doc_md=__doc__.replace("{tables}", ", ".join(f"`app.{c.table}`" for c in SOURCES["app_db"])),
+    doc_md=__doc__.replace("{inputs}", INPUTS),
     description="Hourly analytics of the Chimera platform: extract, gate, transform, optimize",
     schedule=CronDataIntervalTimetable(settings.schedule, timezone="UTC"),
     start_date=settings.start_date,
@@ -97,10 +100,10 @@ with DAG(
 ) as dag:
     dag.deadline = deadline(dag)
     with TaskGroup("extract"):
-        extracts = {contract.name: extract_task(contract)() for contract in BRONZE}
+        extracts = {intake.contract.name: extract_task(intake)() for intake in intakes()}
         if settings.source_wait_seconds:
-            for source, contracts in SOURCES.items():
-                task_id, tables = f"wait_for_{source}", [contract.name for contract in contracts]
+            for source, read in sources().items():
+                task_id, tables = f"wait_for_{source}", [intake.contract.name for intake in read]
                 wait = SourceSensor(task_id=task_id, source=source, tables=tables, **EXTRACT)
                 wait >> [extracts[table] for table in tables]
     with TaskGroup("validate"):

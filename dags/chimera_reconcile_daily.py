@@ -19,18 +19,21 @@ from __future__ import annotations
 from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from include.chimera.contracts import BRONZE
+from include.chimera.flow.connections import APP_DB
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import GATE, minutes_of
 from include.chimera.flow.tasks import extract_deletions
+from include.chimera.profiles.chosen import intakes
 from include.chimera.settings import get_settings
 
-MUTABLE = [contract for contract in BRONZE if contract.keeps_deletions]
+MUTABLE = [
+    intake for intake in intakes() if intake.source == APP_DB and intake.contract.keeps_deletions
+]
 
 with DAG(
     dag_id="chimera_reconcile_daily",
-    doc_md=__doc__.replace("{tables}", ", ".join(f"`app.{c.table}`" for c in MUTABLE)),
+    doc_md=__doc__.replace("{tables}", ", ".join(intake.reader.shown for intake in MUTABLE)),
     description="Find rows that were deleted at the source",
     schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),
     start_date=get_settings().start_date,
@@ -41,6 +44,7 @@ with DAG(
     default_args={"owner": "data-platform"},
     tags=["chimera"],
 ) as dag:
-    for contract in MUTABLE:
+    for intake in MUTABLE:
+        contract = intake.contract
         extract = extract_deletions.override(task_id=f"extract_deleted_{contract.table}")
         extract(contract.name) >> gate_task(contract.name, **GATE)

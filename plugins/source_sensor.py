@@ -50,7 +50,7 @@ class SourceSensor(BaseSensorOperator):
     has retries for that. Logs that can't be listed or read already fail here.
 
     Args:
-        source: A key of `contracts.SOURCES`.
+        source: A key of `profiles.chosen.sources`.
         tables: The tables read from it; a run that asks for none of these skips the sensor.
     """
 
@@ -126,7 +126,7 @@ class SourceTrigger(BaseTrigger):
     an error if it can't be checked.
 
     Args:
-        source: A key of `contracts.SOURCES`.
+        source: A key of `profiles.chosen.sources`.
         end: The window's end, exclusive, UTC.
         until: When to give up, UTC.
         interval: Seconds between checks.

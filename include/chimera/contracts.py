@@ -9,14 +9,13 @@ for immutable ones. A field that is not nullable is required; a gate enforces it
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import pyarrow as pa
 
 from include.chimera.relation import Relation
 
 Kind = Literal["versions", "events", "reference", "log"]
-Source = Literal["app_db", "api_logs", "prometheus"]
 
 _TIME = pa.timestamp("us", tz="UTC")
 PARTITION, ROW_HASH, IS_DELETED = "_window_hour", "_row_hash", "_is_deleted"
@@ -37,7 +36,6 @@ class Contract:
         schema: Arrow schema, with the lineage columns.
         key: The columns that identify a row (in `versions`: together with `_row_hash`).
         event_time: The column that decides a row's event hour downstream.
-        source: The source that a bronze table's extract waits for and reads.
         on_change: What to do about a tolerable change of a source column: `freeze` stops the table,
             `evolve` continues with a warning.
         retention_days: How long rows are kept; None: for ever.
@@ -51,7 +49,6 @@ class Contract:
     key: tuple[str, ...]
     event_time: str | None
     description: str
-    source: Source | None = None
     on_change: Literal["freeze", "evolve"] = "evolve"
     retention_days: int | None = None
     owner: str = "data-platform"
@@ -89,7 +86,6 @@ class Contract:
 
 GENERATIONS = Contract(
     name="bronze.generations",
-    source="app_db",
     kind="versions",
     key=("generation_id",),
     event_time="created_at",
@@ -121,7 +117,6 @@ GENERATIONS = Contract(
 
 EVALUATIONS = Contract(
     name="bronze.evaluations",
-    source="app_db",
     kind="versions",
     key=("evaluation_id",),
     event_time="created_at",
@@ -149,7 +144,6 @@ EVALUATIONS = Contract(
 
 MODELS = Contract(
     name="bronze.models",
-    source="app_db",
     kind="reference",
     on_change="freeze",
     key=("model_id",),
@@ -172,7 +166,6 @@ MODELS = Contract(
 
 API_LOGS = Contract(
     name="bronze.api_logs",
-    source="api_logs",
     kind="events",
     key=("_file", "_offset", "_line_hash"),
     event_time="timestamp",
@@ -199,7 +192,6 @@ API_LOGS = Contract(
 
 PROVIDER_METRICS = Contract(
     name="bronze.provider_metrics",
-    source="prometheus",
     kind="events",
     key=("series_id", "sampled_at"),
     event_time="sampled_at",
@@ -322,14 +314,9 @@ PUBLISHED_VERSIONS = Contract(
     ),
 )
 
-# The registry of sources, from which extracts, sensors, gates, the daily reconciliation and the
-# sample follow.
+# What the sources fill, each table from the reader that a profile names (include/profiles).
 BRONZE = (GENERATIONS, EVALUATIONS, MODELS, API_LOGS, PROVIDER_METRICS)
 OPS = (DEAD_LETTERS, WINDOW_LEDGER, QUALITY_RESULTS, PUBLISHED_VERSIONS)
-SOURCES: dict[Source, list[Contract]] = {
-    source: [contract for contract in BRONZE if contract.source == source]
-    for source in get_args(Source)
-}
 # Tables whose dead letters are replayed; each run reads a reference table whole anyway.
 REPLAYED = [contract.name for contract in BRONZE if contract.kind != "reference"]
 CONTRACTS = {contract.name: contract for contract in (*BRONZE, *OPS)}

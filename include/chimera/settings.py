@@ -35,6 +35,12 @@ class Settings(BaseSettings):
         description="Airflow connection (type aws) with the object store's credentials; none: the "
         "`AWS_…` variables, or the machine's own role",
     )
+    profile: str = Field(
+        "chimera",
+        min_length=1,
+        description="The platforms that are read, by folder of include/profiles; several are "
+        "separated by commas",
+    )
     api_logs_root: str = Field(
         "",
         description="Root of the API's JSON-lines logs, a folder or s3://<bucket>/<folder>; "

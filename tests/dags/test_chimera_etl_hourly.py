@@ -13,9 +13,10 @@ from airflow.sdk.execution_time.context import set_current_context
 from airflow.timetables.base import DataInterval, TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from include.chimera.contracts import BRONZE, SOURCES
+from include.chimera.contracts import BRONZE
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.paths import PROJECT
+from include.chimera.profiles.chosen import sources
 from include.chimera.quality.rules.book import rule_books
 from include.chimera.settings import get_settings
 from include.chimera.sources.completeness import LACKS
@@ -192,12 +193,12 @@ def test_every_bronze_table_is_extracted_then_gated(dag: DAG) -> None:
 
 def test_every_extract_waits_for_its_own_source_alone(dag: DAG) -> None:
     """A source that is late, or down, stops nothing else."""
-    for source, contracts in SOURCES.items():
-        for contract in contracts:
-            extract = f"extract.extract_{contract.table}"
+    for source, read in sources().items():
+        for intake in read:
+            extract = f"extract.extract_{intake.contract.table}"
             assert upstream(dag, extract) == {f"extract.wait_for_{source}"}
         assert upstream(dag, f"extract.wait_for_{source}") == set()
-    assert set(SOURCES) == set(LACKS)
+    assert set(sources()) == set(LACKS)
 
 
 def test_deletions_are_looked_for_in_each_mutable_table(dags: DagBag) -> None:
@@ -211,10 +212,10 @@ def test_deletions_are_looked_for_in_each_mutable_table(dags: DagBag) -> None:
 
 def test_the_essays_name_each_table_of_the_application(dags: DagBag) -> None:
     essays = {dag_id: str(dags.dags[dag_id].doc_md) for dag_id in dags.dags}
-    for contract in SOURCES["app_db"]:
-        name = f"`app.{contract.table}`"
+    for intake in sources()["app_db"]:
+        name = f"`{intake.reader.table}`"
         assert name in essays["chimera_etl_hourly"]
-        assert (name in essays["chimera_reconcile_daily"]) == contract.keeps_deletions
+        assert (name in essays["chimera_reconcile_daily"]) == intake.contract.keeps_deletions
 
 
 def test_every_model_is_followed_by_its_gate(dag: DAG) -> None:

@@ -12,7 +12,6 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, TaskDeferred
 
 from include.chimera.alerts.causes import Fault
-from include.chimera.contracts import BRONZE
 from include.chimera.errors import ContractError, GateFailedError, UnexpectedError
 from include.chimera.flow import maintenance, metrics_backend, tasks
 from include.chimera.flow.delivery.callbacks import (
@@ -22,6 +21,7 @@ from include.chimera.flow.delivery.callbacks import (
     tell_success,
 )
 from include.chimera.flow.foreign_errors import own_words
+from include.chimera.profiles.chosen import intakes
 from tests.said import said_of
 
 CANARY = "canary-4711\x1b[2J@example.org"
@@ -150,7 +150,7 @@ def test_a_deferral_passes() -> None:
 
 
 TASKS = [
-    *map(tasks.extract_task, BRONZE),
+    *map(tasks.extract_task, intakes()),
     *(
         found
         for module in (tasks, maintenance)

@@ -3,7 +3,7 @@
 import pytest
 
 from include.chimera import contracts
-from include.chimera.contracts import BRONZE, CONTRACTS, OPS, PARTITION, SOURCES, Contract
+from include.chimera.contracts import BRONZE, CONTRACTS, OPS, PARTITION, Contract
 
 
 @pytest.mark.parametrize("contract", CONTRACTS.values(), ids=CONTRACTS)
@@ -36,10 +36,3 @@ def test_each_contract_is_registered() -> None:
     """A contract outside the catalogue would be a table that nobody fills."""
     declared = [each for each in vars(contracts).values() if isinstance(each, Contract)]
     assert {each.name for each in declared} == set(CONTRACTS)
-
-
-def test_each_bronze_table_has_its_source() -> None:
-    """Without one its extract would wait for nothing, and fail at its first run."""
-    assert sorted(each.name for tables in SOURCES.values() for each in tables) == sorted(
-        each.name for each in BRONZE
-    )

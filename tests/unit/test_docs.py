@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from include.chimera.contracts import CONTRACTS, SOURCES
+from include.chimera.contracts import CONTRACTS
 from include.chimera.paths import INCLUDE, PROJECT, STATE
+from include.chimera.profiles.chosen import SAMPLE, sources
 from include.chimera.settings import Settings
 from scripts.generate_docs import main, pages, shown_default
 
@@ -51,8 +52,8 @@ def test_each_setting_and_table_is_documented():
     for name in Settings.model_fields:
         assert f"`CHIMERA_{name.upper()}`" in settings
     assert "CHIMERA_LAKE_ROOT=" in env_example
-    for contract in SOURCES["app_db"]:
-        assert f") on app.{contract.table} to" in role
+    for intake in sources(SAMPLE)["app_db"]:
+        assert f") on {intake.reader.table} to" in role
     for name, contract in CONTRACTS.items():
         section = dictionary.split(f"### {name}\n")[1].split("###")[0]
         assert all(f"| `{column}` |" in section for column in contract.schema.names)

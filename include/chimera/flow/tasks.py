@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseHook, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from include.chimera.contracts import CONTRACTS
 from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
@@ -24,6 +23,7 @@ from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.metrics_backend import emit
 from include.chimera.flow.retry_policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.run_context import begin_task
+from include.chimera.profiles.chosen import intake_of
 from include.chimera.quality.rules.book import gated_tables
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import XComArg
 
-    from include.chimera.contracts import Contract
     from include.chimera.lake.staged.manifests import Batch
+    from include.chimera.profiles.chosen import Intake
     from include.chimera.window import Run
 
 
@@ -54,13 +54,13 @@ def _begin(table: str) -> Run:
     return run
 
 
-def _read_database(contract: Contract, run: Run) -> Batch:
+def _read_database(intake: Intake, run: Run) -> Batch:
     from include.chimera.sources.postgres.extract import extract_table  # noqa: PLC0415 - heavy
 
-    return extract_table(contract, libpq_uri(BaseHook.get_connection(APP_DB)), run)
+    return extract_table(intake, libpq_uri(BaseHook.get_connection(APP_DB)), run)
 
 
-def _read_logs(_: Contract, run: Run) -> Batch:
+def _read_logs(_: Intake, run: Run) -> Batch:
     from include.chimera.sources.api_logs.extract import extract_api_logs  # noqa: PLC0415 - heavy
 
     allow_shrink = bool(get_current_context()["params"].get("allow_shrink"))
@@ -69,7 +69,7 @@ def _read_logs(_: Contract, run: Run) -> Batch:
     return extract_api_logs(root, run, allow_shrink=allow_shrink)
 
 
-def _read_metrics(_: Contract, run: Run) -> Batch:
+def _read_metrics(_: Intake, run: Run) -> Batch:
     from include.chimera.sources.prometheus import extract  # noqa: PLC0415 - heavy
 
     return extract.extract_provider_metrics(
@@ -77,23 +77,24 @@ def _read_metrics(_: Contract, run: Run) -> Batch:
     )
 
 
-_READERS: dict[str | None, Callable[[Contract, Run], Batch]] = {
-    "app_db": _read_database,
-    "api_logs": _read_logs,
-    "prometheus": _read_metrics,
+_READERS: dict[str, Callable[[Intake, Run], Batch]] = {
+    APP_DB: _read_database,
+    API_LOGS: _read_logs,
+    PROMETHEUS: _read_metrics,
 }
 
 
-def extract_task(contract: Contract) -> Callable[[], XComArg]:
+def extract_task(intake: Intake) -> Callable[[], XComArg]:
     """Return the task that stages the run's window of a bronze table's source."""
+    contract = intake.contract
     arguments = {"task_id": f"extract_{contract.table}", "doc_md": contract.description, **EXTRACT}
-    if contract.source == APP_DB:
+    if intake.source == APP_DB:
         arguments["pool"] = APP_DB
 
     @task(**arguments)  # type: ignore[untyped-decorator]  # its types can't follow **
     @own_words()
     def extract() -> dict[str, str | int]:
-        return _counts(_READERS[contract.source](contract, _begin(contract.name)))
+        return _counts(_READERS[intake.source](intake, _begin(contract.name)))
 
     found: Callable[[], XComArg] = extract
     return found
@@ -151,7 +152,7 @@ def extract_deletions(table: str) -> dict[str, str | int]:
     from include.chimera.sources.postgres.deletions import extract_deletions as extract  # noqa: PLC0415 - heavy
 
     run = begin_task(get_current_context())
-    return _counts(extract(CONTRACTS[table], libpq_uri(BaseHook.get_connection(APP_DB)), run))
+    return _counts(extract(intake_of(table), libpq_uri(BaseHook.get_connection(APP_DB)), run))
 
 
 @task(**GATE)  # type: ignore[untyped-decorator]  # its types can't follow **

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from include.chimera.contracts import BRONZE, PUBLISHED_VERSIONS, WINDOW_LEDGER
+from include.chimera.contracts import PUBLISHED_VERSIONS, WINDOW_LEDGER
 from include.chimera.lake.delta.scans import ask
+from include.chimera.profiles.chosen import filled_tables
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -22,7 +23,7 @@ class Freshness:
         age_seconds: From the end of the newest hour whose gates all passed until now; None: there
             is no such hour.
         published_until: The end of that hour, ISO 8601, UTC.
-        late_tables: Bronze tables whose newest hour is older than allowed.
+        late_tables: Bronze tables that a profile fills whose newest hour is older than allowed.
     """
 
     is_fresh: bool
@@ -36,11 +37,7 @@ def check_freshness(max_age: timedelta, now: datetime) -> Freshness:
     """Compare the newest published hours with the clock."""
     snapshot = _ends(PUBLISHED_VERSIONS.name, "'all'").get("all")
     ends = _ends(WINDOW_LEDGER.name, "table_name")
-    late = [
-        contract.name
-        for contract in BRONZE
-        if contract.name not in ends or now - ends[contract.name] > max_age
-    ]
+    late = [name for name in filled_tables() if name not in ends or now - ends[name] > max_age]
     age = now - snapshot if snapshot else None
     return Freshness(
         is_fresh=age is not None and age <= max_age and not late,

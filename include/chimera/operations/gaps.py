@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from include.chimera.contracts import BRONZE, QUALITY_RESULTS, WINDOW_LEDGER
+from include.chimera.contracts import QUALITY_RESULTS, WINDOW_LEDGER
 from include.chimera.errors import ConfigurationError
 from include.chimera.lake.delta.scans import ask
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.storage_errors import storage_errors
+from include.chimera.profiles.chosen import filled_tables
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Window, floor_hour
 
@@ -123,8 +124,9 @@ def find_gaps(expected: Window) -> list[Gap]:
     Args:
         expected: The hours that the schedule should have covered.
     """
-    known: dict[str, set[datetime]] = {contract.name: set() for contract in BRONZE}
-    known |= _known_hours() | _hours_of_models(expected)
+    published = _known_hours()
+    known = {name: published.get(name, set()) for name in filled_tables()}
+    known |= _hours_of_models(expected)
     return [
         Gap(table, window)
         for table, hours in known.items()
@@ -144,14 +146,13 @@ def _known_hours() -> dict[str, set[datetime]]:
 
 
 def _first_scheduled() -> list[tuple[str, datetime]]:
-    """Return each bronze table with the first hour that a scheduled run published."""
+    """Return each bronze table that is filled with the first hour a scheduled run published."""
     rows = ask(
         WINDOW_LEDGER.name,
         "select table_name, min(window_start) from ({}) "
         "where starts_with(run_id, 'scheduled__') group by table_name",
     )
-    tables = {contract.name for contract in BRONZE}
-    return [(name, start) for name, start in rows if name in tables]
+    return [(name, start) for name, start in rows if name in filled_tables()]
 
 
 def _hours_of_models(expected: Window) -> dict[str, set[datetime]]:

@@ -7,11 +7,11 @@ import psycopg
 import pytest
 from adbc_driver_postgresql import dbapi
 
-from include.chimera.contracts import SOURCES
 from include.chimera.demo import app_database
 from include.chimera.demo.application import api_log_place, metrics_path, seed
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.lake.store import storage
+from include.chimera.profiles.chosen import SAMPLE, sources
 from include.chimera.settings import Settings
 from include.chimera.sources.api_logs.log_files import read_lines
 from include.chimera.sources.api_logs.log_folders import log_root
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 FIRST = Window.of_hour(datetime(2026, 1, 5, 8, tzinfo=UTC))
 SECOND = Window.of_hour(FIRST.end)
-TABLES = [*(f"app.{contract.table}" for contract in SOURCES["app_db"]), "app_demo.seeded_hours"]
+TABLES = [*(intake.reader.table for intake in sources(SAMPLE)["app_db"]), "app_demo.seeded_hours"]
 
 
 @pytest.fixture

@@ -2,18 +2,19 @@
 
 from datetime import UTC, datetime, timedelta
 
-from include.chimera.contracts import CONTRACTS, EVALUATIONS, GENERATIONS
+from include.chimera.contracts import CONTRACTS
 from include.chimera.demo.app_database import SCHEMA
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.manifests import load_manifest
 from include.chimera.lake.staged.stage_rows import check_files, rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
+from include.chimera.profiles.chosen import intake_of
 from include.chimera.quality.batches import window_and_keys
 from include.chimera.quality.bronze_gate import publish_rows
 from include.chimera.quality.rules.book import rule_book
 from include.chimera.quality.rules.good_and_bad_rows import bad_rows
-from include.chimera.sources.postgres.extract import extract_versions
+from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.window import HOUR, Run, Window
 
 START = datetime(2026, 1, 5, 8, tzinfo=UTC)
@@ -75,7 +76,7 @@ def key(number):
 
 
 def extract(uri, run, table=GENERATION):
-    return extract_versions({c.name: c for c in (GENERATIONS, EVALUATIONS)}[table], uri, run)
+    return extract_table(intake_of(table), uri, run)
 
 
 def publish(run, table=GENERATION, batch=None):

@@ -17,7 +17,7 @@ import pytest
 
 from include.chimera.alerts.causes import Fault
 from include.chimera.alerts.messages import Affected, failure
-from include.chimera.contracts import CONTRACTS, EVALUATIONS, GENERATIONS, MODELS
+from include.chimera.contracts import EVALUATIONS, GENERATIONS, MODELS
 from include.chimera.errors import (
     ChimeraError,
     ConfigurationError,
@@ -35,11 +35,12 @@ from include.chimera.lake.publish import verification
 from include.chimera.lake.staged.manifests import load_manifest, save
 from include.chimera.lake.staged.records import to_json
 from include.chimera.operations.quality_report import write_report
+from include.chimera.profiles.chosen import intake_of
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.sources.api_logs.extract import extract_api_logs
 from include.chimera.sources.api_logs.log_folders import log_root
-from include.chimera.sources.postgres.extract import extract_reference, extract_versions
+from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from tests.integration.ingest.pipeline import GENERATION, START, at, run_of
@@ -125,9 +126,9 @@ TABLES = (*VERSIONS, "bronze.models")
 
 def extract(uri: str, table: str) -> None:
     if table in VERSIONS:
-        extract_versions(CONTRACTS[table], uri, RUN)
+        extract_table(intake_of(table), uri, RUN)
     else:
-        extract_reference(MODELS, uri, RUN)
+        extract_table(intake_of(MODELS.name), uri, RUN)
 
 
 @pytest.mark.parametrize("table", TABLES)

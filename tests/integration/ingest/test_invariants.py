@@ -18,7 +18,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from include.chimera.contracts import GENERATIONS
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
@@ -26,6 +25,7 @@ from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.upkeep.optimization import maintain, optimize_layer
 from include.chimera.paths import DBT_PROJECT
+from include.chimera.profiles.chosen import intake_of
 from include.chimera.sources.postgres.deletions import extract_deletions
 from tests.integration.dbt.processes import Project
 from tests.integration.ingest import process
@@ -120,7 +120,7 @@ class Ingestion(RuleBasedStateMachine):
     @rule()
     def reconcile(self):
         run = run_of(max(self.now - 1, 0), "reconcile", moves_watermark=False)
-        extract_deletions(GENERATIONS, self.server.uri(), run)
+        extract_deletions(intake_of(GENERATION), self.server.uri(), run)
         publish(run)
 
     @rule()

@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from include.chimera.cli.app import app
-from include.chimera.contracts import GENERATIONS
 from include.chimera.errors import ConfigurationError, ShrinkError, TerminalError
 from include.chimera.lake.dead_letters.erasure import about, erase
 from include.chimera.lake.dead_letters.letters import append_letters, letter_states, letters_query
@@ -18,6 +17,7 @@ from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.upkeep.optimization import maintain
 from include.chimera.operations import replay as replays
 from include.chimera.operations.gaps import Gap, backfills, find_gaps
+from include.chimera.profiles.chosen import intake_of
 from include.chimera.settings import get_settings
 from include.chimera.sources.postgres.deletions import extract_deletions
 from include.chimera.window import Window
@@ -175,7 +175,7 @@ def test_a_deleted_row_is_gone_in_any_order_and_may_come_back(server, uri):
     server.execute(f"delete from app.generations where generation_id = '{key(1)}'")
     for attempt in range(2):
         run = run_of(30, f"reconcile {attempt}")
-        extract_deletions(GENERATIONS, uri, run)
+        extract_deletions(intake_of(GENERATION), uri, run)
         assert publish(run).rows_published == 1 - attempt
     assert [found[0] for found in current()] == [key(0), key(2)]
     ingest(uri, run_of(0, "backfill", moves_watermark=False))
@@ -194,7 +194,7 @@ def test_a_source_that_lost_most_of_its_rows_is_refused(server, uri):
     ingest(uri, run_of(0))
     server.execute("truncate app.generations")
     with pytest.raises(ShrinkError, match="1500 gone"):
-        extract_deletions(GENERATIONS, uri, run_of(30))
+        extract_deletions(intake_of(GENERATION), uri, run_of(30))
     assert len(current()) == 1500
 
 

@@ -21,7 +21,8 @@ from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.staged import stage_rows
 from include.chimera.lake.staged.manifests import load_manifest
 from include.chimera.lake.staged.records import write_record
-from include.chimera.sources.postgres.extract import extract_reference
+from include.chimera.profiles.chosen import intake_of
+from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.sources.postgres.sessions import snapshot
 from include.chimera.window import HOUR, Run, Window, floor_hour
 from tests.integration.ingest.pipeline import (
@@ -374,7 +375,7 @@ def test_a_frozen_table_stops_at_any_change(server, uri):
     """Prices are read whole and replaced whole: one new column is enough."""
     server.execute("alter table app.models add column colour text")
     with pytest.raises(ContractError, match="added: colour"):
-        extract_reference(MODELS, uri, run_of(0))
+        extract_table(intake_of(MODELS.name), uri, run_of(0))
 
 
 def test_a_change_that_can_be_lived_with_is_a_warning(server, uri, caplog):

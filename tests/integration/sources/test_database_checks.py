@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from include.chimera.contracts import MODELS, SOURCES
 from include.chimera.demo.app_database import SCHEMA
+from include.chimera.profiles.chosen import SAMPLE, intake_of, sources
 from include.chimera.sources.postgres.database_checks import check_database
 from include.chimera.sources.postgres.extract import extract_table
 from tests.builders import run_of
@@ -12,7 +12,7 @@ from tests.integration.sources.test_reader_role import ROLE
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 
-TABLES = {f"database: app.{contract.table}" for contract in SOURCES["app_db"]}
+TABLES = {f"database: {intake.reader.table}" for intake in sources(SAMPLE)["app_db"]}
 
 
 @pytest.fixture
@@ -104,6 +104,6 @@ def test_views_stand_for_tables_that_are_elsewhere(owner, look, app_db) -> None:
         assert not look()["database: app.models"].is_kept
         owner.execute(ROLE.read_text())
         assert look()["database: app.models"].is_kept
-        assert extract_table(MODELS, app_db, run_of()).rows_read == 1
+        assert extract_table(intake_of("bronze.models"), app_db, run_of()).rows_read == 1
     finally:
         owner.execute("drop schema elsewhere cascade")

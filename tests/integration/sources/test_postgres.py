@@ -15,7 +15,8 @@ from include.chimera.errors import SourceUnavailableError
 from include.chimera.lake.delta.commits import Change, commit
 from include.chimera.lake.delta.tables import contract_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
-from include.chimera.sources.postgres.extract import extract_reference, extract_versions
+from include.chimera.profiles.chosen import intake_of
+from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.window import HOUR as ONE_HOUR
 from include.chimera.window import Run, Window, floor_hour
 from tests.builders import HOUR, run_of, staged_rows
@@ -48,7 +49,7 @@ def insert(uri: str, *moments: datetime, **values: object) -> None:
 
 def extract(uri: str, run: Run) -> list[str]:
     """Extract the generations of a run; return the staged rows' status."""
-    extract_versions(GENERATIONS, uri, run)
+    extract_table(intake_of(GENERATIONS.name), uri, run)
     return [status for (status,) in staged(run, "status")]
 
 
@@ -91,7 +92,7 @@ def test_hours_that_no_run_read_are_caught_up(source: str) -> None:
 
 def test_watermark_is_the_end_of_a_window_that_has_passed(source: str) -> None:
     """As far as anybody knows, no more rows can come."""
-    batch = extract_versions(GENERATIONS, source, run_of())
+    batch = extract_table(intake_of(GENERATIONS.name), source, run_of())
     assert batch.watermark == int((HOUR + ONE_HOUR).timestamp() * 1_000_000)
 
 
@@ -104,7 +105,7 @@ def test_reading_stops_before_an_open_transaction(source: str) -> None:
         hour = floor_hour(began)
         run = Run("scheduled__now", Window(hour - ONE_HOUR, hour + 2 * ONE_HOUR))
         assert extract(source, run) == ["row0", "row1"]
-        mark = extract_versions(GENERATIONS, source, run).watermark
+        mark = extract_table(intake_of(GENERATIONS.name), source, run).watermark
         assert datetime.fromtimestamp(mark / 1_000_000, UTC) == began
         slow.commit()
     assert extract(source, run) == ["row0", "row1", "row2"]
@@ -148,7 +149,7 @@ def test_models_are_read_whole(source: str) -> None:
             "values ('m1', 0.1, true, '2020-01-01Z'), ('m2', null, false, '2030-01-01Z')"
         )
     run = run_of()
-    assert extract_reference(MODELS, source, run).rows_read == 2
+    assert extract_table(intake_of(MODELS.name), source, run).rows_read == 2
     assert staged(run, "model_id, input_usd_per_mtok, is_enabled", "bronze.models") == [
         ("m1", 0.1, True),
         ("m2", None, False),
@@ -159,5 +160,5 @@ def test_server_that_is_away_may_be_tried_again_and_no_secret_is_told(tmp_path: 
     """The URI contains the password, so the message names the Airflow connection instead."""
     uri = f"postgresql://reader:s3cr3t@/app?host={tmp_path}"  # pragma: allowlist secret
     with pytest.raises(SourceUnavailableError, match="app_db") as caught:
-        extract_versions(GENERATIONS, uri, run_of())
+        extract_table(intake_of(GENERATIONS.name), uri, run_of())
     assert "s3cr3t" not in f"{caught.value}{caught.value.__cause__}"

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from include.chimera.contracts import SOURCES
 from include.chimera.demo.app_database import SCHEMA
 from include.chimera.lake.staged.manifests import load_manifest
 from include.chimera.paths import INCLUDE
+from include.chimera.profiles.chosen import SAMPLE, sources
 from include.chimera.sources.postgres.extract import extract_table
 from tests.builders import run_of
 
@@ -41,9 +41,9 @@ def reader(app_db: str) -> Iterator[str]:
 
 def test_role_can_do_what_the_pipeline_does(reader: str, caplog) -> None:
     run = run_of()
-    for contract in SOURCES["app_db"]:  # one without its grant fails here
-        extract_table(contract, reader, run)
-        assert load_manifest(run, contract.name).rows_read == 0
+    for intake in sources(SAMPLE)["app_db"]:  # one without its grant fails here
+        extract_table(intake, reader, run)
+        assert load_manifest(run, intake.contract.name).rows_read == 0
     assert "pg_read_all_stats" not in caplog.text  # it sees other sessions' transactions
 
 

@@ -49,7 +49,8 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
     sources and the gates of its parent models.
 
     Args:
-        bronze_gates: Gate task by bronze table.
+        bronze_gates: Gate task by bronze table; a table without one is filled by nothing, and read
+            as empty.
 
     Raises:
         ConfigurationError: There is no dbt manifest and none can be built, or a model's alias can't
@@ -75,7 +76,7 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
     for unique_id, node in nodes.items():
         model = group.tasks_map[unique_id]
         for parent in node.depends_on:
-            if parent.startswith("source."):
+            if tables.get(parent) in bronze_gates:
                 bronze_gates[tables[parent]] >> model
             elif parent in gate_of:
                 _replace_edge(group.tasks_map[parent], gate_of[parent], model)

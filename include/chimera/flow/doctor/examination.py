@@ -28,6 +28,7 @@ from include.chimera.flow.delivery.channels import SLACK, SMTP, channels
 from include.chimera.flow.doctor.airflow_checks import check_airflow
 from include.chimera.lake.store.storage import s3_client, try_conditional_put
 from include.chimera.observe.findings import Finding, checking, skew
+from include.chimera.profiles.chosen import sources
 from include.chimera.settings import get_settings
 from include.chimera.sources.postgres.database_checks import check_database
 from include.chimera.sources.prometheus.scrape_checks import check_prometheus
@@ -55,13 +56,17 @@ def examine(*, send: bool, in_worker: bool = False) -> Iterator[Finding]:
         in_worker: Whether this is a task, for which Airflow's own database is out of reach.
     """
     yield from check_airflow(in_worker=in_worker)
-    yield from _source(APP_DB, lambda connection: check_database(libpq_uri(connection)))
-    yield from _source(PROMETHEUS, lambda found: check_prometheus(prometheus_server(found)))
+    read = sources()
+    if APP_DB in read:
+        yield from _source(APP_DB, lambda connection: check_database(libpq_uri(connection)))
+    if PROMETHEUS in read:
+        yield from _source(PROMETHEUS, lambda found: check_prometheus(prometheus_server(found)))
     store = _check_store()
     yield store
     if store.is_kept:
         yield from _check_store_clock()
-    yield _check_logs()
+    if API_LOGS in read:
+        yield _check_logs()
     yield from _check_channels(send=send)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from include.chimera.contracts import BRONZE, SOURCES
 from include.chimera.demo.application import metrics_folder, seed
 from include.chimera.demo.metrics_server import MetricsServer
 from include.chimera.local.layout import Layout
@@ -17,6 +16,7 @@ from include.chimera.local.runs.progress import Progress
 from include.chimera.local.servers.stack import Stack
 from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.observe.terminal import make_console
+from include.chimera.profiles.chosen import SAMPLE, intakes, sources
 from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs.extract import extract_api_logs
 from include.chimera.sources.api_logs.log_folders import log_root
@@ -53,8 +53,8 @@ def fill_bronze(settings: Settings) -> None:
 
 
 def _extract(app_db_uri: str, settings: Settings, run: Run) -> None:
-    for contract in SOURCES["app_db"]:
-        extract_table(contract, app_db_uri, run)
+    for intake in sources(SAMPLE)["app_db"]:
+        extract_table(intake, app_db_uri, run)
     extract_api_logs(log_root(settings.api_logs), run)
     server = MetricsServer(metrics_folder(settings), 0)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -67,8 +67,9 @@ def _extract(app_db_uri: str, settings: Settings, run: Run) -> None:
 
 
 def _publish(run: Run, say: Callable[[str], None]) -> None:
-    for contract in BRONZE:
-        with open_gate(contract.name, run) as gate:
+    for intake in intakes(SAMPLE):
+        table = intake.contract.name
+        with open_gate(table, run) as gate:
             verdict = gate.checkpoint(gate.context()).run()
             gate.publish()
-        say(f"{contract.name}: {verdict.rows:,} rows, gate {verdict.outcome}")
+        say(f"{table}: {verdict.rows:,} rows, gate {verdict.outcome}")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypedDict, cast, get_args
 import pyarrow as pa
 import yaml
 
-from include.chimera.contracts import CONTRACTS
+from include.chimera.contracts import BRONZE, CONTRACTS
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import GX_PROJECT
+from include.chimera.profiles.chosen import filled_tables
 from include.chimera.quality.rules.kinds import CHECKS
 from include.chimera.quality.rules.suite_format import Scalar, Severity
 from include.chimera.relation import Relation
@@ -164,8 +165,13 @@ def rule_books() -> list[RuleBook]:
 
 
 def gated_tables() -> list[str]:
-    """Return the names of all tables that have rules, sorted, without reading a file."""
-    return sorted(path.stem for path in RULES.glob("*.yml"))
+    """Return the names of all tables that have a gate, sorted, without reading a rule.
+
+    A bronze table that no chosen profile fills has none.
+    """
+    unfilled = {contract.name for contract in BRONZE} - set(filled_tables())
+    names = sorted(path.stem for path in RULES.glob("*.yml"))
+    return [name for name in names if name not in unfilled]
 
 
 def rule_book(table: str) -> RuleBook:

@@ -74,3 +74,41 @@ def check_columns(contract: Contract, found: Mapping[str, str], where: str) -> l
             "; ".join(changes),
         )
     return [name for name in wanted if name in found]
+
+
+def check_query_columns(contract: Contract, found: Mapping[str, str], file: str) -> list[str]:
+    """Return the contract's columns that a profile's query has, in the contract's order.
+
+    A column that it leaves out is one that the platform does not have, and read as null.
+
+    Args:
+        contract: Contract of a table from PostgreSQL.
+        found: PostgreSQL's type name by column of the query.
+        file: The query's file, for messages.
+
+    Raises:
+        ContractError: A required column is missing, another is not the contract's, or a type does
+            not fit; the message names them.
+    """
+    wanted = {name: contract.schema.field(name) for name in contract.source_columns}
+    faults = [
+        *(
+            f"{name} is missing"
+            for name in wanted
+            if name not in found and not wanted[name].nullable
+        ),
+        *(f"{name} is not the contract's" for name in found if name not in wanted),
+        *(
+            f"{name} is {kind}, not {' or '.join(_ACCEPTED[wanted[name].type])}"
+            for name, kind in found.items()
+            if name in wanted and kind not in _ACCEPTED[wanted[name].type]
+        ),
+    ]
+    if faults:
+        raise ContractError(
+            expected=f"columns of the contract of {contract.name}",
+            came="; ".join(faults),
+            where=f"{file} of the profile, run in PostgreSQL; nothing was read or published",
+            remedy="correct the query, or cast its columns",
+        )
+    return [name for name in wanted if name in found]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from include.chimera.contracts import SOURCES
+from include.chimera.errors import ConfigurationError
 from include.chimera.observe.findings import checking, skew
+from include.chimera.profiles.chosen import sources
 from include.chimera.sources.postgres.column_check import check_columns
+from include.chimera.sources.postgres.platform_rows import PlatformRows
 from include.chimera.sources.postgres.sessions import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from include.chimera.contracts import Contract
     from include.chimera.observe.findings import Finding
 
 _LOGIN = """
@@ -52,17 +53,36 @@ def check_database(uri: str) -> Iterator[Finding]:
             sight.fault("open transactions of others are not seen: rows come an hour late", remedy)
     yield sight.finding()
     yield skew("database: clock", now)
-    for contract in SOURCES["app_db"]:
-        yield _check_table(uri, contract, user)
+    for intake in sources()["app_db"]:
+        rows = PlatformRows.of(intake)
+        yield _check_query(uri, rows, user) if rows.query else _check_table(uri, rows, user)
 
 
-def _check_table(uri: str, contract: Contract, user: str) -> Finding:
-    table = f"app.{contract.table}"
+def _check_query(uri: str, rows: PlatformRows, user: str) -> Finding:
+    """Let PostgreSQL plan a profile's query, for which the role needs all that it reads."""
+    table, found = rows.reader.table, rows.contract.table
+    with checking(f"database: {found}, by {rows.reader.query}") as query, snapshot(uri) as source:
+        if not source.columns(table):
+            query.fault(f"no such table as {table}", "set the connection's database and schema")
+            return query.finding()
+        try:
+            query.text = f"{len(rows.present(source))} columns can be read"
+        except ConfigurationError as error:
+            remedy = f"run the grants on the profile's page, for {user}"
+            query.fault(f"no right to read {table} ({error.came})", remedy)
+    return query.finding()
+
+
+def _check_table(uri: str, rows: PlatformRows, user: str) -> Finding:
+    contract, table = rows.contract, rows.reader.table
+    schema = table.rpartition(".")[0]
     with checking(f"database: {table}") as grants:
         with snapshot(uri) as source:
             columns = source.columns(table)
             if not columns:
-                grants.fault("no such table", f"create it, or grant usage on schema app to {user};")
+                grants.fault(
+                    "no such table", f"create it, or grant usage on schema {schema} to {user};"
+                )
                 return grants.finding()
             present = check_columns(contract, columns, table)
             asked = ", ".join(

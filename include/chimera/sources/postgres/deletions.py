@@ -19,12 +19,14 @@ from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
+from include.chimera.sources.postgres.platform_rows import PlatformRows
 from include.chimera.sources.postgres.row_queries import MAX_VALUE_BYTES, with_lineage
 from include.chimera.sources.postgres.sessions import snapshot
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from include.chimera.profiles.chosen import Intake
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
@@ -49,14 +51,14 @@ class _Lake:
         )
 
 
-def extract_deletions(contract: Contract, uri: str, run: Run) -> Batch:
+def extract_deletions(intake: Intake, uri: str, run: Run) -> Batch:
     """Stage a tombstone for each row that the lake holds and the source does not.
 
     The lake's version is pinned before the source's snapshot, so its rows were in the source
     earlier.
 
     Args:
-        contract: A table of kind `versions`.
+        intake: How a table of kind `versions` is filled.
         uri: libpq URI of the application's database.
         run: The run; tombstones are dated before the end of its window.
 
@@ -64,17 +66,19 @@ def extract_deletions(contract: Contract, uri: str, run: Run) -> Batch:
         SourceUnavailableError: The database can't be reached, or the connection broke.
         ShrinkError: More than a tenth of the rows, and more than 1,000, are gone.
     """
+    rows = PlatformRows.of(intake)
+    contract = rows.contract
     live, (key,) = _Lake(contract).rows(), contract.key
     batch = Batch(contract.name, draw_token(contract.name))
     with snapshot(uri) as source:
         moment = min(source.safe_bound, run.window.end) - timedelta(microseconds=1)
         keys = source.stream(
-            f"select {key}::text as {key} from app.{contract.table} "
+            f"select {key}::text as {key} from {rows.between()} "
             f"where octet_length({key}::text) <= {MAX_VALUE_BYTES}"
         )
         gone = f"select * from ({live}) anti join source using ({identifier(key)})"
         staged = stage_rows(run, batch, keys, query=_deletions(contract, gone, moment))
-    _check_share(contract, live, staged)
+    _check_share(rows, live, staged)
     logger.info("staged %s deletions of %s", staged.rows_read, contract.name)
     return staged
 
@@ -90,15 +94,15 @@ def _deletions(contract: Contract, gone: str, moment: datetime) -> str:
     return with_lineage(contract, f"select {', '.join(columns)} from ({gone})", deleted=True)
 
 
-def _check_share(contract: Contract, live: str, staged: Batch) -> None:
+def _check_share(rows: PlatformRows, live: str, staged: Batch) -> None:
     """Refuse a number of deletions that looks like the wrong database."""
     with connect() as connection:
-        (rows,) = connection.execute(f"select count(*) from ({live})").fetchone() or (0,)
-    if staged.rows_read > max(_MAX_ROWS, _MAX_SHARE * rows):
+        (known,) = connection.execute(f"select count(*) from ({live})").fetchone() or (0,)
+    if staged.rows_read > max(_MAX_ROWS, _MAX_SHARE * known):
         raise ShrinkError(
-            expected=f"at most {_MAX_SHARE:.0%} of {rows} rows gone since yesterday",
+            expected=f"at most {_MAX_SHARE:.0%} of {known} rows gone since yesterday",
             came=f"{staged.rows_read} gone",
-            where=f"app.{contract.table}, compared with {contract.name}",
+            where=f"{rows.reader.table}, compared with {rows.contract.name}",
             remedy="check that the connection app_db names the right database; deletions on "
             "purpose are taken over in portions",
         )

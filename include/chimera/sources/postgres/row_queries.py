@@ -25,12 +25,17 @@ MAX_VALUE_BYTES = 64 * 1024
 _KEY_CHARACTERS = 200  # of a key in a letter's coordinates
 
 
-def selection(contract: Contract, present: list[str]) -> str:
+def selection(contract: Contract, present: list[str], rows: str) -> str:
     """Return the PostgreSQL query of the contract's columns; missing ones are null.
 
     Types that Arrow lacks (uuid, numeric) are read as text.
+
+    Args:
+        contract: Contract of a table from PostgreSQL.
+        present: The columns that the source has.
+        rows: What stands after `from`.
     """
-    return f"select {', '.join(_expressions(contract, present))} from app.{contract.table}"
+    return f"select {', '.join(_expressions(contract, present))} from {rows}"
 
 
 def _expressions(contract: Contract, present: list[str]) -> Iterator[str]:
@@ -146,10 +151,11 @@ def _lengths(contract: Contract, present: list[str]) -> Iterator[tuple[str, str,
             yield name, length, f"case when {is_vast} then true when {may_be} end"
 
 
-def refusals(contract: Contract, present: list[str], condition: str) -> str:
+def refusals(contract: Contract, present: list[str], rows: str, condition: str) -> str:
     """Return the PostgreSQL query of refused records: reason, coordinates, payload, hour (UTC).
 
-    The payload is the row, or the lengths of its values if one is too long.
+    The payload is the row's columns of the contract and no others, or the lengths of its values if
+    one is too long.
     """
     cases = [("updated_at_null", "updated_at is null"), *_misfits(contract, present)]
     reasons = " ".join(f"when {predicate} then '{reason}'" for reason, predicate in cases)
@@ -167,6 +173,6 @@ def refusals(contract: Contract, present: list[str], condition: str) -> str:
         f"select case {reasons} end as reason, json_build_object({keys})::text as coordinates, "
         f"convert_to({payload}, 'UTF8') as payload, "
         f"case when {fits} then {hour} else '{UNKNOWN_HOUR}' end as {PARTITION} "
-        f"from (select {', '.join(present)} from app.{contract.table}) as source "
+        f"from (select {', '.join(present)} from {rows}) as source "
         f"where {condition}"
     )

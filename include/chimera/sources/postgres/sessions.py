@@ -133,6 +133,20 @@ class SourceSnapshot:
             )
             return dict(self.cursor.fetchall())
 
+    def result_columns(self, rows: str) -> dict[str, str]:
+        """Return PostgreSQL's type name by column of what may stand after `from`; run nothing."""
+        with _translated():
+            self.cursor.execute(f"select * from {rows} limit 0")
+            names = [column[0] for column in self.cursor.description]
+            self.cursor.fetchall()
+            asked = ", ".join(
+                "(select typname::text from pg_type where oid = pg_typeof("
+                f'platform_rows."{name}")::oid)'
+                for name in names
+            )
+            self.cursor.execute(f"select {asked} from (select) as one left join {rows} on false")
+            return dict(zip(names, self.cursor.fetchall()[0], strict=True))
+
     def has_unique_key(self, table: str, key: Sequence[str]) -> bool:
         """Does an unconditional unique index cover exactly the key of `<schema>.<table>`?"""
         names = ", ".join(f"'{name}'" for name in sorted(key))

@@ -7,10 +7,10 @@ from itertools import pairwise
 import pyarrow.compute as pc
 import pytest
 
-from include.chimera.contracts import SOURCES
 from include.chimera.demo.openmetrics import read_series, write_families
 from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.demo.synthetic.telemetry import hour_families
+from include.chimera.profiles.chosen import SAMPLE, sources
 from include.chimera.window import HOUR, Window, hour_label
 
 ROWS = 1000
@@ -44,9 +44,10 @@ def parsed(lines):
     return good, bad
 
 
-@pytest.mark.parametrize("contract", SOURCES["app_db"], ids=lambda contract: contract.name)
-def test_each_table_of_the_application_has_rows(feed, data, contract):
+@pytest.mark.parametrize("intake", sources(SAMPLE)["app_db"], ids=lambda each: each.contract.name)
+def test_each_table_of_the_application_has_rows(feed, data, intake):
     """A table left empty would look good in each run, and prove nothing."""
+    contract = intake.contract
     rows = {**data.tables, "models": feed.models()}[contract.table]
     assert rows.column_names == contract.source_columns
     assert rows.num_rows > 0

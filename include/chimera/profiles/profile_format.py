@@ -1,0 +1,115 @@
+"""The format of `include/profiles/<name>/profile.yml`: for each bronze table, what fills it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Part(BaseModel):
+    """A part of the file; a key that it does not know is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @property
+    def files(self) -> list[str]:
+        """The files beside this one that it names."""
+        return []
+
+
+class PostgresReader(_Part):
+    """A table or view of the platform's PostgreSQL, which is read in place.
+
+    Args:
+        reader: `postgres`.
+        table: Its name as SQL writes it; without a schema, by the login's search path.
+        query: File beside this one with a query over the table that returns the contract's
+            columns; none: the table's own columns bear the contract's names.
+        key: The table's columns from which the query makes the contract's key. If a unique index
+            covers them, repeated keys are not looked for.
+        flush_seconds: How long after its `updated_at`, which then is an application's clock, a
+            row may arrive; 0: it is the database's clock, and open transactions are seen.
+        daily: What the daily comparison of keys looks for: rows that the platform deleted, or
+            rows that arrived too late for each hour. A platform that prunes old rows, which the
+            lake keeps, has `missing`.
+    """
+
+    reader: Literal["postgres"]
+    table: str = Field(min_length=1)
+    query: str = ""
+    key: tuple[str, ...] = ()
+    flush_seconds: int = Field(0, ge=0)
+    daily: Literal["deletions", "missing"] = "deletions"
+
+    @property
+    def files(self) -> list[str]:
+        """The query's file."""
+        return [self.query] if self.query else []
+
+    @property
+    def source(self) -> str:
+        """What is waited for; the name of the Airflow connection, too."""
+        return "app_db"
+
+    @property
+    def shown(self) -> str:
+        """What is read, for the DAGs' essays."""
+        return f"`{self.table}`"
+
+
+class FilesReader(_Part):
+    """Files in a folder or a bucket.
+
+    Args:
+        reader: `files`.
+        format: The format, which decides the code that reads them and the setting of their root.
+    """
+
+    reader: Literal["files"]
+    format: Literal["api_logs"]
+
+    @property
+    def source(self) -> str:
+        """What is waited for: each format has its own root."""
+        return self.format
+
+    @property
+    def shown(self) -> str:
+        """What is read, for the DAGs' essays."""
+        return f"files (`{self.format}`)"
+
+
+class PrometheusReader(_Part):
+    """Metrics of a Prometheus.
+
+    Args:
+        reader: `prometheus`.
+    """
+
+    reader: Literal["prometheus"]
+
+    @property
+    def source(self) -> str:
+        """What is waited for; the name of the Airflow connection, too."""
+        return "prometheus"
+
+    @property
+    def shown(self) -> str:
+        """What is read, for the DAGs' essays."""
+        return "Prometheus"
+
+
+Reader = PostgresReader | FilesReader | PrometheusReader
+
+
+class Profile(_Part):
+    """One platform.
+
+    Args:
+        platform: What people call it.
+        tables: Its reader by bronze table, `bronze.<table>`.
+    """
+
+    platform: str
+    tables: dict[str, Annotated[Reader, Field(discriminator="reader")]] = Field(min_length=1)
