@@ -157,12 +157,12 @@ def forget_settings() -> None:
 
 
 @contextmanager
-def lake_in(store: Store, monkeypatch: pytest.MonkeyPatch, **settings: str) -> Iterator[str]:
-    """Put this process's lake into the bucket, with further settings; yield its root."""
-    variables = store.new_lake() | settings
-    with monkeypatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        forget_settings()
-        yield variables["CHIMERA_LAKE_ROOT"]
+def lake_in(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Put this process's lake into the bucket; yield its root. Then undo all of monkeypatch."""
+    variables = store.new_lake()
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    forget_settings()
+    yield variables["CHIMERA_LAKE_ROOT"]
+    monkeypatch.undo()
     forget_settings()

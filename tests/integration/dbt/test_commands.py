@@ -123,6 +123,7 @@ def test_empty_lake_is_told_in_four_parts_and_stays_empty(project):
     assert table_names() == []
 
 
+@pytest.mark.long
 def test_model_reads_a_lake_of_two_hundred_tables_and_opens_its_own(project, store, rows):
     for number in (7, 11):
         store(f"dev.t{number}", f"select {number} as id")

@@ -66,10 +66,12 @@ PARTS = {
     "sample": ("--sample", "{'start': '2020-01-01', 'end': '2020-01-03'}"),
     "empty full refresh": ("--empty", "--full-refresh"),
 }
+LONG = pytest.mark.long
+EACH_PART = ["sample", *(pytest.param(part, marks=LONG) for part in PARTS if part != "sample")]
 
 
 @pytest.mark.usefixtures("models")
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", EACH_PART)
 def test_what_a_partial_build_left_is_made_whole_by_the_next_one(project, rows, part):
     """On a new lake; the few rows are never mistaken for all rows."""
     project.dbt("build", *PARTS[part])
@@ -80,7 +82,7 @@ def test_what_a_partial_build_left_is_made_whole_by_the_next_one(project, rows, 
     assert not any(is_partial(open_table(f"dev.{name}")) for name in TABLES)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", EACH_PART)
 def test_a_partial_build_changes_nothing_that_is_whole(project, models, rows, part):
     """Neither rows nor marks: the next build adds exactly what came meanwhile."""
     project.dbt("build")
@@ -148,7 +150,10 @@ def test_rows_of_a_clone_are_no_evidence_of_having_read(project, models, rows):
 
 
 @pytest.mark.usefixtures("other_target")
-@pytest.mark.parametrize("more", [(), ("--favor-state",), ("--full-refresh",)])
+@pytest.mark.parametrize(
+    "more",
+    [(), *(pytest.param((flag,), marks=LONG) for flag in ("--favor-state", "--full-refresh"))],
+)
 def test_what_a_deferred_build_read_is_not_noted_under_other_names(project, models, rows, more):
     project.dbt("run", "--select", *OTHERS, *STATE, *more)
     models(4, 6, HOURS[1])

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def lake(tmp_path, monkeypatch, object_store):
     """Put the lake into a bucket, beside an empty state folder."""
-    with lake_in(object_store, monkeypatch, CHIMERA_STATE_DIR=str(tmp_path)) as root:
+    monkeypatch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
+    with lake_in(object_store, monkeypatch) as root:
         yield root
 
 
