@@ -60,14 +60,14 @@ def test_a_table_that_nothing_fills_has_no_gate(write):
     gated = gated_tables()
     assert [name for name in gated if name.startswith("bronze.")] == ["bronze.provider_metrics"]
     assert "gold.fct_generations" in gated
-    with pytest.raises(ConfigurationError, match="a profile that fills bronze.models"):
+    with pytest.raises(ConfigurationError, match=r"a profile that fills bronze\.models"):
         intake_of("bronze.models")
 
 
 def test_two_profiles_for_one_table_are_named(write):
     for name in ("one", "two"):
         write(name, "platform: P\ntables: {bronze.models: {reader: postgres, table: models}}")
-    with pytest.raises(ConfigurationError, match="one and two for bronze.models"):
+    with pytest.raises(ConfigurationError, match=r"one and two for bronze\.models"):
         intakes()
 
 

@@ -23,8 +23,9 @@ from include.chimera.lake.dbt_plugin.materializations import Order
 from include.chimera.lake.dbt_plugin.session import Session
 from include.chimera.relation import Relation
 
-enter_run(SimpleNamespace(run_type="manual", run_id="a_run", run_after=datetime(2026, 1, 1, 5, tzinfo=UTC),
-                          data_interval_start=None, data_interval_end=None), {})
+enter_run(SimpleNamespace(run_type="manual", run_id="a_run", data_interval_start=None,
+                          data_interval_end=None,
+                          run_after=datetime(2026, 1, 1, 5, tzinfo=UTC)), {})
 for query in ("select 1 as id", "select id + 1 as id from dev.model"):
     with connect() as connection:
         session = Session(None)
