@@ -25,8 +25,7 @@ from benchmarks.records import Record, hand_on
 from include.chimera.local.servers.environment import MALLOC
 from include.chimera.paths import PROJECT
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_files import hour_path
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import hour_path, log_root
 from tests.builders import HOUR, run_of
 from tests.integration.object_store import BUCKET, store_server
 

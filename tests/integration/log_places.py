@@ -8,7 +8,7 @@ from uuid import uuid4
 import boto3
 from botocore.config import Config
 
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import log_root
 from tests.integration.object_store import BUCKET, KEY, SECRET
 
 

@@ -137,7 +137,7 @@ def api_logs_root(connection: Connection | None) -> LogRoot:
     Raises:
         ConfigurationError: The setting is another URL, or the connection of another type.
     """
-    from include.chimera.sources.api_logs.log_folders import log_root  # noqa: PLC0415 - heavy
+    from include.chimera.sources.api_logs.log_files import log_root  # noqa: PLC0415 - heavy
 
     client = _s3_client(connection) if connection else None
     return log_root(get_settings().api_logs, client)

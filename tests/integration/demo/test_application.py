@@ -13,8 +13,7 @@ from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.lake.store import storage
 from include.chimera.profiles.chosen import SAMPLE, sources
 from include.chimera.settings import Settings
-from include.chimera.sources.api_logs.log_files import read_lines
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import log_root, read_lines
 from include.chimera.window import HOUR, Window
 from tests.integration.conftest import empty
 from tests.integration.object_store import lake_in

@@ -39,7 +39,7 @@ from include.chimera.profiles.chosen import intake_of
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import log_root
 from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer

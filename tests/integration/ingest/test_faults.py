@@ -24,7 +24,7 @@ from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.upkeep.optimization import optimize_layer
 from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import log_root
 from include.chimera.sources.postgres.row_queries import typed
 from include.chimera.sources.postgres.sessions import snapshot
 from tests.integration.ingest import process

@@ -28,7 +28,7 @@ from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.settings import get_object_store, get_settings
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import log_root
 from include.chimera.sources.postgres.sessions import snapshot
 from tests.corpus import CORPUS
 from tests.integration.quality.gating import RUN, gated

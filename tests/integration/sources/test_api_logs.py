@@ -12,7 +12,7 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import log_root
 from include.chimera.window import HOUR as ONE_HOUR
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
 

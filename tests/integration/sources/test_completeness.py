@@ -11,8 +11,7 @@ import pytest
 from include.chimera.demo.metrics_server import MetricsServer
 from include.chimera.demo.openmetrics import Family, Series, write_families
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
-from include.chimera.sources.api_logs.log_files import hour_path
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import hour_path, log_root
 from include.chimera.sources.completeness import database_lacks, logs_lack, metrics_lack
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from include.chimera.window import HOUR, floor_hour, hour_label

@@ -15,11 +15,10 @@ from include.chimera.errors import ConfigurationError, SourceChangedError, Sourc
 from include.chimera.flow.connections import api_logs_root, connection_of
 from include.chimera.local.supervision.processes import wait_until
 from include.chimera.settings import get_object_store, get_settings
-from include.chimera.sources.api_logs import log_buckets
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_files import hour_path, read_lines
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import hour_path, log_root, read_lines
 from include.chimera.sources.completeness import logs_lack
+from include.chimera.sources.stored import stored_buckets
 from include.chimera.window import HOUR as ONE_HOUR
 from include.chimera.window import floor_hour
 from plugins.source_sensor import SourceTrigger
@@ -161,7 +160,7 @@ def test_an_answer_that_breaks_off_is_asked_for_from_there(
     object_store, tmp_path, monkeypatch, name
 ):
     """Twice in a row; nothing is doubled."""
-    monkeypatch.setattr(log_buckets, "_PART_BYTES", 2_000)
+    monkeypatch.setattr(stored_buckets, "_PART_BYTES", 2_000)
     bucket, orders, content = Bucket(object_store), tmp_path / "orders", lines(*range(1_000))
     bucket.put(f"{PLACE}/{name}", gzip.compress(content) if name.endswith("gz") else content)
     with failing(object_store, orders) as store:
@@ -185,7 +184,7 @@ def test_an_upload_under_way_is_not_seen(bucket):
 
 def begun(bucket, monkeypatch):
     """Begin to read a file of 1,000 lines in many parts; return the rest."""
-    monkeypatch.setattr(log_buckets, "_PART_BYTES", 1_000)
+    monkeypatch.setattr(stored_buckets, "_PART_BYTES", 1_000)
     bucket.put(f"{PLACE}/api.jsonl", lines(*range(1_000)))
     (file,) = bucket.root.hour(HOUR).files
     reading = read_lines(file, is_finished=False)
@@ -227,14 +226,14 @@ def test_a_bucket_with_versions_gives_the_rest_of_the_one_that_was_begun(
 
 def test_a_finished_hour_whose_objects_change_is_read_again(bucket, monkeypatch):
     """Replaced after it was listed, and once more after it was read."""
-    opened, contents = log_buckets.BucketFile.opened, [lines(*range(5)), lines(*range(9))]
+    opened, contents = stored_buckets.BucketFile.opened, [lines(*range(5)), lines(*range(9))]
 
     def changing(file):
         if contents:
             bucket.put(f"{PLACE}/api.jsonl", contents.pop(0))
         return opened(file)
 
-    monkeypatch.setattr(log_buckets.BucketFile, "opened", changing)
+    monkeypatch.setattr(stored_buckets.BucketFile, "opened", changing)
     extract_api_logs(bucket.root, run_of())
     assert paths() == list(range(9))
 

@@ -18,9 +18,9 @@ from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs import extract
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_files import hour_path, shown
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import hour_path, log_root
 from include.chimera.sources.completeness import logs_lack
+from include.chimera.sources.stored.stored_files import shown
 from include.chimera.window import HOUR as ONE_HOUR
 from tests.builders import HOUR, run_of, staged_refusals, staged_rows
 

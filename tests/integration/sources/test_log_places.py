@@ -128,7 +128,7 @@ def test_lines_that_stand_in_another_file_too_are_told_with_their_share(hour, ca
 STAGE = """
 import resource, sys, time
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import log_root
 from tests.builders import HOUR, run_of
 
 def peak():

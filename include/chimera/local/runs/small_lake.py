@@ -19,7 +19,7 @@ from include.chimera.observe.terminal import make_console
 from include.chimera.profiles.chosen import SAMPLE, intakes, sources
 from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import log_root
 from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.sources.prometheus.extract import extract_provider_metrics
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer

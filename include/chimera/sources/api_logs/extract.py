@@ -33,11 +33,11 @@ from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs.log_files import (
     BOM,
     Line,
-    changed,
     read_lines,
     without_copies,
 )
 from include.chimera.sources.refused_records import RefusedRecords
+from include.chimera.sources.stored.stored_files import changed
 from include.chimera.window import HOUR, Window, hour_label
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 A writer ends a line with a newline. If a file may still grow, its last line counts only once it
 has its newline, and a gzipped file may end in mid-stream. Where files lie is another matter:
-`LogRoot` lists them, each `LogFile` opens itself.
+`LogRoot` lists them, each `SourceFile` opens itself.
 """
 
 from __future__ import annotations
@@ -12,31 +12,28 @@ import gzip
 import logging
 import re
 import zlib
-from abc import ABC, abstractmethod
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
-from include.chimera.errors import SourceChangedError
+from include.chimera.sources.stored.stored_files import PACKED, Purpose, shown
+from include.chimera.sources.stored.stored_roots import stored_root
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
-    from pathlib import Path
+
+    from include.chimera.sources.stored.stored_files import SourceFile, SourceRoot
 
 logger = logging.getLogger(__name__)
 # A writer puts this marker into an hour's folder when it is done with it.
 # Source: Hadoop's FileOutputCommitter, which Spark follows.
 MARKER = "_SUCCESS"
-PACKED = ".gz"
-LEAVES_ROOT, NOT_REGULAR = "link_leaves_root", "not_a_regular_file"
 MAX_LINE_BYTES = 1024 * 1024
 BOM = codecs.BOM_UTF8
 TOO_LONG, DAMAGED, OTHER_ENCODING = "line_too_long", "damaged_gzip", "file_not_utf8"
 ENDLESS, BOMB = "line_without_end", "gzip_bomb"
 _NAME = re.compile(r"\.jsonl(\.\d+)?(\.gz)?\Z")
-_ODD = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # JSON begins with an ASCII character; zero bytes around it mean UTF-16 or UTF-32 (RFC 4627, 3).
 _WIDE = re.compile(rb"(\xff\xfe(\0\0)?)?[{\s]\0|((\0\0)?\xfe\xff)?(\0|\0\0\0)[{\s]")
 # A file that is cheap to write must not take hours to read. Distinct lines have distinct times, so
@@ -44,46 +41,6 @@ _WIDE = re.compile(rb"(\xff\xfe(\0\0)?)?[{\s]\0|((\0\0)?\xfe\xff)?(\0|\0\0\0)[{\
 _ENDLESS_BYTES = 1024**3
 _MORE_LINES, _MORE_BYTES, _DENSEST = 1_000_000, 1024**3, 200
 _CHUNK_BYTES = 1024 * 1024
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogFile(ABC):
-    """One file of an hour, as listed.
-
-    Args:
-        place: Its path or URL when it was listed, as text that is safe in a message.
-        name: Its path below the root as text, without `.gz`: compression changes no row.
-        identity: Device and inode, which survive a rename; of an object, key and ETag.
-        size: Its length in bytes when it was listed.
-        is_packed: Whether its name, or that of a link's target, ends in `.gz`.
-        links: How many hard links it has.
-        fault: Why it must not be opened, None if it may be.
-    """
-
-    place: str
-    name: str
-    identity: Hashable
-    size: int = field(compare=False)
-    is_packed: bool
-    links: int = 1
-    fault: str | None = None
-
-    @abstractmethod
-    def opened(self) -> AbstractContextManager[BinaryIO]:
-        """Open the file for reading; the bytes are of one file from its beginning to its end.
-
-        Raises:
-            SourceUnavailableError: It can't be opened or read.
-            SourceChangedError: It is gone, or was truncated or replaced while it was read.
-        """
-
-    @abstractmethod
-    def written_at(self) -> float:
-        """Return when the file was last written, in seconds since 1970 (UTC).
-
-        Raises:
-            SourceUnavailableError: As `opened`.
-        """
 
 
 class HourFolder(NamedTuple):
@@ -98,7 +55,7 @@ class HourFolder(NamedTuple):
 
     place: str
     names: list[str]
-    files: list[LogFile]
+    files: list[SourceFile]
 
     def unread(self) -> list[str]:
         """Return the names that are not log files, escaped by `shown`.
@@ -109,8 +66,18 @@ class HourFolder(NamedTuple):
         return [shown(name) for name in self.names if name[0] not in "._" and not is_log(name)]
 
 
-class LogRoot(Protocol):
-    """Where the API's logs lie: a local folder, or a folder of an object store."""
+PURPOSE = Purpose("the API's logs", "CHIMERA_API_LOGS_ROOT", "CHIMERA_LOGS_CONNECTION")
+
+
+@dataclass(frozen=True)
+class LogRoot:
+    """Where the logs lie.
+
+    Args:
+        root: A local folder, or a folder of an object store.
+    """
+
+    root: SourceRoot
 
     def hour(self, start: datetime) -> HourFolder:
         """List the folder of the files written in the hour that starts at `start` (UTC).
@@ -120,6 +87,21 @@ class LogRoot(Protocol):
             SourceChangedError: Files keep being renamed.
             ConfigurationError: The object store refuses the key, or has no such bucket.
         """
+        listing = self.root.listed(hour_path(start), is_log)
+        return HourFolder(listing.place, listing.names, listing.files)
+
+
+def log_root(place: str, client: Any = None) -> LogRoot:  # noqa: ANN401 - boto3 has no types
+    """Return the root of the logs.
+
+    Args:
+        place: A local folder, or `s3://<bucket>/<folder>`.
+        client: The boto3 client of the store that holds a bucket; None: the lake's.
+
+    Raises:
+        ConfigurationError: The place is another URL, or one without a bucket.
+    """
+    return LogRoot(stored_root(place, PURPOSE, client))
 
 
 def hour_path(start: datetime) -> str:
@@ -130,28 +112,6 @@ def hour_path(start: datetime) -> str:
 def is_log(name: str) -> bool:
     """Is it a log file, by its name?"""
     return _NAME.search(name) is not None
-
-
-def shown(name: str | Path) -> str:
-    r"""Return a name as text that is safe in any log, file and terminal.
-
-    Bytes that are not UTF-8 are escaped as `\xff`, control characters as `\u001b`, and backslashes
-    are doubled.
-    """
-    return _ODD.sub(_escaped, str(name))
-
-
-def _escaped(found: re.Match[str]) -> str:
-    char = found.group()
-    if char == "\\":
-        return r"\\"
-    byte = ord(char) - 0xDC00  # how Python represents a byte that is not UTF-8
-    return rf"\x{byte:02x}" if 0x80 <= byte <= 0xFF else rf"\u{ord(char):04x}"  # noqa: PLR2004 - a byte
-
-
-def changed(place: str, how: str) -> SourceChangedError:
-    """Return the error for a file that changed while it was read."""
-    return SourceChangedError(came=f"one that was {how}", where=place)
 
 
 class Line(NamedTuple):
@@ -170,7 +130,7 @@ class Line(NamedTuple):
     fault: str | None = None
 
 
-def without_copies(files: Sequence[LogFile]) -> list[LogFile]:
+def without_copies(files: Sequence[SourceFile]) -> list[SourceFile]:
     """Leave out a gzipped file whose unpacked original is beside it: compression is under way.
 
     A gzipped file with other content is kept under its own name, with a warning.
@@ -194,7 +154,7 @@ def without_copies(files: Sequence[LogFile]) -> list[LogFile]:
     return kept
 
 
-def _is_copy(packed: LogFile, plain: LogFile) -> bool:
+def _is_copy(packed: SourceFile, plain: SourceFile) -> bool:
     """Is the packed file's content, as far as it is written, a prefix of the plain file's?"""
     with packed.opened() as raw, plain.opened() as other, closing(_unpacked(raw)) as file:
         try:
@@ -212,7 +172,7 @@ def _unpacked(raw: BinaryIO) -> BinaryIO:
     return cast("BinaryIO", gzip.GzipFile(fileobj=raw))
 
 
-def read_lines(log: LogFile, *, is_finished: bool) -> Iterator[Line]:
+def read_lines(log: SourceFile, *, is_finished: bool) -> Iterator[Line]:
     """Yield the file's lines.
 
     Args:

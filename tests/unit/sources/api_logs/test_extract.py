@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from include.chimera.sources.api_logs.extract import extract_api_logs
-from include.chimera.sources.api_logs.log_folders import log_root
+from include.chimera.sources.api_logs.log_files import log_root
 from tests.builders import HOUR, LABEL, run_of, staged_refusals, staged_rows
 
 TABLE = "bronze.api_logs"

@@ -1,6 +1,6 @@
-"""List an hour's log files in a local folder, each once however many names it has.
+"""List the files of a local folder, each once however many names it has.
 
-Others write these folders. A symbolic link is followed only to a target below the logs' root;
+Others write these folders. A symbolic link is followed only to a target below the root;
 anything that is not a regular file is reported and never opened.
 """
 
@@ -12,27 +12,23 @@ import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from include.chimera.errors import ConfigurationError, SourceUnavailableError
-from include.chimera.lake.store.storage import s3_client
-from include.chimera.sources.api_logs.log_files import (
+from include.chimera.errors import SourceUnavailableError
+from include.chimera.sources.stored.stored_files import (
     LEAVES_ROOT,
     NOT_REGULAR,
     PACKED,
-    HourFolder,
-    LogFile,
+    SourceFile,
+    SourceFolder,
     changed,
-    hour_path,
-    is_log,
     shown,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
+    from collections.abc import Callable, Iterator
 
-    from include.chimera.sources.api_logs.log_files import LogRoot
+    from include.chimera.sources.stored.stored_files import Purpose
 
 _LOOKS = 10  # a rotation takes microseconds; if the folder never settles, something else is wrong
 _BUFFER_BYTES = 64 * 1024
@@ -42,46 +38,24 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
 
 
-def log_root(place: str, client: Any = None) -> LogRoot:  # noqa: ANN401 - boto3 has no types
-    """Return the root of the logs.
-
-    Args:
-        place: A local folder, or `s3://<bucket>/<folder>`.
-        client: The boto3 client of the store that holds a bucket; None: the lake's.
-
-    Raises:
-        ConfigurationError: The place is another URL, or one without a bucket.
-    """
-    scheme, separator, rest = place.partition("://")
-    if not separator:
-        return LocalRoot(Path(place))
-    bucket, _, folder = rest.partition("/")
-    if scheme != "s3" or not bucket:
-        raise ConfigurationError(
-            expected="a local folder or s3://<bucket>/<folder>",
-            came=f"a URL, {scheme}://{shown(bucket)}",
-            where="CHIMERA_API_LOGS_ROOT",
-            remedy="set it to where a log shipper writes the API's logs",
-        )
-    from include.chimera.sources.api_logs.log_buckets import (  # noqa: PLC0415 - boto3 takes 0.3 s
-        BucketRoot,
-    )
-
-    return BucketRoot(client or s3_client(), bucket, folder.rstrip("/"))
-
-
 @dataclass(frozen=True)
 class LocalRoot:
-    """Logs in a folder of this machine."""
+    """Files in a folder of this machine.
+
+    Args:
+        root: The folder.
+        purpose: What they are for.
+    """
 
     root: Path
+    purpose: Purpose
 
-    def hour(self, start: datetime) -> HourFolder:
-        """List the folder of an hour, as `LogRoot` says."""
-        folder = self.root / hour_path(start)
-        names, found = self._names(folder), self._look(folder)
+    def listed(self, path: str, is_wanted: Callable[[str], bool]) -> SourceFolder:
+        """List a folder, as `SourceRoot` says."""
+        folder = self.root / path
+        names, found = self._names(folder), self._look(folder, is_wanted)
         for _ in range(_LOOKS):
-            before, found = found, self._look(folder)
+            before, found = found, self._look(folder, is_wanted)
             if before.items() <= found.items():  # else a file was renamed during the look-up
                 # Links last, so that a file's own name wins.
                 own = sorted(before.items(), key=lambda item: item[0] != item[1].path.name)
@@ -89,12 +63,14 @@ class LocalRoot:
                 for _, file in own:
                     files.setdefault(file.identity, file)
                 by_path = sorted(files.values(), key=lambda file: file.path)
-                return HourFolder(shown(folder), names, list(by_path))
+                return SourceFolder(
+                    shown(folder), names, self._folders(folder, names), list(by_path)
+                )
         raise changed(shown(folder), "renamed again and again")
 
     def _names(self, folder: Path) -> list[str]:
         """Return the names in a folder; [] if a listing shows that the folder is not there."""
-        with _named(self.root):
+        with _named(self.root, self.purpose):
             is_inside = _real(folder, strict=False).is_relative_to(_real(self.root))
         if not is_inside:
             raise SourceUnavailableError(
@@ -109,32 +85,40 @@ class LocalRoot:
         except OSError:
             place = self.root
             for part in folder.relative_to(self.root).parts:
-                if part not in _listed(place):
+                if part not in self._listed(place):
                     return []
                 place /= part
-            return _listed(folder)
+            return self._listed(folder)
 
-    def _look(self, folder: Path) -> dict[str, LocalFile]:
-        names = [name for name in self._names(folder) if is_log(name)]
+    def _listed(self, folder: Path) -> list[str]:
+        with _named(folder, self.purpose):
+            return sorted(path.name for path in folder.iterdir())
+
+    def _folders(self, folder: Path, names: list[str]) -> list[str]:
+        """Return the names that are folders themselves: a link may lead round in a circle."""
+        with _named(folder, self.purpose):
+            return [
+                name
+                for name in names
+                if (folder / name).is_dir() and not (folder / name).is_symlink()
+            ]
+
+    def _look(self, folder: Path, is_wanted: Callable[[str], bool]) -> dict[str, LocalFile]:
+        names = [name for name in self._names(folder) if is_wanted(name)]
         if not names:
             return {}
-        with _named(folder):
+        with _named(folder, self.purpose):
             real_root, real = _real(self.root), _real(folder)
-            return {name: _file(real_root, real / name) for name in names}
+            return {name: _file(real_root, real / name, self.purpose) for name in names}
 
 
-def _listed(folder: Path) -> list[str]:
-    with _named(folder):
-        return sorted(path.name for path in folder.iterdir())
-
-
-def _file(root: Path, path: Path) -> LocalFile:
+def _file(root: Path, path: Path, purpose: Purpose) -> LocalFile:
     """Return the file of a path, following a link to its target."""
     try:
         is_link = stat.S_ISLNK(os.lstat(path).st_mode)
     except FileNotFoundError as error:
         raise changed(shown(path), "removed") from error
-    with _named(path):
+    with _named(path, purpose):
         target = _real(path) if is_link else path
         status = target.stat()
     fault = None if stat.S_ISREG(status.st_mode) else NOT_REGULAR
@@ -149,6 +133,7 @@ def _file(root: Path, path: Path) -> LocalFile:
         is_packed=PACKED in (path.suffix, target.suffix),
         links=status.st_nlink,
         fault=fault,
+        purpose=purpose,
         root=root,
         path=target,
     )
@@ -159,22 +144,24 @@ def _real(path: Path, *, strict: bool = True) -> Path:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalFile(LogFile):
+class LocalFile(SourceFile):
     """A file in a local folder.
 
     Args:
-        root: The logs' root, with links resolved.
+        purpose: What it is for.
+        root: The root, with links resolved.
         path: The file's path when it was listed, with links resolved.
     """
 
     identity: tuple[int, int]
+    purpose: Purpose
     root: Path
     path: Path
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
         """Open the file, even if it was renamed within its folder since."""
-        with _named(self.path), self._find() as raw:
+        with _named(self.path, self.purpose), self._find() as raw:
             yield raw
             if os.fstat(raw.fileno()).st_size < raw.tell():
                 raise changed(self.place, "truncated")
@@ -219,13 +206,13 @@ def _open(root: Path, path: Path) -> BinaryIO:
 
 
 @contextmanager
-def _named(place: Path) -> Iterator[None]:
+def _named(place: Path, purpose: Purpose) -> Iterator[None]:
     """Translate the system's errors into ours, which name the place."""
     try:
         yield
     except OSError as error:
         raise SourceUnavailableError(
-            expected="a folder or file of the API's logs that can be read",
+            expected=f"a folder or file of {purpose.what} that can be read",
             came=f"{type(error).__name__} ({os.strerror(error.errno or 0)})",
             where=shown(place),
             remedy="check that it is there (its disk mounted, a link's target in place) and that "

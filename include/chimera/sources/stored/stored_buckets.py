@@ -1,7 +1,7 @@
-"""List an hour's log files in an S3-compatible object store, and read them part by part.
+"""List files in an S3-compatible object store, and read them part by part.
 
-An object is never half written, but it may be replaced, by a longer one of the same key while its
-hour lasts. A reading takes what its first request finds, and each later one asks for the same ETag.
+An object is never half written, but it may be replaced, by a longer one of the same key. A reading
+takes what its first request finds, and each later one asks for the same ETag.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ from botocore.exceptions import (  # type: ignore[import-untyped]  # it ships no
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from include.chimera.errors import ChimeraError, ConfigurationError, SourceUnavailableError
-from include.chimera.sources.api_logs.log_files import (
+from include.chimera.sources.stored.stored_files import (
     NOT_REGULAR,
     PACKED,
-    HourFolder,
-    LogFile,
+    SourceFile,
+    SourceFolder,
     changed,
-    hour_path,
-    is_log,
     shown,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import datetime
+    from collections.abc import Callable, Iterator
+
+    from include.chimera.sources.stored.stored_files import Purpose
 
 _PART_BYTES = 8 * 1024 * 1024  # a request's round trip is then short beside the reading of a part
 _BUFFER_BYTES = 64 * 1024
@@ -60,26 +59,28 @@ _AGAIN = Retrying(
 
 @dataclass(frozen=True)
 class BucketRoot:
-    """Logs below a folder of a bucket.
+    """Files below a folder of a bucket.
 
     Args:
         client: A boto3 client of the store.
         bucket: The bucket's name.
         folder: The keys' beginning, without a final slash; "": the bucket itself.
+        purpose: What they are for.
     """
 
     client: Any = field(repr=False)
     bucket: str
     folder: str
+    purpose: Purpose
 
-    def hour(self, start: datetime) -> HourFolder:
-        """List the folder of an hour, as `LogRoot` says."""
-        prefix = f"{self._root()}{hour_path(start)}/"
+    def listed(self, path: str, is_wanted: Callable[[str], bool]) -> SourceFolder:
+        """List a folder, as `SourceRoot` says."""
+        prefix = f"{self._root()}{path}/" if path else self._root()
         found: list[tuple[str, dict[str, Any]]] = []
         for page in self._pages(prefix):
             found += ((entry["Key"], entry) for entry in page.get("Contents", ()))
-            folders = (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
-            found += ((folder.removesuffix("/"), {}) for folder in folders)
+            inner = (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+            found += ((folder.removesuffix("/"), {}) for folder in inner)
         if not found:
             self._require_root()
         # An object that stands for the folder itself, which some tools make, is no name in it.
@@ -92,10 +93,11 @@ class BucketRoot:
             key=lambda item: item[:2],
         )
         ahead = _Ahead()
-        logs = [(key, entry) for name, key, entry in named if is_log(name)]
-        ahead.files = [self._file(*log, ahead, number) for number, log in enumerate(logs)]
+        wanted = [(key, entry) for name, key, entry in named if is_wanted(name)]
+        ahead.files = [self._file(*each, ahead, number) for number, each in enumerate(wanted)]
         names = [name or "/" for name, *_ in named]  # a folder whose own name is empty
-        return HourFolder(self._url(prefix), names, list(ahead.files))
+        folders = [name for name, _, entry in named if name and not entry]
+        return SourceFolder(self._url(prefix), names, folders, list(ahead.files))
 
     def _root(self) -> str:
         return f"{self.folder}/" if self.folder else ""
@@ -106,7 +108,7 @@ class BucketRoot:
     def _pages(self, prefix: str) -> Iterator[dict[str, Any]]:
         """Yield a folder's objects and folders, at most 1,000 in each page."""
         pages = self.client.get_paginator("list_objects_v2")
-        with _told(self._url(prefix)):
+        with _told(self._url(prefix), self.purpose):
             yield from pages.paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
 
     def _require_root(self) -> None:
@@ -115,10 +117,10 @@ class BucketRoot:
             page.get("Contents") or page.get("CommonPrefixes") for page in self._pages(self._root())
         ):
             raise SourceUnavailableError(
-                expected="a folder with the API's logs",
+                expected=f"a folder with {self.purpose.what}",
                 came="no object below it",
                 where=self._url(self._root()),
-                remedy="correct CHIMERA_API_LOGS_ROOT; if nothing has been logged yet, make the "
+                remedy=f"correct {self.purpose.setting}; if nothing has been written yet, make the "
                 "folder: an empty object whose key is the folder's name with a final slash",
             )
 
@@ -131,6 +133,7 @@ class BucketRoot:
             size=entry.get("Size", 0),
             is_packed=key.endswith(PACKED),
             fault=None if entry else NOT_REGULAR,
+            purpose=self.purpose,
             client=self.client,
             bucket=self.bucket,
             key=key,
@@ -141,10 +144,11 @@ class BucketRoot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BucketFile(LogFile):
+class BucketFile(SourceFile):
     """An object.
 
     Args:
+        purpose: What it is for.
         client: A boto3 client of the store.
         bucket: The bucket's name.
         key: The object's key.
@@ -153,6 +157,7 @@ class BucketFile(LogFile):
         number: Its place among them, from 0.
     """
 
+    purpose: Purpose
     client: Any = field(repr=False, compare=False)
     bucket: str
     key: str
@@ -163,7 +168,10 @@ class BucketFile(LogFile):
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
         """Open the newest object of this key, which may have grown since it was listed."""
-        with _told(self.place), io.BufferedReader(self.ahead.take(self), _BUFFER_BYTES) as raw:
+        with (
+            _told(self.place, self.purpose),
+            io.BufferedReader(self.ahead.take(self), _BUFFER_BYTES) as raw,
+        ):
             yield cast("BinaryIO", raw)
 
     def written_at(self) -> float:
@@ -241,7 +249,7 @@ class _Parts(io.RawIOBase):
                 expected="the part of an object that was asked for",
                 came="another one, or the whole",
                 where=file.place,
-                remedy="put the logs into a store that gives ranges of objects, as S3 does",
+                remedy="put the files into a store that gives ranges of objects, as S3 does",
             )
         part: bytes = answer["Body"].read()
         self._size, self._version = int(found[2]), answer.get("VersionId", "")
@@ -258,7 +266,7 @@ def _code(error: ClientError) -> str:
 
 
 @contextmanager
-def _told(place: str) -> Iterator[None]:
+def _told(place: str, purpose: Purpose) -> Iterator[None]:
     """Translate the store's errors into ours, which name the place and none of its texts."""
     try:
         yield
@@ -266,28 +274,28 @@ def _told(place: str) -> Iterator[None]:
         status, code = _status(error), _code(error)
         came = f"HTTP {status}" + (f" ({code})" if _CODE.fullmatch(code) else "")
         is_outage = status >= _OUTAGE or status == _TOO_MANY or code in _LATER
-        raise (_outage if is_outage else _refusal)(place, came) from None
+        raise (_outage if is_outage else _refusal)(place, came, purpose) from None
     except (NoCredentialsError, PartialCredentialsError) as error:
-        raise _refusal(place, f"no key ({type(error).__name__})") from None
+        raise _refusal(place, f"no key ({type(error).__name__})", purpose) from None
     except BotoCoreError as error:
-        raise _outage(place, f"no answer ({type(error).__name__})") from None
+        raise _outage(place, f"no answer ({type(error).__name__})", purpose) from None
 
 
-def _outage(place: str, came: str) -> ChimeraError:
+def _outage(place: str, came: str, purpose: Purpose) -> ChimeraError:
     return SourceUnavailableError(
-        expected="an object store that gives the API's logs",
+        expected=f"an object store that gives {purpose.what}",
         came=came,
         where=place,
         remedy="see that it answers, at the endpoint of its connection; the task retries by itself",
     )
 
 
-def _refusal(place: str, came: str) -> ChimeraError:
+def _refusal(place: str, came: str, purpose: Purpose) -> ChimeraError:
     return ConfigurationError(
         expected="a bucket that is there, and a key that may list it and read its objects",
         came=came,
         where=place,
-        remedy="correct CHIMERA_API_LOGS_ROOT, or endpoint, region and key of the connection "
-        "CHIMERA_LOGS_CONNECTION (none: the lake's store); the key needs s3:ListBucket on the "
+        remedy=f"correct {purpose.setting}, or endpoint, region and key of the connection "
+        f"{purpose.connection} (none: the lake's store); the key needs s3:ListBucket on the "
         "bucket and s3:GetObject below the root; then clear this task",
     )

@@ -1,0 +1,1 @@
+"""Files that others write, in a folder of this machine or of an object store."""
