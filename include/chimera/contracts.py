@@ -74,11 +74,6 @@ class Contract:
         return (PARTITION,) if PARTITION in self.schema.names else ()
 
     @property
-    def keeps_deletions(self) -> bool:
-        """Whether rows deleted at the source are searched for once a day."""
-        return self.kind == "versions"
-
-    @property
     def source_columns(self) -> list[str]:
         """The columns that come from the source itself."""
         return [name for name in self.schema.names if not name.startswith("_")]

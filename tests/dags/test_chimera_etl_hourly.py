@@ -215,7 +215,7 @@ def test_the_essays_name_each_table_of_the_application(dags: DagBag) -> None:
     for intake in sources()["app_db"]:
         name = f"`{intake.reader.table}`"
         assert name in essays["chimera_etl_hourly"]
-        assert (name in essays["chimera_reconcile_daily"]) == intake.contract.keeps_deletions
+        assert (name in essays["chimera_reconcile_daily"]) == (intake.compared is not None)
 
 
 def test_every_model_is_followed_by_its_gate(dag: DAG) -> None:

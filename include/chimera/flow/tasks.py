@@ -147,12 +147,14 @@ def report_run() -> dict[str, int]:
 
 @task(pool=APP_DB, **EXTRACT)
 @own_words()
-def extract_deletions(table: str) -> dict[str, str | int]:
-    """Stage a tombstone for each row of a table that is gone from the source."""
-    from include.chimera.sources.postgres.deletions import extract_deletions as extract  # noqa: PLC0415 - heavy
+def compare_keys(table: str) -> dict[str, str | int]:
+    """Stage tombstones of rows that are gone from the source, or hours whose rows came late."""
+    from include.chimera.sources.postgres.deletions import extract_deletions  # noqa: PLC0415 - heavy
+    from include.chimera.sources.postgres.late_rows import extract_late_rows  # noqa: PLC0415 - heavy
 
-    run = begin_task(get_current_context())
-    return _counts(extract(intake_of(table), libpq_uri(BaseHook.get_connection(APP_DB)), run))
+    run, intake = begin_task(get_current_context()), intake_of(table)
+    extract = extract_late_rows if intake.compared == "missing" else extract_deletions
+    return _counts(extract(intake, libpq_uri(BaseHook.get_connection(APP_DB)), run))
 
 
 @task(**GATE)  # type: ignore[untyped-decorator]  # its types can't follow **

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 from pydantic import ValidationError
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from include.chimera.contracts import BRONZE, Contract
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import INCLUDE
-from include.chimera.profiles.profile_format import Profile
+from include.chimera.profiles.profile_format import PostgresReader, Profile
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -48,6 +48,19 @@ class Intake:
     def source(self) -> str:
         """The source that its extract waits for and reads."""
         return self.reader.source
+
+    @property
+    def rules(self) -> Path | None:
+        """The file of the rules that only this profile's rows keep; None: it has none."""
+        path = self.folder / "rules" / f"{self.contract.name}.yml"
+        return path if path.is_file() else None
+
+    @property
+    def compared(self) -> Literal["deleted", "missing"] | None:
+        """The rows that the daily comparison of keys looks for; None: there is none."""
+        if isinstance(self.reader, PostgresReader) and self.contract.kind == "versions":
+            return self.reader.daily
+        return None
 
 
 def profile_names() -> list[str]:

@@ -30,9 +30,9 @@ class PostgresReader(_Part):
             covers them, repeated keys are not looked for.
         flush_seconds: How long after its `updated_at`, which then is an application's clock, a
             row may arrive; 0: it is the database's clock, and open transactions are seen.
-        daily: What the daily comparison of keys looks for: rows that the platform deleted, or
-            rows that arrived too late for each hour. A platform that prunes old rows, which the
-            lake keeps, has `missing`.
+        daily: The rows that the daily comparison of keys looks for: `deleted` by the platform, or
+            `missing` in the lake because they arrived too late. A platform that prunes old rows,
+            which the lake keeps, has `missing`.
     """
 
     reader: Literal["postgres"]
@@ -40,7 +40,7 @@ class PostgresReader(_Part):
     query: str = ""
     key: tuple[str, ...] = ()
     flush_seconds: int = Field(0, ge=0)
-    daily: Literal["deletions", "missing"] = "deletions"
+    daily: Literal["deleted", "missing"] = "deleted"
 
     @property
     def files(self) -> list[str]:

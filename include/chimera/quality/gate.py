@@ -85,7 +85,7 @@ class Gate:
         fault_point("audit.start")
         unparsed = self.staged.rows_unparsed
         self.checked = GatedCheckpoint(
-            context.checkpoints.get(self.table),
+            context.checkpoints.get(self.book.suite),
             self.table,
             self.run,
             sum(file.rows for file in self.staged.files) + unparsed,

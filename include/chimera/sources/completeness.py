@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import SourceChangedError
+from include.chimera.profiles.chosen import sources
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs.log_files import MARKER
 from include.chimera.sources.postgres.sessions import clock
@@ -28,10 +29,14 @@ _QUIET = timedelta(seconds=30)  # log shippers flush within seconds
 def database_lacks(uri: str, end: datetime) -> str:
     """Compare the database's own clock with the window's end: until then rows may still come.
 
+    Where an application stamps rows and sends them later, until that much later.
+
     Raises:
         ChimeraError: The database can't be reached, or refuses the login.
     """
     now = clock(uri)
+    readers = (intake.reader for intake in sources()["app_db"])
+    end += timedelta(seconds=max(getattr(reader, "flush_seconds", 0) for reader in readers))
     return f"a clock at {now.isoformat(timespec='seconds')}" if now < end else ""
 
 

@@ -112,7 +112,7 @@ def plain_gx(gate: Gate) -> dict[str, tuple[bool, int | None]]:
             "CHIMERA_GX_DOCS": str(gate.database.parent / "docs"),
         },
     )
-    result = context.checkpoints.get(gate.table).run()
+    result = context.checkpoints.get(gate.book.suite).run()
     return {
         item.expectation_config.meta["rule_id"]: (
             item.success,

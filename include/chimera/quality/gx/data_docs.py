@@ -63,7 +63,7 @@ def keep_result(checked: GatedCheckpoint) -> None:
     document["meta"]["run_id"] = judged.to_json_dict()
     document["meta"]["validation_time"] = checked.verdict.validated_at.isoformat()
     key = ValidationResultIdentifier(
-        ExpectationSuiteIdentifier(checked.table), judged, checked.result.batch_id
+        ExpectationSuiteIdentifier(checked.checkpoint.name), judged, checked.result.batch_id
     )
     name = key.to_tuple()  # type: ignore[no-untyped-call]  # GX
     place = f"{'/'.join((results_folder(), *name))}.json"

@@ -1,7 +1,8 @@
 """Read rules from YAML: one line of `include/gx/rules/<layer>.<table>.yml` per rule.
 
 A line gives a check (`kinds.CHECKS`), its column or columns, and the check's bounds. Owner,
-severity, note and remedy have defaults.
+severity, note and remedy have defaults. A profile may add rules to a bronze table that it fills,
+and replace some by their ids: `include/profiles/<name>/rules/bronze.<table>.yml`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import yaml
 from include.chimera.contracts import BRONZE, CONTRACTS
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import GX_PROJECT
-from include.chimera.profiles.chosen import filled_tables
+from include.chimera.profiles.chosen import PROFILES, filled_tables, intakes
 from include.chimera.quality.rules.kinds import CHECKS
 from include.chimera.quality.rules.suite_format import Scalar, Severity
 from include.chimera.relation import Relation
@@ -128,12 +129,19 @@ class RuleBook:
         rules: In the file's order.
         min_pass_ratio: Share of rows, 0 to 1, that must pass all critical row rules (bronze).
         types: DuckDB type by column, from the contract or the file.
+        profile: The profile whose own rules are among them; "": none.
     """
 
     table: str
     rules: tuple[Rule, ...]
     min_pass_ratio: float
     types: dict[str, str] = field(default_factory=dict)
+    profile: str = ""
+
+    @property
+    def suite(self) -> str:
+        """The name of the suite that they are compiled to."""
+        return f"{self.table}.{self.profile}" if self.profile else self.table
 
     @property
     def splits_rows(self) -> bool:
@@ -160,8 +168,18 @@ class RuleBook:
 
 
 def rule_books() -> list[RuleBook]:
-    """Read every table's rules, sorted by table."""
-    return [read_rule_book(path) for path in sorted(RULES.glob("*.yml"))]
+    """Read every table's rules, sorted by table, as the chosen profiles have them."""
+    return [rule_book(path.stem) for path in sorted(RULES.glob("*.yml"))]
+
+
+def all_rule_books() -> list[RuleBook]:
+    """Read every table's rules as each profile has them, and as one without its own would."""
+    own = sorted(PROFILES.glob("*/rules/*.yml"))
+    return [
+        read_rule_book(path, added)
+        for path in sorted(RULES.glob("*.yml"))
+        for added in (None, *(each for each in own if each.name == path.name))
+    ]
 
 
 def gated_tables() -> list[str]:
@@ -175,16 +193,34 @@ def gated_tables() -> list[str]:
 
 
 def rule_book(table: str) -> RuleBook:
-    """Read one table's rules.
+    """Read one table's rules, as the chosen profiles have them.
 
     Raises:
         ConfigurationError: The table has no rules, or a rule is invalid.
     """
-    return read_rule_book(RULES / f"{table}.yml")
+    return read_rule_book(RULES / f"{table}.yml", _own_rules(table))
 
 
-def read_rule_book(path: Path) -> RuleBook:
+def suite_of(table: str) -> str:
+    """Return the name of a table's suite, without reading a rule."""
+    own = _own_rules(table)
+    return f"{table}.{_profile(own)}" if own else table
+
+
+def _own_rules(table: str) -> Path | None:
+    return next((each.rules for each in intakes() if each.contract.name == table), None)
+
+
+def _profile(own: Path) -> str:
+    return own.parents[1].name
+
+
+def read_rule_book(path: Path, own: Path | None = None) -> RuleBook:
     """Read the rules of the table that the file is named after.
+
+    Args:
+        path: The rules that the table's rows keep, whatever fills it.
+        own: Those of a profile, which are added, or replace rules of the same id.
 
     Raises:
         ConfigurationError: The file is missing, or a rule is invalid.
@@ -209,12 +245,23 @@ def read_rule_book(path: Path) -> RuleBook:
         {"check": "types", "types": types},
     ]
     lines: list[RuleLine] = [*(shape if types else []), *document["rules"]]
-    rules = tuple(_read_rule(table, {**defaults, **line}, ratio) for line in lines)
+    rules = _read_rules(table, defaults, lines, ratio)
+    if own:
+        added = yaml.load(own.read_text(), yaml.CSafeLoader)["rules"]
+        rules |= _read_rules(table, defaults, added, ratio)
+    return RuleBook(table, tuple(rules.values()), ratio, types, _profile(own) if own else "")
+
+
+def _read_rules(
+    table: str, defaults: RuleLine, lines: list[RuleLine], ratio: float
+) -> dict[str, Rule]:
+    """Return the rules of one file by id, in its order."""
+    rules = [_read_rule(table, {**defaults, **line}, ratio) for line in lines]
     names = [rule.rule_id for rule in rules]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise _misread(table, f"the id {', '.join(twice)} twice", "give one of the lines an `id`")
-    return RuleBook(table, rules, ratio, types)
+    return dict(zip(names, rules, strict=True))
 
 
 def _contract_types(table: str) -> dict[str, str]:

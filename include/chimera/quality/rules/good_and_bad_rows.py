@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from include.chimera.contracts import CONTRACTS, PARTITION
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.paths import GX_PROJECT
+from include.chimera.quality.rules.book import suite_of
 from include.chimera.quality.rules.kinds import sql_literal
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _SHOWN = 60  # characters of an example: a value may be anything that somebody s
 
 def suite_expectations(table: str) -> list[Expectation]:
     """Return the expectations of a table's suite in the GX project."""
-    path = GX_PROJECT / "expectations" / f"{table.replace('.', '/')}.json"
+    path = GX_PROJECT / "expectations" / f"{suite_of(table).replace('.', '/')}.json"
     expectations: list[Expectation] = json.loads(path.read_text())["expectations"]
     return expectations
 

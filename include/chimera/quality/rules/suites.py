@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from include.chimera.lake.staged.verdicts import RATIO_RULE
 from include.chimera.paths import GX_PROJECT
-from include.chimera.quality.rules.book import rule_books
+from include.chimera.quality.rules.book import all_rule_books
 from include.chimera.quality.rules.good_and_bad_rows import broken_predicate
 from include.chimera.quality.rules.kinds import CHECKS
 
@@ -35,14 +35,14 @@ def stable_id(*names: str) -> str:
     return str(uuid5(NAMESPACE_URL, "/".join(("chimera", *names))))
 
 
-def expectation(table: str, rule: Rule) -> Expectation:
-    """Return the GX configuration of a rule."""
+def expectation(suite: str, rule: Rule) -> Expectation:
+    """Return the GX configuration of a suite's rule."""
     kind, kwargs = CHECKS[rule.check].compile(rule)
     if rule.is_row_rule and rule.mostly < 1:
         kwargs["mostly"] = rule.mostly
     return {
         "type": kind,
-        "id": stable_id(table, rule.rule_id),
+        "id": stable_id(suite, rule.rule_id),
         "kwargs": kwargs,
         "meta": {
             "rule_id": rule.rule_id,
@@ -67,7 +67,7 @@ def pass_ratio(book: RuleBook, broken: str) -> Expectation:
     """Return the rule that enough rows pass all critical row rules."""
     return {
         "type": "expect_row_pass_ratio_to_be_at_least",
-        "id": stable_id(book.table, RATIO_RULE),
+        "id": stable_id(book.suite, RATIO_RULE),
         "kwargs": {"broken": broken, "min_value": book.min_pass_ratio},
         "meta": {
             "rule_id": RATIO_RULE,
@@ -84,8 +84,8 @@ def pass_ratio(book: RuleBook, broken: str) -> Expectation:
 
 def documents(book: RuleBook) -> dict[str, Mapping[str, object]]:
     """Return a table's GX documents by their path in the GX project."""
-    table = book.table
-    expectations = [expectation(table, rule) for rule in book.rules]
+    suite = book.suite
+    expectations = [expectation(suite, rule) for rule in book.rules]
     broken = _broken(expectations)
     others = _broken([item for item in expectations if item["meta"]["check"] != "usual"])
     for item in expectations:
@@ -94,16 +94,19 @@ def documents(book: RuleBook) -> dict[str, Mapping[str, object]]:
             item["kwargs"]["broken"] = others if check == "usual" else broken
     if book.splits_rows:
         expectations.append(pass_ratio(book, broken))
-    named = {"id": stable_id(table, "suite"), "name": table}
-    definition = {"id": stable_id(table, "validation"), "name": table}
+    named = {"id": stable_id(suite, "suite"), "name": suite}
+    definition = {"id": stable_id(suite, "validation"), "name": suite}
+    files = f"rules/{book.table}.yml"
+    if book.profile:
+        files += f" and include/profiles/{book.profile}/rules"
     return {
-        f"expectations/{table.replace('.', '/')}.json": {
+        f"expectations/{suite.replace('.', '/')}.json": {
             **named,
             "expectations": expectations,
             "meta": {"great_expectations_version": GX_VERSION},
-            "notes": f"Compiled from rules/{table}.yml by `make suites`.",
+            "notes": f"Compiled from {files} by `make suites`.",
         },
-        f"validation_definitions/{table}.json": {
+        f"validation_definitions/{suite}.json": {
             **definition,
             "data": {
                 "datasource": {"id": stable_id(DATASOURCE), "name": DATASOURCE},
@@ -112,9 +115,9 @@ def documents(book: RuleBook) -> dict[str, Mapping[str, object]]:
             },
             "suite": named,
         },
-        f"checkpoints/{table}.json": {
-            "id": stable_id(table, "checkpoint"),
-            "name": table,
+        f"checkpoints/{suite}.json": {
+            "id": stable_id(suite, "checkpoint"),
+            "name": suite,
             "actions": [],
             "result_format": {"result_format": "BASIC", "partial_unexpected_count": 0},
             "validation_definitions": [definition],
@@ -126,7 +129,7 @@ def drift(project: Path = GX_PROJECT) -> dict[Path, str | None]:
     """Return the files that differ from the rules, with the text to write (None: delete)."""
     wanted = {
         project / path: json.dumps(document, indent=2) + "\n"
-        for book in rule_books()
+        for book in all_rule_books()
         for path, document in documents(book).items()
     }
     kept = [path for folder in _COMPILED for path in (project / folder).rglob("*.json")]

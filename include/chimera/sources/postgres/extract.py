@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import starmap
 from typing import TYPE_CHECKING
 
 from include.chimera.fault_points import fault_point
@@ -19,7 +18,7 @@ from include.chimera.lake.staged.held_back import HeldBack
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.settings import get_settings
-from include.chimera.sources.postgres.platform_rows import PlatformRows
+from include.chimera.sources.postgres.platform_rows import PlatformRows, Selection
 from include.chimera.sources.postgres.row_queries import (
     invisible,
     refusals,
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
-Span = tuple[datetime, datetime]
 
 
 def extract_table(intake: Intake, uri: str, run: Run) -> Batch:
@@ -79,7 +77,7 @@ def extract_versions(rows: PlatformRows, uri: str, run: Run) -> Batch:
             watermark=int(upper.timestamp() * 1_000_000),
             held_back=_held_back(rows, run, source, upper),
         )
-        staged = stage_selected(run, batch, rows, source, (lower, upper))
+        staged = stage_selected(run, batch, rows, source, rows.updated_in((lower, upper)))
     if staged.held_back:
         logger.warning("%s: %s", contract.name, staged.held_back)
     logger.info("staged %s rows of %s in [%s, %s)", staged.rows_read, contract.name, lower, upper)
@@ -96,37 +94,27 @@ def extract_reference(rows: PlatformRows, uri: str, run: Run) -> Batch:
     name = rows.contract.name
     batch = Batch(name, draw_token(name))
     with snapshot(uri) as source:
-        return stage_selected(run, batch, rows, source)
-
-
-def _updated_in(lower: datetime, upper: datetime) -> str:
-    """Return the PostgreSQL predicate of rows with updated_at in [lower, upper)."""
-    return f"(updated_at >= '{lower.isoformat()}' and updated_at < '{upper.isoformat()}')"
+        return stage_selected(run, batch, rows, source, Selection(rows.between()))
 
 
 def stage_selected(
-    run: Run, batch: Batch, rows: PlatformRows, source: SourceSnapshot, *spans: Span
+    run: Run, batch: Batch, rows: PlatformRows, source: SourceSnapshot, selected: Selection
 ) -> Batch:
-    """Stage a table's rows, of the given spans of updated_at alone, if there are any.
-
-    Refuse those that don't fit the lake.
+    """Stage some rows of a table, and refuse those that don't fit the lake.
 
     Args:
         run: The run that reads.
         batch: What is known of the batch so far.
         rows: What is read.
         source: The snapshot in which it is read.
-        spans: Each with its start and its end, exclusive.
+        selected: Which of the rows.
 
     Raises:
         SourceUnavailableError: The connection broke, or a statement timed out.
         ContractError: The source's columns changed; nothing is staged.
     """
     contract, present = rows.contract, rows.present(source)
-    inside, place = "true", rows.between()
-    if spans:
-        inside = f"({' or '.join(starmap(_updated_in, spans))})"
-        place = rows.between(min(spans)[0], max(spans)[1])
+    place, inside = selected.place, selected.inside
     batch = replace(batch, is_distinct=rows.are_distinct(source))
     unfit_rows = unfit(contract, present)
     wanted = f"{inside} and not ({unfit_rows})"
@@ -152,7 +140,8 @@ def _held_back(
     began = [since for since in source.open_since if since < end]
     if upper >= end or not (began or source.is_blind):
         return None
-    found = source.count(rows.between(upper, end), _updated_in(upper, end))
+    behind = rows.updated_in((upper, end))
+    found = source.count(behind.place, behind.inside)
     since = min(began, default=upper).astimezone(UTC).isoformat(timespec="seconds")
     return HeldBack(found, len(began), since) if found else None
 

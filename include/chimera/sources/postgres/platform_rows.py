@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from include.chimera.errors import ConfigurationError
@@ -15,14 +17,32 @@ from include.chimera.profiles.profile_format import PostgresReader
 from include.chimera.sources.postgres.column_check import check_columns, check_query_columns
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from include.chimera.contracts import Contract
     from include.chimera.profiles.chosen import Intake
     from include.chimera.sources.postgres.sessions import SourceSnapshot
 
 _BOUND = re.compile(r"(?<![:\w]):(lower|upper)\b")
 _UNBOUND = {"lower": "-infinity", "upper": "infinity"}
+
+
+Span = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Some of the rows.
+
+    Args:
+        place: What stands after `from`.
+        inside: The PostgreSQL predicate of the rows of it that are wanted.
+    """
+
+    place: str
+    inside: str = "true"
+
+
+def _updated_in(lower: datetime, upper: datetime) -> str:
+    return f"(updated_at >= '{lower.isoformat()}' and updated_at < '{upper.isoformat()}')"
 
 
 @dataclass(frozen=True)
@@ -71,6 +91,17 @@ class PlatformRows:
         }
         bounded = _BOUND.sub(lambda found: f"timestamptz '{bounds[found[1]]}'", self.query)
         return f"({bounded}\n) as platform_rows"
+
+    def updated_in(self, *spans: Span, since: datetime | None = None) -> Selection:
+        """Return the rows with updated_at in one of the spans.
+
+        Args:
+            spans: Each with its start and its end, exclusive; at least one.
+            since: The `:lower` of a query, if it is earlier than the first span's start.
+        """
+        lower, upper = min(start for start, _ in spans), max(end for _, end in spans)
+        inside = " or ".join(starmap(_updated_in, spans))
+        return Selection(self.between(since or lower, upper), f"({inside})")
 
     def present(self, source: SourceSnapshot) -> list[str]:
         """Return the contract's columns that the table or the query has, in the contract's order.
