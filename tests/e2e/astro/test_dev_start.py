@@ -18,10 +18,10 @@ import pytest
 from include.chimera.local.servers.airflow_api import AirflowApi
 from include.chimera.window import HOUR, floor_hour
 from tests.e2e.astro import foreign
-from tests.e2e.astro.clones import fresh_clone
 from tests.e2e.astro.compose import services, settings_commands
 from tests.e2e.astro.containers import Network
 from tests.e2e.astro.stand_in_image import build_base, build_image, needs_image_tools
+from tests.e2e.clones import fresh_clone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

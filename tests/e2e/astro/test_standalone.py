@@ -6,14 +6,11 @@ Source: astro-cli, airflow/standalone.go and pkg/airflowrt/env.go.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -22,24 +19,17 @@ import pytest
 from include.chimera.local.servers.airflow_api import AirflowApi
 from include.chimera.local.servers.ports import choose_port
 from include.chimera.window import HOUR, floor_hour
-from tests.e2e.astro.clones import fresh_clone
+from tests.e2e.airflow_alone import BIN, DAG, MINUTES, inherited, running, wait
 from tests.e2e.astro.compose import settings_commands
+from tests.e2e.clones import fresh_clone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
-DAG = "chimera_etl_hourly"
-MINUTES = 10
 VARIABLES = ".chimera/astro.env"
-BIN = Path(sys.executable).parent
-
-
-def inherited() -> dict[str, str]:
-    """Return this process's environment without what is ours."""
-    ours = ("CHIMERA_", "AIRFLOW", "PYTHONPATH")
-    return {name: text for name, text in os.environ.items() if not name.startswith(ours)}  # noqa: TID251 - a child inherits
 
 
 def environment(project: Path, port: int) -> dict[str, str]:
@@ -63,31 +53,6 @@ def environment(project: Path, port: int) -> dict[str, str]:
     }
 
 
-@contextmanager
-def running(command: list[str], log: Path, **options: object) -> Iterator[None]:
-    """Run a command in a process group of its own, and end it with all that came of it."""
-    with log.open("wb") as file:
-        process = psutil.Popen(
-            command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, **options
-        )
-    try:
-        yield
-    finally:
-        family = [process, *process.children(recursive=True)]
-        process.send_signal(signal.SIGTERM)
-        _, left = psutil.wait_procs(family, timeout=30)
-        for each in left:
-            each.kill()
-
-
-def wait(is_so: Callable[[], bool], minutes: float, *logs: Path) -> None:
-    deadline = time.monotonic() + 60 * minutes
-    while not is_so():
-        if time.monotonic() > deadline:
-            pytest.fail("\n".join(f"== {log}\n{log.read_text()[-3000:]}" for log in logs))
-        time.sleep(1)
-
-
 def test_the_first_full_hour_is_green_and_nobody_else_can_reach_the_server(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -98,8 +63,8 @@ def test_the_first_full_hour_is_green_and_nobody_else_can_reach_the_server(
     with running(sources, logs[0], **in_clone):
         wait((clone / VARIABLES).exists, MINUTES, *logs)
         began, variables = time.monotonic(), environment(clone, port)
-        with running([f"{BIN}/airflow", "standalone"], logs[1], cwd=clone, env=variables):
-            api = AirflowApi(url)
+        standalone = running([f"{BIN}/airflow", "standalone"], logs[1], cwd=clone, env=variables)
+        with standalone, closing(AirflowApi(url)) as api:
             wait(api.is_up, MINUTES, *logs)
             for words in settings_commands(clone):
                 command = [f"{BIN}/{words[0]}", *words[1:]]
