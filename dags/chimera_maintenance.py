@@ -1,7 +1,8 @@
 """Daily maintenance.
 
 **Purpose.** Delete what would otherwise only grow: task logs, orphaned files in the lake,
-payloads of dead letters, delivered alerts. Resend alerts that a channel did not take.
+payloads of dead letters, delivered alerts. Compact the operational tables, to which each run adds
+files. Resend alerts that a channel did not take.
 
 **Schedule.** Daily at 04:00 UTC, without catch-up.
 

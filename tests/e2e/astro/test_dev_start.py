@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,7 +27,6 @@ from tests.e2e.clones import fresh_clone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.e2e.astro.compose import Service
 
@@ -38,12 +39,11 @@ DAG = "chimera_etl_hourly"
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder that users of the image can enter."""
-    folder = tmp_path_factory.mktemp("rehearsal")
-    for above in (folder, *folder.parents[:2]):
-        above.chmod(0o755)
-    return folder
+def workspace() -> Iterator[Path]:
+    """Return a folder that users of the image can enter; pytest closes its own to them."""
+    with tempfile.TemporaryDirectory(prefix="chimera-rehearsal-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="module")

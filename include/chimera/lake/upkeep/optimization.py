@@ -47,13 +47,15 @@ def maintain(*, dry_run: bool) -> list[Removal]:
     Call this about once a day; it is safe while pipelines run. Remove first the payloads of dead
     letters older than the setting `letter_days`. Then remove, if older than `vacuum_hours`:
     half-written files of killed writers, files that no version names (vacuumed, or staged but never
-    committed), and the folders of finished runs with their staged rows.
+    committed), and the folders of finished runs with their staged rows. The operational tables are
+    compacted here, as the hourly upkeep does with the others.
 
     Args:
         dry_run: Only report what would be removed.
 
     Raises:
         CommitConflictError: Every attempt lost to another writer; call it again.
+        VerificationError: A compaction changed rows.
     """
     done = []
     count, size = payloads(expired())
@@ -61,6 +63,8 @@ def maintain(*, dry_run: bool) -> list[Removal]:
         done.append(Removal("letter_payloads", "ops.dead_letters", count, size))
         if not dry_run:
             erase(expired(), EXPIRED, "maintenance")
+    if not dry_run:
+        optimize_layer("ops")
     done.extend(remove_leftovers(dry_run=dry_run))
     for removal in done:
         logger.info("%s %s", "would remove" if dry_run else "removed", removal)

@@ -159,6 +159,26 @@ def test_maintenance_removes_only_what_is_old_and_unknown(
     assert maintain(dry_run=False) == []
 
 
+def test_maintenance_compacts_the_ledger_to_which_each_run_adds_a_file(
+    connection: DuckDBPyConnection,
+) -> None:
+    """Its rows, which say what is missing, stay."""
+    for number in range(10):
+        run = run_of(HOUR + timedelta(hours=number))
+        publish(connection, run, TABLE, generations(3, status=f"'{number}'"))
+        close_run(run)
+    ledger = open_table("ops.window_ledger")
+    before = ledger.to_pyarrow_table().sort_by("run_id")
+    assert len(ledger.file_uris()) == 10
+    maintain(dry_run=True)
+    ledger.update_incremental()
+    assert len(ledger.file_uris()) == 10
+    maintain(dry_run=False)
+    ledger.update_incremental()
+    assert len(ledger.file_uris()) == 1
+    assert ledger.to_pyarrow_table().sort_by("run_id") == before
+
+
 def test_vacuum_leaves_a_reader_its_files(connection: DuckDBPyConnection) -> None:
     """A reader that pinned a version before compaction and vacuum reads it to the end."""
     for number in range(10):
