@@ -11,10 +11,12 @@ from include.chimera.lake.publish.bronze_publisher import Publication, Publisher
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch, attempt_folder, load_manifest
 from include.chimera.lake.staged.stage_rows import refusals_of, rows_of
+from include.chimera.profiles.chosen import intake_of
 from include.chimera.window import Run, Window
 
 HOUR = datetime(2026, 1, 1, 5, tzinfo=UTC)
 LABEL = "20260101T05"
+METRICS_INTAKE = intake_of("bronze.provider_metrics")
 
 
 def run_of(hour: datetime = HOUR, run_id: str | None = None, **options: bool) -> Run:

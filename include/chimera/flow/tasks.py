@@ -69,12 +69,11 @@ def _read_logs(_: Intake, run: Run) -> Batch:
     return extract_api_logs(root, run, allow_shrink=allow_shrink)
 
 
-def _read_metrics(_: Intake, run: Run) -> Batch:
+def _read_metrics(intake: Intake, run: Run) -> Batch:
     from include.chimera.sources.prometheus import extract  # noqa: PLC0415 - heavy
 
-    return extract.extract_provider_metrics(
-        prometheus_server(BaseHook.get_connection(PROMETHEUS)), run
-    )
+    server = prometheus_server(BaseHook.get_connection(PROMETHEUS))
+    return extract.extract_provider_metrics(intake, server, run)
 
 
 _READERS: dict[str, Callable[[Intake, Run], Batch]] = {

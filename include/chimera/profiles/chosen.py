@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-import yaml
-from pydantic import ValidationError
-
 from include.chimera.contracts import BRONZE, Contract
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import INCLUDE
-from include.chimera.profiles.profile_format import PostgresReader, Profile
+from include.chimera.profiles.profile_format import PostgresReader, Profile, read_document, words_of
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -141,39 +138,23 @@ def read_profile(name: str) -> list[Intake]:
             remedy="name one of them, several separated by commas",
         )
     try:
-        profile = Profile.model_validate(_document(folder / "profile.yml"))
+        profile = Profile.model_validate(read_document(folder / "profile.yml"))
         return list(_intakes(name, folder, profile))
-    except (ValidationError, yaml.YAMLError, _MisfitError) as error:
+    except ValueError as error:
         raise ConfigurationError(
             expected="a profile as include/chimera/profiles/profile_format.py says",
-            came=_words(error),
+            came=words_of(error),
             where=f"include/profiles/{name}/profile.yml",
             remedy="correct it; the other profiles are examples",
         ) from None
-
-
-class _MisfitError(Exception):
-    """The file is of the format, but does not fit the catalogue or its folder."""
-
-
-def _document(path: Path) -> object:
-    document: object = yaml.load(path.read_text(), yaml.CSafeLoader)
-    return document
 
 
 def _intakes(name: str, folder: Path, profile: Profile) -> Iterator[Intake]:
     known = {contract.name: contract for contract in BRONZE}
     for table, reader in profile.tables.items():
         if table not in known:
-            raise _MisfitError(f"{table}, which is none of {', '.join(known)}")  # noqa: EM102, TRY003 - becomes `came`
+            raise ValueError(f"{table}, which is none of {', '.join(known)}")  # noqa: EM102, TRY003 - becomes `came`
         for file in reader.files:
             if not (folder / file).is_file():
-                raise _MisfitError(f"{table} with no file {file}")  # noqa: EM102, TRY003 - as above
+                raise ValueError(f"{table} with no file {file}")  # noqa: EM102, TRY003 - as above
         yield Intake(known[table], name, reader, folder)
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found)
-    return " ".join(str(error).split())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
     """A part of the file; a key that it does not know is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -18,7 +22,7 @@ class _Part(BaseModel):
         return []
 
 
-class PostgresReader(_Part):
+class PostgresReader(Part):
     """A table or view of the platform's PostgreSQL, which is read in place.
 
     Args:
@@ -58,7 +62,7 @@ class PostgresReader(_Part):
         return f"`{self.table}`"
 
 
-class FilesReader(_Part):
+class FilesReader(Part):
     """Files in a folder or a bucket.
 
     Args:
@@ -80,14 +84,21 @@ class FilesReader(_Part):
         return f"files (`{self.format}`)"
 
 
-class PrometheusReader(_Part):
+class PrometheusReader(Part):
     """Metrics of a Prometheus.
 
     Args:
         reader: `prometheus`.
+        metrics: File beside this one with the map of the metrics (`metric_maps.MetricMap`).
     """
 
     reader: Literal["prometheus"]
+    metrics: str = Field(min_length=1)
+
+    @property
+    def files(self) -> list[str]:
+        """The map's file."""
+        return [self.metrics]
 
     @property
     def source(self) -> str:
@@ -103,7 +114,7 @@ class PrometheusReader(_Part):
 Reader = PostgresReader | FilesReader | PrometheusReader
 
 
-class Profile(_Part):
+class Profile(Part):
     """One platform.
 
     Args:
@@ -113,3 +124,24 @@ class Profile(_Part):
 
     platform: str
     tables: dict[str, Annotated[Reader, Field(discriminator="reader")]] = Field(min_length=1)
+
+
+def read_document(path: Path) -> object:
+    """Read a YAML file.
+
+    Raises:
+        ValueError: It is not YAML.
+    """
+    try:
+        document: object = yaml.load(path.read_text(), yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    return document
+
+
+def words_of(error: ValueError) -> str:
+    """Return what is wrong with a document: by place where it is not of its format."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        return "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found)
+    return str(error)

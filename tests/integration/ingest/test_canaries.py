@@ -36,13 +36,15 @@ from include.chimera.lake.staged.manifests import load_manifest, save
 from include.chimera.lake.staged.records import to_json
 from include.chimera.operations.quality_report import write_report
 from include.chimera.profiles.chosen import intake_of
+from include.chimera.profiles.metric_maps import METRICS
 from include.chimera.quality.gx.data_docs import build_docs
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.sources.api_logs.extract import extract_api_logs
 from include.chimera.sources.api_logs.log_files import log_root
 from include.chimera.sources.postgres.extract import extract_table
-from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
+from include.chimera.sources.prometheus.extract import extract_provider_metrics
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
+from tests.builders import METRICS_INTAKE
 from tests.integration.ingest.pipeline import GENERATION, START, at, run_of
 from tests.integration.quality.gating import gated
 from tests.integration.sources.test_prometheus_bounds import matrix, send, serving
@@ -291,11 +293,15 @@ def test_nonsense_of_prometheus_is_told_by_kind(said, what):
     with serving(handle) as url:
         if kind is None:
             with own_words():
-                extract_provider_metrics(PrometheusServer(url), RUN)
+                extract_provider_metrics(
+                    intake_of("bronze.provider_metrics"), PrometheusServer(url), RUN
+                )
             judge("bronze.provider_metrics", said)
         else:
             with failing(kind, said):
-                extract_provider_metrics(PrometheusServer(url), RUN)
+                extract_provider_metrics(
+                    intake_of("bronze.provider_metrics"), PrometheusServer(url), RUN
+                )
 
 
 def test_a_status_line_of_prometheus_is_told_by_its_number(said):
@@ -305,4 +311,4 @@ def test_a_status_line_of_prometheus_is_told_by_its_number(said):
         handler.end_headers()
 
     with serving(handle) as url, failing(ConfigurationError, said):
-        extract_provider_metrics(PrometheusServer(url), RUN)
+        extract_provider_metrics(METRICS_INTAKE, PrometheusServer(url), RUN)

@@ -19,13 +19,15 @@ from include.chimera.errors import (
 from include.chimera.lake.staged.manifests import load_manifest
 from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.duckdb_sessions import connect
+from include.chimera.profiles.chosen import intake_of
+from include.chimera.profiles.metric_maps import METRICS
 from include.chimera.sources.prometheus.extract import (
-    METRICS,
     extract_provider_metrics,
     settling_seconds,
 )
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from include.chimera.window import Run
+from tests.builders import METRICS_INTAKE
 from tests.integration.ingest.pipeline import START, hour, publish, rows, run_of
 from tests.integration.prometheus import needs_prometheus, prometheus
 from tests.serving import served
@@ -71,7 +73,7 @@ def staged(run):
 
 
 def ingest(url, run):
-    extract_provider_metrics(PrometheusServer(url), run)
+    extract_provider_metrics(METRICS_INTAKE, PrometheusServer(url), run)
     return publish(run, TABLE)
 
 
@@ -201,7 +203,9 @@ def test_every_query_is_aligned_and_ends_before_the_hour_does():
 def test_a_bad_answer_has_the_class_that_decides_its_retries(status, document, error):
     """The class survives DuckDB, which pulls the samples, and nothing is staged."""
     with answering(lambda *_: (status, document)) as url, pytest.raises(error, match="Prometheus"):
-        extract_provider_metrics(PrometheusServer(url), run_of(0))
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of(0)
+        )
     assert rows(TABLE) == []
 
 
@@ -226,4 +230,8 @@ def test_an_hour_is_read_two_scrapes_after_its_end():
 
 def test_a_server_that_is_away_is_tried_again():
     with pytest.raises(SourceUnavailableError, match="Prometheus"):
-        extract_provider_metrics(PrometheusServer("http://127.0.0.1:9"), Run("away", hour(0)))
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"),
+            PrometheusServer("http://127.0.0.1:9"),
+            Run("away", hour(0)),
+        )

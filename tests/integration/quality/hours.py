@@ -18,8 +18,8 @@ from include.chimera.contracts import (
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
+from include.chimera.profiles.metric_maps import METRICS
 from include.chimera.sources.api_logs.extract import LogLine
-from include.chimera.sources.prometheus.extract import METRICS
 from include.chimera.window import hour_label
 
 if TYPE_CHECKING:

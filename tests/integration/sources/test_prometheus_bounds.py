@@ -18,6 +18,7 @@ from include.chimera.errors import (
     DataFaultError,
     SourceUnavailableError,
 )
+from include.chimera.profiles.chosen import intake_of
 from include.chimera.sources.prometheus import prometheus_api
 from include.chimera.sources.prometheus.extract import extract_provider_metrics, reach
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
@@ -90,7 +91,9 @@ def test_a_server_that_drips_holds_no_task(drip, monkeypatch):
     monkeypatch.setattr(prometheus_api, "_WHOLE_SECONDS", 0.3)
     with serving(drip) as url:
         for look in (
-            lambda: extract_provider_metrics(PrometheusServer(url), run_of()),
+            lambda: extract_provider_metrics(
+                intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+            ),
             lambda: reach(PrometheusServer(url)),
         ):
             begun = time.monotonic()
@@ -115,7 +118,9 @@ def test_an_answer_without_end_is_not_read_to_its_end(send_much, monkeypatch):
     """Neither plain nor compressed."""
     monkeypatch.setattr(prometheus_api, "_MOST_BYTES", 1024 * 1024)
     with serving(send_much) as url, pytest.raises(DataFaultError, match="at most 1 MiB"):
-        extract_provider_metrics(PrometheusServer(url), run_of())
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
 
 
 def test_an_answer_packed_twice_is_not_unpacked():
@@ -124,7 +129,9 @@ def test_an_answer_packed_twice_is_not_unpacked():
     with serving(lambda asker, _: send(asker, packed, Content_Encoding="gzip, gzip")) as url:
         tracemalloc.start()
         with pytest.raises(SourceUnavailableError, match="DecodingError"):
-            extract_provider_metrics(PrometheusServer(url), run_of())
+            extract_provider_metrics(
+                intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+            )
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 32 * 1024 * 1024
@@ -137,7 +144,9 @@ def test_many_series_are_made_rows_a_few_at_a_time():
     with answering(*many) as url:
         size = len(json.dumps(matrix(*many)))
         tracemalloc.start()
-        batch = extract_provider_metrics(PrometheusServer(url), run_of())
+        batch = extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert batch.rows_read == 30_000
@@ -170,7 +179,9 @@ def test_what_a_server_says_is_told_by_kind_and_length(document, error, caplog):
         serving(lambda handler, _: send(handler, document)) as url,
         pytest.raises(error) as raised,
     ):
-        extract_provider_metrics(PrometheusServer(url), run_of())
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     told = f"{raised.value!r} {raised.value.__cause__!r} {caplog.text}"
     assert len(str(raised.value)) < 500
     assert (CANARY in told, "\x1b" in told) == (False, False)
@@ -186,7 +197,9 @@ def test_a_server_that_sends_us_elsewhere_is_a_wrong_setting():
         handler.end_headers()
 
     with serving(redirect) as url, pytest.raises(ConfigurationError, match="status 302") as raised:
-        extract_provider_metrics(PrometheusServer(url), run_of())
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     assert CANARY not in str(raised.value)
 
 
@@ -194,7 +207,9 @@ def test_each_way_to_write_a_number_is_read():
     values = ["0.5", ".5", "5.", "1e-05", "+Inf", "-Inf", "NaN", "-0", 1]
     samples = [[START + number, text] for number, text in enumerate(values)]
     with answering({"metric": UP, "values": samples}) as url:
-        batch = extract_provider_metrics(PrometheusServer(url), run_of())
+        batch = extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     assert (batch.rows_read, batch.rows_unparsed) == (len(values), 0)
 
 
@@ -223,7 +238,9 @@ def test_a_sample_that_is_no_number_is_a_dead_letter_and_costs_no_other(caplog):
     """Its text is only in the letter's payload."""
     values = [[START, "1"], *BAD_SAMPLES, [START + 60, "2"]]
     with answering({"metric": UP, "values": values}) as url:
-        batch = extract_provider_metrics(PrometheusServer(url), run_of())
+        batch = extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     assert (batch.rows_read, batch.rows_unparsed) == (len(values), len(BAD_SAMPLES))
     query = f"select reason, coordinates from ({staged_refusals(run_of(), TABLE)})"
     found = duckdb.execute(query).fetchall()
@@ -249,7 +266,9 @@ def test_a_series_that_is_none_is_a_dead_letter(caplog):
     """The next one is read."""
     good = {"metric": UP, "values": [[START, "1"]]}
     with answering(*(series for series, _ in BAD_SERIES), good) as url:
-        extract_provider_metrics(PrometheusServer(url), run_of())
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     query = f"select reason from ({staged_refusals(run_of(), TABLE)})"
     assert [row[0] for row in duckdb.execute(query).fetchall()] == [why for _, why in BAD_SERIES]
     rows = f"select provider_id from ({staged_rows(run_of(), TABLE)})"
@@ -260,7 +279,9 @@ def test_a_series_that_is_none_is_a_dead_letter(caplog):
 def test_many_bad_samples_are_counted_and_not_all_kept():
     values = [[START, CANARY]] * 5_000
     with answering({"metric": UP, "values": values}) as url:
-        batch = extract_provider_metrics(PrometheusServer(url), run_of())
+        batch = extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     assert (batch.rows_read, batch.rows_unparsed) == (5_000, 5_000)
     query = (
         f"select reason, count(*) from ({staged_refusals(run_of(), TABLE)}) group by 1 order by 2"

@@ -11,7 +11,9 @@ import pytest
 
 from include.chimera.errors import ChimeraError, DataFaultError, SourceUnavailableError
 from include.chimera.lake.staged.manifests import find_manifest
-from include.chimera.sources.prometheus.extract import METRICS, extract_provider_metrics
+from include.chimera.profiles.chosen import intake_of
+from include.chimera.profiles.metric_maps import METRICS
+from include.chimera.sources.prometheus.extract import extract_provider_metrics
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from tests.builders import HOUR, LABEL, run_of, staged_rows
 from tests.serving import served
@@ -70,7 +72,9 @@ def only(metric: str, start: int, *series: dict) -> Answer:
 def test_each_hour_is_asked_for_without_its_end() -> None:
     """query_range includes both ends: the sample at the full hour is the next hour's."""
     with serving(lambda _: success()) as (url, asked):
-        batch = extract_provider_metrics(PrometheusServer(url), run_of())
+        batch = extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     assert batch.hours == ["20260101T04", LABEL]
     spans = {(float(query["start"]), float(query["end"]), query["step"]) for query in asked}
     assert spans == {
@@ -85,7 +89,9 @@ def test_values_are_kept_as_they_are() -> None:
     name = "llm_request_duration_seconds_bucket"
     values = [[START, "NaN"], [START + 60, "+Inf"], [START + 120.5, "1e-3"]]
     with serving(only(name, START, samples(values, le="+Inf"))) as (url, _):
-        extract_provider_metrics(PrometheusServer(url), run_of())
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     rows = duckdb.execute(
         "select epoch(sampled_at), metric, provider_id, model_id, cast(le as varchar), "
         f"cast(value as varchar), _window_hour from ({staged_rows(run_of(), TABLE)}) order by 1"
@@ -104,7 +110,9 @@ def test_a_series_is_known_again_by_its_labels_in_any_order() -> None:
     two = {"metric": {"model": "m", "provider": "a"}, "values": [[START + 60, "1"]]}
     other = {"metric": {"provider": "a", "model": "n"}, "values": [[START, "1"]]}
     with serving(only("llm_provider_up", START, one, two, other)) as (url, _):
-        extract_provider_metrics(PrometheusServer(url), run_of())
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     found = duckdb.execute(
         f"select count(*), count(distinct series_id) from ({staged_rows(run_of(), TABLE)})"
     ).fetchone()
@@ -126,7 +134,9 @@ def test_an_answer_that_is_not_whole_stages_nothing(
 ) -> None:
     """Half an hour of samples would be published as the whole hour."""
     with serving(lambda _: (status, body)) as (url, _), pytest.raises(error):
-        extract_provider_metrics(PrometheusServer(url), run_of())
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )
     assert find_manifest(run_of(), TABLE) is None
 
 
@@ -135,4 +145,6 @@ def test_a_server_that_is_away_may_be_tried_again() -> None:
     with serving(lambda _: success()) as (url, _):
         pass
     with pytest.raises(SourceUnavailableError):
-        extract_provider_metrics(PrometheusServer(url), run_of())
+        extract_provider_metrics(
+            intake_of("bronze.provider_metrics"), PrometheusServer(url), run_of()
+        )

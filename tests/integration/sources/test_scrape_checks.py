@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from include.chimera.profiles.metric_maps import METRICS
 from include.chimera.settings import get_settings
-from include.chimera.sources.prometheus.extract import METRICS
 from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
 from include.chimera.sources.prometheus.scrape_checks import check_prometheus
 from tests.integration.prometheus import needs_prometheus, prometheus

@@ -45,20 +45,20 @@ def test_the_sample_fills_every_table():
 
 def test_several_profiles_fill_tables_together(write):
     write("gateway", "platform: G\ntables: {bronze.generations: {reader: postgres, table: calls}}")
-    write("watch", "platform: W\ntables: {bronze.provider_metrics: {reader: prometheus}}")
-    assert filled_tables() == ["bronze.generations", "bronze.provider_metrics"]
+    write("watch", "platform: W\ntables: {bronze.api_logs: {reader: files, format: api_logs}}")
+    assert filled_tables() == ["bronze.generations", "bronze.api_logs"]
     assert {source: len(read) for source, read in sources().items()} == {
         "app_db": 1,
-        "prometheus": 1,
+        "api_logs": 1,
     }
     assert intake_of("bronze.generations").profile == "gateway"
 
 
 def test_a_table_that_nothing_fills_has_no_gate(write):
     """Else no snapshot would ever be published."""
-    write("watch", "platform: W\ntables: {bronze.provider_metrics: {reader: prometheus}}")
+    write("watch", "platform: W\ntables: {bronze.api_logs: {reader: files, format: api_logs}}")
     gated = gated_tables()
-    assert [name for name in gated if name.startswith("bronze.")] == ["bronze.provider_metrics"]
+    assert [name for name in gated if name.startswith("bronze.")] == ["bronze.api_logs"]
     assert "gold.fct_generations" in gated
     with pytest.raises(ConfigurationError, match=r"a profile that fills bronze\.models"):
         intake_of("bronze.models")
@@ -78,7 +78,10 @@ def test_two_profiles_for_one_table_are_named(write):
         ("platform: P\ntables: {}", "tables: Dictionary should have at least 1 item"),
         ("- platform", "a valid dictionary"),
         ("a: b: c", "mapping values are not allowed"),
-        ("platform: P\ntables: {bronze.nothing: {reader: prometheus}}", "bronze.nothing, which"),
+        (
+            "platform: P\ntables: {bronze.x: {reader: files, format: api_logs}}",
+            "bronze.x, which",
+        ),
         ("platform: P\ntables: {bronze.models: {reader: carrier-pigeon}}", "bronze.models"),
         (
             "platform: P\ntables: {bronze.models: {reader: postgres, table: t, colour: red}}",

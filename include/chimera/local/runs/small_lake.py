@@ -60,7 +60,8 @@ def _extract(app_db_uri: str, settings: Settings, run: Run) -> None:
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         address = PrometheusServer(f"http://127.0.0.1:{server.server_port}")
-        extract_provider_metrics(address, run)
+        (intake,) = sources(SAMPLE)["prometheus"]
+        extract_provider_metrics(intake, address, run)
     finally:
         server.shutdown()
         server.server_close()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from include.chimera.observe.findings import checking, skew
+from include.chimera.profiles.metric_maps import metric_map
 from include.chimera.settings import get_settings
-from include.chimera.sources.prometheus.extract import METRICS
 from include.chimera.sources.prometheus.prometheus_api import ask, told_time
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def check_prometheus(server: PrometheusServer) -> Iterator[Finding]:
     """Check everything that an hour needs of Prometheus."""
     told = None
     with checking("prometheus: login") as login:
-        told, login.text = told_time(server, f"timestamp({METRICS[0]})"), f"{server.url} answers"
+        told = told_time(server, f"timestamp({metric_map().heartbeat})")
+        login.text = f"{server.url} answers"
     yield login.finding()
     if login.faults:
         return
@@ -43,14 +45,15 @@ def _check_metrics(server: PrometheusServer) -> Finding:
     with checking("prometheus: metrics") as metrics:
         end = time.time()
         asked = {"start": end - _RECENT, "end": end, "step": 60.0}
-        found = {
-            name: len(ask(server, "query_range", {**asked, "query": name}, f"Prometheus, {name}"))
-            for name in METRICS
-        }
+        known, found = metric_map(), Counter[str]()
+        for name, query in [(known.heartbeat, known.heartbeat), *known.queries]:
+            answer = ask(server, "query_range", {**asked, "query": query}, f"Prometheus, {query}")
+            found[name] += len(answer)
         metrics.text = (
-            f"{len(found)} metrics, {sum(found.values())} series of the last five minutes"
+            f"{len(known.metrics)} metrics, {found.total()} series of the last five minutes"
         )
-        if missing := [name for name, series in found.items() if not series]:
+        missing = [name for name, series in found.items() if not series]
+        if missing := [name for name in missing if name not in known.rare]:
             remedy = "see /targets of Prometheus, or rename by metric_relabel_configs"
             metrics.fault(f"no series of {', '.join(missing)}", remedy)
     return metrics.finding()
@@ -62,7 +65,7 @@ def _check_scrapes(server: PrometheusServer) -> Finding:
         newest = _newest(server, time.time())
         before = _newest(server, newest - _JUST_BEFORE) if newest else None
         if not newest or not before:
-            text = f"fewer than two samples of {METRICS[0]} in five minutes"
+            text = f"fewer than two samples of {metric_map().heartbeat} in five minutes"
             scrapes.fault(text, "scrape at least every 120 s")
             return scrapes.finding()
         seconds = round(newest - before)
@@ -89,7 +92,8 @@ def _check_history(server: PrometheusServer) -> Finding:
 
 def _newest(server: PrometheusServer, moment: float) -> float | None:
     """Return the time of the newest sample as of a moment, both in seconds since 1970."""
-    parameters: dict[str, str | float] = {"query": f"timestamp({METRICS[0]})", "time": moment}
-    found = ask(server, "query", parameters, f"Prometheus, {METRICS[0]}")
+    heartbeat = metric_map().heartbeat
+    parameters: dict[str, str | float] = {"query": f"timestamp({heartbeat})", "time": moment}
+    found = ask(server, "query", parameters, f"Prometheus, {heartbeat}")
     times = [float(msgspec.json.decode(series)["value"][1]) for series in found]
     return max(times, default=None)
