@@ -115,7 +115,6 @@ def test_the_page_leads_to_a_trusted_hour(tmp_path, object_store, monkeypatch):
             CHIMERA_LAKE_ROOT=root,
             CHIMERA_API_LOGS_ROOT=logs,
             CHIMERA_STORE_CONNECTION="lake_store",
-            AWS_ALLOW_HTTP="true",
         )
         with guarded(metrics_folder(sample), workspace, authority) as metrics:
             connections = {

@@ -97,7 +97,9 @@ class Network:
         pairs = [*mounts, (self.hosts, "/etc/hosts")]
         options = [f"--volume={source}:{target}" for source, target in pairs]
         options += [f"--env={key}={value}" for key, value in environment.items()]
-        run = ["buildah", "run", "--isolation", "chroot", "--network", "host", *options]
+        # Without --no-hosts buildah mounts hosts of its own, too: now and then above these.
+        run = ["buildah", "run", "--isolation", "chroot", "--network", "host", "--no-hosts"]
+        run += options
         return [*self.beside(name), *run, container, "--", *command]
 
     def beside(self, name: str) -> list[str]:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,12 +93,13 @@ def started(clone: Path, image: str, workspace: Path) -> Iterator[Started]:
                 network.keep(service.name, command)
         api = AirflowApi(f"http://{network.addresses['api-server']}:8080")
         network.until(api.is_up)
-        with network.log("settings").open("wb") as log:
-            for words in settings_commands(clone):
-                within = replace(found["api-server"], command=words)
-                command = project_command(network, within, clone, image)
-                subprocess.run(command, stdout=log, stderr=log, check=True)  # noqa: S603 - fixed
-        yield Started(network, api, began)
+        for words in settings_commands(clone):
+            within = replace(found["api-server"], command=words)
+            command = project_command(network, within, clone, image)
+            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed
+            assert done.returncode == 0, f"{words[:3]}: {done.stdout[-2000:]} {done.stderr[-2000:]}"
+        with closing(api):
+            yield Started(network, api, began)
 
 
 def project_command(network: Network, service: Service, clone: Path, image: str) -> list[str]:
