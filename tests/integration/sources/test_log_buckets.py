@@ -307,7 +307,7 @@ def test_the_logs_have_a_connection_of_their_own(object_store, bucket, monkeypat
     keys = {"conn_id": "logs_store", "conn_type": "aws", "login": KEY, "password": SECRET}
     extract_api_logs(api_logs_root(Connection(**keys, extra=json.dumps(extra))), run_of())
     assert paths() == [0, 1, 2]
-    client = api_logs_root(Connection(**keys)).client
+    client = api_logs_root(Connection(**keys)).root.client
     assert client.meta.endpoint_url.endswith(".amazonaws.com")
     monkeypatch.setenv("CHIMERA_API_LOGS_ROOT", "/var/log")
     get_settings.cache_clear()
