@@ -15,11 +15,14 @@ from include.chimera.errors import ChimeraError, SourceLateError, SourceUnavaila
 from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
+    FILES,
     PROMETHEUS,
+    REPORTS,
     api_logs_root,
     connection_of,
     libpq_uri,
     prometheus_server,
+    reports_root,
 )
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.settings import get_settings
@@ -35,6 +38,7 @@ _ADDRESS: Mapping[str, Callable[[Any], Any]] = {
     APP_DB: libpq_uri,
     API_LOGS: api_logs_root,
     PROMETHEUS: prometheus_server,
+    REPORTS: reports_root,
 }
 _POKE_SECONDS = 5.0
 # A check that never returns (a hung disk) must not hold the trigger for ever. The last check may
@@ -163,14 +167,14 @@ def lacks(source: str, place: object, end: datetime) -> str:
     """Return what a source lacks of the hours before `end`; "": nothing, or it does not answer.
 
     Raises:
-        ChimeraError: The logs can't be listed or read; going on would give an empty hour.
+        ChimeraError: Files can't be listed or read; going on would give an empty hour.
     """
     from include.chimera.sources.completeness import LACKS  # noqa: PLC0415 - heavy
 
     try:
         return LACKS[source](place, end)
     except ChimeraError as error:
-        if source == API_LOGS:
+        if source in FILES:
             raise
         logger.warning("%s does not answer: %s", source, error)
         return ""

@@ -183,7 +183,7 @@ def _with_grants(role: str) -> str:
 
 
 def _grant(intake: Intake) -> str:
-    names = ", ".join(intake.contract.source_columns)
+    names = ", ".join(intake.contract.common_columns)
     columns = textwrap.indent(textwrap.fill(names, 90), "    ")
     return f"grant select (\n{columns}\n) on {intake.reader.table} to chimera_reader;\n"
 

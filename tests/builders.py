@@ -48,7 +48,7 @@ def generations(count: int, hour: datetime = HOUR, **columns: str) -> str:
         "_window_hour": "strftime(updated_at, '%Y%m%dT%H')",
         **columns,
     }
-    return _typed("bronze.generations", values, count)
+    return typed_query("bronze.generations", values, count)
 
 
 def api_logs(count: int, hour: datetime = HOUR, **columns: str) -> str:
@@ -70,10 +70,10 @@ def api_logs(count: int, hour: datetime = HOUR, **columns: str) -> str:
         "_window_hour": "strftime(timestamp, '%Y%m%dT%H')",
         **columns,
     }
-    return _typed("bronze.api_logs", values, count)
+    return typed_query("bronze.api_logs", values, count)
 
 
-def _typed(table: str, values: dict[str, str], count: int) -> str:
+def typed_query(table: str, values: dict[str, str], count: int) -> str:
     """Return the query whose columns have the contract's names, order and types."""
     schema = CONTRACTS[table].schema
     kinds = {"string": "varchar", "double": "double", "int64": "bigint", "bool": "boolean"}

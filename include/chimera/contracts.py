@@ -41,6 +41,8 @@ class Contract:
         retention_days: How long rows are kept; None: for ever.
         owner: Who is responsible for the table.
         description: One sentence that starts "One row per".
+        extras: Columns that only some platforms have; the lack of one is not told. They came after
+            the table's first lakes, so a row without them has the hash that it had.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Contract:
     description: str
     on_change: Literal["freeze", "evolve"] = "evolve"
     retention_days: int | None = None
+    extras: tuple[str, ...] = ()
     owner: str = "data-platform"
 
     @property
@@ -77,6 +80,11 @@ class Contract:
     def source_columns(self) -> list[str]:
         """The columns that come from the source itself."""
         return [name for name in self.schema.names if not name.startswith("_")]
+
+    @property
+    def common_columns(self) -> list[str]:
+        """Those of them that every platform has, the sample application among them."""
+        return [name for name in self.source_columns if name not in self.extras]
 
 
 GENERATIONS = Contract(
@@ -115,7 +123,13 @@ EVALUATIONS = Contract(
     kind="versions",
     key=("evaluation_id",),
     event_time="created_at",
-    description="One row per version of an evaluation of a model's safety by one technique.",
+    description="One row per version of an evaluation of a model: its safety by one technique, or "
+    "its answers by a benchmark.",
+    extras=(
+        *("passes", "errors", "undetermined", "score", "score_stderr"),
+        *("evaluation_kind", "framework_version", "report_file", "report_hash"),
+        *("prompt_tokens", "completion_tokens", "cached_tokens", "latency_ms", "cost_usd"),
+    ),
     schema=pa.schema(
         [
             _required("evaluation_id", pa.string()),
@@ -130,6 +144,20 @@ EVALUATIONS = Contract(
             pa.field("successes", pa.int64()),
             pa.field("judge", pa.string()),
             _required("status", pa.string()),
+            pa.field("passes", pa.int64()),
+            pa.field("errors", pa.int64()),
+            pa.field("undetermined", pa.int64()),
+            pa.field("score", pa.float64()),
+            pa.field("score_stderr", pa.float64()),
+            pa.field("evaluation_kind", pa.string()),
+            pa.field("framework_version", pa.string()),
+            pa.field("prompt_tokens", pa.int64()),
+            pa.field("completion_tokens", pa.int64()),
+            pa.field("cached_tokens", pa.int64()),
+            pa.field("latency_ms", pa.float64()),
+            pa.field("cost_usd", pa.decimal128(18, 9)),
+            pa.field("report_file", pa.string()),
+            pa.field("report_hash", pa.string()),
             _required(ROW_HASH, pa.string()),
             _required(IS_DELETED, pa.bool_()),
             _required(PARTITION, pa.string()),

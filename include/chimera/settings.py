@@ -10,6 +10,7 @@ import posixpath
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic resolves it at run time
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -46,10 +47,25 @@ class Settings(BaseSettings):
         description="Root of the API's JSON-lines logs, a folder or s3://<bucket>/<folder>; "
         "default <state_dir>/sources/api_logs",
     )
+    evaluations_root: str = Field(
+        "",
+        description="Root of the evaluation reports of garak, promptfoo, inspect and AVID, a "
+        "folder or s3://<bucket>/<folder>; default <state_dir>/sources/reports",
+    )
+    evaluations_timezone: str = Field(
+        "UTC",
+        description="Time zone of times in evaluation reports that name none, such as garak's: "
+        "that of the machine that ran it, like Europe/Berlin",
+    )
+    spans_root: str = Field(
+        "",
+        description="Root of the OpenTelemetry Collector's files of spans, a folder or "
+        "s3://<bucket>/<folder>; default <state_dir>/sources/otel",
+    )
     logs_connection: str = Field(
         "",
-        description="Airflow connection (type aws) of the API's logs in an object store; none: "
-        "the lake's store",
+        description="Airflow connection (type aws) of the sources' files (logs, reports, spans) in "
+        "an object store; none: the lake's store",
     )
     task_logs_root: str = Field(
         "",
@@ -167,6 +183,15 @@ class Settings(BaseSettings):
             )
         return moment.astimezone(UTC)
 
+    @field_validator("evaluations_timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:
+            raise _unknown_zone(name) from error
+        return name
+
     @model_validator(mode="after")
     def _require_start(self) -> Settings:
         """Refuse a schedule that runs each hour in order, but from no first one on."""
@@ -217,9 +242,31 @@ class Settings(BaseSettings):
         return _normal(self.task_logs_root or str(self.state_dir / "logs" / "tasks"))
 
     @property
+    def source_roots(self) -> dict[str, str]:
+        """The root of each source that is files, without a final slash."""
+        roots = {
+            "api_logs": self.api_logs_root,
+            "reports": self.evaluations_root,
+            "otel": self.spans_root,
+        }
+        return {
+            source: _normal(root or str(self.state_dir / "sources" / source))
+            for source, root in roots.items()
+        }
+
+    @property
     def api_logs(self) -> str:
         """The root of the API's logs, without a final slash."""
-        return _normal(self.api_logs_root or str(self.state_dir / "sources" / "api_logs"))
+        return self.source_roots["api_logs"]
+
+
+def _unknown_zone(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        expected="a time zone of the IANA database",
+        came=repr(name),
+        where="CHIMERA_EVALUATIONS_TIMEZONE",
+        remedy="write it like Europe/Berlin or UTC",
+    )
 
 
 def _normal(root: str) -> str:

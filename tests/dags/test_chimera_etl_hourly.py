@@ -16,7 +16,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from include.chimera.contracts import BRONZE
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.paths import PROJECT
-from include.chimera.profiles.chosen import sources
+from include.chimera.profiles.chosen import profile_names, sources
 from include.chimera.quality.rules.book import rule_books
 from include.chimera.settings import get_settings
 from include.chimera.sources.completeness import LACKS
@@ -198,7 +198,7 @@ def test_every_extract_waits_for_its_own_source_alone(dag: DAG) -> None:
             extract = f"extract.extract_{intake.contract.table}"
             assert upstream(dag, extract) == {f"extract.wait_for_{source}"}
         assert upstream(dag, f"extract.wait_for_{source}") == set()
-    assert set(sources()) == set(LACKS)
+    assert {source for name in profile_names() for source in sources(name)} == set(LACKS)
 
 
 def test_deletions_are_looked_for_in_each_mutable_table(dags: DagBag) -> None:

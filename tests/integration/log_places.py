@@ -9,6 +9,7 @@ import boto3
 from botocore.config import Config
 
 from include.chimera.sources.api_logs.log_files import log_root
+from include.chimera.sources.stored.stored_roots import stored_root
 from tests.integration.object_store import BUCKET, KEY, SECRET
 
 
@@ -26,6 +27,9 @@ class Folder:
     @property
     def root(self):
         return log_root(self.url)
+
+    def root_of(self, purpose):
+        return stored_root(self.url, purpose)
 
     def put(self, key, content):
         self.repeat(key, content, 1)
@@ -66,6 +70,9 @@ class Bucket:
     @property
     def root(self):
         return log_root(self.url, self.client)
+
+    def root_of(self, purpose):
+        return stored_root(self.url, purpose, self.client)
 
     def key(self, key):
         return {"Bucket": self.bucket, "Key": f"{self.folder}/{key}"}

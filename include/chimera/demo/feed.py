@@ -24,7 +24,7 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def _source_schema(contract: contracts.Contract) -> pa.Schema:
-    return pa.schema([contract.schema.field(name) for name in contract.source_columns])
+    return pa.schema([contract.schema.field(name) for name in contract.common_columns])
 
 
 GENERATIONS = _source_schema(contracts.GENERATIONS)

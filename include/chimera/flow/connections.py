@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from include.chimera.sources.api_logs.log_files import LogRoot
     from include.chimera.sources.postgres.sessions import LibpqUri
     from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
+    from include.chimera.sources.stored.stored_files import SourceRoot
 
-APP_DB, PROMETHEUS, API_LOGS = "app_db", "prometheus", "api_logs"
+APP_DB, PROMETHEUS = "app_db", "prometheus"
+API_LOGS, REPORTS, OTEL = FILES = ("api_logs", "reports", "otel")
 _CONNECT_SECONDS = 10  # libpq's default is to wait for ever
 _LIBPQ = """
     channel_binding connect_timeout gssencmode hostaddr keepalives keepalives_count keepalives_idle
@@ -121,9 +123,9 @@ def prometheus_server(connection: Connection) -> PrometheusServer:
 def connection_of(source: str) -> str:
     """Return the id of a source's connection; "" if it needs none."""
     settings = get_settings()
-    if source != API_LOGS:
+    if source not in FILES:
         return source
-    is_remote = "://" in settings.api_logs
+    is_remote = "://" in settings.source_roots[source]
     return (settings.logs_connection or settings.store_connection) if is_remote else ""
 
 
@@ -141,6 +143,19 @@ def api_logs_root(connection: Connection | None) -> LogRoot:
 
     client = _s3_client(connection) if connection else None
     return log_root(get_settings().api_logs, client)
+
+
+def reports_root(connection: Connection | None) -> SourceRoot:
+    """Return the root of the evaluation reports, for a connection as in `api_logs_root`.
+
+    Raises:
+        ConfigurationError: As `api_logs_root`.
+    """
+    from include.chimera.sources.reports.extract import PURPOSE  # noqa: PLC0415 - heavy
+    from include.chimera.sources.stored.stored_roots import stored_root  # noqa: PLC0415 - heavy
+
+    client = _s3_client(connection) if connection else None
+    return stored_root(get_settings().source_roots[REPORTS], PURPOSE, client)
 
 
 def _s3_client(connection: Connection) -> Any:  # noqa: ANN401 - boto3 has no types

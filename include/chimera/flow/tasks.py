@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from airflow.sdk import BaseHook, get_current_context, task
 from airflow.sdk.exceptions import AirflowSkipException
@@ -12,10 +13,12 @@ from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
     PROMETHEUS,
+    REPORTS,
     api_logs_root,
     connection_of,
     libpq_uri,
     prometheus_server,
+    reports_root,
 )
 from include.chimera.flow.delivery.callbacks import judged_tables, run_url, tell_success
 from include.chimera.flow.delivery.channels import channels
@@ -25,6 +28,7 @@ from include.chimera.flow.retry_policy import EXTRACT, GATE, UPKEEP
 from include.chimera.flow.run_context import begin_task
 from include.chimera.profiles.chosen import intake_of
 from include.chimera.quality.rules.book import gated_tables
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +73,14 @@ def _read_logs(_: Intake, run: Run) -> Batch:
     return extract_api_logs(root, run, allow_shrink=allow_shrink)
 
 
+def _read_reports(_: Intake, run: Run) -> Batch:
+    from include.chimera.sources.reports.extract import extract_reports  # noqa: PLC0415 - heavy
+
+    name = connection_of(REPORTS)
+    root = reports_root(BaseHook.get_connection(name) if name else None)
+    return extract_reports(root, run, ZoneInfo(get_settings().evaluations_timezone))
+
+
 def _read_metrics(intake: Intake, run: Run) -> Batch:
     from include.chimera.sources.prometheus import extract  # noqa: PLC0415 - heavy
 
@@ -80,6 +92,7 @@ _READERS: dict[str, Callable[[Intake, Run], Batch]] = {
     APP_DB: _read_database,
     API_LOGS: _read_logs,
     PROMETHEUS: _read_metrics,
+    REPORTS: _read_reports,
 }
 
 

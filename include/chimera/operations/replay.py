@@ -40,7 +40,7 @@ from include.chimera.quality.gate import open_gate
 from include.chimera.quality.rules.book import rule_book
 from include.chimera.quality.rules.good_and_bad_rows import BROKEN, tagged
 from include.chimera.sources.api_logs.extract import row_of
-from include.chimera.sources.postgres.row_queries import typed
+from include.chimera.sources.row_versions import typed
 from include.chimera.window import Run, Window, parse_hour
 
 if TYPE_CHECKING:

@@ -71,7 +71,7 @@ class FilesReader(Part):
     """
 
     reader: Literal["files"]
-    format: Literal["api_logs"]
+    format: Literal["api_logs", "reports", "otel"]
 
     @property
     def source(self) -> str:

@@ -15,6 +15,7 @@ from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs.log_files import MARKER
 from include.chimera.sources.postgres.sessions import clock
 from include.chimera.sources.prometheus.extract import reach, settling_seconds
+from include.chimera.sources.reports.extract import is_report
 from include.chimera.window import HOUR
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from include.chimera.sources.api_logs.log_files import LogRoot
     from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
+    from include.chimera.sources.stored.stored_files import SourceRoot
 
 _QUIET = timedelta(seconds=30)  # log shippers flush within seconds
 
@@ -74,8 +76,21 @@ def metrics_lack(server: PrometheusServer, end: datetime) -> str:
     return f"a newest sample at {seen.isoformat()}" if seen and seen < last else ""
 
 
+def reports_lack(root: SourceRoot, end: datetime) -> str:
+    """Check that reports can be listed; one that is written later belongs to a later hour.
+
+    Raises:
+        ConfigurationError: An object store refuses the key, or has no such bucket.
+        SourceUnavailableError: The root can't be listed.
+    """
+    root.listed("", is_report)
+    now = datetime.now(UTC)
+    return f"a clock at {now.isoformat(timespec='seconds')}" if now < end else ""
+
+
 LACKS: Mapping[str, Callable[[Any, datetime], str]] = {
     "app_db": database_lacks,
     "api_logs": logs_lack,
     "prometheus": metrics_lack,
+    "reports": reports_lack,
 }

@@ -25,8 +25,8 @@ from include.chimera.lake.upkeep.optimization import optimize_layer
 from include.chimera.quality.gate import open_gate
 from include.chimera.sources.api_logs.extract import extract_api_logs
 from include.chimera.sources.api_logs.log_files import log_root
-from include.chimera.sources.postgres.row_queries import typed
 from include.chimera.sources.postgres.sessions import snapshot
+from include.chimera.sources.row_versions import typed
 from tests.integration.ingest import process
 from tests.integration.ingest.pipeline import (
     GENERATION,

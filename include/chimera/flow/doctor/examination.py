@@ -18,11 +18,13 @@ from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
     PROMETHEUS,
+    REPORTS,
     api_logs_root,
     connection_of,
     libpq_uri,
     prometheus_server,
     reach_store,
+    reports_root,
 )
 from include.chimera.flow.delivery.channels import SLACK, SMTP, channels
 from include.chimera.flow.doctor.airflow_checks import check_airflow
@@ -32,6 +34,8 @@ from include.chimera.profiles.chosen import sources
 from include.chimera.settings import get_settings
 from include.chimera.sources.postgres.database_checks import check_database
 from include.chimera.sources.prometheus.scrape_checks import check_prometheus
+from include.chimera.sources.reports.extract import is_report, published_files
+from include.chimera.sources.stored.stored_files import all_listed
 from include.chimera.window import HOUR, floor_hour
 
 if TYPE_CHECKING:
@@ -67,6 +71,8 @@ def examine(*, send: bool, in_worker: bool = False) -> Iterator[Finding]:
         yield from _check_store_clock()
     if API_LOGS in read:
         yield _check_logs()
+    if REPORTS in read:
+        yield _check_reports()
     yield from _check_channels(send=send)
 
 
@@ -122,6 +128,27 @@ def _check_logs() -> Finding:
         remedy = f"let the shipper write {found.hour(newest).place}/<name>.jsonl, or set "
         logs.fault(f"no file of the last {_LOOK_BACK} hours", f"{remedy}CHIMERA_API_LOGS_ROOT")
     return logs.finding()
+
+
+def _check_reports() -> Finding:
+    """List all reports, and say which of them stand in no evaluation yet."""
+    with checking("evaluation reports") as reports:
+        name = connection_of(REPORTS)
+        try:
+            root = reports_root(BaseHook.get_connection(name) if name else None)
+        except (AirflowNotFoundException, AirflowRuntimeError):
+            remedy = f"airflow connections add {name} --conn-type aws …"
+            reports.fault(f"no connection {name}", remedy)
+            return reports.finding()
+        found = {file.name for each in all_listed(root, is_report) for file in each.files}
+        waiting = sorted(found - set(published_files()))
+        reports.text = f"{len(found)} files, {len(waiting)} without an evaluation"
+        if waiting:
+            reports.text += f", such as {waiting[0]}: not due yet, or refused or unfinished"
+        if not found:
+            remedy = "write reports there, or set CHIMERA_EVALUATIONS_ROOT"
+            reports.fault("no report", remedy)
+    return reports.finding()
 
 
 def _check_store_clock() -> Iterator[Finding]:

@@ -21,7 +21,7 @@ import duckdb
 from include.chimera.contracts import BRONZE, CONTRACTS
 from include.chimera.errors import ChimeraError, LakeError, RetryableError
 from include.chimera.lake.dbt_plugin.views import View, load_view
-from include.chimera.lake.delta.scans import define, empty, pin, remove, show_view
+from include.chimera.lake.delta.scans import define, empty, padded, pin, remove, show_view
 from include.chimera.lake.delta.tables import lake_relations, open_table
 from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.lake.store.storage_errors import storage_errors
@@ -172,7 +172,8 @@ class Catalog:
     def _define_opened(self, name: Relation, table: DeltaTable | None, rows: str) -> None:
         self._tables[name] = table
         if table is not None:
-            self.define(name, rows)
+            contract = CONTRACTS.get(name.key)
+            self.define(name, padded(rows, table, contract) if contract else rows)
         elif name.key in CONTRACTS:
             self.define(name, empty(CONTRACTS[name.key].schema))
         else:

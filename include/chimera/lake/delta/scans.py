@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from uuid import uuid4
 
-from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.delta.tables import missing_columns, open_table
 from include.chimera.lake.store.duckdb_sessions import (
     connect,
     described,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
+    from include.chimera.contracts import Contract
     from include.chimera.lake.dbt_plugin.views import View
 
 _PARTITION = re.compile(r"(?<=/)([^/=]+)=[^/]*(?=/)")
@@ -33,6 +34,24 @@ _PARTITION = re.compile(r"(?<=/)([^/=]+)=[^/]*(?=/)")
 def scan(table: DeltaTable, name: Relation | str) -> str:
     """Return a query of the table's rows at the loaded version."""
     return f"select * from delta_scan({quote(folder_of(name))}, version => {table.version()})"
+
+
+def live_rows(table: DeltaTable, contract: Contract) -> str:
+    """Return a query of a bronze or ops table's rows with all columns of its contract.
+
+    A table that an older release made may lack some, until its next commit adds them.
+    """
+    return padded(scan(table, contract.name), table, contract)
+
+
+def padded(rows: str, table: DeltaTable, contract: Contract) -> str:
+    """Return the rows of a table with the contract's columns that it lacks, which are null."""
+    lacking = missing_columns(table, contract)
+    nulls = "".join(
+        f", cast(null as {duckdb_type(column.type)}) as {identifier(column.name)}"
+        for column in lacking
+    )
+    return f"select *{nulls} from ({rows})" if lacking else rows
 
 
 def pin(connection: duckdb.DuckDBPyConnection, table: DeltaTable, name: Relation | str) -> str:

@@ -28,6 +28,7 @@ from include.chimera.lake.store.storage_errors import classify, storage_errors
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from include.chimera.contracts import Contract
     from include.chimera.relation import Relation
 
 # Only app transactions with a time expire: the fences (see `fencing_tokens`), long after any
@@ -211,12 +212,26 @@ def create_at(
 
 
 def contract_table(name: str) -> DeltaTable:
-    """Return a bronze or ops table, created from its contract if it does not exist yet."""
-    table = open_table(name)
-    if table is not None:
+    """Return a bronze or ops table as its contract says.
+
+    It is created if it does not exist yet, and gets the columns that the contract has gained since.
+    """
+    table, contract = open_table(name), CONTRACTS[name]
+    if table is None:
+        return create_table(name, contract.schema, list(contract.partition_by))
+    lacking = missing_columns(table, contract)
+    if not lacking:
         return table
-    contract = CONTRACTS[name]
-    return create_table(name, contract.schema, list(contract.partition_by))
+    fields = Schema.from_arrow(pa.schema(lacking)).fields
+    table.alter.add_columns(fields)
+    logger.info("added %s to %s", ", ".join(column.name for column in lacking), name)
+    return open_table(name) or table
+
+
+def missing_columns(table: DeltaTable, contract: Contract) -> list[pa.Field]:
+    """Return the contract's columns that a table lacks; those of an older release may be null."""
+    held = {column.name for column in table.schema().fields}
+    return [column for column in contract.schema if column.nullable and column.name not in held]
 
 
 def table_names() -> list[str]:

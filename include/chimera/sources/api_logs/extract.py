@@ -15,15 +15,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
 import pyarrow as pa
-from tenacity import (
-    Retrying,
-    before_sleep_log,
-    retry_if_exception_type,
-    stop_after_attempt,
-)
 
 from include.chimera.contracts import API_LOGS, PARTITION
-from include.chimera.errors import SourceChangedError
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
@@ -37,7 +30,7 @@ from include.chimera.sources.api_logs.log_files import (
     without_copies,
 )
 from include.chimera.sources.refused_records import RefusedRecords
-from include.chimera.sources.stored.stored_files import changed
+from include.chimera.sources.stored.stored_files import ANEW, changed
 from include.chimera.window import HOUR, Window, hour_label
 
 if TYPE_CHECKING:
@@ -50,13 +43,6 @@ logger = logging.getLogger(__name__)
 _BATCH_BYTES = 8 * 1024 * 1024
 _BATCH_ROWS = 2_000  # ten times as many would take twice as long to turn into columns
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
-# A rotation may interrupt a reading. If one interrupts every attempt, leave it to task retries.
-_ANEW = Retrying(
-    retry=retry_if_exception_type(SourceChangedError),
-    stop=stop_after_attempt(3),
-    before_sleep=before_sleep_log(logger, logging.WARNING),
-    reraise=True,
-)
 # Lines are compared by hash. If there are many, only those with the lowest hashes: this samples the
 # same lines of each file, so the share is unbiased and memory is bounded.
 _COMPARED = 500_000
@@ -225,7 +211,7 @@ def extract_api_logs(root: LogRoot, run: Run, *, allow_shrink: bool = False) -> 
             faster than they are read.
     """
     fault_point("extract.start")
-    staged = _ANEW(_stage, root, run, allow_shrink=allow_shrink)
+    staged = ANEW(_stage, root, run, allow_shrink=allow_shrink)
     _warn_of_overlaps(run, staged)
     logger.info("staged %s lines, refused %s", staged.rows_read, staged.rows_unparsed)
     return staged

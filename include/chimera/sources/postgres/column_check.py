@@ -45,7 +45,7 @@ def check_columns(contract: Contract, found: Mapping[str, str], where: str) -> l
             message names them.
     """
     wanted = {name: contract.schema.field(name) for name in contract.source_columns}
-    removed = [name for name in wanted if name not in found]
+    removed = [name for name in wanted if name not in found and name not in contract.extras]
     added = sorted(set(found) - set(wanted))
     retyped = [
         f"{name} {found[name]}"

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from include.chimera.contracts import IS_DELETED, ROW_HASH, Contract
 from include.chimera.errors import ShrinkError
-from include.chimera.lake.delta.scans import empty, scan
+from include.chimera.lake.delta.scans import empty, live_rows
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
 from include.chimera.sources.postgres.platform_rows import PlatformRows
-from include.chimera.sources.postgres.row_queries import MAX_VALUE_BYTES, with_lineage
+from include.chimera.sources.postgres.row_queries import MAX_VALUE_BYTES
 from include.chimera.sources.postgres.sessions import snapshot
+from include.chimera.sources.row_versions import with_lineage
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,7 +46,7 @@ class _Lake:
         if table is None:
             return empty(self.contract.schema)
         return (
-            f"select * from (from ({scan(table, self.contract.name)}) qualify row_number() over ("
+            f"select * from (from ({live_rows(table, self.contract)}) qualify row_number() over ("
             f"partition by {identifier(key)} order by updated_at desc, {ROW_HASH} desc) = 1) "
             f"where not {IS_DELETED}"
         )
@@ -91,7 +92,7 @@ def _deletions(contract: Contract, gone: str, moment: datetime) -> str:
         f"{later} as updated_at" if name == "updated_at" else identifier(name)
         for name in contract.source_columns
     )
-    return with_lineage(contract, f"select {', '.join(columns)} from ({gone})", deleted=True)
+    return with_lineage(contract, f"select {', '.join(columns)} from ({gone})", deleted="true")
 
 
 def _check_share(rows: PlatformRows, live: str, staged: Batch) -> None:

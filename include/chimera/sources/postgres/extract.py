@@ -23,10 +23,10 @@ from include.chimera.sources.postgres.row_queries import (
     invisible,
     refusals,
     selection,
-    typed,
     unfit,
 )
 from include.chimera.sources.postgres.sessions import SourceSnapshot, snapshot
+from include.chimera.sources.row_versions import typed
 
 if TYPE_CHECKING:
     from include.chimera.profiles.chosen import Intake

@@ -191,7 +191,10 @@ class _Ahead:
         self._begun: dict[str, _Parts] = {}
 
     def take(self, file: BucketFile) -> _Parts:
-        """Return the parts of one object, and begin those after it."""
+        """Return the parts of one object, and begin those after it; forget those left out."""
+        numbers = {other.key: other.number for other in self.files}
+        for key in [key for key in self._begun if numbers[key] < file.number]:
+            del self._begun[key]
         for other in self.files[file.number + 1 : file.number + 1 + _AHEAD]:
             if other.key not in self._begun and other.size <= _PART_BYTES and not other.fault:
                 self._begun[other.key] = _Parts(other, self._pool)

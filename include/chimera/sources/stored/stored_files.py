@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
+
+from tenacity import Retrying, before_sleep_log, retry_if_exception_type, stop_after_attempt
 
 from include.chimera.errors import SourceChangedError
 
@@ -14,6 +17,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
+# A rotation may interrupt a reading. If one interrupts every attempt, leave it to task retries.
+ANEW = Retrying(
+    retry=retry_if_exception_type(SourceChangedError),
+    stop=stop_after_attempt(3),
+    before_sleep=before_sleep_log(logger, logging.WARNING),
+    reraise=True,
+)
 PACKED = ".gz"
 LEAVES_ROOT, NOT_REGULAR = "link_leaves_root", "not_a_regular_file"
 _ODD = re.compile(r"[\\\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -5,21 +5,28 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from duckdb import DuckDBPyConnection
 
+from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import CountError, ShrinkError
+from include.chimera.lake.delta.commits import Change, commit
 from include.chimera.lake.delta.lineage import ARRIVED, TOUCHED
-from include.chimera.lake.delta.scans import scan
-from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.partitions import Append
+from include.chimera.lake.delta.scans import live_rows, scan
+from include.chimera.lake.delta.tables import create_table, open_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK, Publisher
 from include.chimera.lake.staged.manifests import attempt_folder
 from include.chimera.lake.staged.stage_rows import rows_of
-from tests.builders import HOUR, LABEL, api_logs, generations, publish, run_of, stage
+from include.chimera.lake.store.places import folder_of
+from tests.builders import HOUR, LABEL, api_logs, generations, publish, run_of, stage, typed_query
 
 pytestmark = pytest.mark.integration
 
 GENERATIONS, LOGS, MODELS = "bronze.generations", "bronze.api_logs", "bronze.models"
+EVALUATIONS = "bronze.evaluations"
 NEXT_LABEL = "20260101T06"
 
 
@@ -196,3 +203,45 @@ def test_an_attempt_after_a_commit_outranks_it_whatever_the_clocks_say(
         publish(connection, run_of(), LOGS, api_logs(2), hours=[LABEL])
     again = publish(connection, run_of(run_id="again"), LOGS, api_logs(3), hours=[LABEL])
     assert again.rows_published == 1
+
+
+def test_publish_adds_the_columns_that_an_older_release_lacked(
+    connection: DuckDBPyConnection,
+) -> None:
+    """Rows of before have nulls there; until then the table is read as if it had the columns."""
+    contract = CONTRACTS[EVALUATIONS]
+    old = pa.schema([column for column in contract.schema if column.name not in contract.extras])
+    table = create_table(EVALUATIONS, old, list(contract.partition_by))
+    (kept,) = write_files(
+        connection,
+        f"select {', '.join(old.names)} from ({evaluations(1)})",
+        folder_of(EVALUATIONS),
+        old,
+        contract.partition_by,
+    )
+    commit(EVALUATIONS, lambda: table, lambda _: Change([kept], Append()))
+    before = connection.execute(live_rows(open_table(EVALUATIONS), contract)).fetchall()
+    assert len(before) == 1
+    publish(connection, run_of(), EVALUATIONS, evaluations(2, passes="7"))
+    assert rows(connection, EVALUATIONS, "evaluation_id, coalesce(passes, -1)") == [
+        ("e0", -1),
+        ("e0", 7),
+        ("e1", 7),
+    ]
+    again = publish(connection, run_of(), EVALUATIONS, evaluations(2, passes="7"))
+    assert again.rows_published == 0
+
+
+def evaluations(count: int, **columns: str) -> str:
+    """Return a query of evaluations e0, e1, …; columns are SQL over `i`."""
+    values = {
+        "evaluation_id": "'e' || i",
+        "created_at": f"timestamptz '{HOUR.isoformat()}'",
+        "updated_at": "created_at",
+        "status": "'completed'",
+        "_row_hash": f"md5(i || {'|'.join(columns.values())!r})",
+        "_is_deleted": "false",
+        "_window_hour": f"'{LABEL}'",
+    }
+    nulls = dict.fromkeys(CONTRACTS[EVALUATIONS].schema.names, "null")
+    return typed_query(EVALUATIONS, {**nulls, **values, **columns}, count)
