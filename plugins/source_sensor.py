@@ -16,6 +16,7 @@ from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
     FILES,
+    OTEL,
     PROMETHEUS,
     REPORTS,
     api_logs_root,
@@ -23,6 +24,7 @@ from include.chimera.flow.connections import (
     libpq_uri,
     prometheus_server,
     reports_root,
+    spans_root,
 )
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.settings import get_settings
@@ -39,6 +41,7 @@ _ADDRESS: Mapping[str, Callable[[Any], Any]] = {
     API_LOGS: api_logs_root,
     PROMETHEUS: prometheus_server,
     REPORTS: reports_root,
+    OTEL: spans_root,
 }
 _POKE_SECONDS = 5.0
 # A check that never returns (a hung disk) must not hold the trigger for ever. The last check may

@@ -158,6 +158,19 @@ def reports_root(connection: Connection | None) -> SourceRoot:
     return stored_root(get_settings().source_roots[REPORTS], PURPOSE, client)
 
 
+def spans_root(connection: Connection | None) -> SourceRoot:
+    """Return the root of the Collector's spans, for a connection as in `api_logs_root`.
+
+    Raises:
+        ConfigurationError: As `api_logs_root`.
+    """
+    from include.chimera.sources.otel.extract import PURPOSE  # noqa: PLC0415 - heavy
+    from include.chimera.sources.stored.stored_roots import stored_root  # noqa: PLC0415 - heavy
+
+    client = _s3_client(connection) if connection else None
+    return stored_root(get_settings().source_roots[OTEL], PURPOSE, client)
+
+
 def _s3_client(connection: Connection) -> Any:  # noqa: ANN401 - boto3 has no types
     from airflow.providers.amazon.aws.hooks.base_aws import (  # noqa: PLC0415 - heavy
         AwsGenericHook,

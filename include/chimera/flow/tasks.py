@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
+    OTEL,
     PROMETHEUS,
     REPORTS,
     api_logs_root,
@@ -19,6 +20,7 @@ from include.chimera.flow.connections import (
     libpq_uri,
     prometheus_server,
     reports_root,
+    spans_root,
 )
 from include.chimera.flow.delivery.callbacks import judged_tables, run_url, tell_success
 from include.chimera.flow.delivery.channels import channels
@@ -81,6 +83,14 @@ def _read_reports(_: Intake, run: Run) -> Batch:
     return extract_reports(root, run, ZoneInfo(get_settings().evaluations_timezone))
 
 
+def _read_spans(intake: Intake, run: Run) -> Batch:
+    from include.chimera.sources.otel.extract import extract_spans  # noqa: PLC0415 - heavy
+
+    name = connection_of(OTEL)
+    root = spans_root(BaseHook.get_connection(name) if name else None)
+    return extract_spans(intake.contract, root, run)
+
+
 def _read_metrics(intake: Intake, run: Run) -> Batch:
     from include.chimera.sources.prometheus import extract  # noqa: PLC0415 - heavy
 
@@ -93,6 +103,7 @@ _READERS: dict[str, Callable[[Intake, Run], Batch]] = {
     API_LOGS: _read_logs,
     PROMETHEUS: _read_metrics,
     REPORTS: _read_reports,
+    OTEL: _read_spans,
 }
 
 

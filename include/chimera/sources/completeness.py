@@ -13,6 +13,7 @@ from include.chimera.errors import SourceChangedError
 from include.chimera.profiles.chosen import sources
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs.log_files import MARKER
+from include.chimera.sources.otel.extract import is_span_file
 from include.chimera.sources.postgres.sessions import clock
 from include.chimera.sources.prometheus.extract import reach, settling_seconds
 from include.chimera.sources.reports.extract import is_report
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from include.chimera.sources.stored.stored_files import SourceRoot
 
 _QUIET = timedelta(seconds=30)  # log shippers flush within seconds
+# An SDK's batch waits 5 s by default, a Collector's 200 ms; the rest is for slow networks.
+_FLUSHED = timedelta(seconds=30)
 
 
 def database_lacks(uri: str, end: datetime) -> str:
@@ -88,9 +91,22 @@ def reports_lack(root: SourceRoot, end: datetime) -> str:
     return f"a clock at {now.isoformat(timespec='seconds')}" if now < end else ""
 
 
+def spans_lack(root: SourceRoot, end: datetime) -> str:
+    """Check that spans can be listed, and that a Collector has had time to write the last ones.
+
+    Raises:
+        ConfigurationError: An object store refuses the key, or has no such bucket.
+        SourceUnavailableError: The root can't be listed.
+    """
+    root.listed("", is_span_file)
+    seconds = (end + _FLUSHED - datetime.now(UTC)).total_seconds()
+    return f"spans still in a Collector, for {seconds:.0f} s" if seconds > 0 else ""
+
+
 LACKS: Mapping[str, Callable[[Any, datetime], str]] = {
     "app_db": database_lacks,
     "api_logs": logs_lack,
     "prometheus": metrics_lack,
     "reports": reports_lack,
+    "otel": spans_lack,
 }

@@ -59,6 +59,8 @@ def _rows(table: str, source: pa.Table) -> pa.Table:
     rows = source.to_pylist()
     hashes = [hashlib.md5(repr(row).encode(), usedforsecurity=False).hexdigest() for row in rows]
     columns = {name: source[name] for name in source.column_names}
+    for name in CONTRACTS[table].extras:
+        columns[name] = pa.nulls(len(rows), schema.field(name).type)
     columns["_row_hash"] = pa.array(hashes, pa.string())
     columns["_is_deleted"] = pa.array([False] * len(rows), pa.bool_())
     if PARTITION in schema.names:

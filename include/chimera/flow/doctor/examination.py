@@ -17,6 +17,7 @@ from include.chimera.errors import ConfigurationError
 from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
+    OTEL,
     PROMETHEUS,
     REPORTS,
     api_logs_root,
@@ -25,6 +26,7 @@ from include.chimera.flow.connections import (
     prometheus_server,
     reach_store,
     reports_root,
+    spans_root,
 )
 from include.chimera.flow.delivery.channels import SLACK, SMTP, channels
 from include.chimera.flow.doctor.airflow_checks import check_airflow
@@ -32,6 +34,7 @@ from include.chimera.lake.store.storage import s3_client, try_conditional_put
 from include.chimera.observe.findings import Finding, checking, skew
 from include.chimera.profiles.chosen import sources
 from include.chimera.settings import get_settings
+from include.chimera.sources.otel.extract import is_span_file
 from include.chimera.sources.postgres.database_checks import check_database
 from include.chimera.sources.prometheus.scrape_checks import check_prometheus
 from include.chimera.sources.reports.extract import is_report, published_files
@@ -73,6 +76,8 @@ def examine(*, send: bool, in_worker: bool = False) -> Iterator[Finding]:
         yield _check_logs()
     if REPORTS in read:
         yield _check_reports()
+    if OTEL in read:
+        yield _check_spans()
     yield from _check_channels(send=send)
 
 
@@ -149,6 +154,27 @@ def _check_reports() -> Finding:
             remedy = "write reports there, or set CHIMERA_EVALUATIONS_ROOT"
             reports.fault("no report", remedy)
     return reports.finding()
+
+
+def _check_spans() -> Finding:
+    """List all files of spans, and say when the newest of them was written."""
+    with checking("spans") as spans:
+        name = connection_of(OTEL)
+        try:
+            root = spans_root(BaseHook.get_connection(name) if name else None)
+        except (AirflowNotFoundException, AirflowRuntimeError):
+            remedy = f"airflow connections add {name} --conn-type aws …"
+            spans.fault(f"no connection {name}", remedy)
+            return spans.finding()
+        files = [file for each in all_listed(root, is_span_file) for file in each.files]
+        written = [file.written_at() for file in files if not file.fault]
+        if not written:
+            remedy = "let a Collector's file exporter write there, or set CHIMERA_SPANS_ROOT"
+            spans.fault("no file", remedy)
+            return spans.finding()
+        newest = datetime.fromtimestamp(max(written), UTC).isoformat(timespec="seconds")
+        spans.text = f"{len(files)} files, the newest written at {newest}"
+    return spans.finding()
 
 
 def _check_store_clock() -> Iterator[Finding]:

@@ -27,7 +27,7 @@ from include.chimera.sources.reports.evaluations import (
     status_of,
 )
 from include.chimera.sources.reports.garak import garak_identity
-from include.chimera.sources.reports.lines import decoded, json_lines, mapped
+from include.chimera.sources.stored.lines import decoded, json_lines, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -31,9 +31,9 @@ from include.chimera.sources.reports.evaluations import (
     ReportOrigin,
 )
 from include.chimera.sources.reports.formats import read_report
-from include.chimera.sources.reports.local_copies import CopyFaultError, local_copy
 from include.chimera.sources.reports.spooled_rows import SpooledRows
 from include.chimera.sources.row_versions import typed
+from include.chimera.sources.stored.local_copies import CopyFaultError, local_copy
 from include.chimera.sources.stored.stored_files import ANEW, PACKED, Purpose, all_listed
 from include.chimera.window import hour_label
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
-    from include.chimera.sources.reports.local_copies import LocalCopy
+    from include.chimera.sources.stored.local_copies import LocalCopy
     from include.chimera.sources.stored.stored_files import SourceFile, SourceRoot
     from include.chimera.window import Run
 

@@ -14,8 +14,8 @@ from include.chimera.sources.reports.evaluations import (
 )
 from include.chimera.sources.reports.garak import read_garak
 from include.chimera.sources.reports.inspect_logs import read_inspect
-from include.chimera.sources.reports.lines import decoded, json_lines, mapped
 from include.chimera.sources.reports.promptfoo import read_promptfoo, read_promptfoo_lines
+from include.chimera.sources.stored.lines import decoded, json_lines, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

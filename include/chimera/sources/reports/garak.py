@@ -29,7 +29,7 @@ from include.chimera.sources.reports.evaluations import (
     number_of,
     status_of,
 )
-from include.chimera.sources.reports.lines import json_lines
+from include.chimera.sources.stored.lines import json_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -29,7 +29,7 @@ from include.chimera.sources.reports.evaluations import (
     number_of,
     status_of,
 )
-from include.chimera.sources.reports.lines import decoded, json_lines, mapped
+from include.chimera.sources.stored.lines import decoded, json_lines, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Copy a report to a local file, in which parsers seek, and hash its content on the way."""
+"""Copy a file to a local one, in which parsers seek, and hash its content on the way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1024 * 1024
 MAX_BYTES = 4 * 1024**3  # unpacked; a report of 17,000 attempts has 60 MB
-DAMAGED, TOO_LARGE = "damaged_gzip", "report_too_large"
+DAMAGED, TOO_LARGE = "damaged_gzip", "file_too_large"
 
 
 class CopyFaultError(Exception):
@@ -28,7 +28,7 @@ class CopyFaultError(Exception):
 
 
 class LocalCopy(NamedTuple):
-    """A copy of a report.
+    """A copy of a file.
 
     Args:
         file: The unpacked content, from its beginning.

@@ -1,4 +1,4 @@
-"""Read a local copy of a report: line by line, or as one JSON document."""
+"""Read a local copy of a file: line by line, or as one JSON document."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Spans of OpenTelemetry, as a Collector writes them into files."""

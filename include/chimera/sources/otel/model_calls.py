@@ -1,0 +1,186 @@
+"""What a span says of a call of a model, by OpenTelemetry's GenAI conventions and OpenInference's.
+
+Both generations of names are read: `gen_ai.provider.name` and, up to 1.36, `gen_ai.system`;
+`…usage.input_tokens` and `…usage.prompt_tokens`; OpenInference's `llm.…`.
+Source: open-telemetry/semantic-conventions-genai, docs/gen-ai; Arize-ai/openinference, spec.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from include.chimera.sources.otel.span_files import whole_number
+from include.chimera.sources.reports.evaluations import (
+    BENCHMARK,
+    Evaluation,
+    cost_of,
+    identity,
+    name_of,
+    number_of,
+    status_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+
+    from include.chimera.sources.otel.span_files import SpanEvent, Span
+
+_CALLS = frozenset({"chat", "text_completion", "generate_content", "embeddings", "completion"})
+_CALL_KINDS = frozenset({"LLM", "EMBEDDING"})
+_INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
+_OUTPUT = (
+    "gen_ai.usage.output_tokens",
+    "gen_ai.usage.completion_tokens",
+    "llm.token_count.completion",
+)
+_MODEL = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name")
+_PROVIDER = ("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system")
+_SESSION = ("gen_ai.conversation.id", "session.id")
+_USER = ("user.id", "enduser.id")
+_COST = ("llm.cost.total", "gen_ai.usage.cost", "operation.cost")
+_FIRST = ("gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token")
+_FILTERED = "content_filter"
+RESULT = "gen_ai.evaluation.result"
+_PASSED = frozenset({"pass", "passed", "true", "yes", "correct"})
+_NOT_PASSED = frozenset({"fail", "failed", "false", "no", "incorrect"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCall:
+    """A call of a model, as one span tells it; another span may tell of the same call."""
+
+    has_usage: bool
+    user_id: str | None
+    session_id: str | None
+    request_id: str | None
+    provider_id: str | None
+    model_id: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    ttft_ms: float | None
+    status: str
+    error_code: str | None
+    cost_usd: Decimal | None
+
+
+def model_call(span: Span) -> ModelCall | None:
+    """Return what a span says of a model's call; None: it is an agent, a chain, a tool or no GenAI.
+
+    Frameworks put the tokens of a call on spans around it, too; some of these name no operation.
+    """
+    found = span.attributes
+    operation, kind = found.get("gen_ai.operation.name"), found.get("openinference.span.kind")
+    prompt, completion = _count(found, _INPUT), _count(found, _OUTPUT)
+    has_usage = prompt is not None or completion is not None
+    if not _is_call(operation, kind, has_usage=has_usage):
+        return None
+    seconds = _number(found, _FIRST)
+    return ModelCall(
+        has_usage=has_usage,
+        user_id=_name(found, _USER),
+        session_id=_name(found, _SESSION),
+        request_id=_name(found, ("gen_ai.response.id",)),
+        provider_id=_name(found, _PROVIDER),
+        model_id=_name(found, _MODEL),
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        ttft_ms=None if seconds is None else seconds * 1000,
+        status=_status(span),
+        error_code=_error(span),
+        cost_usd=next((cost for name in _COST if (cost := cost_of(found.get(name)))), None),
+    )
+
+
+def _is_call(operation: object, kind: object, *, has_usage: bool) -> bool:
+    if isinstance(operation, str) and operation:
+        return operation in _CALLS
+    if isinstance(kind, str) and kind:
+        return kind.upper() in _CALL_KINDS
+    return has_usage
+
+
+def _status(span: Span) -> str:
+    if span.has_failed:
+        return "failed"
+    reasons = span.attributes.get("gen_ai.response.finish_reasons")
+    is_filtered = isinstance(reasons, list | str) and _FILTERED in reasons
+    return "filtered" if is_filtered else "succeeded"
+
+
+def _error(span: Span) -> str | None:
+    """Return an error's class, of which nothing is text."""
+    if not span.has_failed:
+        return None
+    raised = (event.attributes.get("exception.type") for event in span.events)
+    return next(
+        (
+            name
+            for value in (span.attributes.get("error.type"), *raised)
+            if (name := name_of(value))
+        ),
+        None,
+    )
+
+
+def _name(found: Mapping[str, object], names: tuple[str, ...]) -> str | None:
+    return next((name for each in names if (name := name_of(found.get(each)))), None)
+
+
+def _count(found: Mapping[str, object], names: tuple[str, ...]) -> int | None:
+    for name in names:
+        count = whole_number(found.get(name))
+        if count is not None and count >= 0:
+            return count
+    return None
+
+
+def _number(found: Mapping[str, object], names: tuple[str, ...]) -> float | None:
+    return next(
+        (value for name in names if (value := number_of(found.get(name))) is not None), None
+    )
+
+
+def evaluation_of(span: Span, event: SpanEvent, place: int, created_at: datetime) -> Evaluation:
+    """Return the evaluation that an event `gen_ai.evaluation.result` tells.
+
+    Its label decides: only pass or fail, in usual words, is a judgement; any other is undetermined.
+
+    Args:
+        span: The span, or the place of the log record, that it belongs to.
+        event: The event.
+        place: Its number among the span's events.
+        created_at: Its time.
+    """
+    found, around = event.attributes, span.attributes
+    name = name_of(found.get("gen_ai.evaluation.name"))
+    verdict = _verdict(found.get("gen_ai.evaluation.score.label"))
+    is_error = found.get("error.type") is not None
+    shared: dict[str, Any] = {**around, **found}
+    return Evaluation(
+        evaluation_id=identity(
+            "otel", span.trace, span.span, event.nanoseconds, name, *([place] if place else [])
+        ),
+        created_at=created_at,
+        framework="opentelemetry",
+        evaluation_kind=BENCHMARK,
+        provider_id=_name(shared, _PROVIDER),
+        model_id=_name(shared, _MODEL),
+        technique=name,
+        behaviour_id=name_of(found.get("gen_ai.response.id")),
+        judge=name,
+        status=status_of(judged=int(verdict is not None), errors=int(is_error)),
+        iterations=1,
+        successes=None if verdict is None else int(not verdict),
+        passes=None if verdict is None else int(verdict),
+        errors=int(is_error),
+        undetermined=int(verdict is None and not is_error),
+        score=number_of(found.get("gen_ai.evaluation.score.value")),
+    )
+
+
+def _verdict(label: object) -> bool | None:
+    word = label.lower() if isinstance(label, str) else ""
+    return word in _PASSED if word in _PASSED or word in _NOT_PASSED else None

@@ -1,0 +1,284 @@
+"""Read spans and log records of OTLP as JSON, in the forms in which they lie in files.
+
+A Collector's file exporter writes a request a line (`resourceSpans`, `resourceLogs`). Tempo says
+`batches` and `instrumentationLibrarySpans`. Exports of SDKs are flat spans with attributes as an
+object, in a list, under `spans`, or alone. Whole numbers may be strings, times a number, a string
+or [seconds, nanoseconds].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from include.chimera.sources.stored.lines import decoded, json_lines, mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+MALFORMED_LINE = "malformed_line"
+_NANOSECONDS = 1_000_000_000
+_ERROR_CODES = (2, "STATUS_CODE_ERROR", "ERROR")
+
+
+class _Array(msgspec.Struct):
+    values: list[_Value] | None = None
+
+
+class _Value(msgspec.Struct):
+    text: Any = msgspec.field(default=None, name="stringValue")
+    whole: Any = msgspec.field(default=None, name="intValue")
+    double: Any = msgspec.field(default=None, name="doubleValue")
+    flag: Any = msgspec.field(default=None, name="boolValue")
+    array: _Array | None = msgspec.field(default=None, name="arrayValue")
+
+    def plain(self) -> object:
+        """Return the value as Python's, None if there is none of a kind that we read."""
+        if self.text is not None:
+            return self.text
+        if self.whole is not None:
+            return whole_number(self.whole)
+        if self.array is not None:
+            return [value.plain() for value in self.array.values or ()]
+        return self.double if self.double is not None else self.flag
+
+
+class _Attribute(msgspec.Struct):
+    key: str = ""
+    value: _Value | None = None
+
+
+_Attributes = list[_Attribute] | dict[str, Any]
+
+
+class _Event(msgspec.Struct):
+    name: Any = None
+    time: Any = msgspec.field(default=None, name="timeUnixNano")
+    other_time: Any = msgspec.field(default=None, name="time")
+    attributes: _Attributes | None = None
+
+
+class _Context(msgspec.Struct):
+    trace: Any = msgspec.field(default=None, name="traceId")
+    span: Any = msgspec.field(default=None, name="spanId")
+
+
+class _Status(msgspec.Struct):
+    code: Any = None
+
+
+class _Span(msgspec.Struct):
+    """A span of any form, without its name."""
+
+    trace: Any = msgspec.field(default=None, name="traceId")
+    span: Any = msgspec.field(default=None, name="spanId")
+    parent: Any = msgspec.field(default=None, name="parentSpanId")
+    flat_trace: Any = msgspec.field(default=None, name="trace_id")
+    flat_span: Any = msgspec.field(default=None, name="span_id")
+    flat_parent: Any = msgspec.field(default=None, name="parent_span_id")
+    context: _Context | None = msgspec.field(default=None, name="spanContext")
+    parent_context: _Context | None = msgspec.field(default=None, name="parentSpanContext")
+    start: Any = msgspec.field(default=None, name="startTimeUnixNano")
+    end: Any = msgspec.field(default=None, name="endTimeUnixNano")
+    flat_start: Any = msgspec.field(default=None, name="start_time")
+    flat_end: Any = msgspec.field(default=None, name="end_time")
+    sdk_start: Any = msgspec.field(default=None, name="startTime")
+    sdk_end: Any = msgspec.field(default=None, name="endTime")
+    attributes: _Attributes | None = None
+    status: _Status | None = None
+    events: list[_Event] | None = None
+    flat_events: list[_Event] | None = msgspec.field(default=None, name="span_events")
+
+
+class _LogRecord(msgspec.Struct):
+    name: Any = msgspec.field(default=None, name="eventName")
+    time: Any = msgspec.field(default=None, name="timeUnixNano")
+    observed: Any = msgspec.field(default=None, name="observedTimeUnixNano")
+    trace: Any = msgspec.field(default=None, name="traceId")
+    span: Any = msgspec.field(default=None, name="spanId")
+    attributes: _Attributes | None = None
+
+
+class _Scope(msgspec.Struct):
+    spans: list[_Span] | None = None
+    records: list[_LogRecord] | None = msgspec.field(default=None, name="logRecords")
+
+
+class _Resource(msgspec.Struct):
+    scopes: list[_Scope] | None = msgspec.field(default=None, name="scopeSpans")
+    libraries: list[_Scope] | None = msgspec.field(default=None, name="instrumentationLibrarySpans")
+    logs: list[_Scope] | None = msgspec.field(default=None, name="scopeLogs")
+
+
+class _Document(_Span):
+    """A line or a file: a request, a list under a name, or a span itself."""
+
+    resources: list[_Resource] | None = msgspec.field(default=None, name="resourceSpans")
+    batches: list[_Resource] | None = None
+    logs: list[_Resource] | None = msgspec.field(default=None, name="resourceLogs")
+    spans: list[_Span] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Document | list[_Span])
+
+
+class SpanEvent(NamedTuple):
+    """An event of a span, or a log record with a name.
+
+    Args:
+        name: Its name.
+        nanoseconds: Its time since 1970 (UTC), None if it has none.
+        attributes: Its attributes.
+    """
+
+    name: str
+    nanoseconds: int | None
+    attributes: dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A span, or a log record's place: a span without times.
+
+    Args:
+        trace: The trace's id; "" if there is none or it is invalid (all zeros).
+        span: The span's id, likewise.
+        parent: The id of the span around it; "" of a root.
+        start: Nanoseconds since 1970 (UTC), None if it has no time.
+        end: Likewise.
+        has_failed: Whether its status is an error.
+        attributes: Its attributes.
+        events: What happened in it.
+        is_record: Whether it is a log record's place.
+    """
+
+    trace: str
+    span: str
+    parent: str = ""
+    start: int | None = None
+    end: int | None = None
+    has_failed: bool = False
+    attributes: dict[str, object]
+    events: tuple[SpanEvent, ...] = ()
+    is_record: bool = False
+
+
+class BadLine(NamedTuple):
+    """A line that holds no spans.
+
+    Args:
+        offset: Position of its first byte.
+        length: Its length in bytes.
+    """
+
+    offset: int
+    length: int
+
+
+def read_spans(file: BinaryIO, *, may_grow: bool) -> Iterator[Span | BadLine]:
+    """Yield the spans of a file, in any order.
+
+    Args:
+        file: A local copy.
+        may_grow: Whether its last line may still be written; then half a line is left.
+    """
+    first, size = next(json_lines(file), None), file.seek(0, 2)
+    if first is None:
+        return
+    single = None
+    if decoded(first.content, _DECODER) is None:  # one document over several lines
+        single = decoded(mapped(file), _DECODER)
+    if single is not None:
+        yield from _spans(single)
+        return
+    for line in json_lines(file):
+        document = decoded(line.content, _DECODER) if line.content else None
+        if document is not None:
+            yield from _spans(document)
+        elif not (may_grow and line.offset + line.length == size):
+            yield BadLine(line.offset, line.length)
+
+
+def _spans(document: _Document | list[_Span]) -> Iterator[Span]:
+    if isinstance(document, list):
+        yield from map(_span, document)
+        return
+    for resource in [*(document.resources or ()), *(document.batches or ())]:
+        for scope in [*(resource.scopes or ()), *(resource.libraries or ())]:
+            yield from map(_span, scope.spans or ())
+    for resource in document.logs or ():
+        for scope in resource.logs or ():
+            yield from (_record(record) for record in scope.records or () if record.name)
+    yield from map(_span, document.spans or ())
+    if document.attributes is not None:
+        yield _span(document)
+
+
+def _span(span: _Span) -> Span:
+    context, around = span.context or _Context(), span.parent_context or _Context()
+    return Span(
+        trace=_id(span.trace or span.flat_trace or context.trace),
+        span=_id(span.span or span.flat_span or context.span),
+        parent=_id(span.parent or span.flat_parent or around.span),
+        start=nanoseconds_of(_first(span.start, span.flat_start, span.sdk_start)),
+        end=nanoseconds_of(_first(span.end, span.flat_end, span.sdk_end)),
+        has_failed=span.status is not None and span.status.code in _ERROR_CODES,
+        attributes=_plain(span.attributes),
+        events=tuple(_event(each) for each in [*(span.events or ()), *(span.flat_events or ())]),
+    )
+
+
+def _event(event: _Event) -> SpanEvent:
+    time = nanoseconds_of(_first(event.time, event.other_time))
+    return SpanEvent(str(event.name or ""), time, _plain(event.attributes))
+
+
+def _record(record: _LogRecord) -> Span:
+    time = nanoseconds_of(record.time) or nanoseconds_of(record.observed)
+    event = SpanEvent(str(record.name), time, _plain(record.attributes))
+    return Span(
+        trace=_id(record.trace),
+        span=_id(record.span),
+        attributes={},
+        events=(event,),
+        is_record=True,
+    )
+
+
+def _first(*values: object) -> object:
+    return next((value for value in values if value is not None), None)
+
+
+def _id(value: object) -> str:
+    text = value.lower() if isinstance(value, str) else ""
+    return text if text.strip("0") and len(text) <= 64 else ""  # noqa: PLR2004 - 32 by the protocol
+
+
+def _plain(attributes: _Attributes | None) -> dict[str, object]:
+    if isinstance(attributes, dict):
+        return attributes
+    return {each.key: each.value.plain() for each in attributes or () if each.value}
+
+
+def whole_number(value: object) -> int | None:
+    """Return a whole number that may be written as text, None if it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and value.lstrip("-").isdecimal() and len(value) < 20:  # noqa: PLR2004 - of 64 bits
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def nanoseconds_of(value: object) -> int | None:
+    """Return a time in nanoseconds since 1970 (UTC), None if it is none.
+
+    0 is what an absent time is in protobuf's JSON.
+    """
+    if isinstance(value, list) and len(value) == 2:  # noqa: PLR2004 - seconds and nanoseconds
+        seconds, rest = (whole_number(part) for part in value)
+        return seconds * _NANOSECONDS + rest if seconds and rest is not None else None
+    number = whole_number(value)
+    return number if number and 0 < number < 2**63 else None
