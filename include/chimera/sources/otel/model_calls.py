@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from include.chimera.sources.otel.span_files import SpanEvent, Span
+    from include.chimera.sources.otel.span_files import Span, SpanEvent
 
 _CALLS = frozenset({"chat", "text_completion", "generate_content", "embeddings", "completion"})
 _CALL_KINDS = frozenset({"LLM", "EMBEDDING"})
