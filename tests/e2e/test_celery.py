@@ -23,7 +23,6 @@ pytestmark = [
 SLA_SECONDS = 600
 
 
-@pytest.mark.long
 def test_an_hour_on_two_workers_that_meet_in_a_store_alone(tmp_path, object_store, monkeypatch):
     """Both work, and the tables equal the source."""
     last = floor_hour(datetime.now(UTC)) - 2 * HOUR

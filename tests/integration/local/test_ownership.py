@@ -145,7 +145,13 @@ def test_the_stack_runs_under_one_keeper(layout):
         )
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGKILL,
+        *(pytest.param(n, marks=pytest.mark.long) for n in (signal.SIGTERM, signal.SIGHUP)),
+    ],
+)
 def test_a_killed_supervisor_leaves_nothing_and_loses_nothing(layout, number):
     with supervised(layout) as (supervisor, _):
         with psycopg.connect(Postgres(layout).uri(APP_DATABASE), autocommit=True) as connection:
