@@ -164,6 +164,9 @@ def on_duty(root, hours=None, scheduled=None, workers=0, kind=Stack, **more):
         duty = Duty(start_stack(plan, sample, kind), slack, mail, settings, sample)
         try:
             yield duty
+        except AssertionError:
+            sys.stdout.write("\n\n".join(text for _, text in slack.taken))  # it names the causes
+            raise
         finally:
             duty.stack.__exit__()
     written = Versions()
