@@ -40,6 +40,7 @@ class Duty:
     mail: Inbox
     settings: Settings
     sample: SampleApplication
+    versions: Versions
 
     def restart(self):
         """Stop everything, and start it again on the same state, without filling the sample."""
@@ -161,7 +162,8 @@ def on_duty(root, hours=None, scheduled=None, workers=0, kind=Stack, **more):
         plan = plan_start(layout, settings, variables, 600, code)
         object.__setattr__(plan, "plugins_folder", PROJECT / "plugins")
         sample = demo_sample(settings, hours, plan, print)
-        duty = Duty(start_stack(plan, sample, kind), slack, mail, settings, sample)
+        stack = start_stack(plan, sample, kind)
+        duty = Duty(stack, slack, mail, settings, sample, Versions())
         try:
             yield duty
         except AssertionError:
@@ -169,9 +171,8 @@ def on_duty(root, hours=None, scheduled=None, workers=0, kind=Stack, **more):
             raise
         finally:
             duty.stack.__exit__()
-    written = Versions()
-    written.add(layout.root / "lake")
-    written.check()
+    duty.versions.add(layout.root / "lake")
+    duty.versions.check()
 
 
 def start_stack(plan, sample, kind=Stack):
