@@ -11,6 +11,10 @@ export CHIMERA_WORKERS := $(WORKERS)
 else ifneq ($(EXECUTOR),local)
 $(error EXECUTOR=$(EXECUTOR): take local or celery)
 endif
+# PROFILE=litellm for `make run` and `make up`: the sample's calls in LiteLLM's own tables.
+ifdef PROFILE
+export CHIMERA_PROFILE := $(PROFILE)
+endif
 # The owner: whatever is started below ends when this make does, even if it is killed.
 OWNED := exec $(PY) -m include.chimera
 # pytest gets SIGTERM when this make is killed (Linux).

@@ -124,7 +124,7 @@ def doctor(
 
 
 def _take_sources_of_env_file() -> None:
-    """Take the sources that the project's `.env` names, unless the environment does."""
+    """Take profiles and sources that the project's `.env` names, unless the environment does."""
     import os
 
     from dotenv import dotenv_values
@@ -133,7 +133,8 @@ def _take_sources_of_env_file() -> None:
     from include.chimera.paths import PROJECT
 
     found = dotenv_values(PROJECT / ".env", interpolate=False)
-    for name in SOURCES.values():
+    files = ("CHIMERA_EVALUATIONS_ROOT", "CHIMERA_SPANS_ROOT")
+    for name in ("CHIMERA_PROFILE", *SOURCES.values(), *files):
         if text := found.get(name):
             os.environ.setdefault(name, text)  # noqa: TID251 - handed down
 

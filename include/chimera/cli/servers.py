@@ -18,7 +18,7 @@ from include.chimera.local.layout import Layout
 from include.chimera.local.runs.planning import plan_start
 from include.chimera.local.runs.progress import Progress
 from include.chimera.local.servers.airflow_api import AirflowApi
-from include.chimera.local.servers.environment import SOURCES, keep_passwords, own_sources
+from include.chimera.local.servers.environment import keep_passwords, sample_sources
 from include.chimera.local.servers.sample_application import demo_sample
 from include.chimera.local.servers.stack import SCHEDULED, Stack
 from include.chimera.local.supervision.processes import (
@@ -59,7 +59,7 @@ def up(settings: Settings) -> None:
     lock = StateLock(layout)
     last = floor_hour(datetime.now(UTC)) - HOUR
     # The sample application has no rows of before; of their own sources people miss each hour.
-    is_sample = len(own_sources(os.environ)) < len(SOURCES)  # noqa: TID251 - the caller's
+    is_sample = bool(sample_sources(os.environ))  # noqa: TID251 - the caller's
     begin = {"CHIMERA_START_DATE": last.isoformat()} if is_sample else {}
     plan = plan_start(layout, settings, begin, reparse_seconds=30)
     with Progress(make_console()) as progress, Stack(plan, lock, progress.say) as stack:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from include.chimera.demo.app_database import Database, SeededHour, connect
 from include.chimera.demo.feed import rows_within
+from include.chimera.demo.litellm_database import PROFILE, fill_litellm
 from include.chimera.demo.openmetrics import write_families
 from include.chimera.demo.recorded.replayed import ReplayedFeed
 from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import ConfigurationError
 from include.chimera.lake.store import storage
+from include.chimera.profiles.chosen import intakes
 from include.chimera.window import HOUR, Window, hour_label
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ def seed(
     """Make each hour's data, unless it exists already.
 
     Each hour is one transaction, and its files are written before the commit. After an
-    interruption, the next call makes the missing data, identical to the byte.
+    interruption, the next call makes the missing data, identical to the byte. If the profile
+    `litellm` is chosen, its tables get the same calls.
 
     Args:
         app_db_uri: libpq URI of the application's database, which must exist.
@@ -95,6 +98,8 @@ def seed(
                 on_progress(f"hour {hour_label(hour.start)}: {state}")
         seeded = database.seeded_hours()
         models = database.count_models()
+    if any(intake.profile == PROFILE for intake in intakes(settings.profile)):
+        fill_litellm(app_db_uri)
     return _report([seeded[hour.start] for hour in hours], models, made)
 
 

@@ -39,6 +39,7 @@ select
             end
     end as error_code,
     case
+        when spend_logs.request_tags = '[]' then '{}'
         when jsonb_typeof(spend_logs.request_tags) = 'array'
             then array(
                 select tags.tag

@@ -11,10 +11,11 @@ from include.chimera.demo import app_database
 from include.chimera.demo.application import api_log_place, metrics_path, seed
 from include.chimera.errors import ConfigurationError, SourceUnavailableError
 from include.chimera.lake.store import storage
-from include.chimera.profiles.chosen import SAMPLE, sources
-from include.chimera.settings import Settings
+from include.chimera.profiles.chosen import SAMPLE, intake_of, sources
+from include.chimera.settings import Settings, get_settings
 from include.chimera.sources.api_logs.log_files import log_root, read_lines
-from include.chimera.window import HOUR, Window
+from include.chimera.sources.postgres.extract import extract_table
+from include.chimera.window import HOUR, Run, Window
 from tests.integration.conftest import empty
 from tests.integration.object_store import lake_in
 
@@ -162,3 +163,27 @@ def test_what_is_locked_is_not_waited_for(app_db, settings, monkeypatch):
             seed(app_db, [FIRST], settings)
     seed(app_db, [FIRST], settings)
     assert query(app_db, "select to_regclass('app.models_updated_at') is not null") == [(True,)]
+
+
+def test_the_profile_litellm_has_the_same_calls_in_litellms_tables(app_db, settings, monkeypatch):
+    """`make run PROFILE=litellm`: made by its own migrations, read by its own profile."""
+    monkeypatch.setenv("CHIMERA_STATE_DIR", str(settings.state_dir))
+    monkeypatch.setenv("CHIMERA_PROFILE", "litellm")
+    get_settings.cache_clear()
+    try:
+        for _ in range(2):
+            made = seed(app_db, [FIRST], settings.model_copy(update={"profile": "litellm"}))
+        with dbapi.connect(app_db) as connection, connection.cursor() as cursor:
+            cursor.execute('select count(*) from "LiteLLM_SpendLogs"')
+            assert cursor.fetchone() == (made.rows["generations"],)
+        run = Run("litellm", FIRST)
+        read = extract_table(intake_of("bronze.generations"), app_db, run)
+        assert read.rows_read > 0.9 * made.rows["generations"], "but calls that end an hour later"
+        models = extract_table(intake_of("bronze.models"), app_db, run)
+        assert models.rows_read == made.rows["models"]
+        assert (read.rows_unparsed, models.rows_unparsed) == (0, 0)
+    finally:
+        monkeypatch.undo()
+        get_settings.cache_clear()
+        with psycopg.connect(app_db, autocommit=True) as connection:
+            connection.execute("drop schema public cascade; create schema public")

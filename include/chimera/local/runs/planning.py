@@ -15,6 +15,7 @@ from include.chimera.local.runs.chosen_hours import (
 from include.chimera.local.servers.environment import ServerPlan, own_sources
 from include.chimera.local.servers.ports import choose_port
 from include.chimera.paths import PROJECT
+from include.chimera.profiles.chosen import SAMPLE
 from include.chimera.window import HOUR, Window
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def choose_hours(
         TerminalError: There are not that many hours since the anchor.
     """
     now, sample = datetime.now(UTC), describe_sample(settings)
+    if settings.profile != SAMPLE:
+        sample = f"{settings.profile}, {sample}"
     if own := own_sources(os.environ):  # noqa: TID251 - connections are no settings
         sample = f"{', '.join(own)} of your own, and else {sample}"
     anchor = read_anchor(layout)

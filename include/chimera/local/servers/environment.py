@@ -22,6 +22,7 @@ from include.chimera.local.servers.postgres_server import (
 )
 from include.chimera.local.workers.broker import broker_url
 from include.chimera.paths import PROJECT
+from include.chimera.profiles.chosen import sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +77,12 @@ SOURCES = {
 def own_sources(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the sources that the caller's environment names, each with its variable."""
     return {source: name for source, name in SOURCES.items() if environment.get(name)}
+
+
+def sample_sources(environment: Mapping[str, str]) -> list[str]:
+    """Return the sources that the chosen profiles read and that are not the caller's own."""
+    own, read = own_sources(environment), sources()
+    return [source for source in SOURCES if source in read and source not in own]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from include.chimera.local.servers.environment import (
     keep_passwords,
     keep_secrets,
     own_sources,
+    sample_sources,
 )
 from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
 from include.chimera.local.supervision.keeper import Program
@@ -157,12 +158,12 @@ class Stack:
 
     def _start_sample(self, sample: SampleApplication, env: dict[str, str]) -> None:
         """Start the sample application for the sources that are not the caller's own."""
-        own = own_sources(self._inherited)
-        for source, name in own.items():
+        sampled = sample_sources(self._inherited)
+        for source, name in own_sources(self._inherited).items():
             self._say(f"{source}: yours, from {name}; the sample application is not started for it")
-        if len(own) < len(SOURCES):
+        if sampled:
             sample.seed(self.app_db_uri)
-        if "prometheus" not in own:
+        if "prometheus" in sampled:
             self.line.start(Program("metrics", [sys.executable, *sample.metrics], env))
 
     def workers(self, env: dict[str, str]) -> list[Program]:
@@ -244,7 +245,7 @@ class Stack:
         env = build_environment(self.plan, keep_secrets(self.layout), self._inherited)
         module = "include.chimera.local.servers.feeder"
         argv = [sys.executable, "-m", module, "--app-db", self.app_db_uri]
-        if len(own_sources(self._inherited)) < len(SOURCES):
+        if sample_sources(self._inherited):
             # Logs of its own root: made-up lines must not get among the caller's.
             self.line.start(Program("feeder", argv, {**env, SOURCES["api_logs"]: ""}))
 

@@ -90,7 +90,8 @@ class PlatformRows:
             for name, moment in (("lower", lower), ("upper", upper))
         }
         bounded = _BOUND.sub(lambda found: f"timestamptz '{bounds[found[1]]}'", self.query)
-        return f"({bounded}\n) as platform_rows"
+        # Else PostgreSQL would work out a column anew for each condition that names it.
+        return f"({bounded}\noffset 0) as platform_rows"
 
     def updated_in(self, *spans: Span, since: datetime | None = None) -> Selection:
         """Return the rows with updated_at in one of the spans.
