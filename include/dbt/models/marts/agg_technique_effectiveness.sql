@@ -4,6 +4,7 @@
 with technique_days as (
 
     select * from {{ ref('agg_technique_daily') }}
+    where coalesce(evaluation_kind, 'attack') = 'attack'
 
 ),
 

@@ -1,3 +1,5 @@
+{{ config(on_schema_change="append_new_columns") }}
+
 with evaluations as (
 
     select
@@ -16,11 +18,22 @@ aggregated as (
         provider_id,
         model_id,
 
+        -- strings
+        coalesce(framework, 'unknown') as framework,
+        coalesce(evaluation_kind, 'attack') as evaluation_kind,
+
         -- numerics
         count(*) as evaluation_count,
         count(is_successful) as judged_count,
         count(*) filter (where is_successful) as successful_count,
         cast(sum(iteration_count) as bigint) as iteration_count,
+        cast(sum(trial_count) as bigint) as trial_count,
+        cast(sum(successful_trial_count) as bigint) as successful_trial_count,
+        cast(sum(error_count) as bigint) as error_count,
+        cast(sum(undetermined_count) as bigint) as undetermined_count,
+        sum(score * coalesce(iteration_count, 1)) as score_sum,
+        cast(sum(coalesce(iteration_count, 1)) filter (where score is not null) as bigint)
+            as scored_count,
 
         -- dates
         created_date as evaluation_date,
@@ -28,7 +41,14 @@ aggregated as (
         -- lineage
         _window_day
     from evaluations
-    group by _window_day, created_date, technique, provider_id, model_id
+    group by
+        _window_day,
+        created_date,
+        technique,
+        provider_id,
+        model_id,
+        coalesce(framework, 'unknown'),
+        coalesce(evaluation_kind, 'attack')
 
 )
 

@@ -1,3 +1,5 @@
+{{ config(on_schema_change="append_new_columns") }}
+
 with evaluations as (
 
     select * from {{ ref('stg_app__evaluations') }}
@@ -18,13 +20,28 @@ final as (
 
         -- strings
         framework,
+        framework_version,
+        evaluation_kind,
         technique,
         judge,
         status,
+        report_file,
 
         -- numerics
         iteration_count,
         success_count,
+        pass_count,
+        error_count,
+        undetermined_count,
+        trial_count,
+        successful_trial_count,
+        score,
+        score_stderr,
+        prompt_tokens,
+        completion_tokens,
+        cached_tokens,
+        latency_ms,
+        cost_usd,
 
         -- booleans
         is_successful,

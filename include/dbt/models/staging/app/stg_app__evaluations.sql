@@ -1,3 +1,5 @@
+{{ config(on_schema_change="append_new_columns") }}
+
 with source as (
 
     select * from {{ source('app', 'evaluations') }}
@@ -17,12 +19,34 @@ renamed as (
         -- strings
         framework,
         coalesce(technique, 'unknown') as technique,
+        framework_version,
+        coalesce(evaluation_kind, 'attack') as evaluation_kind,
         judge,
         status,
+        report_file,
 
         -- numerics
         iterations as iteration_count,
         successes as success_count,
+        passes as pass_count,
+        errors as error_count,
+        undetermined as undetermined_count,
+        -- a judge that counts passes judges each attempt, any other the evaluation as a whole
+        case
+            when passes is not null then coalesce(successes, 0) + passes
+            when successes is not null then 1
+        end as trial_count,
+        case
+            when passes is not null then coalesce(successes, 0)
+            when successes is not null then cast(successes > 0 as bigint)
+        end as successful_trial_count,
+        score,
+        score_stderr,
+        prompt_tokens,
+        completion_tokens,
+        cached_tokens,
+        latency_ms,
+        cost_usd,
 
         -- booleans
         successes > 0 as is_successful,
