@@ -8,12 +8,14 @@ score. Only a log with the status `success` is a whole run.
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pyarrow as pa
 
 from include.chimera.sources.reports.evaluations import (
     BENCHMARK,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 _VERSIONS = (1, 2, 3)
 _ENDINGS = {"started": UNFINISHED, "cancelled": CANCELLED, "error": FAILED}
 MAX_SAMPLE_BYTES = 1024**3
+_ZSTD = 93  # PKWARE's APPNOTE 4.4.5
 # Source: inspect_ai, scorer/_metric.py, value_to_float
 _VALUES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
 _YES, _NO = ("yes", "true"), ("no", "false")
@@ -149,21 +152,41 @@ def _read_archive(file: BinaryIO, origin: ReportOrigin) -> Iterator[Found]:
                 is_begun = any(name.startswith("_journal/") for name in names)
                 yield FileFault(UNFINISHED if is_begun else MALFORMED_REPORT)
                 return
-            header = decoded(_member(archive, "header.json"), _HEADER)
+            header = decoded(_member(file, archive, "header.json"), _HEADER)
             if header is None or header.eval is None:
                 yield FileFault(MALFORMED_REPORT)
                 return
             inside = [name for name in names if name.startswith("samples/")]
-            samples = (_member(archive, name) for name in inside)
+            samples = (_member(file, archive, name) for name in inside)
             yield from _read(header, samples, origin)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError):
         yield FileFault(MALFORMED_REPORT)
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    with archive.open(name) as member:
-        content = member.read(MAX_SAMPLE_BYTES + 1)
+def _member(file: BinaryIO, archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a member's content; empty if it is larger than a sample may be."""
+    if archive.getinfo(name).compress_type == _ZSTD:
+        content = _unpacked(file, archive.getinfo(name))
+    else:
+        with archive.open(name) as member:
+            content = member.read(MAX_SAMPLE_BYTES + 1)
     return content if len(content) <= MAX_SAMPLE_BYTES else b""
+
+
+def _unpacked(file: BinaryIO, member: zipfile.ZipInfo) -> bytes:
+    """Unpack what inspect has packed by Zstandard since 2026, which Python reads only from 3.14 on.
+
+    Source: PKWARE's APPNOTE 4.3.7, the local header's length.
+    """
+    file.seek(member.header_offset)
+    name_bytes, extra_bytes = struct.unpack("<HH", file.read(30)[26:])
+    file.seek(name_bytes + extra_bytes, 1)
+    packed = pa.BufferReader(file.read(member.compress_size))
+    with pa.CompressedInputStream(packed, "zstd") as stream:
+        content: bytes = stream.read(MAX_SAMPLE_BYTES + 1)
+    if len(content) <= MAX_SAMPLE_BYTES and zlib.crc32(content) != member.CRC:
+        raise zipfile.BadZipFile(member.filename)
+    return content
 
 
 def _read(header: _Header, samples: Any, origin: ReportOrigin) -> Iterator[Found]:  # noqa: ANN401 - of bytes

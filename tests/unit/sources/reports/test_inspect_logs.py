@@ -2,10 +2,13 @@
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from include.chimera.sources.reports.evaluations import FileFault
@@ -142,3 +145,30 @@ def test_inspect_score_is_the_number_that_inspect_reckons_with(
 ) -> None:
     """As its own conversion says, but for words that it takes for 0 with a warning."""
     assert score_of(value) == score
+
+
+def test_inspect_archive_by_zstandard_is_read_and_damage_in_it_is_told(tmp_path: Path) -> None:
+    """As inspect packs since 2026, which Python's own zipfile can't read before 3.14."""
+    log = inspect_log(SAMPLES[:2])
+    samples = [json.dumps(sample).encode() for sample in log.pop("samples")]  # type: ignore[attr-defined]
+    members = {f"samples/{n}_epoch_1.json": sample for n, sample in enumerate(samples)}
+    content = packed({**members, "header.json": json.dumps(log).encode()})
+    assert [row.passes for row in evaluations(found(tmp_path, content))] == [1, 0]
+    damaged = bytearray(content)
+    damaged[len("samples/0_epoch_1.json") + 40] ^= 0xFF
+    assert found(tmp_path, bytes(damaged))[-1] == FileFault("malformed_report")
+
+
+def packed(members: dict[str, bytes]) -> bytes:
+    """Return a zip archive of the method 93."""
+    body, directory = b"", b""
+    for name, content in members.items():
+        packed = pa.compress(content, codec="zstd", asbytes=True)
+        sizes = (zlib.crc32(content), len(packed), len(content), len(name), 0)
+        common = struct.pack("<HHHHHIIIHH", 63, 0, 93, 0, 0, *sizes)
+        place = struct.pack("<HHHII", 0, 0, 0, 0, len(body))
+        directory += b"PK\x01\x02" + struct.pack("<H", 63) + common + place + name.encode()
+        body += b"PK\x03\x04" + common + name.encode() + packed
+    count = len(members)
+    end = struct.pack("<HHHHIIH", 0, 0, count, count, len(directory), len(body), 0)
+    return body + directory + b"PK\x05\x06" + end
