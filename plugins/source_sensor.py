@@ -16,6 +16,7 @@ from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
     FILES,
+    JSON,
     OTEL,
     PROMETHEUS,
     REPORTS,
@@ -23,6 +24,7 @@ from include.chimera.flow.connections import (
     connection_of,
     libpq_uri,
     prometheus_server,
+    records_root,
     reports_root,
     spans_root,
 )
@@ -42,6 +44,7 @@ _ADDRESS: Mapping[str, Callable[[Any], Any]] = {
     PROMETHEUS: prometheus_server,
     REPORTS: reports_root,
     OTEL: spans_root,
+    JSON: records_root,
 }
 _POKE_SECONDS = 5.0
 # A check that never returns (a hung disk) must not hold the trigger for ever. The last check may

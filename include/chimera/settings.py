@@ -62,10 +62,15 @@ class Settings(BaseSettings):
         description="Root of the OpenTelemetry Collector's files of spans, a folder or "
         "s3://<bucket>/<folder>; default <state_dir>/sources/otel",
     )
+    records_root: str = Field(
+        "",
+        description="Root of the files of JSON records that profiles such as langfuse read, a "
+        "folder or s3://<bucket>/<folder>; default <state_dir>/sources/json",
+    )
     logs_connection: str = Field(
         "",
-        description="Airflow connection (type aws) of the sources' files (logs, reports, spans) in "
-        "an object store; none: the lake's store",
+        description="Airflow connection (type aws) of the sources' files (logs, reports, spans, "
+        "records) in an object store; none: the lake's store",
     )
     task_logs_root: str = Field(
         "",
@@ -248,6 +253,7 @@ class Settings(BaseSettings):
             "api_logs": self.api_logs_root,
             "reports": self.evaluations_root,
             "otel": self.spans_root,
+            "json": self.records_root,
         }
         return {
             source: _normal(root or str(self.state_dir / "sources" / source))

@@ -133,7 +133,7 @@ def _take_sources_of_env_file() -> None:
     from include.chimera.paths import PROJECT
 
     found = dotenv_values(PROJECT / ".env", interpolate=False)
-    files = ("CHIMERA_EVALUATIONS_ROOT", "CHIMERA_SPANS_ROOT")
+    files = ("CHIMERA_EVALUATIONS_ROOT", "CHIMERA_SPANS_ROOT", "CHIMERA_RECORDS_ROOT")
     for name in ("CHIMERA_PROFILE", *SOURCES.values(), *files):
         if text := found.get(name):
             os.environ.setdefault(name, text)  # noqa: TID251 - handed down

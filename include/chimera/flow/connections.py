@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from include.chimera.sources.stored.stored_files import SourceRoot
 
 APP_DB, PROMETHEUS = "app_db", "prometheus"
-API_LOGS, REPORTS, OTEL = FILES = ("api_logs", "reports", "otel")
+API_LOGS, REPORTS, OTEL, JSON = FILES = ("api_logs", "reports", "otel", "json")
 _CONNECT_SECONDS = 10  # libpq's default is to wait for ever
 _LIBPQ = """
     channel_binding connect_timeout gssencmode hostaddr keepalives keepalives_count keepalives_idle
@@ -169,6 +169,19 @@ def spans_root(connection: Connection | None) -> SourceRoot:
 
     client = _s3_client(connection) if connection else None
     return stored_root(get_settings().source_roots[OTEL], PURPOSE, client)
+
+
+def records_root(connection: Connection | None) -> SourceRoot:
+    """Return the root of the JSON records, for a connection as in `api_logs_root`.
+
+    Raises:
+        ConfigurationError: As `api_logs_root`.
+    """
+    from include.chimera.sources.json_records.extract import PURPOSE  # noqa: PLC0415 - heavy
+    from include.chimera.sources.stored.stored_roots import stored_root  # noqa: PLC0415 - heavy
+
+    client = _s3_client(connection) if connection else None
+    return stored_root(get_settings().source_roots[JSON], PURPOSE, client)
 
 
 def _s3_client(connection: Connection) -> Any:  # noqa: ANN401 - boto3 has no types

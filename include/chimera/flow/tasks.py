@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
+    JSON,
     OTEL,
     PROMETHEUS,
     REPORTS,
@@ -19,6 +20,7 @@ from include.chimera.flow.connections import (
     connection_of,
     libpq_uri,
     prometheus_server,
+    records_root,
     reports_root,
     spans_root,
 )
@@ -91,6 +93,14 @@ def _read_spans(intake: Intake, run: Run) -> Batch:
     return extract_spans(intake.contract, root, run)
 
 
+def _read_records(intake: Intake, run: Run) -> Batch:
+    from include.chimera.sources.json_records.extract import extract_records  # noqa: PLC0415 - heavy
+
+    name = connection_of(JSON)
+    root = records_root(BaseHook.get_connection(name) if name else None)
+    return extract_records(intake, root, run)
+
+
 def _read_metrics(intake: Intake, run: Run) -> Batch:
     from include.chimera.sources.prometheus import extract  # noqa: PLC0415 - heavy
 
@@ -104,6 +114,7 @@ _READERS: dict[str, Callable[[Intake, Run], Batch]] = {
     PROMETHEUS: _read_metrics,
     REPORTS: _read_reports,
     OTEL: _read_spans,
+    JSON: _read_records,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,10 +68,24 @@ class FilesReader(Part):
     Args:
         reader: `files`.
         format: The format, which decides the code that reads them and the setting of their root.
+        query: For `json`: file beside this one with DuckDB's SQL that makes rows of documents.
     """
 
     reader: Literal["files"]
-    format: Literal["api_logs", "reports", "otel"]
+    format: Literal["api_logs", "reports", "otel", "json"]
+    query: str = ""
+
+    @model_validator(mode="after")
+    def _require_query(self) -> FilesReader:
+        """Refuse JSON without a query, and a query of what is not JSON."""
+        if (self.format == "json") != bool(self.query):
+            raise ValueError("`json` has a query, and no other format has")  # noqa: EM101, TRY003 - pydantic's way
+        return self
+
+    @property
+    def files(self) -> list[str]:
+        """The query's file."""
+        return [self.query] if self.query else []
 
     @property
     def source(self) -> str:

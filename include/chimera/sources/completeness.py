@@ -13,6 +13,7 @@ from include.chimera.errors import SourceChangedError
 from include.chimera.profiles.chosen import sources
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs.log_files import MARKER
+from include.chimera.sources.json_records.extract import is_record_file
 from include.chimera.sources.otel.extract import is_span_file
 from include.chimera.sources.postgres.sessions import clock
 from include.chimera.sources.prometheus.extract import reach, settling_seconds
@@ -103,10 +104,23 @@ def spans_lack(root: SourceRoot, end: datetime) -> str:
     return f"spans still in a Collector, for {seconds:.0f} s" if seconds > 0 else ""
 
 
+def records_lack(root: SourceRoot, end: datetime) -> str:
+    """Check that files can be listed, and that those of the last minute have had time to come.
+
+    Raises:
+        ConfigurationError: An object store refuses the key, or has no such bucket.
+        SourceUnavailableError: The root can't be listed.
+    """
+    root.listed("", is_record_file)
+    seconds = (end + _FLUSHED - datetime.now(UTC)).total_seconds()
+    return f"files still on their way, for {seconds:.0f} s" if seconds > 0 else ""
+
+
 LACKS: Mapping[str, Callable[[Any, datetime], str]] = {
     "app_db": database_lacks,
     "api_logs": logs_lack,
     "prometheus": metrics_lack,
     "reports": reports_lack,
     "otel": spans_lack,
+    "json": records_lack,
 }

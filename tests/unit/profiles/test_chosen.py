@@ -83,6 +83,7 @@ def test_two_profiles_for_one_table_are_named(write):
             "bronze.x, which",
         ),
         ("platform: P\ntables: {bronze.models: {reader: carrier-pigeon}}", "bronze.models"),
+        ("platform: P\ntables: {bronze.models: {reader: files, format: json}}", "has a query"),
         (
             "platform: P\ntables: {bronze.models: {reader: postgres, table: t, colour: red}}",
             "colour: Extra inputs are not permitted",

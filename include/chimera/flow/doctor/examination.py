@@ -17,6 +17,7 @@ from include.chimera.errors import ConfigurationError
 from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
+    JSON,
     OTEL,
     PROMETHEUS,
     REPORTS,
@@ -25,6 +26,7 @@ from include.chimera.flow.connections import (
     libpq_uri,
     prometheus_server,
     reach_store,
+    records_root,
     reports_root,
     spans_root,
 )
@@ -34,6 +36,7 @@ from include.chimera.lake.store.storage import s3_client, try_conditional_put
 from include.chimera.observe.findings import Finding, checking, skew
 from include.chimera.profiles.chosen import sources
 from include.chimera.settings import get_settings
+from include.chimera.sources.json_records.extract import is_record_file
 from include.chimera.sources.otel.extract import is_span_file
 from include.chimera.sources.postgres.database_checks import check_database
 from include.chimera.sources.prometheus.scrape_checks import check_prometheus
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from airflow.sdk import Connection
+
+    from include.chimera.sources.stored.stored_files import SourceRoot
 
 _EXAMPLES = {
     APP_DB: '{"conn_type": "postgres", "host": "…", "login": "chimera_reader", "password": "…", '
@@ -77,7 +82,11 @@ def examine(*, send: bool, in_worker: bool = False) -> Iterator[Finding]:
     if REPORTS in read:
         yield _check_reports()
     if OTEL in read:
-        yield _check_spans()
+        remedy = "let a Collector's file exporter write there, or set CHIMERA_SPANS_ROOT"
+        yield _check_files("spans", OTEL, spans_root, is_span_file, remedy)
+    if JSON in read:
+        remedy = "write files there, or set CHIMERA_RECORDS_ROOT"
+        yield _check_files("json records", JSON, records_root, is_record_file, remedy)
     yield from _check_channels(send=send)
 
 
@@ -156,25 +165,29 @@ def _check_reports() -> Finding:
     return reports.finding()
 
 
-def _check_spans() -> Finding:
-    """List all files of spans, and say when the newest of them was written."""
-    with checking("spans") as spans:
-        name = connection_of(OTEL)
+def _check_files(
+    what: str,
+    source: str,
+    root_of: Callable[[Connection | None], SourceRoot],
+    is_wanted: Callable[[str], bool],
+    remedy: str,
+) -> Finding:
+    """List all files of a source, and say when the newest of them was written."""
+    with checking(what) as told:
+        name = connection_of(source)
         try:
-            root = spans_root(BaseHook.get_connection(name) if name else None)
+            root = root_of(BaseHook.get_connection(name) if name else None)
         except (AirflowNotFoundException, AirflowRuntimeError):
-            remedy = f"airflow connections add {name} --conn-type aws …"
-            spans.fault(f"no connection {name}", remedy)
-            return spans.finding()
-        files = [file for each in all_listed(root, is_span_file) for file in each.files]
+            told.fault(f"no connection {name}", f"airflow connections add {name} --conn-type aws …")
+            return told.finding()
+        files = [file for each in all_listed(root, is_wanted) for file in each.files]
         written = [file.written_at() for file in files if not file.fault]
         if not written:
-            remedy = "let a Collector's file exporter write there, or set CHIMERA_SPANS_ROOT"
-            spans.fault("no file", remedy)
-            return spans.finding()
+            told.fault("no file", remedy)
+            return told.finding()
         newest = datetime.fromtimestamp(max(written), UTC).isoformat(timespec="seconds")
-        spans.text = f"{len(files)} files, the newest written at {newest}"
-    return spans.finding()
+        told.text = f"{len(files)} files, the newest written at {newest}"
+    return told.finding()
 
 
 def _check_store_clock() -> Iterator[Finding]:

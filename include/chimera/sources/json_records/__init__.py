@@ -1,0 +1,1 @@
+"""JSON in files, of which a profile's SQL makes rows."""

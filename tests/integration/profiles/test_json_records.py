@@ -1,0 +1,165 @@
+"""JSON in files, by a profile's SQL alone: each record a row or a letter, and no text."""
+
+import gzip
+import json
+import logging
+import os
+import shutil
+from datetime import UTC, datetime
+
+import pytest
+
+from include.chimera.lake.delta.scans import ask
+from include.chimera.profiles.chosen import intake_of
+from include.chimera.sources.json_records.extract import PURPOSE, extract_records
+from include.chimera.sources.stored.stored_roots import stored_root
+from include.chimera.window import Run, Window
+from tests.integration.ingest.pipeline import START, letters, publish, rows, run_of
+
+pytestmark = pytest.mark.integration
+
+TABLE = "bronze.generations"
+CANARY = "CANARY-51c0"
+PAYLOAD = {
+    "id": "a",
+    "status": "success",
+    "startTime": 1767600000.5,
+    "endTime": 1767600002.5,
+    "completionStartTime": 1767600001.0,
+    "model": "gpt-4o",
+    "custom_llm_provider": "openai",
+    "prompt_tokens": 10,
+    "completion_tokens": 20,
+    "response_cost": 0.00022500000000000002,
+    "request_tags": ["prod", "User-Agent: x"],
+    "messages": [{"role": "user", "content": CANARY}],
+    "response": {"choices": [CANARY]},
+    "error_str": CANARY,
+    "metadata": {"requester_metadata": {"note": CANARY}, "user_api_key_user_id": "u"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    made = tmp_path / "records"
+    made.mkdir()
+    return made
+
+
+def ingest(folder, table=TABLE, run=None):
+    run = run or run_of(0)
+    extract_records(intake_of(table), stored_root(str(folder), PURPOSE), run)
+    return publish(run, table)
+
+
+def put(place, content):
+    """Write a file in the first hour, as its time says."""
+    place.write_bytes(content)
+    os.utime(place, times=(START.timestamp() + 1800,) * 2)
+
+
+def write(folder, name, *documents):
+    put(folder / name, "\n".join(map(json.dumps, documents)).encode())
+
+
+def test_a_payload_of_litellm_becomes_a_row(choose, folder):
+    choose("litellm-payloads")
+    failed = {
+        **PAYLOAD,
+        "id": "b",
+        "status": "failure",
+        "endTime": "2026-01-05 08:00:03.250",
+        "error_information": {"error_class": "Timeout", "error_message": CANARY},
+        "request_tags": {"not": "a list"},
+    }
+    write(folder, "lines.jsonl", PAYLOAD, failed)
+    assert ingest(folder).rows_published == 2
+    columns = "generation_id, status, error_code, prompt_tokens, latency_ms, ttft_ms, techniques, "
+    assert rows(columns=f"{columns} cost_usd::varchar, user_id") == [
+        ("a", "succeeded", None, 10, 2000.0, 500.0, ["prod"], "0.000225000", "u"),
+        ("b", "failed", "Timeout", 10, 2750.0, 500.0, None, "0.000225000", "u"),
+    ]
+    assert ingest(folder, run=run_of(0, "again")).rows_duplicate == 2
+
+
+def test_the_payload_that_litellm_shows_becomes_a_row(choose, folder, traces_folder):
+    choose("litellm-payloads")
+    shutil.copy(traces_folder / "litellm" / "standard_logging_payload.json", folder)
+    assert ingest(folder).rows_published == 1
+    assert rows(columns="model_id, prompt_tokens, completion_tokens, cost_usd::double") == [
+        ("gpt-4o", 10, 20, 0.000225)
+    ]
+
+
+def test_langfuse_is_read_by_data_alone(choose, folder, traces_folder):
+    """Its own sums of calls, tokens and cost; its scores are numbers."""
+    choose("langfuse")
+    places = sorted((traces_folder / "langfuse").glob("*.trace.json"))
+    declared = json.loads((traces_folder / "langfuse" / "declared.json").read_text())
+    own = [declared[place.name] for place in places]
+    for place in places:
+        shutil.copy(place, folder)
+    calls = sum(each["by_type"]["GENERATION"] for each in own)
+    later = Run("later", Window.of_hour(datetime(2026, 4, 1, tzinfo=UTC)))
+    assert ingest(folder, run=later).rows_published == calls
+    sums = "sum(prompt_tokens)::bigint, sum(completion_tokens)::bigint, sum(cost_usd)::double"
+    assert rows(columns=sums) == [
+        (
+            sum(each["usage_input"] for each in own),
+            sum(each["usage_output"] for each in own),
+            pytest.approx(sum(each["totalCost"] for each in own)),
+        )
+    ]
+    scores = sum(each["scores"] for each in own)
+    assert ingest(folder, "bronze.evaluations", later).rows_published == scores > 0
+    assert {kind for (kind,) in rows("bronze.evaluations", "evaluation_kind")} == {"benchmark"}
+
+
+def test_the_export_of_langfuse_has_other_names(choose, folder):
+    choose("langfuse")
+    observation = {
+        "id": "o",
+        "trace_id": "t",
+        "type": "GENERATION",
+        "start_time": "2026-01-05 08:00:00.000000",
+        "end_time": "2026-01-05 08:00:01.500000",
+        "provided_model_name": "m",
+        "usage_details": {"input": 3, "output": 4},
+        "total_cost": 0.5,
+        "level": "ERROR",
+        "input": CANARY,
+        "status_message": CANARY,
+    }
+    write(folder, "observations.jsonl", observation, {**observation, "id": "s", "type": "SPAN"})
+    (folder / "more.jsonl.gz").write_bytes(
+        gzip.compress(json.dumps({**observation, "id": "p"}).encode())
+    )
+    assert ingest(folder).rows_published == 2
+    assert rows(columns="generation_id, status, latency_ms, prompt_tokens, cost_usd::double") == [
+        ("o", "failed", 1500.0, 3, 0.5),
+        ("p", "failed", 1500.0, 3, 0.5),
+    ]
+
+
+@pytest.mark.parametrize("harm", [{"startTime": CANARY}, {"status": None}, {"id": None}])
+def test_no_record_is_lost_and_no_text_enters(choose, folder, lake, caplog, harm):
+    choose("litellm-payloads")
+    write(folder, "all.jsonl", PAYLOAD, {**PAYLOAD, "id": "b", **harm})
+    put(folder / "broken.jsonl", f'{{"id": "{CANARY}"\n[1, \nnull\n'.encode())
+    with caplog.at_level(logging.DEBUG):
+        published = ingest(folder)
+    assert (published.rows_published, published.rows_refused) == (1, 4)
+    assert [reason for _, _, reason in letters()].count("malformed_json") == 2
+    assert CANARY not in str(ask("ops.dead_letters", "select * from ({})")) + caplog.text
+    assert CANARY not in str(rows())
+    for path in lake.rglob("*"):
+        assert path.is_dir() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_what_happened_after_the_window_is_left_to_its_run(choose, folder):
+    choose("litellm-payloads")
+    late = {**PAYLOAD, "id": "b", "startTime": 1767604000, "endTime": 1767604001}
+    late["completionStartTime"] = 1767604001
+    write(folder, "all.jsonl", PAYLOAD, late)
+    assert ingest(folder).rows_published == 1
+    assert ingest(folder, run=run_of(1)).rows_published == 1
