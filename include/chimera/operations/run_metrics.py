@@ -12,13 +12,14 @@ import pyarrow as pa
 from include.chimera.alerts.outbox import waiting
 from include.chimera.contracts import PARTITION
 from include.chimera.lake.dead_letters.letters import letter_states
-from include.chimera.lake.delta.tables import leaving_out, open_table, row_count, table_names
+from include.chimera.lake.delta.tables import leaving_out, open_tables, row_count, table_names
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.publish.verification import COUNTS
 from include.chimera.lake.staged.manifests import find_manifests
 from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.staged.records import read_records, write_record
 from include.chimera.lake.staged.verdicts import Verdict
+from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.observe.metrics import Sample
 from include.chimera.settings import get_settings
@@ -39,11 +40,9 @@ def run_facts(run: Run) -> list[Sample]:
     """Return all metrics known at a run's end, whether its gates passed or not."""
     samples = [Sample("chimera_window_end_timestamp_seconds", run.window.end.timestamp())]
     samples += _of_records(run)
-    for name in table_names():
+    for name, table in open_tables(table_names()).items():
         with leaving_out(name):
-            table = open_table(name)
-            if table is not None:
-                samples += _of_table(name, table)
+            samples += _of_table(name, table)
     samples += _of_letters()
     samples.append(Sample("chimera_messages_waiting", waiting()))
     disk = shutil.disk_usage(get_settings().state_dir)
@@ -52,8 +51,11 @@ def run_facts(run: Run) -> list[Sample]:
 
 def note_counted(run: Run) -> None:
     """Mark the run's verdicts as counted; only a table that is judged again counts again."""
-    for table, verdict in read_records(run, Verdict).items():
-        write_record(run, table, replace(verdict, is_counted=True))
+    verdicts = read_records(run, Verdict).values()
+    storage.at_once(
+        lambda verdict: write_record(run, verdict.table, replace(verdict, is_counted=True)),
+        verdicts,
+    )
 
 
 def _of_records(run: Run) -> Iterator[Sample]:

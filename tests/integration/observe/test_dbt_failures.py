@@ -7,6 +7,7 @@ import multiprocessing
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from tests.integration.dbt.conftest import make_project
 from tests.integration.observe import dbt_reason
@@ -40,7 +41,13 @@ MODELS = {
     "file": ("select * from read_parquet('/no/such/4711.parquet')", "StorageAwayError", 3),
     "disk": ("{% do adapter.execute(\"copy (select 1) to '/no/such/4711.csv'\") %} select 1 as a",
              "StorageAwayError", 3),
+    # Another run made the table between dbt's look for it and ours.
+    "appeared": ("select 4711 as a", "CommitConflictError", 3),
 }  # fmt: skip
+UNSEEN = """{% macro load_cached_relation(relation) %}
+    {% if relation.identifier == 'appeared' %}{{ return(none) }}{% endif %}
+    {{ return(adapter.get_relation(relation.database, relation.schema, relation.identifier)) }}
+{% endmacro %}"""
 
 
 PYTHON = """
@@ -59,7 +66,13 @@ def reasons(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
     project = make_project(folder)
     project.write("models/wrong.yml", PROPERTIES)
     for name, (sql, *_) in MODELS.items():
-        project.write(f"models/{name}.sql", "{{ config(materialized='table') }} " + sql)
+        kind = "incremental" if name == "appeared" else "table"
+        project.write(f"models/{name}.sql", f"{{{{ config(materialized='{kind}') }}}} {sql}")
+    project.dbt("run", "--select", "appeared")
+    config = yaml.safe_load((folder / "dbt_project.yml").read_text())
+    config["macro-paths"].append("macros")
+    project.write("dbt_project.yml", yaml.safe_dump(config))
+    project.write("macros/unseen.sql", UNSEEN)
     project.write("models/python.py", PYTHON)
     process = multiprocessing.get_context("spawn").Process(
         target=dbt_reason.run, args=(str(folder), [*MODELS, "python"], project.environment)

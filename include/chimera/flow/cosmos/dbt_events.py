@@ -20,9 +20,9 @@ from include.chimera.errors import (
     BuildOutageError,
     ChimeraError,
     LakeError,
-    MemoryExhaustedError,
     ModelError,
     ModelRowsError,
+    RetryableError,
 )
 
 if TYPE_CHECKING:
@@ -143,8 +143,8 @@ def _translate(raised: BaseException, where: str) -> BaseException:
 
 
 def _model_error(own: ChimeraError | None, came: str, where: str) -> ChimeraError:
-    """Return the terminal error for a model's SQL or contract, in our own words where possible."""
-    if isinstance(own, (LakeError, MemoryExhaustedError)):
+    """Return the error for a model's SQL or contract, terminal unless ours says otherwise."""
+    if isinstance(own, (RetryableError, LakeError)):
         return own
     if own is not None:
         return ModelError(own.expected, own.came, own.where, own.remedy)

@@ -26,7 +26,7 @@ from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.store.storage_errors import classify, storage_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from include.chimera.contracts import Contract
     from include.chimera.relation import Relation
@@ -162,6 +162,20 @@ def _require_whole_log(name: Relation | str, where: str) -> None:
 
 def _is_entry(place: str) -> bool:
     return place.endswith((".json", ".parquet"))
+
+
+def open_tables(names: Iterable[str]) -> dict[str, DeltaTable]:
+    """Open tables at once, by name; one that does not exist or can't be read is left out."""
+    found: dict[str, DeltaTable] = {}
+
+    def open_it(name: str) -> None:
+        with leaving_out(name):
+            table = open_table(name)
+            if table is not None:
+                found[name] = table
+
+    storage.at_once(open_it, names := list(names))
+    return {name: found[name] for name in names if name in found}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from include.chimera.contracts import BRONZE, DEAD_LETTERS, PARTITION, WINDOW_LEDGER
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.scans import scan
-from include.chimera.lake.delta.tables import leaving_out, open_table, row_count
+from include.chimera.lake.delta.tables import leaving_out, open_table, open_tables, row_count
 from include.chimera.lake.ops_tables.appends import append_rows
 from include.chimera.lake.ops_tables.consistent_snapshots import publish_versions
 from include.chimera.lake.publish.verification import COUNTS, counts_by_attempt
@@ -25,6 +25,7 @@ from include.chimera.lake.staged.reports import (
     WaitingRows,
 )
 from include.chimera.lake.staged.verdicts import Verdict
+from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import among, connect, quote
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def close_run(run: Run, gated: Collection[str] = ()) -> RunReport:
         run_id=run.run_id,
         correlation_id=run.correlation_id,
         window=run.window,
-        tables=tuple(map(_table_counts, publications.values())),
+        tables=tuple(storage.at_once(_table_counts, publications.values())),
         gates=tuple(map(_gate_line, read_records(run, Verdict).values())),
         refusals=tuple(_refusals(run)),
         held_back=tuple(_waiting_rows(run, publications)),
@@ -63,10 +64,11 @@ def close_run(run: Run, gated: Collection[str] = ()) -> RunReport:
 
 def _ledger_rows(run: Run, publications: Mapping[str, Publication]) -> Iterator[dict[str, object]]:
     now = datetime.now(UTC)
+    tables = open_tables(contract.name for contract in BRONZE)
     for contract in BRONZE:
         found: dict[int, Publication] = {}
         with leaving_out(contract.name):
-            table = open_table(contract.name)
+            table = tables.get(contract.name)
             found = {} if table is None else counts_by_attempt(table, contract.name, run)
         recorded = publications.get(contract.name)
         if recorded is not None:

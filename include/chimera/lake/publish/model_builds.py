@@ -103,8 +103,8 @@ def _free(build: Build, run: Run | None, table: DeltaTable | None) -> DeltaTable
     `_decide` then compares whose parents are newer.
 
     Raises:
-        ContractError: The table exists, and the build may not replace it.
-        CommitConflictError: Its rows were changed on a copy, and another writer was first.
+        CommitConflictError: The table exists, and the build may not replace it; or its rows were
+            changed on a copy, and another writer was first.
     """
     version = None if table is None else table.version()
     if build.is_rewrite and version != build.plan.base_version:
@@ -122,10 +122,11 @@ def require_free(name: str, table: DeltaTable | None, *, may_replace: bool) -> N
     """Refuse to replace a table if its model was built as if there were none.
 
     Raises:
-        ContractError: It exists, and was not built from empty or sampled parents.
+        CommitConflictError: It exists, and was not built from empty or sampled parents. Another run
+            may have made it meanwhile: the next attempt adds to it.
     """
     if table is not None and not may_replace and not is_partial(table):
-        raise ContractError(
+        raise CommitConflictError(
             expected="no table yet, as dbt found none to add to",
             came=f"one of version {table.version()}",
             where=f"model {name}",

@@ -27,6 +27,7 @@ from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.staged.records import (
     WHOLE_RUN,
     Record,
+    of_each_table,
     read_at,
     record_place,
     table_folder,
@@ -175,8 +176,7 @@ def find_manifest(run: Run, table: str) -> Batch | Build | None:
 
 def find_manifests(run: Run) -> dict[str, Batch | Build]:
     """Read all the run's manifests, by table."""
-    found = {table: find_manifest(run, table) for table in tables_of(run)}
-    return {table: staged for table, staged in found.items() if staged is not None}
+    return of_each_table(run, lambda table: find_manifest(run, table))
 
 
 def load_manifest(run: Run, table: str) -> Batch | Build:

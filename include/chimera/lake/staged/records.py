@@ -21,6 +21,8 @@ from include.chimera.settings import get_settings
 from include.chimera.window import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from include.chimera.window import Run
 
 WHOLE_RUN = "."  # stands for a table where a record is about the run
@@ -50,6 +52,7 @@ class Record:
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+Found = TypeVar("Found")
 
 
 def run_folder(run: Run) -> str:
@@ -84,8 +87,14 @@ def read_record(run: Run, table: str, kind: type[AnyRecord]) -> AnyRecord | None
 
 def read_records(run: Run, kind: type[AnyRecord]) -> dict[str, AnyRecord]:
     """Read all the run's records of one class, by table."""
-    found = {table: read_record(run, table, kind) for table in tables_of(run)}
-    return {table: record for table, record in found.items() if record is not None}
+    return of_each_table(run, lambda table: read_record(run, table, kind))
+
+
+def of_each_table(run: Run, read: Callable[[str], Found | None]) -> dict[str, Found]:
+    """Read something of all the run's tables at once, and leave out those that have none."""
+    tables = tables_of(run)
+    pairs = zip(tables, storage.at_once(read, tables), strict=True)
+    return {table: found for table, found in pairs if found is not None}
 
 
 def tables_of(run: Run) -> list[str]:

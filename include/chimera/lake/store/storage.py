@@ -105,7 +105,7 @@ class Listing:
 
 def listings(places: Sequence[str]) -> list[Listing]:
     """Return what is in each folder, in parallel requests; a missing folder has nothing."""
-    return _at_once(lambda place: _listing(_listed(place)), places)
+    return at_once(lambda place: _listing(_listed(place)), places)
 
 
 def _listing(entries: Iterable[fs.FileInfo]) -> Listing:
@@ -170,7 +170,7 @@ def existing(places: Sequence[str]) -> list[bool]:
         return []
     filesystem, _ = _locate(places[0])
     # pyarrow looks up a list one by one.
-    found = _at_once(filesystem.get_file_info, [_locate(place)[1] for place in places])
+    found = at_once(filesystem.get_file_info, [_locate(place)[1] for place in places])
     return [entry.type != fs.FileType.NotFound for entry in found]
 
 
@@ -245,7 +245,7 @@ def try_conditional_put(folder: str) -> None:
     """
     place, texts = f"{folder}/_trial-{uuid4().hex}", ("one", "two")
     try:
-        created = _at_once(lambda text: create_text(place, text), texts)
+        created = at_once(lambda text: create_text(place, text), texts)
         created.append(create_text(place, "late"))
         winners = [text for text, is_ours in zip((*texts, "late"), created, strict=True) if is_ours]
         if winners != [read_text(place)] or created[-1]:
@@ -294,14 +294,14 @@ def _create_object(place: str, text: str) -> bool:
 def fetch_folder(place: str, folder: str) -> bool:
     """Copy a folder's files to a local folder; return False if it has none."""
     found = walk(place)
-    _at_once(lambda file: _copy_bytes(file.place, folder + file.place[len(place) :]), found)
+    at_once(lambda file: _copy_bytes(file.place, folder + file.place[len(place) :]), found)
     return bool(found)
 
 
 def replace_folder(place: str, folder: str) -> None:
     """Make a folder hold a local folder's files and no others; a reader never finds it empty."""
     new, old = walk(folder), walk(place)
-    _at_once(lambda file: _copy_bytes(file.place, place + file.place[len(folder) :]), new)
+    at_once(lambda file: _copy_bytes(file.place, place + file.place[len(folder) :]), new)
     names = {file.place[len(folder) :] for file in new}
     delete_files(file.place for file in old if file.place[len(place) :] not in names)
 
@@ -311,7 +311,7 @@ def _copy_bytes(place: str, target: str) -> None:
         write_bytes(target, file.read())
 
 
-def _at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+def at_once(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Do work on each item, in parallel because an object store answers late."""
     with ThreadPoolExecutor(_REQUESTS) as pool:
         return list(pool.map(work, items))
@@ -328,7 +328,7 @@ def copy_file(place: str, target: str) -> None:
 
 def delete_files(places: Iterable[str]) -> None:
     """Delete files, ignoring those that do not exist, in parallel in an object store."""
-    _at_once(_delete_file, places)
+    at_once(_delete_file, places)
 
 
 def _delete_file(place: str) -> None:

@@ -18,7 +18,7 @@ from include.chimera.errors import VerificationError
 from include.chimera.lake.dead_letters.erasure import EXPIRED, erase, expired, payloads
 from include.chimera.lake.delta.commits import is_conflict
 from include.chimera.lake.delta.scans import scan
-from include.chimera.lake.delta.tables import leaving_out, open_table, table_names
+from include.chimera.lake.delta.tables import leaving_out, open_tables, table_names
 from include.chimera.lake.publish.verification import latest_commits
 from include.chimera.lake.store.duckdb_sessions import among, connect
 from include.chimera.lake.store.storage_errors import storage_errors
@@ -82,13 +82,9 @@ def optimize_layer(layer: str) -> list[Upkeep]:
         VerificationError: A compaction changed rows.
     """
     done = []
-    for name in table_names():
-        if Relation.parse(name).schema != layer:
-            continue
+    names = [name for name in table_names() if Relation.parse(name).schema == layer]
+    for name, table in open_tables(names).items():
         with leaving_out(name):
-            table = open_table(name)
-            if table is None:
-                continue
             upkeep = _optimize(name, table)
             if upkeep.files_before != upkeep.files_after or upkeep.files_vacuumed:
                 done.append(upkeep)
