@@ -2,7 +2,8 @@
 
 A line gives a check (`kinds.CHECKS`), its column or columns, and the check's bounds. Owner,
 severity, note and remedy have defaults. A profile may add rules to a bronze table that it fills,
-and replace some by their ids: `include/profiles/<name>/rules/bronze.<table>.yml`.
+replace some by their ids, and set `min_pass_ratio`:
+`include/profiles/<name>/rules/bronze.<table>.yml`.
 """
 
 from __future__ import annotations
@@ -220,7 +221,8 @@ def read_rule_book(path: Path, own: Path | None = None) -> RuleBook:
 
     Args:
         path: The rules that the table's rows keep, whatever fills it.
-        own: Those of a profile, which are added, or replace rules of the same id.
+        own: Those of a profile, which are added, or replace rules of the same id; so does its
+            `min_pass_ratio`.
 
     Raises:
         ConfigurationError: The file is missing, or a rule is invalid.
@@ -234,7 +236,9 @@ def read_rule_book(path: Path, own: Path | None = None) -> RuleBook:
             remedy=f"write include/gx/rules/{path.name}, then run `make suites`",
         )
     document = yaml.load(path.read_text(), yaml.CSafeLoader)  # six times as fast as SafeLoader
-    ratio = float(document.get("min_pass_ratio", 0.99 if table.startswith("bronze.") else 1.0))
+    added = yaml.load(own.read_text(), yaml.CSafeLoader) if own else {}
+    usual = document.get("min_pass_ratio", 0.99 if table.startswith("bronze.") else 1.0)
+    ratio = float(added.get("min_pass_ratio", usual))
     defaults: RuleLine = {
         "owner": document.get("owner", "data-platform"),
         "remedy": document.get("remedy", _REMEDIES[Relation.parse(table).schema]),
@@ -247,8 +251,7 @@ def read_rule_book(path: Path, own: Path | None = None) -> RuleBook:
     lines: list[RuleLine] = [*(shape if types else []), *document["rules"]]
     rules = _read_rules(table, defaults, lines, ratio)
     if own:
-        added = yaml.load(own.read_text(), yaml.CSafeLoader)["rules"]
-        rules |= _read_rules(table, defaults, added, ratio)
+        rules |= _read_rules(table, defaults, added.get("rules", []), ratio)
     return RuleBook(table, tuple(rules.values()), ratio, types, _profile(own) if own else "")
 
 

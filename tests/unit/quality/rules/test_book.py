@@ -92,3 +92,13 @@ def test_examples_are_of_public_columns_alone() -> None:
     """A status may be shown, a user may not."""
     assert "select" in str(examples("bronze.generations", "in_set_status", "from batch"))
     assert examples("bronze.generations", "between_latency_ms", "from batch") is None
+
+
+def test_a_profile_may_set_the_share_of_good_rows(tmp_path: Path) -> None:
+    """Its row rules tolerate that many bad rows, too."""
+    (tmp_path / "bronze.evaluations.yml").write_text("rules: [{check: not_null, column: judge}]")
+    own = tmp_path / "own.yml"
+    own.write_text("{min_pass_ratio: 0.25, rules: []}")
+    usual = read_rule_book(tmp_path / "bronze.evaluations.yml")
+    assert usual.min_pass_ratio == 0.99
+    assert read_rule_book(tmp_path / "bronze.evaluations.yml", own).min_pass_ratio == 0.25
