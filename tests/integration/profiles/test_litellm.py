@@ -153,7 +153,7 @@ def test_models_are_those_that_its_database_knows(litellm):
         return {
             "model_id": str(number),
             "model_name": name,
-            "litellm_params": {"model": "encrypted", "api_key": "encrypted"},
+            "litellm_params": {"model": "encrypted", "api_base": "encrypted"},
             "model_info": info,
             "created_by": "a",
             "updated_by": "a",
