@@ -8,7 +8,7 @@ bronze does not hold yet (docs/adr/0031).
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +140,7 @@ class _Reader:
                 where = {"file": file, "index": index}
                 self.refused.add(WITHOUT_TIME, where, b"{}", hour_label(self.run.window.start))
             elif _moment(end) < self.run.window.end:
-                columns = asdict(call)
+                columns = vars(call)
                 start = min(span.start or end, end)
                 yield {
                     **place,
@@ -165,7 +165,7 @@ class _Reader:
                 moment = _moment(nanoseconds)
                 if moment < self.run.window.end:
                     yield {
-                        **asdict(evaluation_of(span, event, place, moment)),
+                        **vars(evaluation_of(span, event, place, moment)),
                         "updated_at": moment,
                     }
 

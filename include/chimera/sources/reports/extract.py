@@ -8,7 +8,7 @@ finds nothing. A file that was written again replaces its own rows; one that van
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -210,7 +210,7 @@ class _Reader:
             for found in read_report(copy.file, ReportOrigin(name, written, self.zone)):
                 if isinstance(found, Evaluation):
                     gone.pop(found.evaluation_id, None)
-                    rows.add({**asdict(found), **about, _GONE: False})
+                    rows.add({**vars(found), **about, _GONE: False})
                 elif isinstance(found, RefusedRecord):
                     self._refuse_record(name, found, written)
                 else:
