@@ -13,6 +13,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from include.chimera.column_comments import COMMENTS
 from include.chimera.relation import Relation
 
 Kind = Literal["versions", "events", "reference", "log"]
@@ -75,6 +76,13 @@ class Contract:
     def partition_by(self) -> tuple[str, ...]:
         """The partition columns; a reference table has none."""
         return (PARTITION,) if PARTITION in self.schema.names else ()
+
+    @property
+    def comments(self) -> dict[str, str]:
+        """What each column means."""
+        return {
+            name: COMMENTS.get(f"{self.name}.{name}", COMMENTS[name]) for name in self.schema.names
+        }
 
     @property
     def source_columns(self) -> list[str]:

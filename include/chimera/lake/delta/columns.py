@@ -197,19 +197,36 @@ def delta_schema(
     """
     document = json.loads(Schema.from_arrow(columns).to_json())
     names = {name.lower() for name in required}
-    texts = {name.lower(): text for name, text in (comments or {}).items() if text}
     for field in document["fields"]:
-        name = field["name"].lower()
-        field["nullable"] = name not in names
-        if name in texts:
-            field["metadata"]["comment"] = texts[name]
+        field["nullable"] = field["name"].lower() not in names
+    return with_comments(Schema.from_json(json.dumps(document)), comments or {})
+
+
+def with_comments(schema: Schema, comments: Mapping[str, str]) -> Schema:
+    """Return the schema with these comments by column; columns without one keep theirs."""
+    document = json.loads(schema.to_json())
+    texts = {name.lower(): text for name, text in comments.items() if text}
+    for field in document["fields"]:
+        if text := texts.get(field["name"].lower()):
+            field["metadata"]["comment"] = text
     return Schema.from_json(json.dumps(document))
+
+
+def comments_of(schema: Schema) -> dict[str, str]:
+    """Return the comment of each column that has one."""
+    found = {field.name: str(field.metadata.get("comment", "")) for field in schema.fields}
+    return {name: text for name, text in found.items() if text}
 
 
 def arrow_schema(connection: DuckDBPyConnection, query: str) -> pa.Schema:
     """Return the query's Arrow schema without fetching a row."""
     schema: pa.Schema = connection.sql(f"select * from ({query}) limit 0").to_arrow_table().schema
     return schema
+
+
+def newer_schema(wanted: Schema, table: Schema) -> Schema | None:
+    """Return what a table's schema should be, None if it is that already, comments included."""
+    return None if wanted.to_json() == table.to_json() else wanted
 
 
 def same_columns(one: Schema, two: Schema) -> bool:

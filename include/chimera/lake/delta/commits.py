@@ -61,6 +61,7 @@ class Change:
         schema: The table's new schema, None to keep it.
         fences: Expiring app transactions with fencing tokens (`fencing_tokens`), by app id.
         details: Only with `Whole`: new partitioning, properties and so on; None to keep them.
+        description: The table's comment, None to keep it.
     """
 
     files: Sequence[DataFile] = ()
@@ -70,6 +71,7 @@ class Change:
     schema: Schema | None = None
     fences: dict[str, int] = field(default_factory=dict)
     details: Details | None = None
+    description: str | None = None
 
 
 def run_metadata(run: Run | None) -> dict[str, str]:
@@ -176,6 +178,7 @@ def _needs_draft(table: DeltaTable, change: Change) -> bool:
     details = change.details
     return bool(
         (details is not None and not details.are_met_by(table))
+        or change.description not in (None, table.metadata().description or "")
         or (change.schema is not None and needs_plain_timestamps(table, change.schema))
     )
 
@@ -197,6 +200,8 @@ def _prepare(draft: DeltaTable, change: Change, *, is_new: bool) -> None:
         allow_plain_timestamps(draft)
     if details is not None:
         describe_table(draft, details)
+    if change.description is not None:
+        draft.alter.set_table_description(change.description)
 
 
 def _write(table: DeltaTable, change: Change, version: int) -> None:

@@ -1,4 +1,4 @@
-"""A table's metadata besides its columns: comment, properties, check constraints."""
+"""A table's metadata besides its columns: properties, check constraints, partitioning."""
 
 from __future__ import annotations
 
@@ -26,13 +26,11 @@ class Details:
 
     Args:
         partition_by: Partition columns.
-        description: Comment, None to keep the current one.
         properties: Delta table properties to set; others stay.
         checks: Check constraints, condition by name; others are dropped.
     """
 
     partition_by: Sequence[str] = ()
-    description: str | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
     checks: Mapping[str, str] = field(default_factory=dict)
 
@@ -41,20 +39,17 @@ class Details:
         metadata = table.metadata()
         return (
             metadata.partition_columns == list(self.partition_by)
-            and self.description in (None, metadata.description or "")
             and self.properties.items() <= metadata.configuration.items()
             and constraints_of(metadata.configuration) == self.checks
         )
 
 
 def describe_table(table: DeltaTable, details: Details) -> None:
-    """Set an empty table's comment, properties and check constraints, in several commits.
+    """Set an empty table's properties and check constraints, in several commits.
 
     A condition that delta-rs can't parse (its SQL dialect is not DuckDB's) is still checked by each
     build of its model, but not by other writers.
     """
-    if details.description is not None:
-        table.alter.set_table_description(details.description)
     if details.properties:
         table.alter.set_table_properties(dict(details.properties), raise_if_not_exists=False)
     for name in constraints_of(table.metadata().configuration):

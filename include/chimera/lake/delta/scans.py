@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from uuid import uuid4
 
+from include.chimera.lake.delta.columns import comments_of
 from include.chimera.lake.delta.tables import missing_columns, open_table
 from include.chimera.lake.store.duckdb_sessions import (
     connect,
@@ -120,10 +121,7 @@ def define(
     connection.execute(f"create schema if not exists {identifier(name.schema)}")
     connection.execute(f"create or replace view {relation_of(name)} as {query}")
     if table is not None:
-        comments = {
-            field.name: str(field.metadata.get("comment", "")) for field in table.schema().fields
-        }
-        _comment(connection, name, table.metadata().description, comments)
+        _comment(connection, name, table.metadata().description, comments_of(table.schema()))
 
 
 def show_view(connection: duckdb.DuckDBPyConnection, name: Relation, view: View) -> None:

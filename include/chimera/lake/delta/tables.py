@@ -21,6 +21,9 @@ from include.chimera.errors import (
     PathUndecodableError,
     StorageRefusedError,
 )
+from include.chimera.lake.delta.columns import newer_schema, with_comments
+from include.chimera.lake.delta.commits import Change, commit
+from include.chimera.lake.delta.lineage import metadata_of
 from include.chimera.lake.store import places, storage
 from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.store.storage_errors import classify, storage_errors
@@ -193,6 +196,7 @@ def create_table(
     schema: pa.Schema | Schema,
     partition_by: list[str],
     properties: Mapping[str, str] | None = None,
+    description: str | None = None,
 ) -> DeltaTable:
     """Return the table, created with this schema if it does not exist yet.
 
@@ -201,10 +205,11 @@ def create_table(
         schema: Its columns.
         partition_by: Its partition columns.
         properties: Delta table properties, added to our defaults.
+        description: Its comment.
     """
     folder = folder_of(name)
     storage.make_folder(folder)
-    table = create_at(folder, schema, partition_by, properties)
+    table = create_at(folder, schema, partition_by, properties, description)
     end_beginning(name)
     return table
 
@@ -214,6 +219,7 @@ def create_at(
     schema: pa.Schema | Schema,
     partition_by: list[str],
     properties: Mapping[str, str] | None = None,
+    description: str | None = None,
 ) -> DeltaTable:
     """Return the table in the folder `place`, otherwise like `create_table`."""
     return DeltaTable.create(
@@ -222,24 +228,41 @@ def create_at(
         mode="ignore",
         partition_by=partition_by,
         configuration={**_PROPERTIES, **(properties or {})},
+        description=description,
     )
 
 
 def contract_table(name: str) -> DeltaTable:
     """Return a bronze or ops table as its contract says.
 
-    It is created if it does not exist yet, and gets the columns that the contract has gained since.
+    It is created if it does not exist yet. One that an older release made gets the columns that the
+    contract has gained since and the comments that it has now, in one version that rewrites no row.
+
+    Raises:
+        CommitConflictError: Every attempt lost to another writer.
     """
     table, contract = open_table(name), CONTRACTS[name]
     if table is None:
-        return create_table(name, contract.schema, list(contract.partition_by))
-    lacking = missing_columns(table, contract)
-    if not lacking:
+        schema = with_comments(Schema.from_arrow(contract.schema), contract.comments)
+        partition_by = list(contract.partition_by)
+        return create_table(name, schema, partition_by, description=contract.description)
+    if _renewal(table, contract) is None:
         return table
-    fields = Schema.from_arrow(pa.schema(lacking)).fields
-    table.alter.add_columns(fields)
-    logger.info("added %s to %s", ", ".join(column.name for column in lacking), name)
+    commit(name, lambda: open_table(name), lambda found: _renewal(found, contract))
     return open_table(name) or table
+
+
+def _renewal(table: DeltaTable, contract: Contract) -> Change | None:
+    """Return what makes a table what its contract says, None if it is."""
+    lacking = missing_columns(table, contract)
+    fields = [*table.schema().fields, *Schema.from_arrow(pa.schema(lacking)).fields]
+    wanted = with_comments(Schema(fields), contract.comments)
+    schema = newer_schema(wanted, table.schema())
+    if schema is None and table.metadata().description == contract.description:
+        return None
+    # Readers of a column that is new may have to compute all hours again; a comment touches none.
+    metadata = {} if lacking else metadata_of((), ())
+    return Change(schema=schema, description=contract.description, metadata=metadata)
 
 
 def missing_columns(table: DeltaTable, contract: Contract) -> list[pa.Field]:

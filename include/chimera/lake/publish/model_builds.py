@@ -12,7 +12,12 @@ from deltalake import Schema
 
 from include.chimera.contracts import PARTITION
 from include.chimera.errors import CommitConflictError, ContractError
-from include.chimera.lake.delta.columns import same_columns
+from include.chimera.lake.delta.columns import (
+    comments_of,
+    newer_schema,
+    same_columns,
+    with_comments,
+)
 from include.chimera.lake.delta.commits import Change, commit, run_metadata
 from include.chimera.lake.delta.details import Details
 from include.chimera.lake.delta.lineage import (
@@ -156,7 +161,8 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
             marks,
             {**metadata, **metadata_of(None, None)},
             schema,
-            details=Details(build.partition_by, build.description, build.properties, build.checks),
+            details=Details(build.partition_by, build.properties, build.checks),
+            description=build.description,
         )
     if others is None or not build.partition_by:
         return None
@@ -177,7 +183,15 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
         mark: max(value, table.transaction_version(mark) or value) for mark, value in marks.items()
     }
     metadata |= metadata_of(kept, kept)
-    return Change(files, Partitions(replaced.column, kept), newest, metadata)
+    described = with_comments(table.schema(), comments_of(schema))
+    return Change(
+        files,
+        Partitions(replaced.column, kept),
+        newest,
+        metadata,
+        newer_schema(described, table.schema()),
+        description=build.description,
+    )
 
 
 def _is_stale(table: DeltaTable, base: int, build: Build) -> bool:

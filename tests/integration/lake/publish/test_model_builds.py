@@ -12,7 +12,14 @@ from deltalake import DeltaTable, Schema
 from duckdb import DuckDBPyConnection
 
 from include.chimera.errors import CommitConflictError, ContractError
-from include.chimera.lake.delta.lineage import Plan, consumed_mark, identity_of, plan
+from include.chimera.lake.delta.columns import comments_of, with_comments
+from include.chimera.lake.delta.lineage import (
+    Plan,
+    changes_since,
+    consumed_mark,
+    identity_of,
+    plan,
+)
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.partitions import Partitions, Whole
 from include.chimera.lake.delta.scans import scan
@@ -279,3 +286,28 @@ def test_a_commit_that_is_not_ours_could_have_touched_anything(
     assert plan(own, {PARENT: open_table(PARENT)}, None).touched == frozenset()
     open_table(PARENT).delete("generation_id = 'g1'")
     assert plan(own, {PARENT: open_table(PARENT)}, None).touched is None
+
+
+def test_new_words_come_with_the_next_rows_and_rewrite_no_others(
+    connection: DuckDBPyConnection,
+) -> None:
+    """An hour's build brings the comments that dbt's files have now, in its own one version."""
+    first = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, 1), None)
+    kept = {file for file in open_table(MODEL).file_uris() if LABEL in file}
+
+    def told(base: DeltaTable, value: int) -> DeltaTable:
+        staged = build(connection, {NEXT: value}, [NEXT], base, value)
+        schema = with_comments(Schema.from_json(staged.schema), {"value": "A number."}).to_json()
+        return commit_build(replace(staged, schema=schema, description="One row."), run_of())
+
+    second = told(first, 2)
+    assert second.version() == first.version() + 1
+    assert live(connection) == {LABEL: 1, NEXT: 2}
+    assert second.metadata().description == "One row."
+    assert comments_of(second.schema()) == {"value": "A number."}
+    assert kept < set(open_table(MODEL).file_uris())
+    assert changes_since(second, first.version()).touched == {NEXT}
+    told(second, 3)
+    log = Path(folder_of(MODEL)) / "_delta_log"
+    assert '"metaData"' in (log / f"{1:020d}.json").read_text()
+    assert '"metaData"' not in (log / f"{2:020d}.json").read_text()
