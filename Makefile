@@ -86,7 +86,8 @@ suites: setup ## Compile the GX suites from include/gx/rules
 	@$(PY) -m include.chimera suites
 
 docs: setup ## Write the generated pages of docs/ anew
-	@$(PY) scripts/generate_docs.py
+	@$(PY) -m scripts.run_examples
+	@$(PY) -m scripts.generate_docs
 
 lock: setup ## Write constraints.txt anew from the requirements
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

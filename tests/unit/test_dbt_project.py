@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from include.chimera.contracts import BRONZE
-from include.chimera.paths import DBT_PROJECT
+from include.chimera.paths import DBT_PROJECT, PROJECT
 from include.chimera.quality.rules.book import rule_books
 
 MODELS = DBT_PROJECT / "models"
@@ -35,6 +35,7 @@ DELETABLE = sorted(
     for name, path in SQL.items()
     if re.search(r"^ +_is_deleted,$", path.read_text(), re.MULTILINE)
 )
+REF = re.compile(r"ref\('(\w+)'\)")
 # What a sample of rows decides better than a reader of SQL does.
 LOGIC = re.compile(r"\bcase\b|\bover \(|\bregexp_|\bis_incremental\(")
 
@@ -121,6 +122,17 @@ def test_each_mart_is_read_by_a_model_or_a_person(mart: str) -> None:
     """A person reads it through an exposure, which names whom to tell when the mart changes."""
     exposed = {parent for entry in documented("exposures") for parent in entry["depends_on"]}
     assert f"ref('{mart}')" in exposed or readers(rf"ref\('{mart}'\)")
+
+
+@pytest.mark.parametrize("exposure", documented("exposures"), ids=lambda each: each["name"])
+def test_an_exposure_is_a_page_that_names_what_it_reads(exposure: dict[str, Any]) -> None:
+    """What nobody can open would be a reader whom nobody can ask."""
+    place, _, section = exposure["url"].partition("#")
+    text = (PROJECT / place).read_text()
+    if section:
+        text = text.split(f"## {section.capitalize()}\n")[1]
+    unread = [name for name in REF.findall(" ".join(exposure["depends_on"])) if name not in text]
+    assert not unread
 
 
 @pytest.mark.parametrize("mart", MARTS)
