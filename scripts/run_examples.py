@@ -21,12 +21,13 @@ from include.chimera.contracts import (
     API_LOGS,
     BRONZE,
     IS_DELETED,
+    OPS,
     PARTITION,
     PUBLISHED_VERSIONS,
     ROW_HASH,
 )
 from include.chimera.demo.synthetic.generator import GeneratedFeed
-from include.chimera.lake.delta.tables import lake_tables, open_table
+from include.chimera.lake.delta.tables import contract_table, lake_tables, open_table
 from include.chimera.lake.ops_tables.appends import append_rows
 from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot, write_views
 from include.chimera.lake.publish.bronze_publisher import Publisher
@@ -83,6 +84,8 @@ def fill_lake(state: Path) -> str:
     rows["bronze.provider_metrics"] = list(_samples(hours[0].families + hours[1].families))
     for contract in BRONZE:
         _publish(contract, rows[contract.name])
+    for contract in OPS:
+        contract_table(contract.name)
     _build(state)
     _record_versions()
     return write_views(published_snapshot())

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from include.chimera.lake.delta.columns import comments_of
 from include.chimera.lake.delta.tables import lake_tables, open_table
@@ -142,16 +141,11 @@ def datacontract(tmp_path_factory):
 def test_the_public_command_finds_each_contract_kept(state, home, datacontract, layer):
     """It lints the file, then opens each table and looks at columns, types, nulls and keys."""
     source = PROJECT / "docs" / "contracts" / f"{layer}.odcs.yaml"
-    contract = yaml.safe_load(source.read_text())
-    there = {path.name for path in (state / "lake" / layer).iterdir()}
-    contract["schema"] = [each for each in contract["schema"] if each["name"] in there]
-    kept = state.parent / f"{layer}.odcs.yaml"
-    kept.write_text(yaml.safe_dump(contract, sort_keys=False))
     environment = {"HOME": str(home), "PATH": os.defpath}
     for command in (
         [str(datacontract / "python"), "-c", _installing()],
         [str(datacontract / "datacontract"), "lint", str(source)],
-        [str(datacontract / "datacontract"), "test", str(kept)],
+        [str(datacontract / "datacontract"), "test", str(source)],
     ):
         done = subprocess.run(  # noqa: S603 - our own files
             command, cwd=state.parent, env=environment, capture_output=True, text=True, check=False
