@@ -13,13 +13,109 @@ from typing import Literal
 
 import pyarrow as pa
 
-from include.chimera.column_comments import COMMENTS
 from include.chimera.relation import Relation
 
 Kind = Literal["versions", "events", "reference", "log"]
 
 _TIME = pa.timestamp("us", tz="UTC")
 PARTITION, ROW_HASH, IS_DELETED = "_window_hour", "_row_hash", "_is_deleted"
+
+# What a column means, wherever its name stands; `<layer>.<table>.<column>` where one table differs.
+_COMMENTS = {
+    "_file": "The log file that holds the line.",
+    "_is_deleted": "Whether this version says that the source no longer has the row.",
+    "_line_hash": "Hash of the line.",
+    "_offset": "Where the line begins in its file, in bytes after decompression.",
+    "_row_hash": "Hash of the row's content: tells versions of a row apart.",
+    "_window_hour": "Partition: a UTC hour, YYYYMMDDTHH.",
+    "accepted_by": "Who let a failed gate through; null where nobody did.",
+    "accepted_reason": "Why, in that person's words; null where nobody did.",
+    "attempt": "How often the record had been replayed then; 0 when it was refused.",
+    "attempt_token": "Fencing token of the attempt: a later one is higher.",
+    "behaviour_id": "The harmful behaviour that the attack tried to elicit; null where not said.",
+    "cached_tokens": "Prompt tokens that came from a cache; null where not reported.",
+    "checked_count": "Rows that the rule looked at; null where it counts none.",
+    "completion_tokens": "Tokens of the completion; null where not reported.",
+    "context_tokens": "The model's context window, in tokens; null where not known.",
+    "coordinates": "Where the record stands in its source, as JSON; null where it has no place.",
+    "correlation_id": "Twelve hex digits of the run id's hash, as in logs and messages.",
+    "cost_usd": "What the provider charges, in US dollars; null where not reported.",
+    "created_at": "When the source made the row, UTC. Never changes.",
+    "duration_ms": "Time to answer, in milliseconds; null where not logged.",
+    "error": "The class of the error that kept the rule from a result; null without one.",
+    "error_code": "The provider's or platform's error code; null without an error.",
+    "errors": "Attempts that ended with the provider's error; null where not said, which is not 0.",
+    "evaluation_id": "The evaluation's id. It never changes.",
+    "evaluation_kind": "attack or benchmark; null where the source does not say.",
+    "event": "What happened to the record: refused, replayed, published or parked.",
+    "framework": "The tool that ran the evaluation; null where not said.",
+    "framework_version": "The tool's version; null where not said.",
+    "gate_seconds": "How long the gate took, in seconds.",
+    "generation_id": "The generation's id in its source. It never changes.",
+    "input_usd_per_mtok": "List price of a million prompt tokens, in US dollars.",
+    "is_enabled": "Whether the platform offers the model now; null where not said.",
+    "is_passed": "Whether the rule holds; false where it could not be asked.",
+    "iterations": "Attempts that were made; null where not said.",
+    "judge": "Who decided whether an attempt succeeded: a model, a rule or a person.",
+    "latency_ms": "Time from request to last token, in milliseconds; null where not reported.",
+    "le": "A histogram bucket's upper bound, in the metric's unit; null outside histograms.",
+    "letter_id": "Hash of the record, its place and the reason: the same record has the same id.",
+    "level": "The line's severity, as logged.",
+    "message": "What the line says.",
+    "method": "HTTP method; null on a line that is not about a request.",
+    "metric": "The metric's name in Prometheus.",
+    "model_id": "The model; null where the source does not say.",
+    "name": "The model's display name.",
+    "observed_value": "The number that the rule compares; null where it counts rows.",
+    "output_usd_per_mtok": "List price of a million completion tokens, in US dollars.",
+    "pass_ratio": "Share of the checked rows that keep the rule, 0 to 1; null without rows.",
+    "passes": "Attempts that the model withstood, or samples it solved; null where not said.",
+    "path": "Path of the request, as logged.",
+    "payload": "The record as it came, cut to 64 KiB; null once erased or where none is kept.",
+    "payload_bytes": "Length of the whole record, in bytes.",
+    "prompt_tokens": "Tokens of the prompt; null where not reported.",
+    "provider_id": "The company or service that runs the model; null where not said.",
+    "reason": "Why the record was refused: a rule's id or a parser's word.",
+    "recorded_at": "When the row was written, UTC.",
+    "report_file": "The report's path below the root; null where rows come from no report.",
+    "report_hash": "SHA-256 of the report's content; null where rows come from no report.",
+    "request_id": "The API request that this belongs to; null where not said.",
+    "response_bytes": "Size of the answer's body, in bytes; null where not logged.",
+    "rows_duplicate": "Rows that the table already held, or whose hour a newer attempt published.",
+    "rows_published": "Rows that became part of the table.",
+    "rows_read": "Rows read from the source: published, refused and duplicate ones.",
+    "rows_refused": "Rows that became dead letters.",
+    "rule_id": "The rule's id within its table.",
+    "run_id": "The DAG run's id in Airflow.",
+    "sampled_at": "Time of the sample, UTC.",
+    "score": "The tool's own number; null where there is none.",
+    "score_stderr": "The score's standard error; null where not said.",
+    "series_id": "Hash of the series' name and labels.",
+    "session_id": "The user's session; null where not said.",
+    "severity": "critical or warning.",
+    "source": "The bronze table that the record was meant for.",
+    "stage": "Where it was refused: extract or gate.",
+    "status": "succeeded, failed (the provider or platform broke) or filtered (a safety filter).",
+    "status_code": "HTTP status of the answer; null where none was sent.",
+    "successes": "Attempts of the attack that succeeded; null before a judgement, which is not 0.",
+    "table_name": "The table, <layer>.<table>.",
+    "table_version": "The version of the Delta table that this is about.",
+    "techniques": "The attack techniques applied to the prompt; null or empty without one.",
+    "technique": "The attack technique or the benchmark; null where not said.",
+    "timestamp": "When the API wrote the line, UTC.",
+    "ttft_ms": "Time to first token, in milliseconds; null where not reported.",
+    "undetermined": "Attempts that no judge decided; null where not said, which is not 0.",
+    "unexpected_count": "Rows that break the rule; null where it counts none.",
+    "updated_at": "When the source last changed the row, UTC.",
+    "user_id": "The user who sent the request; null where not said.",
+    "value": "The value, in the unit that the metric's name says; NaN where Prometheus says so.",
+    "verdict": "The gate's outcome: passed, warned, accepted or failed.",
+    "window_end": "End of the run's hours, UTC, exclusive.",
+    "window_start": "Start of the run's hours, UTC, inclusive.",
+    "bronze.evaluations.cost_usd": "What the evaluation cost, in US dollars; null where not said.",
+    "bronze.evaluations.latency_ms": "How long it took, in milliseconds; null where not said.",
+    "bronze.evaluations.status": "The evaluation's state as its source reports it.",
+}
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -80,9 +176,8 @@ class Contract:
     @property
     def comments(self) -> dict[str, str]:
         """What each column means."""
-        return {
-            name: COMMENTS.get(f"{self.name}.{name}", COMMENTS[name]) for name in self.schema.names
-        }
+        names = self.schema.names
+        return {name: _COMMENTS.get(f"{self.name}.{name}", _COMMENTS[name]) for name in names}
 
     @property
     def source_columns(self) -> list[str]:
