@@ -47,8 +47,9 @@ add_ratio as (
 
     select
         *,
-        case when evaluation_kind = 'attack' then successful_trial_count / nullif(trial_count, 0) end
-            as attack_success_ratio
+        case
+            when evaluation_kind = 'attack' then successful_trial_count / nullif(trial_count, 0)
+        end as attack_success_ratio
     from sum_days
 
 ),

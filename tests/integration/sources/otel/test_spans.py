@@ -18,7 +18,7 @@ from tests.integration.ingest.pipeline import publish
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 NOW = floor_hour(datetime.now(UTC))
-TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACE = "0af7651916cd43dd8448eb211c80319c"  # pragma: allowlist secret - W3C's example
 
 
 def run_of(hours=0, name=None):

@@ -101,7 +101,7 @@ def test_promptfoo_json_lines_are_read(tmp_path: Path) -> None:
         ("ollama:chat:llama3:8b", ("ollama", "llama3:8b")),
         ("bedrock:anthropic.claude-v2:1", ("bedrock", "anthropic.claude-v2:1")),
         ("My custom function", (None, "My custom function")),
-        ("https://user:secret@host/x", ("https", None)),
+        ("https://user:secret@host/x", ("https", None)),  # pragma: allowlist secret - made up
         ("file://provider.js", ("file", None)),
         ("./provider.js", ("file", None)),
         (None, (None, None)),
