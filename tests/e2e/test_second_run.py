@@ -9,7 +9,7 @@ import pytest
 from include.chimera.lake.store.duckdb_sessions import prepare
 from tests.e2e.conftest import CommandResult
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 OPERATIONAL = {"ops.window_ledger", "ops.quality_results", "ops.published_versions"}
 

@@ -117,6 +117,7 @@ def test_microbatch_takes_a_reserved_word_as_event_time(store, rows):
     assert rows("select id from dev.t") == [(2,)]
 
 
+@pytest.mark.long
 def test_a_project_may_spell_its_columns_in_any_case(project, rows):
     """As `test_two_spellings_are_one_column`, through dbt's own macros, with a snapshot of it."""
     project.write("snapshots/s.yml", "snapshots: [{name: s, relation: ref('t'), config: "

@@ -27,6 +27,7 @@ def write(project, columns: dict[str, str], query: str) -> None:
     project.write("models/nested.sql", f"{{{{ config(materialized='table') }}}} {query}")
 
 
+@pytest.mark.long
 def test_nested_columns_are_held_to_their_contract(project, rows):
     """Null where a value is required, or another type within: refused, and the old rows stay."""
     columns = {name: kind for name, (kind, _) in NESTED.items()}

@@ -42,7 +42,8 @@ def quoted(name: str) -> str:
     return f'dev."{name}"'
 
 
-@pytest.mark.parametrize("names", [NAMES, pytest.param(MORE, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("names", [NAMES, MORE])
 def test_each_name_works_in_a_second_process_and_a_second_run(project, rows, names):
     """Incrementals keep what they held, each reader opens each table."""
     for number, name in enumerate(names):

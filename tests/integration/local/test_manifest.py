@@ -80,6 +80,7 @@ def test_the_manifest_is_made_beside_and_not_again(clone: Path) -> None:
     assert "up to date" in run(clone, clone, "-m", "include.chimera", "manifest")
 
 
+@pytest.mark.long
 def test_dbt_by_hand_leaves_what_airflow_reads_as_it_is(clone: Path) -> None:
     """Seeds, snapshots and models tried while the stack runs do not become tasks."""
     airflow, project = clone / ".airflow-dbt", clone / "include" / "dbt"
