@@ -23,6 +23,7 @@ from include.chimera.flow.connections import (
     api_logs_root,
     connection_of,
     libpq_uri,
+    own_connection,
     prometheus_server,
     records_root,
     reports_root,
@@ -82,8 +83,7 @@ class SourceSensor(BaseSensorOperator):
         end, asked = begin_task(context).window.end, context["params"].get("sources")
         if asked and not set(asked) & set(self.tables):
             raise AirflowSkipException(f"asked for {', '.join(asked)} alone")  # noqa: EM102, TRY003 - no error
-        name = connection_of(self.source)
-        place = _ADDRESS[self.source](BaseHook.get_connection(name) if name else None)
+        place = _ADDRESS[self.source](own_connection(self.source))
         if missing := lacks(self.source, place, end):
             logger.info("waiting for %s: %s", self.source, missing)
             until = datetime.now(UTC) + timedelta(seconds=self.timeout)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from include.chimera.sources.api_logs.log_files import LogRoot
     from include.chimera.sources.postgres.sessions import LibpqUri
     from include.chimera.sources.prometheus.prometheus_api import PrometheusServer
-    from include.chimera.sources.stored.stored_files import SourceRoot
+    from include.chimera.sources.stored.stored_files import Purpose, SourceRoot
 
 APP_DB, PROMETHEUS = "app_db", "prometheus"
 API_LOGS, REPORTS, OTEL, JSON = FILES = ("api_logs", "reports", "otel", "json")
@@ -129,6 +129,18 @@ def connection_of(source: str) -> str:
     return (settings.logs_connection or settings.store_connection) if is_remote else ""
 
 
+def own_connection(source: str) -> Connection | None:
+    """Look up the connection that a source needs; None: it needs none.
+
+    Raises:
+        AirflowNotFoundException: It does not exist.
+    """
+    from airflow.sdk import BaseHook  # noqa: PLC0415 - heavy
+
+    name = connection_of(source)
+    return BaseHook.get_connection(name) if name else None
+
+
 def api_logs_root(connection: Connection | None) -> LogRoot:
     """Return the root of the API's logs.
 
@@ -152,10 +164,8 @@ def reports_root(connection: Connection | None) -> SourceRoot:
         ConfigurationError: As `api_logs_root`.
     """
     from include.chimera.sources.reports.extract import PURPOSE  # noqa: PLC0415 - heavy
-    from include.chimera.sources.stored.stored_roots import stored_root  # noqa: PLC0415 - heavy
 
-    client = _s3_client(connection) if connection else None
-    return stored_root(get_settings().source_roots[REPORTS], PURPOSE, client)
+    return _stored_root(REPORTS, PURPOSE, connection)
 
 
 def spans_root(connection: Connection | None) -> SourceRoot:
@@ -165,10 +175,8 @@ def spans_root(connection: Connection | None) -> SourceRoot:
         ConfigurationError: As `api_logs_root`.
     """
     from include.chimera.sources.otel.extract import PURPOSE  # noqa: PLC0415 - heavy
-    from include.chimera.sources.stored.stored_roots import stored_root  # noqa: PLC0415 - heavy
 
-    client = _s3_client(connection) if connection else None
-    return stored_root(get_settings().source_roots[OTEL], PURPOSE, client)
+    return _stored_root(OTEL, PURPOSE, connection)
 
 
 def records_root(connection: Connection | None) -> SourceRoot:
@@ -178,10 +186,15 @@ def records_root(connection: Connection | None) -> SourceRoot:
         ConfigurationError: As `api_logs_root`.
     """
     from include.chimera.sources.json_records.extract import PURPOSE  # noqa: PLC0415 - heavy
+
+    return _stored_root(JSON, PURPOSE, connection)
+
+
+def _stored_root(source: str, purpose: Purpose, connection: Connection | None) -> SourceRoot:
     from include.chimera.sources.stored.stored_roots import stored_root  # noqa: PLC0415 - heavy
 
     client = _s3_client(connection) if connection else None
-    return stored_root(get_settings().source_roots[JSON], PURPOSE, client)
+    return stored_root(get_settings().source_roots[source], purpose, client)
 
 
 def _s3_client(connection: Connection) -> Any:  # noqa: ANN401 - boto3 has no types

@@ -17,8 +17,8 @@ from include.chimera.flow.connections import (
     PROMETHEUS,
     REPORTS,
     api_logs_root,
-    connection_of,
     libpq_uri,
+    own_connection,
     prometheus_server,
     records_root,
     reports_root,
@@ -72,32 +72,28 @@ def _read_logs(_: Intake, run: Run) -> Batch:
     from include.chimera.sources.api_logs.extract import extract_api_logs  # noqa: PLC0415 - heavy
 
     allow_shrink = bool(get_current_context()["params"].get("allow_shrink"))
-    name = connection_of(API_LOGS)
-    root = api_logs_root(BaseHook.get_connection(name) if name else None)
+    root = api_logs_root(own_connection(API_LOGS))
     return extract_api_logs(root, run, allow_shrink=allow_shrink)
 
 
 def _read_reports(_: Intake, run: Run) -> Batch:
     from include.chimera.sources.reports.extract import extract_reports  # noqa: PLC0415 - heavy
 
-    name = connection_of(REPORTS)
-    root = reports_root(BaseHook.get_connection(name) if name else None)
+    root = reports_root(own_connection(REPORTS))
     return extract_reports(root, run, ZoneInfo(get_settings().evaluations_timezone))
 
 
 def _read_spans(intake: Intake, run: Run) -> Batch:
     from include.chimera.sources.otel.extract import extract_spans  # noqa: PLC0415 - heavy
 
-    name = connection_of(OTEL)
-    root = spans_root(BaseHook.get_connection(name) if name else None)
+    root = spans_root(own_connection(OTEL))
     return extract_spans(intake.contract, root, run)
 
 
 def _read_records(intake: Intake, run: Run) -> Batch:
     from include.chimera.sources.json_records.extract import extract_records  # noqa: PLC0415 - heavy
 
-    name = connection_of(JSON)
-    root = records_root(BaseHook.get_connection(name) if name else None)
+    root = records_root(own_connection(JSON))
     return extract_records(intake, root, run)
 
 

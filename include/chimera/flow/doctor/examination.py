@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
@@ -24,6 +24,7 @@ from include.chimera.flow.connections import (
     api_logs_root,
     connection_of,
     libpq_uri,
+    own_connection,
     prometheus_server,
     reach_store,
     records_root,
@@ -33,7 +34,7 @@ from include.chimera.flow.connections import (
 from include.chimera.flow.delivery.channels import SLACK, SMTP, channels
 from include.chimera.flow.doctor.airflow_checks import check_airflow
 from include.chimera.lake.store.storage import s3_client, try_conditional_put
-from include.chimera.observe.findings import Finding, checking, skew
+from include.chimera.observe.findings import Finding, Trial, checking, skew
 from include.chimera.profiles.chosen import sources
 from include.chimera.settings import get_settings
 from include.chimera.sources.json_records.extract import is_record_file
@@ -57,6 +58,7 @@ _EXAMPLES = {
     PROMETHEUS: '{"conn_type": "http", "host": "https://…", "login": "…", "password": "…"}',
 }
 _LONGEST = 200  # characters of what a store says, which names the object alone
+Root = TypeVar("Root")
 _LOOK_BACK = 48  # hours in which the newest log is looked for
 
 
@@ -124,14 +126,21 @@ def _check_store() -> Finding:
     return store.finding()
 
 
+def _root(told: Trial, source: str, root_of: Callable[[Connection | None], Root]) -> Root | None:
+    """Return the root of a source's files; None: its connection is missing, and told so."""
+    try:
+        return root_of(own_connection(source))
+    except (AirflowNotFoundException, AirflowRuntimeError):
+        name = connection_of(source)
+        told.fault(f"no connection {name}", f"airflow connections add {name} --conn-type aws …")
+        return None
+
+
 def _check_logs() -> Finding:
     """List the logs' root back to the newest hour that has a file."""
     with checking("api logs") as logs:
-        name = connection_of(API_LOGS)
-        try:
-            found = api_logs_root(BaseHook.get_connection(name) if name else None)
-        except (AirflowNotFoundException, AirflowRuntimeError):
-            logs.fault(f"no connection {name}", f"airflow connections add {name} --conn-type aws …")
+        found = _root(logs, API_LOGS, api_logs_root)
+        if found is None:
             return logs.finding()
         newest = floor_hour(datetime.now(UTC))
         for hour in (newest - back * HOUR for back in range(_LOOK_BACK)):
@@ -147,12 +156,8 @@ def _check_logs() -> Finding:
 def _check_reports() -> Finding:
     """List all reports, and say which of them stand in no evaluation yet."""
     with checking("evaluation reports") as reports:
-        name = connection_of(REPORTS)
-        try:
-            root = reports_root(BaseHook.get_connection(name) if name else None)
-        except (AirflowNotFoundException, AirflowRuntimeError):
-            remedy = f"airflow connections add {name} --conn-type aws …"
-            reports.fault(f"no connection {name}", remedy)
+        root = _root(reports, REPORTS, reports_root)
+        if root is None:
             return reports.finding()
         found = {file.name for each in all_listed(root, is_report) for file in each.files}
         waiting = sorted(found - set(published_files()))
@@ -174,11 +179,8 @@ def _check_files(
 ) -> Finding:
     """List all files of a source, and say when the newest of them was written."""
     with checking(what) as told:
-        name = connection_of(source)
-        try:
-            root = root_of(BaseHook.get_connection(name) if name else None)
-        except (AirflowNotFoundException, AirflowRuntimeError):
-            told.fault(f"no connection {name}", f"airflow connections add {name} --conn-type aws …")
+        root = _root(told, source, root_of)
+        if root is None:
             return told.finding()
         files = [file for each in all_listed(root, is_wanted) for file in each.files]
         written = [file.written_at() for file in files if not file.fault]
