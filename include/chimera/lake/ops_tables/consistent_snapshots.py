@@ -15,9 +15,6 @@ from include.chimera.errors import SnapshotMissingError
 from include.chimera.lake.delta.scans import relation_of, scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.appends import append_rows
-from include.chimera.lake.staged.publications import Publication
-from include.chimera.lake.staged.records import read_records
-from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
 from include.chimera.lake.store.places import folder_of
@@ -27,9 +24,11 @@ from include.chimera.settings import get_settings
 from include.chimera.window import hour_label
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
+    from include.chimera.lake.staged.publications import Publication
+    from include.chimera.lake.staged.verdicts import Verdict
     from include.chimera.window import Run
 
 PINNED_LAYERS = ("silver", "gold")
@@ -61,17 +60,23 @@ class Snapshot:
         return "\n".join(lines) + "\n"
 
 
-def publish_versions(run: Run, gated: Collection[str]) -> int:
+def publish_versions(
+    run: Run,
+    gated: Collection[str],
+    published: Mapping[str, Publication],
+    verdicts: Mapping[str, Verdict],
+) -> int:
     """Append the run's versions, if each gated table's gate let its rows through; return how many.
 
     Args:
         run: The run.
         gated: All tables that have a gate; nothing is recorded unless all of them passed.
+        published: What the run committed, by table.
+        verdicts: Its gates' verdicts, by table.
 
     Raises:
         CommitConflictError: Every attempt lost to another writer.
     """
-    published, verdicts = read_records(run, Publication), read_records(run, Verdict)
     passed = {table for table, verdict in verdicts.items() if verdict.success}
     if not gated or not set(gated) <= passed & set(published):
         return 0

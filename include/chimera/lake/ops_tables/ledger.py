@@ -45,16 +45,16 @@ def close_run(run: Run, gated: Collection[str] = ()) -> RunReport:
         gated: The tables whose gates must have passed for a snapshot to be published.
     """
     fault_point("ledger.start")
-    publications = read_records(run, Publication)
+    publications, verdicts = read_records(run, Publication), read_records(run, Verdict)
     append_rows(WINDOW_LEDGER, list(_ledger_rows(run, publications)), run)
     fault_point("ledger.committed")
-    publish_versions(run, gated)
+    publish_versions(run, gated, publications, verdicts)
     report = RunReport(
         run_id=run.run_id,
         correlation_id=run.correlation_id,
         window=run.window,
         tables=tuple(storage.at_once(_table_counts, publications.values())),
-        gates=tuple(map(_gate_line, read_records(run, Verdict).values())),
+        gates=tuple(map(_gate_line, verdicts.values())),
         refusals=tuple(_refusals(run)),
         held_back=tuple(_waiting_rows(run, publications)),
     )
