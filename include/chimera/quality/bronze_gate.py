@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from include.chimera.contracts import EVALUATIONS
 from include.chimera.fault_points import fault_point
-from include.chimera.lake.dead_letters.letters import append_letters, letters_query
+from include.chimera.lake.dead_letters.letters import append_letters, letters_query, settle_files
 from include.chimera.lake.publish.bronze_publisher import Publisher
 from include.chimera.lake.staged.stage_rows import refusals_of, rows_of
 from include.chimera.quality.rules.good_and_bad_rows import bad_rows, good_rows
@@ -51,4 +52,7 @@ def publish_rows(
     for stage, records in refused.items():
         append_letters(connection, letters_query(records, batch.table, stage, run), run)
     fault_point("publish.letters_written")
-    return Publisher(connection, batch, good, run, notes or {}).publish(rows_refused)
+    published = Publisher(connection, batch, good, run, notes or {}).publish(rows_refused)
+    if batch.table == EVALUATIONS.name:  # the one table whose rows name the file they are all of
+        settle_files(connection, batch.table, good, run)
+    return published

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from include.chimera.contracts import IS_DELETED, PARTITION, ROW_HASH
+from include.chimera.lake.delta.scans import empty, live_rows
+from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import duckdb_type
 
 if TYPE_CHECKING:
@@ -29,6 +31,35 @@ def typed(contract: Contract, carried: str = "", *, deleted: str = "false") -> s
         if extra:
             columns = f"{columns}, {extra}"
     return with_lineage(contract, f"select {columns} from source", deleted=deleted, carried=carried)
+
+
+def with_first_times(contract: Contract, rows: str = "from source") -> str:
+    """Return a query of rows whose `created_at` is that of their key's version in bronze, if any.
+
+    A row's event hour must not change: models would keep it in both hours. A file's own time, or
+    the end of a run that was resumed, does. Of a key that the rows have several times, all get the
+    earliest.
+
+    Args:
+        contract: Contract of a table of kind `versions` with one key column.
+        rows: Query of the rows.
+    """
+    (key,) = contract.key
+    table = open_table(contract.name)
+    held = empty(contract.schema) if table is None else live_rows(table, contract)
+    first = f"min(given.created_at) over (partition by given.{key})"
+    return f"""
+        with given as materialized ({rows}),
+        held as (
+            select {key}, created_at from ({held})
+            where {key} in (select {key} from given)
+            qualify row_number() over (
+                partition by {key} order by updated_at desc, {ROW_HASH} desc
+            ) = 1 and not {IS_DELETED}
+        )
+        select given.* replace (coalesce(held.created_at, {first}) as created_at)
+        from given left join held using ({key})
+    """
 
 
 def with_lineage(

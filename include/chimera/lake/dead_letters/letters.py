@@ -147,6 +147,51 @@ def letter_states() -> str:
     """
 
 
+def file_letters(source: str) -> str:
+    """Return a query of the letters about a file as a whole, with the columns of `letter_states`.
+
+    More columns are `file` (its name), and of a file whose content was refused `written_at` (when
+    it was written, as text in ISO 8601) and `bytes` (its length).
+    """
+    return f"""
+        select
+            *,
+            coordinates ->> '$.file' as file,
+            coordinates ->> '$.written_at' as written_at,
+            try_cast(coordinates ->> '$.bytes' as bigint) as bytes
+        from ({letter_states()})
+        where source = {quote(source)} and payload_bytes = 0 and file is not null
+    """
+
+
+def settle_files(connection: DuckDBPyConnection, source: str, rows: str, run: Run) -> None:
+    """Close the letters about whole files that no longer say how the file is. Idempotent.
+
+    One whose file, as it was then or later, has rows now is published. One after which the file was
+    refused again is parked: the newer letter waits alone.
+
+    Args:
+        connection: DuckDB session that sees the rows.
+        source: Bronze table that the files are meant for.
+        rows: Query of published rows with the columns `report_file` and `updated_at`.
+        run: The run that published them.
+    """
+    waiting = f"from ({file_letters(source)}) where state = 'waiting'"
+    published = f"""
+        select letters.* from ({waiting}) as letters
+        inner join (
+            select report_file as file, max(updated_at) as updated_at from ({rows}) group by all
+        ) as found using (file)
+        where letters.written_at is null
+            or try_cast(letters.written_at as timestamptz) <= found.updated_at
+    """
+    append_letters(connection, event_query(published, "published", run), run)
+    overtaken = f"""
+        {waiting} qualify recorded_at < max(recorded_at) over (partition by file)
+    """
+    append_letters(connection, event_query(overtaken, "parked", run, reason="'refused_again'"), run)
+
+
 def event_query(letters: str, event: Event, run: Run, *, reason: str = "last_reason") -> str:
     """Return a query that adds one event to each letter of a query over `letter_states`.
 

@@ -22,6 +22,7 @@ UNKNOWN_FORMAT, UNKNOWN_VERSION = "unknown_format", "unknown_version"
 CONTRADICTORY = "counts_contradict_each_other"
 # The tool itself says that the run did not end well, or does not say that it ended.
 UNFINISHED, CANCELLED, FAILED = "unfinished_run", "cancelled_run", "failed_run"
+NO_EVALUATIONS = "no_evaluations"  # a whole report in which nothing was evaluated
 
 NAME_CHARACTERS = 200  # of a name that a tool gives; a longer one is a text
 _NANO = Decimal("0.000000001")

@@ -3,6 +3,7 @@
 A run takes each file that was written before its window's end and whose content bronze does not
 hold yet, however old it is: so a file that came late is found by the next run, and a second run
 finds nothing. A file that was written again replaces its own rows; one that vanished leaves them.
+One that was refused is read again when it was written again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pyarrow as pa
 
 from include.chimera.contracts import EVALUATIONS, IS_DELETED, ROW_HASH
 from include.chimera.fault_points import fault_point
+from include.chimera.lake.dead_letters.letters import file_letters
 from include.chimera.lake.delta.scans import live_rows
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.fencing_tokens import draw_token
@@ -24,15 +26,14 @@ from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect, quote
 from include.chimera.sources.refused_records import RefusedRecords
 from include.chimera.sources.reports.evaluations import (
-    UNFINISHED,
+    NO_EVALUATIONS,
     Evaluation,
-    FileFault,
     RefusedRecord,
     ReportOrigin,
 )
 from include.chimera.sources.reports.formats import read_report
 from include.chimera.sources.reports.spooled_rows import SpooledRows
-from include.chimera.sources.row_versions import typed
+from include.chimera.sources.row_versions import typed, with_first_times
 from include.chimera.sources.stored.local_copies import CopyFaultError, local_copy
 from include.chimera.sources.stored.stored_files import ANEW, PACKED, Purpose, all_listed
 from include.chimera.window import hour_label
@@ -103,16 +104,28 @@ def extract_reports(root: SourceRoot, run: Run, zone: ZoneInfo) -> Batch:
 def _stage(root: SourceRoot, run: Run, zone: ZoneInfo) -> Batch:
     batch = Batch(EVALUATIONS.name, draw_token(EVALUATIONS.name))
     with RefusedRecords() as refused:
-        reader = _Reader(root, run, zone, refused, published_files())
+        reader = _Reader(root, run, zone, refused, published_files(), _refused_files())
         return stage_rows(
             run,
             batch,
             pa.RecordBatchReader.from_batches(_ROWS, reader.batches()),
-            query=typed(EVALUATIONS, deleted=_GONE),
+            query=typed(EVALUATIONS, deleted=_GONE).replace(
+                "from source", f"from ({with_first_times(EVALUATIONS)})", 1
+            ),
             refused=refused.batches,
             omitted=refused.omitted,
             is_met_again=True,
-            is_rowwise=True,
+        )
+
+
+def _refused_files() -> set[tuple[str, str, int]]:
+    """Return name, time of writing and length of each file that was refused as a whole."""
+    with connect() as connection:
+        return set(
+            connection.execute(
+                f"select file, written_at, bytes from ({file_letters(EVALUATIONS.name)}) "
+                "where written_at is not null"
+            ).fetchall()
         )
 
 
@@ -164,6 +177,7 @@ class _Reader:
     zone: ZoneInfo
     refused: RefusedRecords
     published: dict[str, Published]
+    known_refused: set[tuple[str, str, int]]
     taken: set[str] = field(default_factory=set)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -171,14 +185,17 @@ class _Reader:
         for listing in all_listed(self.root, is_report):
             for file in listing.files:
                 written = datetime.fromtimestamp(file.written_at(), UTC) if not file.fault else None
-                if file.fault:
-                    self._refuse(file.name, file.fault, self.run.window.start)
-                elif written and self._is_due(file, written):
+                if not written:
+                    self._refuse(file, file.fault or "", None)
+                elif self._is_due(file, written):
                     yield from self._file(file, written)
 
     def _is_due(self, file: SourceFile, written: datetime) -> bool:
         known = self.published.get(file.name)
         if file.name in self.taken or written >= self.run.window.end or _may_be_two(written):
+            return False
+        if (file.name, written.isoformat(), file.size) in self.known_refused:
+            logger.info("%s is as it was when it was refused", file.name)
             return False
         if known is None or written < known.written_at:
             return True
@@ -191,14 +208,15 @@ class _Reader:
         try:
             with local_copy(file) as copy:
                 if not known or copy.content_hash != known.content_hash:
-                    yield from self._report(file.name, copy, written, known)
+                    yield from self._report(file, copy, written, known)
         except CopyFaultError as fault:
-            self._refuse(file.name, fault.reason, written)
+            self._refuse(file, fault.reason, written)
 
     def _report(
-        self, name: str, copy: LocalCopy, written: datetime, known: Published | None
+        self, file: SourceFile, copy: LocalCopy, written: datetime, known: Published | None
     ) -> Iterator[pa.RecordBatch]:
         """Yield a report's rows once all of it is read, or nothing if it is refused."""
+        name = file.name
         after = known.written_at + timedelta(microseconds=1) if known else written
         about = {
             "updated_at": max(written, after),
@@ -206,33 +224,30 @@ class _Reader:
             "report_hash": copy.content_hash,
         }
         gone = _live_evaluations(name) if known else {}
+        is_empty = not gone
         with SpooledRows(_ROWS) as rows:
             for found in read_report(copy.file, ReportOrigin(name, written, self.zone)):
                 if isinstance(found, Evaluation):
                     gone.pop(found.evaluation_id, None)
                     rows.add({**vars(found), **about, _GONE: False})
+                    is_empty = False
                 elif isinstance(found, RefusedRecord):
                     self._refuse_record(name, found, written)
                 else:
-                    self._refuse_report(name, found, copy, written)
+                    self._refuse(file, found.reason, written)
                     return
+            if is_empty:
+                self._refuse(file, NO_EVALUATIONS, written)
             for row in gone.values():
                 rows.add({**row, **about, _GONE: True})
             yield from rows.batches()
 
-    def _refuse_report(
-        self, name: str, fault: FileFault, copy: LocalCopy, written: datetime
-    ) -> None:
-        """Refuse a report: one that is still being written once, any other with each content."""
-        is_unfinished = fault.reason == UNFINISHED
-        where = {} if is_unfinished else {"sha256": copy.content_hash[:16]}
-        self._refuse(name, fault.reason, written, where)
-
-    def _refuse(
-        self, name: str, reason: str, written: datetime, where: dict[str, str] | None = None
-    ) -> None:
-        logger.warning("%s is not counted: %s", name, reason)
-        self.refused.add(reason, {"file": name, **(where or {})}, b"", hour_label(written))
+    def _refuse(self, file: SourceFile, reason: str, written: datetime | None) -> None:
+        """Refuse a file as a whole, once for each time that it is written; None: not known."""
+        logger.warning("%s is not counted: %s", file.name, reason)
+        when = {"written_at": written.isoformat(), "bytes": file.size} if written else {}
+        label = hour_label(written or self.run.window.start)
+        self.refused.add(reason, {"file": file.name, **when}, b"", label)
 
     def _refuse_record(self, name: str, record: RefusedRecord, written: datetime) -> None:
         """Refuse a record by its place and length: it may hold texts, which are not stored."""

@@ -97,6 +97,7 @@ class _Value(msgspec.Struct):
 
 class _Scorer(msgspec.Struct):
     name: Any = None
+    scorer: Any = None
     reducer: Any = None
     scored: Any = msgspec.field(default=None, name="scored_samples")
     unscored: Any = msgspec.field(default=None, name="unscored_samples")
@@ -259,19 +260,20 @@ class _Reader:
         if results.scorer and results.metrics:
             scorers = [*scorers, _Scorer(name=results.scorer.name, metrics=results.metrics)]
         costs = _costs(self._header.stats.usage if self._header.stats else None)
+        judges: set[str | None] = set()
         for scorer in scorers or [_Scorer()]:
+            judge = _judge(scorer, judges)
+            judges.add(judge)
             metrics = {name: number_of(each.value) for name, each in (scorer.metrics or {}).items()}
             score = next((metrics[name] for name in ("accuracy", "mean") if name in metrics), None)
             scored, total = count_of(scorer.scored), count_of(results.completed)
             yield Evaluation(
-                evaluation_id=identity(
-                    "inspect", self._log, "results", scorer.name, scorer.reducer
-                ),
+                evaluation_id=identity("inspect", self._log, "results", judge, scorer.reducer),
                 created_at=moment_of(
                     (self._header.stats or _Stats()).completed_at or self._eval.created,
                     self._origin,
                 ),
-                judge=name_of(scorer.name),
+                judge=judge,
                 status="completed" if score is not None else "undetermined",
                 iterations=scored if scored is not None else total,
                 undetermined=count_of(scorer.unscored),
@@ -281,6 +283,17 @@ class _Reader:
                 **costs,
             )
             costs = {}
+
+
+def _judge(scorer: _Scorer, others: set[str | None]) -> str | None:
+    """Return what a result's scorer is called: as its samples' would be, and unlike the others.
+
+    A scorer's named values have its name before theirs; a second reducer of epochs has its own.
+    """
+    name, whole = name_of(scorer.name), name_of(scorer.scorer)
+    if name and whole and name != whole:
+        name = name_of(f"{whole}/{name}")
+    return name_of(f"{name}/{scorer.reducer}") if name in others else name
 
 
 def _scores(sample: _Sample, scorer: str) -> Iterator[tuple[str | None, object]]:

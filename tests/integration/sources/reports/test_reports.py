@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import logging
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from include.chimera.lake.dead_letters.letters import letter_states
 from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import connect
+from include.chimera.sources.reports import extract
 from include.chimera.sources.reports.evaluations import Evaluation, RefusedRecord, ReportOrigin
 from include.chimera.sources.reports.extract import PURPOSE, extract_reports
 from include.chimera.sources.reports.formats import read_report
@@ -22,7 +22,7 @@ from include.chimera.window import HOUR, Run, Window, floor_hour
 from tests.builders import staged_refusals, staged_rows
 from tests.integration.ingest.pipeline import publish
 from tests.integration.log_places import Bucket
-from tests.reading import END, GARAK, garak_eval, lines
+from tests.reading import END, GARAK, avid_report, garak_eval, lines
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 TABLE = "bronze.evaluations"
@@ -102,17 +102,86 @@ def test_a_report_is_published_once(reports):
     assert versions() == [("d1", 7, False), ("d2", 10, False)]
 
 
-def test_an_unfinished_run_is_told_once_and_counted_when_it_ends(reports, caplog):
-    """Each hour warns of it; the dead letters have it once."""
+def letters():
+    """Return each dead letter's file, reason and state, in the order in which they were written."""
+    with connect() as connection:
+        return connection.execute(
+            "select coordinates ->> '$.file', reason, state from "
+            f"({letter_states()}) order by recorded_at"
+        ).fetchall()
+
+
+def test_an_unfinished_run_is_told_until_it_ends(reports):
+    """One letter waits, however often the file grows; when it is counted, none does."""
     reports["r.report.jsonl"] = garak(("d1", 7), is_ended=False)
     assert reports.read() == (0, {"r.report.jsonl": "unfinished_run"})
+    assert letters() == [("r.report.jsonl", "unfinished_run", "waiting")]
     reports["r.report.jsonl"] = garak(("d1", 7), ("d2", 9), is_ended=False)
-    with caplog.at_level(logging.WARNING):
-        assert reports.read() == (0, {})
-    assert "r.report.jsonl is not counted: unfinished_run" in caplog.text
+    assert reports.read() == (0, {"r.report.jsonl": "unfinished_run"})
+    assert [state for *_, state in letters()] == ["parked", "waiting"]
     reports["r.report.jsonl"] = garak(("d1", 7), ("d2", 9))
     assert reports.read() == (2, {})
+    assert [state for *_, state in letters()] == ["parked", "published"]
     assert live() == [("d1", 7), ("d2", 9)]
+
+
+def test_a_letter_waits_while_its_file_is_worse_than_what_is_published(reports):
+    """A published report is being written again: its letter is closed by its end alone."""
+    reports["r.report.jsonl"] = garak(("d1", 7))
+    reports["s.report.jsonl"] = b"a text"
+    reports.read()
+    reports["r.report.jsonl"] = garak(is_ended=False)
+    reports.read()
+    assert [state for *_, state in letters()] == ["waiting", "waiting"]
+    reports["r.report.jsonl"] = garak(("d1", 8))
+    reports.read()
+    assert letters() == [
+        ("s.report.jsonl", "unknown_format", "waiting"),
+        ("r.report.jsonl", "unfinished_run", "published"),
+    ]
+
+
+def test_what_was_refused_is_read_again_only_when_it_was_written_again(reports, monkeypatch):
+    """Neither foreign files, nor damaged ones, nor reports in which nothing was evaluated."""
+    reports["a.json"] = b'{"half": '
+    reports["b.jsonl.gz"] = b"no gzip"
+    reports["c.report.jsonl"] = garak(is_ended=False)
+    reports["d.report.jsonl"] = garak()
+    assert reports.read()[1] == {
+        "a.json": "malformed_report",
+        "b.jsonl": "damaged_gzip",
+        "c.report.jsonl": "unfinished_run",
+        "d.report.jsonl": "no_evaluations",
+    }
+    opened = []
+    copy = extract.local_copy
+    monkeypatch.setattr(extract, "local_copy", lambda file: opened.append(file.name) or copy(file))
+    assert reports.read() == (0, {})
+    assert opened == []
+    reports["a.json"] = b'{"half": 1'
+    assert reports.read()[1] == {"a.json": "malformed_report"}
+    assert opened == ["a.json"]
+
+
+@pytest.mark.parametrize("logs", ["folder"], indirect=True)
+def test_the_hour_of_a_run_stays_when_its_end_moves(reports):
+    """Models would count it in both hours; nor does AVID's date, which has no time, move it."""
+    run_id = "6e65190c-3f1f-4d89-8576-b5e8e1ecccb6"
+    reports["r.report.jsonl"] = garak(("d1", 7), run=run_id)
+    reports.read()
+    end = {**END, "end_time": "2026-02-03T01:00:00"}
+    again = garak(("d1", 8), ("d2", 9), run=run_id, is_ended=False) + lines([end])
+    reports["r.report.jsonl"] = again
+    reports.read()
+    row = {"detector": "d1", "passed": 9, "total_evaluated": 10, "score": 90.0}
+    reports[f"garak.{run_id}.avid.jsonl"] = lines([avid_report([row])])
+    reports.read()
+    assert query("select judge, passes, created_at::varchar from {} order by updated_at") == [
+        ("d1", 7, "2026-02-01 10:26:00+00"),
+        ("d1", 8, "2026-02-01 10:26:00+00"),
+        ("d2", 9, "2026-02-03 01:00:00+00"),
+        ("d1", 9, "2026-02-01 10:26:00+00"),
+    ]
 
 
 def test_a_report_that_is_written_again_replaces_its_own_rows(reports):
@@ -247,6 +316,4 @@ def test_each_real_report_is_rows_or_a_letter(reports, traces_folder):
         "qualify row_number() over (partition by evaluation_id order by updated_at desc) = 1)"
     )
     assert list(found) == sums
-    with connect() as connection:
-        letters = connection.execute(f"select count(*) from ({letter_states()})").fetchone()
-    assert letters == (len(told),)
+    assert len(letters()) == len(told)

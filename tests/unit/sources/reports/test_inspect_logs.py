@@ -133,6 +133,22 @@ def test_inspect_nan_is_no_score(tmp_path: Path) -> None:
     assert (row.judge, row.score, row.status) == ("fact", None, "undetermined")
 
 
+def test_inspect_results_without_samples_are_named_as_their_samples_would_be(
+    tmp_path: Path,
+) -> None:
+    """A scorer's named value, and a second way to reduce epochs."""
+    scores = [
+        {"name": "includes", "scorer": "includes", "reducer": "mean"},
+        {"name": "includes", "scorer": "includes", "reducer": "max"},
+        {"name": "a", "scorer": "multi"},
+    ]
+    rows = evaluations(
+        found(tmp_path, json.dumps(inspect_log([], results={"scores": scores})).encode())
+    )
+    assert [row.judge for row in rows] == ["includes", "includes/max", "multi/a"]
+    assert len({row.evaluation_id for row in rows}) == 3
+
+
 @pytest.mark.parametrize(
     ("value", "score"),
     [
