@@ -7,6 +7,7 @@ What a red-team plugin made is an attack, which succeeds where the test does not
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from include.chimera.sources.reports.evaluations import (
     BENCHMARK,
     MALFORMED_RECORD,
     MALFORMED_REPORT,
+    UNFINISHED,
     UNKNOWN_VERSION,
     Evaluation,
     FileFault,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from include.chimera.sources.reports.evaluations import Found, ReportOrigin
 
 _VERSIONS = (2, 3)
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ERROR = 2  # Source: promptfoo, src/types/index.ts, ResultFailureReason.ERROR
 # The second part of a provider's id that names an endpoint, not a model.
 # Source: promptfoo, docs of its providers: openai:chat:…, anthropic:messages:…
@@ -88,6 +91,7 @@ class _TestCase(msgspec.Struct):
 
 class _Provider(msgspec.Struct):
     id: Any = None
+    label: Any = None
 
 
 class _Result(msgspec.Struct):
@@ -149,10 +153,18 @@ _RESULT = msgspec.json.Decoder(_Result)
 
 
 def read_promptfoo_lines(file: BinaryIO, origin: ReportOrigin) -> Iterator[Found]:
-    """Yield the evaluations of a file with one result a line, which names neither run nor time."""
-    reader = _Reader(origin.name, origin.written_at, None)
+    """Yield the evaluations of a file with one result a line, which names neither run nor time.
+
+    promptfoo appends each result as it comes: a file that ends within one is still being written.
+    """
+    reader, size = _Reader(origin.name, origin.written_at, None), file.seek(0, 2)
     for index, line in enumerate(json_lines(file)):
-        yield reader.read(index, line.content)
+        found = reader.read(index, line.content)
+        is_half = line.offset + line.length == size and not line.content.endswith(b"}")
+        if is_half and isinstance(found, RefusedRecord):
+            yield FileFault(UNFINISHED, index)
+            return
+        yield found
 
 
 def read_promptfoo(file: BinaryIO, origin: ReportOrigin) -> Iterator[Found]:
@@ -200,18 +212,17 @@ class _Reader(msgspec.Struct):
     def _evaluation(self, index: int, row: _Result) -> Evaluation:
         is_error, eval_id = _is_error(row), name_of(row.eval_id) or self.eval_id
         plugin, strategy = _redteam(row)
-        provider, model = provider_and_model(
-            row.provider.id if isinstance(row.provider, _Provider) else row.provider
-        )
+        given = row.provider if isinstance(row.provider, _Provider) else _Provider(row.provider)
+        provider, model = provider_and_model(given.id)
         usage = next((r.usage for r in (row.response, row.shared_response) if r and r.usage), None)
         return Evaluation(
-            evaluation_id=identity("promptfoo", eval_id, *_own_id(index, row)),
+            evaluation_id=identity("promptfoo", *_own_id(index, row, eval_id)),
             created_at=self.created_at,
             framework="promptfoo",
             framework_version=self.version,
             evaluation_kind=ATTACK if plugin or strategy else BENCHMARK,
             provider_id=provider,
-            model_id=model,
+            model_id=model or name_of(given.label),
             technique=strategy or plugin,
             behaviour_id=plugin or _case(row),
             judge=_judge(row.grading),
@@ -236,13 +247,18 @@ def _is_error(row: _Result) -> bool:
     return not row.success and bool(row.has_error) and row.grading is None
 
 
-def _own_id(index: int, row: _Result) -> tuple[object, ...]:
-    """Return what tells a row from the others of its evaluation, in each export of it."""
-    if name := name_of(row.id):
+def _own_id(index: int, row: _Result, eval_id: str) -> tuple[object, ...]:
+    """Return what tells a row from all others, in each export of it.
+
+    Its id alone, as its JSON lines do not name the evaluation; without one, its place in it.
+    """
+    if (name := name_of(row.id)) and _UUID.fullmatch(name):
         return (name,)
+    if name:
+        return (eval_id, name)
     if count_of(row.test) is None or count_of(row.prompt) is None:
-        return ("index", index)
-    return (row.test, row.prompt)
+        return (eval_id, "index", index)
+    return (eval_id, row.test, row.prompt)
 
 
 def _redteam(row: _Result) -> tuple[str | None, str | None]:
@@ -272,7 +288,7 @@ def _judge(grading: _Grading | None) -> str | None:
 def provider_and_model(provider: object) -> tuple[str | None, str | None]:
     """Return provider and model of an id such as `openai:chat:gpt-4o`.
 
-    Of an id that is a path, a command or a URL only its kind is kept.
+    Of an id that is a path, a command or a URL only its kind is kept, and the model is not known.
     """
     name = name_of(provider)
     if name is None:

@@ -33,12 +33,33 @@ for form in ("eval", "json"):
 """
 CONFIG = {
     "prompts": ["Say {{word}}"],
-    "providers": ["echo"],
+    "providers": ["echo", {"id": "file://target.js", "label": "my-target"}],
     "tests": [
-        {"vars": {"word": word}, "assert": [{"type": "contains", "value": "alpha"}]}
-        for word in ("alpha", "beta", "alpha beta")
+        {"vars": {"word": word}, "assert": [{"type": "contains", "value": "alpha"}], **more}
+        for word, more in {
+            "alpha": {},
+            "beta": {"metadata": {"pluginId": "pii", "strategyId": "jailbreak"}},
+            "alpha beta": {},
+        }.items()
     ],
 }
+TARGET = """
+module.exports = class {
+  id() { return 'file://target.js'; }
+  async callApi(prompt) {
+    if (prompt.endsWith('alpha')) return { error: 'broken' };
+    return { output: prompt, tokenUsage: { total: 10, prompt: 6, completion: 4 } };
+  }
+};
+"""
+# What garak imports for the probes and the generator below; all that it requires has gigabytes.
+GARAK_NEEDS = (
+    *("aiohttp", "backoff", "colorama", "ecoji", "ftfy", "httpx", "huggingface_hub", "jinja2"),
+    *("jsonpath-ng", "langdetect", "litellm", "lorem==0.1.1", "markdown", "nltk", "numpy"),
+    *("mikeshardmind-base2048", "openai", "pillow", "py-markdown-table", "python-magic", "pyyaml"),
+    *("requests", "stdlibs", "tiktoken", "tqdm", "websockets", "wn==0.9.5", "xdg-base-dirs"),
+    "zalgolib",
+)
 
 
 def run(*command: object, folder: Path, seconds: int = 1200, **variables: str) -> str:
@@ -91,6 +112,43 @@ def test_inspect_of_today_says_what_we_count(tmp_path: Path) -> None:
     assert results["scores"][0]["metrics"]["accuracy"]["value"] == 0.6
 
 
+def test_garak_of_today_says_what_we_count(tmp_path: Path) -> None:
+    """Its report of two probes and two detectors, one of them by chance, of three outputs each."""
+    python = tmp_path / "venv" / "bin" / "python"
+    run(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
+    for wanted in (("--no-deps", "garak"), GARAK_NEEDS):
+        said = run(python, "-m", "pip", "install", "--quiet", *wanted, folder=tmp_path)
+        if not said.startswith("0"):
+            pytest.skip(f"garak can't be installed: {said[-200:]}")
+    said = run(
+        *(
+            python,
+            "-m",
+            "garak",
+            "--target_type",
+            "test.Repeat",
+            "--probes",
+            "test.Test,test.Blank",
+        ),
+        *("--detectors", "always.Fail,always.Random", "--generations", "3"),
+        *("--report_prefix", tmp_path / "made"),
+        folder=tmp_path,
+        HOME=str(tmp_path),
+    )
+    report = tmp_path / "made.report.jsonl"
+    assert report.is_file(), said
+    entries = [json.loads(line) for line in report.read_text().splitlines()]
+    says = {
+        (entry["probe"], entry["detector"]): (entry["total_processed"], entry["fails"])
+        for entry in entries
+        if entry["entry_type"] == "eval"
+    }
+    rows = rows_of(report)
+    assert {(row.technique, row.judge): (row.iterations, row.successes) for row in rows} == says
+    assert len(says) == 4
+    assert says["test.Blank", "always.Fail"] == (3, 3)
+
+
 def test_promptfoo_of_today_says_what_we_count(tmp_path: Path) -> None:
     """Its file of results, of two passed tests in three by the provider that echoes."""
     npm = shutil.which("npm")
@@ -100,9 +158,11 @@ def test_promptfoo_of_today_says_what_we_count(tmp_path: Path) -> None:
     if not said.startswith("0"):
         pytest.skip(f"promptfoo can't be installed: {said[-200:]}")
     (tmp_path / "promptfooconfig.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "target.js").write_text(TARGET)
     said = run(
         tmp_path / "node_modules" / ".bin" / "promptfoo",
-        *("eval", "-c", "promptfooconfig.json", "-o", "results.json", "--no-cache"),
+        *("eval", "-c", "promptfooconfig.json", "--no-cache"),
+        *("-o", "results.json", "-o", "results.jsonl"),
         folder=tmp_path,
         PROMPTFOO_DISABLE_TELEMETRY="1",
         PROMPTFOO_DISABLE_UPDATE="1",
@@ -112,9 +172,15 @@ def test_promptfoo_of_today_says_what_we_count(tmp_path: Path) -> None:
     assert results.is_file(), said
     stats = json.loads(results.read_text())["results"]["stats"]
     rows = rows_of(results)
-    assert len(rows) == 3
-    assert sum(row.passes or 0 for row in rows) == stats["successes"] == 2
-    assert sum(row.successes or 0 for row in rows) == stats["failures"] == 1
-    assert sum(row.errors or 0 for row in rows) == stats["errors"] == 0
-    assert {row.judge for row in rows} == {"contains"}
-    assert {row.model_id for row in rows} == {"echo"}
+    assert len(rows) == 6
+    assert sum(row.passes or 0 for row in rows) == stats["successes"] == 3
+    assert sum(row.successes or 0 for row in rows) == stats["failures"] == 2
+    assert sum(row.errors or 0 for row in rows) == stats["errors"] == 1
+    assert sum(row.prompt_tokens or 0 for row in rows) == stats["tokenUsage"]["prompt"] == 12
+    assert {row.judge for row in rows if not row.errors} == {"contains"}
+    assert {row.model_id for row in rows} == {"echo", "my-target"}
+    assert {
+        (row.technique, row.behaviour_id) for row in rows if row.evaluation_kind == "attack"
+    } == {("jailbreak", "pii")}
+    again = rows_of(tmp_path / "results.jsonl")
+    assert {row.evaluation_id for row in again} == {row.evaluation_id for row in rows}

@@ -93,6 +93,27 @@ def test_promptfoo_json_lines_are_read(tmp_path: Path) -> None:
     assert one.created_at == WRITTEN
 
 
+def test_promptfoo_row_is_the_same_in_json_and_in_json_lines(tmp_path: Path) -> None:
+    """One run may write both; its rows have ids of their own."""
+    row = result(id="1607b56f-908a-48ad-a372-9fbf7f18bd74")
+    (one,) = evaluations(found(tmp_path, promptfoo([row])))
+    (other,) = evaluations(found(tmp_path, lines([{**row, "promptIdx": 0, "testIdx": 0}])))
+    assert one.evaluation_id == other.evaluation_id
+
+
+def test_promptfoo_json_lines_that_end_within_one_are_still_being_written(tmp_path: Path) -> None:
+    """It appends each result as it comes."""
+    rows = lines([result(id=None, testIdx=index, promptIdx=0) for index in range(2)])
+    assert found(tmp_path, rows[:-9])[-1] == FileFault("unfinished_run", 1)
+
+
+def test_promptfoo_target_that_is_no_model_has_its_label(tmp_path: Path) -> None:
+    """A red team's target is an address, of which nothing is stored, and has a name."""
+    target = {"id": "https://user@host/chat", "label": "support-bot"}
+    (row,) = evaluations(found(tmp_path, promptfoo([result(provider=target)])))
+    assert (row.provider_id, row.model_id) == ("https", "support-bot")
+
+
 @pytest.mark.parametrize(
     ("provider", "expected"),
     [
