@@ -79,15 +79,14 @@ def add_hour(
     from include.chimera.lake.delta.commits import Change, commit  # noqa: PLC0415 - settings come first
     from include.chimera.lake.delta.lineage import metadata_of  # noqa: PLC0415 - settings come first
     from include.chimera.lake.delta.parquet_files import write_files  # noqa: PLC0415 - settings come first
-    from include.chimera.lake.delta.tables import (  # noqa: PLC0415 - settings come first
-        create_table,
-        folder_of,
-    )
+    from include.chimera.lake.delta.partitions import Partitions  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.delta.tables import create_table  # noqa: PLC0415 - settings come first
+    from include.chimera.lake.store.places import folder_of  # noqa: PLC0415 - settings come first
 
     by = ["_window_hour"]
     columns = arrow_schema(connection, query)
     files = write_files(connection, query, folder_of(table), columns, by)
-    change = Change(files, (by[0], [hour]), marks, metadata_of([hour], [hour]))
+    change = Change(files, Partitions(by[0], (hour,)), marks, metadata_of([hour], [hour]))
     done, _ = commit(table, lambda: create_table(table, columns, by), lambda _: change)
     return done
 

@@ -120,10 +120,10 @@ def describe(rows: int, told: dict[str, Any], cpu: float, build: float) -> Itera
     yield Record("transform stage", peer, ratio, transform, "s", LIMIT_TRANSFORM)
     delays = start_delays(hour["tasks"])
     median, worst = statistics.median(delays), max(delays)
-    limit = f"limit {LIMIT_START_MEDIAN:.0f} s"
-    yield Record("queued to running, median", limit, median / LIMIT_START_MEDIAN, median, "s", 1)
-    limit = f"limit {LIMIT_START_WORST:.0f} s"
-    yield Record("queued to running, worst", limit, worst / LIMIT_START_WORST, worst, "s", 1)
+    peer = f"limit {LIMIT_START_MEDIAN:.0f} s"
+    yield Record("queued to running, median", peer, median / LIMIT_START_MEDIAN, median, "s", 1)
+    peer = f"limit {LIMIT_START_WORST:.0f} s"
+    yield Record("queued to running, worst", peer, worst / LIMIT_START_WORST, worst, "s", 1)
     steps = chain(hour["tasks"])
     waits = sum(waited for _, waited, _ in steps)
     yield Record(f"waits in a chain of {len(steps)} tasks", "the hour", waits / seconds, waits, "s")

@@ -18,6 +18,7 @@ import psutil
 from benchmarks.records import Record, hand_on
 from include.chimera.local.layout import Layout
 from include.chimera.local.runs.planning import choose_hours, hour_variables, plan_start
+from include.chimera.local.servers.sample_application import demo_sample
 from include.chimera.local.servers.stack import DAG_ID, Stack
 from include.chimera.local.supervision.supervisor import StateLock
 from include.chimera.paths import PROJECT
@@ -46,10 +47,11 @@ def measure(seconds: float) -> dict[str, float]:
 
     settings = get_settings()
     layout = Layout.of(settings.state_dir)
-    hours = hour_variables(choose_hours(layout, settings, 1, say))
+    window = choose_hours(layout, settings, 1, say)
+    hours = hour_variables(window)
     plan = plan_start(layout, settings, hours, REPARSE_SECONDS, PROJECT)
     with Stack(plan, StateLock(layout), say) as stack:
-        stack.start(None, "run")
+        stack.start(demo_sample(settings, [window], plan, say), "run")
         stack.wait_for_dag(DAG_ID)
         time.sleep(SETTLE_SECONDS)
         begun = time.monotonic()

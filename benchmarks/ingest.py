@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.environments import peer_python
-from benchmarks.records import Record, hand_on
+from benchmarks.records import Record, hand_on, peak_mib
 from include.chimera.local.servers.environment import MALLOC
 from include.chimera.paths import PROJECT
 from tests.integration.ingest.pipeline import at, create_schema, extract, many, publish, run_of
@@ -132,7 +131,8 @@ def _fill_litellm(server: PostgresServer, rows: int) -> str:
         f"+ n * interval '{3_590_000 / rows} ms' as m from generate_series(1, {rows}) as n) as t"
     )
     database.query("analyze")
-    return database.uri()
+    uri: str = database.uri()
+    return uri
 
 
 def _child(uri: str, profile: str = "chimera") -> dict[str, float]:
@@ -160,7 +160,7 @@ def _pipeline(uri: str) -> dict[str, float]:
     ended = time.perf_counter()
     if published.rows_published != batch.rows_read:
         sys.stderr.write(f"{published}\n")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mib()
     return {"extract": staged - started, "publish": ended - staged, "peak_mb": peak}
 
 

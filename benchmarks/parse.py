@@ -48,7 +48,7 @@ def parse(manifest: Path) -> None:
         AssertionError: The DAG lacks models.
     """
     transform = importlib.import_module("include.chimera.flow.cosmos.graph")
-    transform.DBT_MANIFEST = manifest
+    vars(transform)["DBT_MANIFEST"] = manifest
     tasks = runpy.run_path(str(DAG_FILE))["dag"].task_ids
     wanted = sum(key.startswith("model.") for key in json.loads(manifest.read_text())["nodes"])
     if sum(".build_" in task for task in tasks) != wanted:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import duckdb
 
-LIMITS = {"memory_limit": "4GB", "threads": "2"}
+LIMITS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "4GB", "threads": "2"}
 HOURS = 1000
 
 
@@ -112,7 +112,7 @@ class Lake(Peer):
 
     def start(self) -> None:
         os.environ["CHIMERA_STATE_DIR"] = str(self.folder)  # noqa: TID251 - before it is read
-        os.environ["CHIMERA_DUCKDB_MEMORY_LIMIT"] = LIMITS["memory_limit"]  # noqa: TID251 - as above
+        os.environ["CHIMERA_DUCKDB_MEMORY_LIMIT"] = str(LIMITS["memory_limit"])  # noqa: TID251 - as above
         from include.chimera.lake.dbt_plugin.session import Session  # noqa: PLC0415 - not in other peers
         from include.chimera.lake.store.duckdb_sessions import connect  # noqa: PLC0415 - not in other peers
 

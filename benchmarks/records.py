@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,12 @@ def hand_on(records: Iterable[Record], path: Path | None) -> None:
         path.write_text(text)
     else:
         sys.stdout.write(text)
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process held so far, in MiB.
+
+    Not `ru_maxrss`: a new process begins with that of its parent.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024

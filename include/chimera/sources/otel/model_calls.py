@@ -7,8 +7,9 @@ Source: open-telemetry/semantic-conventions-genai, docs/gen-ai; Arize-ai/openinf
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from include.chimera.sources.otel.span_files import whole_number
 from include.chimera.sources.reports.evaluations import (
@@ -42,14 +43,29 @@ _SESSION = ("gen_ai.conversation.id", "session.id")
 _USER = ("user.id", "enduser.id")
 _COST = ("llm.cost.total", "gen_ai.usage.cost", "operation.cost")
 _FIRST = ("gen_ai.response.time_to_first_chunk", "gen_ai.server.time_to_first_token")
+_OPERATION = "gen_ai.operation.name"
+_KIND = "openinference.span.kind"
+_REASONS = "gen_ai.response.finish_reasons"
 _FILTERED = "content_filter"
+_RESPONSE = ("gen_ai.response.id",)
+_ERROR = "error.type"
+_RAISED = "exception.type"
+_EVALUATION = "gen_ai.evaluation.name"
+_LABEL = "gen_ai.evaluation.score.label"
+_SCORE = "gen_ai.evaluation.score.value"
 RESULT = "gen_ai.evaluation.result"
+# What is read of a span and of its events. Nothing else leaves the file's reader.
+ATTRIBUTES = frozenset(
+    (
+        *(_OPERATION, _KIND, _REASONS, _ERROR, _RAISED, _EVALUATION, _LABEL, _SCORE),
+        *(*_INPUT, *_OUTPUT, *_MODEL, *_PROVIDER, *_SESSION, *_USER, *_COST, *_FIRST, *_RESPONSE),
+    )
+)
 _PASSED = frozenset({"pass", "passed", "true", "yes", "correct"})
 _NOT_PASSED = frozenset({"fail", "failed", "false", "no", "incorrect"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelCall:
+class ModelCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A call of a model, as one span tells it; another span may tell of the same call."""
 
     has_usage: bool
@@ -72,7 +88,7 @@ def model_call(span: Span) -> ModelCall | None:
     Frameworks put the tokens of a call on spans around it, too; some of these name no operation.
     """
     found = span.attributes
-    operation, kind = found.get("gen_ai.operation.name"), found.get("openinference.span.kind")
+    operation, kind = found.get(_OPERATION), found.get(_KIND)
     prompt, completion = _count(found, _INPUT), _count(found, _OUTPUT)
     has_usage = prompt is not None or completion is not None
     if not _is_call(operation, kind, has_usage=has_usage):
@@ -82,7 +98,7 @@ def model_call(span: Span) -> ModelCall | None:
         has_usage=has_usage,
         user_id=_name(found, _USER),
         session_id=_name(found, _SESSION),
-        request_id=_name(found, ("gen_ai.response.id",)),
+        request_id=_name(found, _RESPONSE),
         provider_id=_name(found, _PROVIDER),
         model_id=_name(found, _MODEL),
         prompt_tokens=prompt,
@@ -90,7 +106,7 @@ def model_call(span: Span) -> ModelCall | None:
         ttft_ms=None if seconds is None else seconds * 1000,
         status=_status(span),
         error_code=_error(span),
-        cost_usd=next((cost for name in _COST if (cost := cost_of(found.get(name)))), None),
+        cost_usd=_cost(found),
     )
 
 
@@ -105,7 +121,7 @@ def _is_call(operation: object, kind: object, *, has_usage: bool) -> bool:
 def _status(span: Span) -> str:
     if span.has_failed:
         return "failed"
-    reasons = span.attributes.get("gen_ai.response.finish_reasons")
+    reasons = span.attributes.get(_REASONS)
     is_filtered = isinstance(reasons, list | str) and _FILTERED in reasons
     return "filtered" if is_filtered else "succeeded"
 
@@ -114,19 +130,18 @@ def _error(span: Span) -> str | None:
     """Return an error's class, of which nothing is text."""
     if not span.has_failed:
         return None
-    raised = (event.attributes.get("exception.type") for event in span.events)
+    raised = (event.attributes.get(_RAISED) for event in span.events)
     return next(
-        (
-            name
-            for value in (span.attributes.get("error.type"), *raised)
-            if (name := name_of(value))
-        ),
+        (name for value in (span.attributes.get(_ERROR), *raised) if (name := name_of(value))),
         None,
     )
 
 
 def _name(found: Mapping[str, object], names: tuple[str, ...]) -> str | None:
-    return next((name for each in names if (name := name_of(found.get(each)))), None)
+    for each in names:
+        if (name := name_of(found.get(each))) is not None:
+            return name
+    return None
 
 
 def _count(found: Mapping[str, object], names: tuple[str, ...]) -> int | None:
@@ -138,9 +153,17 @@ def _count(found: Mapping[str, object], names: tuple[str, ...]) -> int | None:
 
 
 def _number(found: Mapping[str, object], names: tuple[str, ...]) -> float | None:
-    return next(
-        (value for name in names if (value := number_of(found.get(name))) is not None), None
-    )
+    for name in names:
+        if (value := number_of(found.get(name))) is not None:
+            return value
+    return None
+
+
+def _cost(found: Mapping[str, object]) -> Decimal | None:
+    for name in _COST:
+        if cost := cost_of(found.get(name)):
+            return cost
+    return None
 
 
 def evaluation_of(span: Span, event: SpanEvent, place: int, created_at: datetime) -> Evaluation:
@@ -155,9 +178,9 @@ def evaluation_of(span: Span, event: SpanEvent, place: int, created_at: datetime
         created_at: Its time.
     """
     found, around = event.attributes, span.attributes
-    name = name_of(found.get("gen_ai.evaluation.name"))
-    verdict = _verdict(found.get("gen_ai.evaluation.score.label"))
-    is_error = found.get("error.type") is not None
+    name = name_of(found.get(_EVALUATION))
+    verdict = _verdict(found.get(_LABEL))
+    is_error = found.get(_ERROR) is not None
     shared: dict[str, Any] = {**around, **found}
     return Evaluation(
         evaluation_id=identity(
@@ -169,7 +192,7 @@ def evaluation_of(span: Span, event: SpanEvent, place: int, created_at: datetime
         provider_id=_name(shared, _PROVIDER),
         model_id=_name(shared, _MODEL),
         technique=name,
-        behaviour_id=name_of(found.get("gen_ai.response.id")),
+        behaviour_id=_name(found, _RESPONSE),
         judge=name,
         status=status_of(judged=int(verdict is not None), errors=int(is_error)),
         iterations=1,
@@ -177,7 +200,7 @@ def evaluation_of(span: Span, event: SpanEvent, place: int, created_at: datetime
         passes=None if verdict is None else int(verdict),
         errors=int(is_error),
         undetermined=int(verdict is None and not is_error),
-        score=number_of(found.get("gen_ai.evaluation.score.value")),
+        score=number_of(found.get(_SCORE)),
     )
 
 

@@ -8,7 +8,7 @@ or [seconds, nanoseconds].
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -24,11 +24,15 @@ _NANOSECONDS = 1_000_000_000
 _ERROR_CODES = (2, "STATUS_CODE_ERROR", "ERROR")
 
 
-class _Array(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
+    """A part of a document: a tree without cycles, so the collector need not follow it."""
+
+
+class _Array(_Part):
     values: list[_Value] | None = None
 
 
-class _Value(msgspec.Struct):
+class _Value(_Part):
     text: Any = msgspec.field(default=None, name="stringValue")
     whole: Any = msgspec.field(default=None, name="intValue")
     double: Any = msgspec.field(default=None, name="doubleValue")
@@ -46,7 +50,7 @@ class _Value(msgspec.Struct):
         return self.double if self.double is not None else self.flag
 
 
-class _Attribute(msgspec.Struct):
+class _Attribute(_Part):
     key: str = ""
     value: _Value | None = None
 
@@ -54,23 +58,23 @@ class _Attribute(msgspec.Struct):
 _Attributes = list[_Attribute] | dict[str, Any]
 
 
-class _Event(msgspec.Struct):
+class _Event(_Part):
     name: Any = None
     time: Any = msgspec.field(default=None, name="timeUnixNano")
     other_time: Any = msgspec.field(default=None, name="time")
     attributes: _Attributes | None = None
 
 
-class _Context(msgspec.Struct):
+class _Context(_Part):
     trace: Any = msgspec.field(default=None, name="traceId")
     span: Any = msgspec.field(default=None, name="spanId")
 
 
-class _Status(msgspec.Struct):
+class _Status(_Part):
     code: Any = None
 
 
-class _Span(msgspec.Struct):
+class _Span(_Part):
     """A span of any form, without its name."""
 
     trace: Any = msgspec.field(default=None, name="traceId")
@@ -93,7 +97,7 @@ class _Span(msgspec.Struct):
     flat_events: list[_Event] | None = msgspec.field(default=None, name="span_events")
 
 
-class _LogRecord(msgspec.Struct):
+class _LogRecord(_Part):
     name: Any = msgspec.field(default=None, name="eventName")
     time: Any = msgspec.field(default=None, name="timeUnixNano")
     observed: Any = msgspec.field(default=None, name="observedTimeUnixNano")
@@ -102,12 +106,12 @@ class _LogRecord(msgspec.Struct):
     attributes: _Attributes | None = None
 
 
-class _Scope(msgspec.Struct):
+class _Scope(_Part):
     spans: list[_Span] | None = None
     records: list[_LogRecord] | None = msgspec.field(default=None, name="logRecords")
 
 
-class _Resource(msgspec.Struct):
+class _Resource(_Part):
     scopes: list[_Scope] | None = msgspec.field(default=None, name="scopeSpans")
     libraries: list[_Scope] | None = msgspec.field(default=None, name="instrumentationLibrarySpans")
     logs: list[_Scope] | None = msgspec.field(default=None, name="scopeLogs")
@@ -122,6 +126,7 @@ class _Document(_Span):
     spans: list[_Span] | None = None
 
 
+_NO_CONTEXT = _Context()
 _DECODER = msgspec.json.Decoder(_Document | list[_Span])
 
 
@@ -131,7 +136,7 @@ class SpanEvent(NamedTuple):
     Args:
         name: Its name.
         nanoseconds: Its time since 1970 (UTC), None if it has none.
-        attributes: Its attributes.
+        attributes: Those of its attributes that were asked for.
     """
 
     name: str
@@ -139,8 +144,7 @@ class SpanEvent(NamedTuple):
     attributes: dict[str, object]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Span:
+class Span(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A span, or a log record's place: a span without times.
 
     Args:
@@ -150,7 +154,7 @@ class Span:
         start: Nanoseconds since 1970 (UTC), None if it has no time.
         end: Likewise.
         has_failed: Whether its status is an error.
-        attributes: Its attributes.
+        attributes: Those of its attributes that were asked for.
         events: What happened in it.
         is_record: Whether it is a log record's place.
     """
@@ -178,11 +182,14 @@ class BadLine(NamedTuple):
     length: int
 
 
-def read_spans(file: BinaryIO, *, may_grow: bool) -> Iterator[Span | BadLine]:
+def read_spans(
+    file: BinaryIO, attributes: frozenset[str], *, may_grow: bool
+) -> Iterator[Span | BadLine]:
     """Yield the spans of a file, in any order.
 
     Args:
         file: A local copy.
+        attributes: Names of the attributes to keep; prompts and answers go no further than here.
         may_grow: Whether its last line may still be written; then half a line is left.
     """
     first, size = next(json_lines(file), None), file.seek(0, 2)
@@ -192,53 +199,57 @@ def read_spans(file: BinaryIO, *, may_grow: bool) -> Iterator[Span | BadLine]:
     if decoded(first.content, _DECODER) is None:  # one document over several lines
         single = decoded(mapped(file), _DECODER)
     if single is not None:
-        yield from _spans(single)
+        yield from _spans(single, attributes)
         return
     for line in json_lines(file):
         document = decoded(line.content, _DECODER) if line.content else None
         if document is not None:
-            yield from _spans(document)
+            yield from _spans(document, attributes)
         elif not (may_grow and line.offset + line.length == size):
             yield BadLine(line.offset, line.length)
 
 
-def _spans(document: _Document | list[_Span]) -> Iterator[Span]:
+def _spans(document: _Document | list[_Span], kept: frozenset[str]) -> Iterator[Span]:
+    span = partial(_span, kept=kept)
     if isinstance(document, list):
-        yield from map(_span, document)
+        yield from map(span, document)
         return
     for resource in [*(document.resources or ()), *(document.batches or ())]:
         for scope in [*(resource.scopes or ()), *(resource.libraries or ())]:
-            yield from map(_span, scope.spans or ())
+            yield from map(span, scope.spans or ())
     for resource in document.logs or ():
         for scope in resource.logs or ():
-            yield from (_record(record) for record in scope.records or () if record.name)
-    yield from map(_span, document.spans or ())
+            yield from (_record(record, kept) for record in scope.records or () if record.name)
+    yield from map(span, document.spans or ())
     if document.attributes is not None:
-        yield _span(document)
+        yield span(document)
 
 
-def _span(span: _Span) -> Span:
-    context, around = span.context or _Context(), span.parent_context or _Context()
+def _span(span: _Span, kept: frozenset[str]) -> Span:
+    context, around = span.context or _NO_CONTEXT, span.parent_context or _NO_CONTEXT
+    start = span.start if span.start is not None else _first(span.flat_start, span.sdk_start)
+    end = span.end if span.end is not None else _first(span.flat_end, span.sdk_end)
+    events = [*(span.events or ()), *(span.flat_events or ())]
     return Span(
         trace=_id(span.trace or span.flat_trace or context.trace),
         span=_id(span.span or span.flat_span or context.span),
         parent=_id(span.parent or span.flat_parent or around.span),
-        start=nanoseconds_of(_first(span.start, span.flat_start, span.sdk_start)),
-        end=nanoseconds_of(_first(span.end, span.flat_end, span.sdk_end)),
+        start=nanoseconds_of(start),
+        end=nanoseconds_of(end),
         has_failed=span.status is not None and span.status.code in _ERROR_CODES,
-        attributes=_plain(span.attributes),
-        events=tuple(_event(each) for each in [*(span.events or ()), *(span.flat_events or ())]),
+        attributes=_plain(span.attributes, kept),
+        events=tuple([_event(each, kept) for each in events]) if events else (),
     )
 
 
-def _event(event: _Event) -> SpanEvent:
+def _event(event: _Event, kept: frozenset[str]) -> SpanEvent:
     time = nanoseconds_of(_first(event.time, event.other_time))
-    return SpanEvent(str(event.name or ""), time, _plain(event.attributes))
+    return SpanEvent(str(event.name or ""), time, _plain(event.attributes, kept))
 
 
-def _record(record: _LogRecord) -> Span:
+def _record(record: _LogRecord, kept: frozenset[str]) -> Span:
     time = nanoseconds_of(record.time) or nanoseconds_of(record.observed)
-    event = SpanEvent(str(record.name), time, _plain(record.attributes))
+    event = SpanEvent(str(record.name), time, _plain(record.attributes, kept))
     return Span(
         trace=_id(record.trace),
         span=_id(record.span),
@@ -253,23 +264,25 @@ def _first(*values: object) -> object:
 
 
 def _id(value: object) -> str:
-    text = value.lower() if isinstance(value, str) else ""
-    return text if text.strip("0") and len(text) <= 64 else ""  # noqa: PLR2004 - 32 by the protocol
+    if not isinstance(value, str) or not value or len(value) > 64:  # noqa: PLR2004 - 32 by the protocol
+        return ""
+    return value.lower() if value.strip("0") else ""
 
 
-def _plain(attributes: _Attributes | None) -> dict[str, object]:
+def _plain(attributes: _Attributes | None, kept: frozenset[str]) -> dict[str, object]:
     if isinstance(attributes, dict):
-        return attributes
-    return {each.key: each.value.plain() for each in attributes or () if each.value}
+        return {key: value for key, value in attributes.items() if key in kept}
+    return {
+        each.key: each.value.plain() for each in attributes or () if each.key in kept and each.value
+    }
 
 
 def whole_number(value: object) -> int | None:
     """Return a whole number that may be written as text, None if it is none."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str) and value.lstrip("-").isdecimal() and len(value) < 20:  # noqa: PLR2004 - of 64 bits
-        return int(value)
-    return value if isinstance(value, int) else None
+    if isinstance(value, str):
+        is_number = len(value) < 20 and value.removeprefix("-").isdecimal()  # noqa: PLR2004 - of 64 bits
+        return int(value) if is_number else None
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def nanoseconds_of(value: object) -> int | None:

@@ -115,9 +115,12 @@ def identity(*parts: object) -> str:
 
 def name_of(value: object) -> str | None:
     """Return what a tool calls something, None if it is no name but nothing, or a text."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, int) and not isinstance(value, bool):
+        text = str(value)
+    else:
         return None
-    text = str(value).strip()
     is_name = 0 < len(text) <= NAME_CHARACTERS and text.isprintable()
     return text if is_name else None
 
