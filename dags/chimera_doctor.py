@@ -1,6 +1,6 @@
 """Try, from a worker, all that an hour needs.
 
-**Purpose.** Say what a Deployment lacks, and what mends it, as `python -m include.chimera doctor`
+**Purpose.** Say what a Deployment lacks, and what mends it, as `./chimera doctor`
 does, where nobody can log in to the machine: connections, grants, clocks, Prometheus, the lake,
 Slack and mail.
 

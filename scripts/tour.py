@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from include.chimera.errors import CLI
 from include.chimera.local.servers.stack import DAG_ID
 from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, Run, Window
@@ -36,8 +37,7 @@ HEAD = """# A tour of the controls
 
 An hour in the life of whoever is on call, step by step as [the runbook](runbook.md) has it, on a
 real scheduler with the sample application. `make test-long` takes the tour again and compares it
-with this page. `chimera` is `.venv/bin/python -m include.chimera`, `$API` is `<url>/api/v2`; `…`
-stands for what is different each time.
+with this page. `$API` is `<url>/api/v2`; `…` stands for what is different each time.
 """
 VOLATILE = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)?(\+00:00)?", "…"),  # a moment of this tour
@@ -87,7 +87,7 @@ class Tour:
         """Run a command; show what it prints."""
         code, output = self.duty.command(*words)
         shown = " ".join(word if re.fullmatch(r"[\w:.-]+", word) else f"'{word}'" for word in words)
-        self.show(f"chimera {shown}", output + f"(exit code {code})")
+        self.show(f"{CLI} {shown}", output + f"(exit code {code})")
         return str(output)
 
     def wait(self, run_id: str) -> None:

@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+CLI = "./chimera"
+"""How pages and messages call the command line: a file in the project's root (ADR 33)."""
+
 
 def visible(text: str, kept: str = "") -> str:
     r"""Escape control and formatting characters in a text, e.g. ESC as `\u001b`.
@@ -257,7 +260,7 @@ class NothingToAcceptError(TerminalError):
 class LetterMissingError(ConfigurationError):
     """A person named a dead letter that does not exist, or is not waiting."""
 
-    helps = "list them with their whole ids: python -m include.chimera dead-letters list"
+    helps = f"list them with their whole ids: {CLI} dead-letters list"
 
 
 class ControlRefusedError(TerminalError):
@@ -268,7 +271,7 @@ class PublishingStoppedError(TerminalError):
     """A person has stopped publishing: nothing is committed until it is resumed."""
 
     expects = "a lake that may be published to"
-    helps = "python -m include.chimera resume-publishing --reason '…', then clear the task"
+    helps = f"{CLI} resume-publishing --reason '…', then clear the task"
 
 
 class SourceLateError(TerminalError):

@@ -10,6 +10,7 @@ from airflow.cli.cli_parser import get_parser
 from typer.main import get_command
 
 from include.chimera.cli.app import app
+from include.chimera.errors import CLI
 from include.chimera.paths import PROJECT
 
 _STAND_INS = {
@@ -18,13 +19,14 @@ _STAND_INS = {
     "<n>": "1",
     "…": "2026-03-01",
 }
-_MENTIONS = {"airflow …", "airflow backfill create", "chimera …"}
+_MENTIONS = {"airflow …", "airflow backfill create", f"{CLI} …", f"{CLI} <command> --help"}
 
 
 def commands(program: str) -> list[str]:
     """Return a program's commands, of blocks and tables, with something where a reader fills in."""
     text = (PROJECT / "docs/runbook.md").read_text().replace("\\\n", "")
-    blocks, quoted = rf"^({program} .+)$", rf"`({program} [^`]+)`"
+    name = re.escape(program)
+    blocks, quoted = rf"^({name} .+)$", rf"`({name} [^`]+)`"
     found = re.findall(blocks, text, re.MULTILINE) + re.findall(quoted, text)
     commands = sorted({*found} - _MENTIONS)
     for name, value in _STAND_INS.items():
@@ -37,13 +39,13 @@ def test_a_command_of_the_runbook_is_one_of_airflows(command: str) -> None:
     get_parser().parse_args(shlex.split(command, comments=True)[1:])
 
 
-@pytest.mark.parametrize("command", commands("chimera"))
+@pytest.mark.parametrize("command", commands(CLI))
 def test_a_command_of_the_runbook_is_one_of_ours(command: str) -> None:
     _, *words = shlex.split(command, comments=True)
     found = get_command(app)
     while subcommands := getattr(found, "commands", None):
         found = subcommands[words.pop(0)]
-    found.make_context("chimera", words)
+    found.make_context(CLI, words)
 
 
 def test_the_runbook_clears_a_run_that_was_triggered_by_hand() -> None:

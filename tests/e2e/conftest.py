@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from include.chimera.local.layout import Layout
 from include.chimera.paths import PROJECT
 from tests.e2e.statsd import StatsdSink
 from tests.versions import Versions
@@ -53,13 +54,13 @@ def run_command(state: Path, hours: int, **variables: str) -> CommandResult:
         hours: How many hours.
         variables: Environment variables beside the inherited ones, such as CHIMERA_TRACES.
     """
-    report = state.parent / f"{state.name}.json"
+    report = Layout.of(state).reports / "run.json"
     report.unlink(missing_ok=True)
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("CHIMERA_")}  # noqa: TID251  # a child inherits
     done = subprocess.run(  # noqa: S603  # our own command
         [
             *(sys.executable, "-m", "include.chimera", "run", "--hours", str(hours)),
-            *("--json", str(report), "--owner", str(os.getpid())),
+            *("--owner", str(os.getpid())),
         ],
         cwd=PROJECT,
         env={**inherited, "CHIMERA_STATE_DIR": str(state), **variables},

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.e2e
 
 
 def chimera(result: CommandResult, *arguments: str, **variables: str) -> list[dict]:
-    """Run a command about a finished run; return its JSON lines, or its JSON document."""
+    """Run a command about a finished run; return its JSON lines."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("CHIMERA_")}  # noqa: TID251  # a child inherits
     done = subprocess.run(  # noqa: S603  # our own command
         [sys.executable, "-m", "include.chimera", *arguments, "--json"],
@@ -41,8 +41,6 @@ def chimera(result: CommandResult, *arguments: str, **variables: str) -> list[di
         check=False,
     )
     assert not done.stderr or "no log line matches" in done.stderr, done.stderr
-    if done.stdout.startswith("["):
-        return json.loads(done.stdout)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

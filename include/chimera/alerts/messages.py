@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from include.chimera.errors import CLI
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -135,10 +137,10 @@ def gate_failure(
     )
     steps = (
         *dict.fromkeys(remedies[name] for name in failed if name in remedies),
-        f"Look at the staged files: python -m include.chimera staged {table} --run {run.run_id}",
+        f"Look at the staged files: {CLI} staged {table} --run {run.run_id}",
         "Mended at the source: clear the task that staged them, with its descendants.",
         "Right as they are: accept the files, then clear the gate.",
-        f"python -m include.chimera accept {table} --run {run.run_id} --reason '…'",
+        f"{CLI} accept {table} --run {run.run_id} --reason '…'",
     )
     return Message("gate_failure", key, f"{run.window}: {table} is refused", facts, steps)
 
@@ -163,7 +165,7 @@ def dead_letters(run: Run, refusals: Sequence[Refusals], threshold: int) -> Mess
         ("by reason", shorten(lines)),
     )
     steps = (
-        "Look at them: python -m include.chimera dead-letters list",
+        f"Look at them: {CLI} dead-letters list",
         "Mend the source or the rule, then trigger the DAG chimera_dead_letter_replay.",
     )
     title = f"{run.window}: {total:,} dead letters"

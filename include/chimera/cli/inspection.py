@@ -6,12 +6,12 @@ Commands import what they need when they run.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from include.chimera.cli.conventions import AsJson, example, print_json
 from include.chimera.errors import TerminalError
 from include.chimera.observe.terminal import echo
 from include.chimera.relation import Relation
@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the application."""
-    for command in (gaps, logs, trace):
-        app.command()(command)
+    where = "\"generation_id = 'gen-17'\""
+    for command, words in (
+        (gaps, "gaps --start 2026-03-02T09:00:00 --end 2026-03-02T11:00:00"),
+        (logs, "logs --correlation-id 1f1bc2bc8b6e --level error"),
+        (trace, f"trace gold.fct_generations --where {where}"),
+    ):
+        app.command(epilog=example(words))(command)
 
 
 def gaps(
@@ -38,6 +43,7 @@ def gaps(
     end: Annotated[
         datetime | None, typer.Option(help="Default: the last full hour, or CHIMERA_END_DATE.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """List the hours that tables lack, and what backfills them; exit code 1 if any."""
     from include.chimera.operations.gaps import backfills, find_gaps
@@ -50,6 +56,11 @@ def gaps(
     if first >= last and not (start or end):
         return  # nothing has been due yet
     found = find_gaps(Window(first, last))
+    if as_json:
+        for gap in found:
+            told = {"table": gap.table, "start": gap.window.start, "end": gap.window.end}
+            print_json({**told, "backfill": backfills([gap])[0]})
+        raise typer.Exit(1 if found else 0)
     for gap in found:
         typer.echo(f"{gap.table}: {gap.window}")
     for command in backfills(found):
@@ -100,7 +111,7 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
     root: Annotated[
         str | None, typer.Option(help="Folder or s3:// URL; default: CHIMERA_TASK_LOGS_ROOT.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole lines, as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search the task logs of all runs; exit code 1 if nothing was found."""
     import json
@@ -132,22 +143,20 @@ def logs(  # noqa: PLR0913, PLR0917 - each is an option
 
 
 def trace(
-    table: str,
+    table: Annotated[str, typer.Argument(help="<layer>.<table>.")],
     where: Annotated[str, typer.Option(help="A DuckDB condition on the table's columns.")],
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many rows.")] = 3,
     lines: Annotated[int, typer.Option(min=0, help="Log lines per commit.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, without log lines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say which commit, run, dbt invocation, window and source made a row, down to its source."""
-    import json
-
     from include.chimera.operations.trace import trace as find
 
     found = find(table, where, limit)
-    if as_json:
-        echo(json.dumps([asdict(origin) for origin in found], indent=2))
-    else:
-        for origin in found:
+    for origin in found:
+        if as_json:
+            print_json(origin)
+        else:
             _show_origin(origin, lines)
     if not found:
         echo("no row of the table meets the condition", err=True)
@@ -174,6 +183,7 @@ def _show_origin(origin: Origin, lines: int, depth: int = 0) -> None:
             limit=lines,
         )
         for line in search_logs(asked):
-            echo(f"{indent}  log {line.logged_at:%H:%M:%S} {str(line.event)[:100]}")
+            head = str(line.event).split("\n")[0]
+            echo(f"{indent}  log {line.logged_at:%H:%M:%S} {head}")
     for parent in origin.made_from:
         _show_origin(parent, lines, depth + 1)

@@ -6,19 +6,24 @@ Commands import what they need when they run: GX alone takes three seconds.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Column, Table
 
-from include.chimera.errors import LetterMissingError
+from include.chimera.cli.conventions import AsJson, example, print_json
+from include.chimera.errors import CLI, LetterMissingError
 from include.chimera.observe.terminal import echo, make_console, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from include.chimera.lake.publish.stop_switch import Decision
+
 dead_letters = typer.Typer(help="Records that could not be published.", no_args_is_help=True)
-_ID_WIDTH = 32  # never truncate an id
+_LETTER = "1662fb7a493b6547f49844aadc773843"  # pragma: allowlist secret - a letter's id
+_ID_WIDTH = len(_LETTER)  # never truncate an id
 _STATES = ("waiting", "published", "parked")
 
 
@@ -39,6 +44,7 @@ def _one_of(word: str, known: Sequence[str]) -> str:
     return word
 
 
+LetterArgument = Annotated[str, typer.Argument(help="Its whole id, as `list` shows it.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; it is recorded.")]
 SourceOption = Annotated[
     str | None,
@@ -49,17 +55,23 @@ SourceOption = Annotated[
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the application."""
     app.add_typer(dead_letters, name="dead-letters")
-    for command in (stop_publishing, resume_publishing, restore):
-        app.command()(command)
+    because = "--reason 'cost is off by 1000'"
+    for command, words in (
+        (stop_publishing, f"stop-publishing {because}"),
+        (resume_publishing, "resume-publishing --reason 'the model is mended'"),
+        (restore, f"restore gold.fct_generations --version 41 {because}"),
+    ):
+        app.command(epilog=example(words))(command)
 
 
-@dead_letters.command("list")
+@dead_letters.command("list", epilog=example("dead-letters list --source bronze.api_logs"))
 def list_letters(
     source: SourceOption = None,
     state: Annotated[
         str, typer.Option(help=f"{', '.join(_STATES[:-1])} or {_STATES[-1]}.", callback=_state)
     ] = "waiting",
     limit: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many.")] = 50,
+    as_json: AsJson = False,
 ) -> None:
     """List letters, the newest first, without their content."""
     from include.chimera.lake.dead_letters.letters import letter_states
@@ -73,6 +85,14 @@ def list_letters(
             f"select {shown}, count(*) over () from ({letter_states()}) where {where} "
             f"order by recorded_at desc, letter_id limit {limit}"
         ).fetchall()
+    total = rows[0][-1] if rows else 0
+    left = f"{total - len(rows):,} older ones: --limit {total}, or --source"
+    if as_json:
+        for *cells, _ in rows:
+            print_json(dict(zip(names, cells, strict=True)))
+        if total > len(rows):
+            echo(left, err=True)
+        return
     table = Table(Column(names[0], min_width=_ID_WIDTH, no_wrap=True))
     for name in names[1:]:
         table.add_column(name, overflow="fold")
@@ -80,12 +100,12 @@ def list_letters(
         table.add_row(*map(printable, cells))
     console = make_console()
     console.print(table)
-    if rows and rows[0][-1] > len(rows):
-        console.print(f"{rows[0][-1] - len(rows):,} older ones: --limit {rows[0][-1]}, or --source")
+    if total > len(rows):
+        console.print(left)
 
 
-@dead_letters.command()
-def show(letter_id: str) -> None:
+@dead_letters.command(epilog=example(f"dead-letters show {_LETTER}"))
+def show(letter_id: LetterArgument, as_json: AsJson = False) -> None:
     """Show one letter with its payload: a raw row, for your eyes only."""
     from include.chimera.lake.dead_letters.letters import letter_states
     from include.chimera.lake.store.duckdb_sessions import connect, quote
@@ -99,17 +119,22 @@ def show(letter_id: str) -> None:
         raise LetterMissingError(
             expected="the id of a letter", came=repr(letter_id), where="ops.dead_letters"
         )
-    for name, value in zip(names, values, strict=True):
-        text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    texts = [text.decode(errors="replace") if type(text) is bytes else text for text in values]
+    told = dict(zip(names, texts, strict=True))
+    if as_json:
+        print_json(told)
+        return
+    for name, text in told.items():
         echo(f"{name:<15} {text}")
 
 
-@dead_letters.command()
+@dead_letters.command(epilog=example("dead-letters replay --source bronze.api_logs"))
 def replay(
     source: SourceOption = None,
     letter_id: Annotated[
         list[str] | None, typer.Option("--id", help="Only this letter; may be repeated.")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Parse, judge and publish waiting letters again."""
     from include.chimera.operations import replay as replays
@@ -117,6 +142,9 @@ def replay(
     tried = 0
     for done in replays.replay(source, letter_id or ()):
         tried += done.letters
+        if as_json:
+            print_json(done)
+            continue
         typer.echo(
             f"{done.source} {done.hour}: {done.published} of {done.letters} published, "
             f"{done.parked} parked"
@@ -130,22 +158,30 @@ def replay(
         )
 
 
-@dead_letters.command()
+@dead_letters.command(
+    epilog=example(f"dead-letters park {_LETTER} --reason 'cut off by the application'")
+)
 def park(
-    letter_id: str,
+    letter_id: LetterArgument,
     reason: Annotated[str, typer.Option(help="Why it will not be tried again; it is recorded.")],
+    as_json: AsJson = False,
 ) -> None:
     """Take a letter out of replay."""
     from include.chimera.operations import replay as replays
 
     replays.park(letter_id, reason)
+    if as_json:
+        print_json({"letter_id": letter_id, "state": "parked"})
+    else:
+        echo(f"{letter_id} is parked")
 
 
-@dead_letters.command()
+@dead_letters.command(epilog=example("dead-letters erase user-42 --reason 'a request of March 2'"))
 def erase(
     subject: Annotated[str, typer.Argument(help="A name that stands in payloads, e.g. a user id.")],
     reason: Annotated[str, typer.Option(help="Why; it is recorded, so don't name the subject.")],
     is_sure: Annotated[bool, typer.Option("--yes", help="Erase without asking.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Erase the payloads that name a subject; the vacuum removes the last copies a week later.
 
@@ -157,39 +193,60 @@ def erase(
 
     words, condition = require_reason(reason), erasure.about(subject)
     (count, size), examples = erasure.payloads(condition), count_examples(subject)
-    typer.echo(f"{count:,} payloads of dead letters name it exactly as written, {size:,} bytes")
-    typer.echo(f"{examples:,} examples of broken rules name it, or were cut where they may have")
+    # What is asked about, and the question, are no part of the answer.
+    say = partial(typer.echo, err=as_json)
+    say(f"{count:,} payloads of dead letters name it exactly as written, {size:,} bytes")
+    say(f"{examples:,} examples of broken rules name it, or were cut where they may have")
     if not (count or examples):
+        if as_json:
+            print_json({"payloads_erased": 0, "examples_erased": 0})
         return
     if not is_sure:
-        typer.confirm("Erase them for good? Letters that still wait are parked", abort=True)
-    typer.echo(f"{erasure.erase(condition, words, current_user(), examples):,} payloads erased")
+        question = "Erase them for good? Letters that still wait are parked"
+        typer.confirm(question, abort=True, err=as_json)
+    erased = erasure.erase(condition, words, current_user(), examples)
+    say(f"{erased:,} payloads erased")
     found = erase_examples(subject)
-    typer.echo(f"{found:,} examples of broken rules erased; the next run makes the report anew")
+    say(f"{found:,} examples of broken rules erased; the next run makes the report anew")
+    if as_json:
+        print_json({"payloads_erased": erased, "examples_erased": found})
 
 
-def stop_publishing(reason: ReasonOption) -> None:
+def stop_publishing(reason: ReasonOption, as_json: AsJson = False) -> None:
     """Keep every gate from publishing, until resume-publishing; what is published stays."""
     from include.chimera.operations import manual_controls
 
-    typer.echo(str(manual_controls.stop_publishing(reason)))
+    _show_decision(manual_controls.stop_publishing(reason), as_json=as_json)
 
 
-def resume_publishing(reason: ReasonOption) -> None:
+def resume_publishing(reason: ReasonOption, as_json: AsJson = False) -> None:
     """Let gates publish again; then clear the gates that were refused."""
     from include.chimera.operations import manual_controls
 
-    typer.echo(str(manual_controls.resume_publishing(reason)))
+    _show_decision(manual_controls.resume_publishing(reason), as_json=as_json)
+
+
+def _show_decision(decision: Decision, *, as_json: bool) -> None:
+    if as_json:
+        print_json(decision)
+    else:
+        echo(str(decision))
 
 
 def restore(
     table: Annotated[str, typer.Argument(help="<layer>.<table>.")],
     version: Annotated[int, typer.Option(min=0, help="The version whose rows are wanted.")],
     reason: ReasonOption,
+    as_json: AsJson = False,
 ) -> None:
     """Put a table back to a version, by one more commit; publishing has to be stopped."""
     from include.chimera.operations import manual_controls
 
     made = manual_controls.restore(table, version, reason)
+    if as_json:
+        print_json({"table": table, "version": made, "restored_to": version})
+        return
     typer.echo(f"{table} is at version {made}, with the rows of version {version}")
-    typer.echo("next  mend the cause, resume-publishing; the next run reads what came after again")
+    typer.echo(
+        f"Next: mend the cause, {CLI} resume-publishing; the next run reads what came after again"
+    )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn
 
 import psutil
 
+from include.chimera.cli.conventions import print_json
 from include.chimera.errors import ConfigurationError
 from include.chimera.local.doctor import check_next_run, examine
 from include.chimera.local.layout import Layout
@@ -37,8 +36,6 @@ from include.chimera.window import HOUR, Window, floor_hour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from rich.console import Console
 
     from include.chimera.local.supervision.stackfile import StackFile
     from include.chimera.settings import Settings
@@ -117,21 +114,34 @@ def scheduler_environment(settings: Settings) -> dict[str, str]:
     return environment and environment | QUIET
 
 
-def status(settings: Settings) -> bool:
-    """Show what runs; return whether anything does."""
+def status(settings: Settings, *, as_json: bool = False) -> bool:
+    """Show what runs; return whether anything does.
+
+    JSON tells no password: programs keep what they read.
+    """
     layout, console = Layout.of(settings.state_dir), make_console()
     running = read_stack(layout)
     if not running or not running.is_alive:
         left = find_marked(layout)
+        if as_json:
+            print_json({"is_running": False, "state": str(layout.root), "left_over": len(left)})
+            return False
         console.print(f"nothing is running on {layout.root}", soft_wrap=True)
         if left:
             console.print(f"{len(left)} processes of a killed stack remain: `make down` ends them")
         return False
     top = psutil.Process(running.keeper_pid)
     processes = [top, *top.children(recursive=True)]
+    servers, size = _servers(running, layout), memory_bytes(processes)
+    if as_json:
+        told = {"is_running": True, "mode": running.mode, "started_at": running.started_at}
+        places = {"state": str(layout.root), "url": running.url, "logs": str(layout.logs)}
+        print_json({**told, **places, "servers": servers, "memory_bytes": size})
+        return True
     console.rule(f"Running since {running.started_at} ({running.mode})", align="left")
-    _show_servers(console, running, layout)
-    memory = f"{memory_bytes(processes) / _MIB:,.0f} MiB in {len(processes)} processes"
+    for name, text in (*servers.items(), ("logs", layout.logs)):
+        console.print(f"{name:<16} {text}", soft_wrap=True)
+    memory = f"{size / _MIB:,.0f} MiB in {len(processes)} processes"
     console.print(f"{'memory':<16} {memory} ({memory_kind()})")
     console.print(f"{'UI':<16} {running.url}")
     for user, password in keep_passwords(layout).items():
@@ -159,12 +169,12 @@ def doctor(settings: Settings, *, as_json: bool, send: bool) -> bool:
     for finding in _findings(settings, has_airflow=has_airflow, send=send):
         is_well &= finding.is_kept
         if as_json:
-            console.print(json.dumps(asdict(finding)), soft_wrap=True, highlight=False)
+            print_json(finding)
             continue
         mark = "ok" if finding.is_kept else "MISSING"
         console.print(f"{finding.check:<24} {mark:<8} {finding.text}", soft_wrap=True)
         if finding.remedy:
-            console.print(f"{'':<24} {'mend it':<8} {finding.remedy}", soft_wrap=True)
+            console.print(f"{'':<24} {'Next:':<8} {finding.remedy}", soft_wrap=True)
     return is_well
 
 
@@ -180,15 +190,17 @@ def _findings(settings: Settings, *, has_airflow: bool, send: bool) -> Iterator[
     yield from examination.examine(send=send)
 
 
-def _show_servers(console: Console, running: StackFile, layout: Layout) -> None:
+def _servers(running: StackFile, layout: Layout) -> dict[str, str]:
+    """Return the state of each server, and whether the next run has its deadline."""
     alive = {name for name, pid in running.pids.items() if psutil.pid_exists(pid)}
     api = AirflowApi(running.url, "admin", keep_passwords(layout)["admin"])
     health = api.health() if api.is_up() else {}
+    found = {}
     for name in running.pids:
         told = health.get(name.replace("-", "_"), {}).get("status")
         state = "runs" if name in alive else f"HAS ENDED: see {layout.server_log(name)}"
-        console.print(f"{name:<16} {state}{f', {told}' if told else ''}", soft_wrap=True)
+        found[name] = f"{state}{f', {told}' if told else ''}"
     if health:
-        console.print(f"{'deadline':<16} {check_next_run(api).text}", soft_wrap=True)
+        found["deadline"] = check_next_run(api).text
     api.close()
-    console.print(f"{'logs':<16} {layout.logs}", soft_wrap=True)
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from include.chimera.errors import ControlRefusedError
+from include.chimera.errors import CLI, ControlRefusedError
 from include.chimera.lake.publish.stop_switch import (
     Decision,
     decisions_place,
@@ -51,7 +51,7 @@ def restore(table: str, version: int, reason: str) -> int:
             expected="stopped publishing, so that no run commits meanwhile",
             came="publishing that goes on",
             where=f"table {table}",
-            remedy="python -m include.chimera stop-publishing --reason '…'",
+            remedy=f"{CLI} stop-publishing --reason '…'",
         )
     who = {"restored_by": current_user(), "restored_reason": words, "restored_to": str(version)}
     return restore_table(table, version, who)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from include.chimera.errors import ControlRefusedError, NothingToAcceptError
+from include.chimera.errors import CLI, ControlRefusedError, NothingToAcceptError
 from include.chimera.lake.staged.manifests import manifest_place
 from include.chimera.lake.staged.records import Record, read_at, read_record, write_record
 from include.chimera.lake.staged.verdicts import Verdict
@@ -76,7 +76,7 @@ def accept(table: str, run_id: str, reason: str) -> Acceptance:
             if reason.strip()
             else "an empty reason",
             where=f"table {table}, run {run.run_id}",
-            remedy="see `python -m include.chimera validate` for the verdict; give --reason",
+            remedy=f"see `{CLI} validate {table}` for the verdict; give --reason",
         )
     acceptance = Acceptance(
         table,

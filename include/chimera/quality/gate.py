@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.errors import ContractError, GateFailedError, StageMissingError, visible
+from include.chimera.errors import CLI, ContractError, GateFailedError, StageMissingError, visible
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.delta.scans import empty
 from include.chimera.lake.delta.tables import open_table
@@ -147,7 +147,7 @@ class Gate:
             came=f"{', '.join(verdict.failed_rules)}; "
             f"{verdict.rows_refused} of {verdict.rows} rows bad",
             where=f"gate of {self.table}, run {self.run.run_id}; the live version is unchanged",
-            remedy=f"{first} The staged files: python -m include.chimera staged {self.table} "
+            remedy=f"{first} The staged files: {CLI} staged {self.table} "
             f"--run {self.run.run_id}".strip(),
         )
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 
 def ask(max_age: str) -> tuple[int, dict]:
     """Run the command; return its exit code and its JSON."""
-    done = CliRunner().invoke(app, ["status", "--max-age", max_age])
+    done = CliRunner().invoke(app, ["status", "--max-age", max_age, "--json"])
     return done.exit_code, json.loads(done.stdout)
 
 

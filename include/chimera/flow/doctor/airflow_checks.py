@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from airflow import plugins_manager
 from airflow.configuration import conf
 
+from include.chimera.errors import CLI
 from include.chimera.flow.delivery.callbacks import HOURLY
 from include.chimera.observe.findings import checking
 from include.chimera.paths import DBT_MANIFEST, PROJECT
@@ -43,7 +44,7 @@ def _check_manifest() -> Finding:
     with checking("dbt: manifest") as manifest:
         manifest.text = str(DBT_MANIFEST)
         if not DBT_MANIFEST.is_file():
-            manifest.fault(f"no {DBT_MANIFEST}", "python -m include.chimera manifest")
+            manifest.fault(f"no {DBT_MANIFEST}", f"{CLI} manifest")
     return manifest.finding()
 
 

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]  #
 
 from include.chimera.alerts.messages import Message
 from include.chimera.alerts.outbox import DeliveryError
-from include.chimera.errors import ConfigurationError
+from include.chimera.errors import CLI, ConfigurationError
 from include.chimera.flow.connections import (
     API_LOGS,
     APP_DB,
@@ -205,7 +205,7 @@ def _check_channels(*, send: bool) -> Iterator[Finding]:
     """Name the channels that are set up; send each a message if that is asked for."""
     found = channels()
     moment = datetime.now(UTC).isoformat(timespec="seconds")
-    facts = (("sent by", "python -m include.chimera doctor"), ("nothing", "is wrong"))
+    facts = (("sent by", f"{CLI} doctor"), ("nothing", "is wrong"))
     message = Message("success", f"doctor {moment}", "A test message", facts)
     for name in (SLACK, SMTP):
         with checking(f"alerts: {name}") as channel:

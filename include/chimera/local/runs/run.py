@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,9 @@ from include.chimera.local.servers.stack import DAG_ID, Stack
 from include.chimera.local.supervision.memory_sampler import MemorySampler
 from include.chimera.local.supervision.processes import memory_kind, sweep
 from include.chimera.local.supervision.supervisor import StateLock
-from include.chimera.observe.terminal import make_console
+from include.chimera.observe.terminal import echo, make_console
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from include.chimera.local.runs.follow import HourResult
     from include.chimera.settings import Settings
     from include.chimera.window import Window
@@ -28,20 +27,21 @@ if TYPE_CHECKING:
 _REPARSE_SECONDS = 600  # DAG files don't change during a run, and parsing competes with tasks
 
 
-def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path | None) -> bool:
+def run(settings: Settings, hours: int, timeout_minutes: float, *, as_json: bool = False) -> bool:
     """Run the hours and report; return whether all of them succeeded.
 
     Args:
         settings: The settings of this run.
         hours: How many hours, starting at the anchor.
         timeout_minutes: When to give up.
-        json_file: Second file for the report; None: only below the state folder.
+        as_json: Print the report as one line of JSON, and progress on standard error.
 
     Raises:
         ChimeraError: The run could not be finished.
     """
     phases = Phases()
-    layout, console = Layout.of(settings.state_dir), make_console()
+    layout = Layout.of(settings.state_dir)
+    console = make_console(sys.stderr if as_json else None)
     settings = settings.model_copy(update={"state_dir": layout.root})
     lock = StateLock(layout)
     with Progress(console) as progress:
@@ -65,11 +65,15 @@ def run(settings: Settings, hours: int, timeout_minutes: float, json_file: Path 
         memory.peak_count,
     )
     told = _tell(results, layout, settings, costs)
-    _write(told, layout, json_file)
-    for hour in told.hours:
-        run_report.show_hour(console, hour)
-    run_report.show_costs(console, costs)
-    run_report.show_places(console, layout, settings.lake)
+    layout.reports.mkdir(parents=True, exist_ok=True)
+    (layout.reports / "run.json").write_text(told.to_json() + "\n")
+    if as_json:
+        echo(told.to_json(indent=None))
+    else:
+        for hour in told.hours:
+            run_report.show_hour(console, hour)
+        run_report.show_costs(console, costs)
+        run_report.show_places(console, layout, settings.lake)
     return all(result.run.state == "success" for result in results)
 
 
@@ -105,10 +109,3 @@ def _tell(
         for result in results
     ]
     return run_report.CommandReport(DAG_ID, settings.lake, hours, costs)
-
-
-def _write(told: run_report.CommandReport, layout: Layout, json_file: Path | None) -> None:
-    layout.reports.mkdir(parents=True, exist_ok=True)
-    for path in filter(None, (layout.reports / "run.json", json_file)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(told.to_json() + "\n")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from include.chimera.errors import CLI
 from include.chimera.lake.staged.records import read_at
 from include.chimera.lake.staged.reports import RunReport
 from include.chimera.local.runs.timing import most_at_once, stages
@@ -89,9 +90,9 @@ class CommandReport:
     hours: list[HourReport]
     costs: Costs
 
-    def to_json(self) -> str:
-        """Return the report as JSON text."""
-        return json.dumps(self, indent=2, default=_plain)
+    def to_json(self, indent: int | None = 2) -> str:
+        """Return the report as JSON text; None: on one line."""
+        return json.dumps(self, indent=indent, default=_plain)
 
 
 def _plain(value: object) -> object:
@@ -241,7 +242,7 @@ def show_places(console: Console, layout: Layout, lake: str) -> None:
         "logs of servers": str(layout.logs),
         "Airflow with its UI": "make up",
         "the models by hand": "cd include/dbt && ../../.venv/bin/dbt build",
-        "what is running": ".venv/bin/python -m include.chimera status",
+        "what is running": f"{CLI} status",
         "start over": "make clean",
     }
     for name, text in lines.items():
