@@ -1,4 +1,5 @@
--- One row per score: of a trace as the API gives it, or of the export, one a line. Its comment is text, and stays out.
+-- One row per score: of a trace or a list as the API gives it, of a batch as SDKs send it, or of the export, one a line. Its comment is text,
+-- and stays out.
 with scores as (
     select
         written_at,
@@ -6,6 +7,18 @@ with scores as (
             case
                 when json_type(document, '$.trace.scores') = 'ARRAY' then cast(document -> '$.trace.scores' as json[])
                 when json_type(document, '$.scores') = 'ARRAY' then cast(document -> '$.scores' as json[])
+                when json_type(document, '$.batch') = 'ARRAY'
+                    then
+                        list_transform(
+                            list_filter(cast(document -> '$.batch' as json[]), lambda event: (event ->> '$.type') = 'score-create'),
+                            lambda event: json_merge_patch(json_object('timestamp', event ->> '$.timestamp'), event -> '$.body')
+                        )
+                when json_type(document, '$.data') = 'ARRAY' or json_type(document) = 'ARRAY'
+                    then
+                        list_filter(
+                            cast(coalesce(document -> '$.data', document) as json[]),
+                            lambda each: (each ->> '$.data_type') is not null or (each ->> '$.dataType') is not null
+                        )
                 when document ->> '$.data_type' is not null or document ->> '$.dataType' is not null then [document]
             end
         ) as found

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -139,6 +140,119 @@ def test_the_export_of_langfuse_has_other_names(choose, folder):
         ("o", "failed", 1500.0, 3, 0.5),
         ("p", "failed", 1500.0, 3, 0.5),
     ]
+
+
+def test_batches_that_litellm_sends_to_langfuse_are_calls(choose, folder, traces_folder):
+    """Its own tokens, costs and times, which name their zone."""
+    choose("langfuse")
+    declared = json.loads((traces_folder / "langfuse" / "declared.json").read_text())
+    own = {name: says for name, says in declared.items() if name.startswith("litellm-")}
+    for name in own:
+        shutil.copy(traces_folder / "langfuse" / name, folder)
+    later = Run("later", Window.of_hour(datetime(2026, 4, 1, tzinfo=UTC)))
+    assert ingest(folder, run=later).rows_published == len(own) == 4
+    found = rows(columns="created_at, updated_at, prompt_tokens, completion_tokens, cost_usd")
+    expected = [
+        (
+            *map(datetime.fromisoformat, says["times"][0]),
+            says["usage"][0]["input"],
+            says["usage"][0]["output"],
+            round(Decimal(says["usage"][0]["totalCost"]), 9),
+        )
+        for says in own.values()
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_what_a_batch_tells_of_a_call_in_several_events_is_one_row(choose, folder):
+    choose("langfuse")
+    begun = {"id": "o", "traceId": "t", "startTime": "2026-01-05T08:00:00Z", "model": "m"}
+    ended = {"id": "o", "endTime": "2026-01-05T08:00:02Z", "usage": {"input": 3, "output": 4}}
+    score = {"id": "s", "traceId": "t", "name": "tone", "value": 0.5, "comment": CANARY}
+    bodies = {
+        "trace-create": {"id": "t", "userId": "u", "sessionId": "c", "input": CANARY},
+        "generation-create": {**begun, "input": CANARY},
+        "generation-update": ended,
+        "span-create": {**begun, "id": "x"},
+        "observation-create": {**begun, **ended, "id": "p", "type": "EMBEDDING"},
+        "score-create": score,
+    }
+    batch = [
+        {"id": str(number), "type": kind, "timestamp": "2026-01-05T08:00:03Z", "body": body}
+        for number, (kind, body) in enumerate(bodies.items())
+    ]
+    write(folder, "batch.json", {"batch": batch, "metadata": {}})
+    assert ingest(folder).rows_published == 2
+    columns = "generation_id, user_id, session_id, latency_ms, prompt_tokens, completion_tokens"
+    assert rows(columns=columns) == [("o", "u", "c", 2000.0, 3, 4), ("p", "u", "c", 2000.0, 3, 4)]
+    assert ingest(folder, "bronze.evaluations").rows_published == 1
+    assert rows("bronze.evaluations", "technique, score, behaviour_id") == [("tone", 0.5, "t")]
+
+
+def test_lists_that_langfuse_answers_with_are_calls_and_scores(choose, folder):
+    choose("langfuse")
+    call = {"id": "o", "type": "GENERATION", "startTime": "2026-01-05T08:00:00Z", "traceId": "t"}
+    score = {"id": "s", "dataType": "NUMERIC", "name": "tone", "value": 1, "traceId": "t"}
+    write(folder, "page.json", {"data": [call, {**call, "id": "x", "type": "SPAN"}], "meta": {}})
+    write(folder, "scores.json", [{**score, "timestamp": "2026-01-05T08:00:00Z"}])
+    assert ingest(folder).rows_published == 1
+    assert ingest(folder, "bronze.evaluations").rows_published == 1
+
+
+def test_a_line_of_a_table_is_a_document_of_texts(choose, folder, lake):
+    """One with other values than names is refused, and nothing of it is stored."""
+    choose("jailbreakbench")
+    names = "technique,model,attack_type,evaluation_date,index,behavior,jailbroken"
+    lines = [
+        names,
+        f"PAIR,vicuna,black_box,2026-01-04,0,{CANARY},True",
+        f'PAIR,vicuna,black_box,2026-01-04,1,"{CANARY}\n, quoted",False',
+        f"PAIR,vicuna,black_box,2026-01-04,2,{CANARY}",
+        "PAIR,vicuna,black_box,2026-01-04,3,x,",
+        f"PAIR,vicuna,black_box,never,4,{CANARY},True",
+    ]
+    put(folder / "a.csv", "\ufeff".encode() + "\r\n".join(lines).encode())
+    done = ingest(folder, "bronze.evaluations")
+    assert (done.rows_published, done.rows_refused) == (3, 2)
+    assert rows("bronze.evaluations", "behaviour_id, successes, passes, undetermined") == [
+        ("jbb-000", 1, 0, 0),
+        ("jbb-001", 0, 1, 0),
+        ("jbb-003", None, None, 1),
+    ]
+    assert {reason.split(",")[0] for _, _, reason in letters()} == {
+        "malformed_csv",
+        "not_null_created_at",
+    }
+    for path in lake.rglob("*"):
+        assert path.is_dir() or CANARY.encode() not in path.read_bytes(), path
+
+
+def test_results_of_pyrit_are_attacks(choose, folder):
+    """As its database's table is exported: columns of JSON are texts."""
+    choose("pyrit")
+    target = {"class_name": "OpenAIChatTarget", "model_name": "a", "endpoint": CANARY}
+    attack = {"class_name": "CrescendoAttack", "children": {"objective_target": target}}
+    row = {
+        "id": "a1",
+        "objective": CANARY,
+        "objective_sha256": "ab",
+        "atomic_attack_identifier": json.dumps({"class_name": "AtomicAttack", "children": attack}),
+        "outcome": "success",
+        "outcome_reason": CANARY,
+        "execution_time_ms": 12,
+        "timestamp": "2026-01-05 08:00:00.000000",
+    }
+    other = {**row, "id": "a2", "outcome": "undetermined", "atomic_attack_identifier": None}
+    old = {**other, "attack_identifier": {"__type__": "PromptSendingAttack"}, "id": "a3"}
+    write(folder, "a.json", [row, other, {**old, "outcome": "failure"}])
+    assert ingest(folder, "bronze.evaluations").rows_published == 3
+    columns = "evaluation_id, technique, model_id, successes, passes, undetermined, latency_ms"
+    assert rows("bronze.evaluations", columns) == [
+        ("a1", "CrescendoAttack", "a", 1, 0, 0, 12.0),
+        ("a2", None, None, None, None, 1, 12.0),
+        ("a3", "PromptSendingAttack", None, 0, 1, 0, 12.0),
+    ]
+    assert CANARY not in str(rows("bronze.evaluations"))
 
 
 @pytest.mark.parametrize("harm", [{"startTime": CANARY}, {"status": None}, {"id": None}])

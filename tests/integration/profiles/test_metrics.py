@@ -100,6 +100,9 @@ KEPT = {
     ),
 }
 
+ENGINE_V1 = "vllm-v1-metrics-llmprobe.txt"
+EXPOSITIONS = {ENGINE_V1, *(file for file, _, _ in KEPT.values())}
+
 
 @pytest.mark.parametrize("profile", KEPT)
 def test_what_a_platform_counts_is_kept(profile, choose, tmp_path, traces_folder):
@@ -118,7 +121,7 @@ def test_what_a_platform_counts_is_kept(profile, choose, tmp_path, traces_folder
 def test_engine_v1_counts_each_model(choose, tmp_path, traces_folder):
     """Some of its series have no label, and 21 models count their successes and failures."""
     choose("vllm")
-    text = (traces_folder / "prometheus-llm" / "vllm-v1-metrics-llmprobe.txt").read_text()
+    text = (traces_folder / "prometheus-llm" / ENGINE_V1).read_text()
     names = r"vllm:(request_success_total|request_failure_total)\{.*\} (\S+)"
     total = sum(float(value) for _, value in re.findall(names, text))
     with served(text, tmp_path) as server:

@@ -2,19 +2,23 @@
 
 The SQL is DuckDB's. It reads `source`, a row a document, with its columns `file`, `written_at`
 (when the file was) and `document` (JSON), and returns columns of the contract, and `written_at`.
-Columns that it leaves out are null. What it does not name never gets further: not into the lake,
+Columns that it leaves out are null. A line of a table (`.csv`) is a document of texts, by the names
+in its first line. What the SQL does not name never gets further: not into the lake,
 the dead letters or a message.
 """
 
 from __future__ import annotations
 
+import csv
 import logging
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
 
+from include.chimera.contracts import EVALUATIONS
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
@@ -22,7 +26,7 @@ from include.chimera.lake.staged.stage_rows import stage_rows
 from include.chimera.lake.store.duckdb_sessions import duckdb_type, quote
 from include.chimera.settings import get_settings
 from include.chimera.sources.refused_records import RefusedRecords
-from include.chimera.sources.row_versions import typed
+from include.chimera.sources.row_versions import typed, with_first_times
 from include.chimera.sources.stored.lines import json_lines
 from include.chimera.sources.stored.local_copies import CopyFaultError, local_copy
 from include.chimera.sources.stored.stored_files import ANEW, PACKED, Purpose, all_listed
@@ -30,6 +34,7 @@ from include.chimera.window import HOUR, hour_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
     from include.chimera.contracts import Contract
     from include.chimera.profiles.chosen import Intake
@@ -38,9 +43,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 PURPOSE = Purpose("JSON records", "CHIMERA_RECORDS_ROOT", "CHIMERA_LOGS_CONNECTION")
-MALFORMED = "malformed_json"
-_ENDINGS = (".json", ".jsonl", ".ndjson")
-_WHOLE = ".json"
+MALFORMED, MALFORMED_TABLE = "malformed_json", "malformed_csv"
+_WHOLE, _TABLE = ".json", ".csv"
+_ENDINGS = (_WHOLE, ".jsonl", ".ndjson", _TABLE)
 _MOST_BYTES = 64 * 1024 * 1024  # of a document; more lines than one are never held together
 _BATCH_BYTES, _BATCH_ROWS = 8 * 1024 * 1024, 2_000
 _SCHEMA = pa.schema(
@@ -60,7 +65,8 @@ def is_record_file(name: str) -> bool:
 def extract_records(intake: Intake, root: SourceRoot, run: Run) -> Batch:
     """Stage the rows that a profile's SQL makes of the files written since the lookback began.
 
-    A file that ends in `.json` is one document, or one a line; the others are one a line. Rows that
+    A file that ends in `.json` is one document, or one a line; the others are one a line. Of
+    evaluations, which may have no time but their file's, the first one stays. Rows that
     happened after the window are left to later runs, those that bronze holds are duplicates.
     Refuse what is not JSON, without its content.
 
@@ -91,6 +97,8 @@ def rows_query(contract: Contract, query: str, run: Run) -> str:
         f"select * replace ({when} as updated_at) from ({whole}) "
         f"where {when} < {quote(run.window.end.isoformat())}::timestamptz"
     )
+    if contract is EVALUATIONS:
+        rows = with_first_times(contract, rows)
     return typed(contract).replace("from source", f"from ({rows})", 1)
 
 
@@ -151,6 +159,9 @@ def _documents(
 
 def _texts(file: SourceFile, refused: RefusedRecords, label: str) -> Iterator[str]:
     with local_copy(file) as copy:
+        if file.name.endswith(_TABLE):
+            yield from _table(copy.file, file.name, refused, label)
+            return
         if file.name.endswith(_WHOLE):
             content = copy.file.read(_MOST_BYTES + 1)
             if len(content) <= _MOST_BYTES and (text := _checked(content)) is not None:
@@ -162,6 +173,24 @@ def _texts(file: SourceFile, refused: RefusedRecords, label: str) -> Iterator[st
             else:
                 where = {"file": file.name, "offset": line.offset, "bytes": line.length}
                 refused.add(MALFORMED, where, f'{{"bytes": {line.length}}}'.encode(), label)
+
+
+def _table(file: BinaryIO, name: str, refused: RefusedRecords, label: str) -> Iterator[str]:
+    """Yield each line of a table as a document; refuse one with more or fewer values than names."""
+    text = TextIOWrapper(file, "utf-8-sig", newline="")
+    reader = csv.DictReader(text, strict=True)
+    try:
+        for row in reader:
+            if None in row or None in row.values():
+                where = {"file": name, "line": reader.line_num}
+                refused.add(MALFORMED_TABLE, where, f'{{"values": {len(row)}}}'.encode(), label)
+            else:
+                yield msgspec.json.encode(row).decode()
+    except (csv.Error, UnicodeDecodeError):  # what follows can't be told apart
+        where = {"file": name, "line": reader.line_num}
+        refused.add(MALFORMED_TABLE, where, b'{"values": 0}', label)
+    finally:
+        text.detach()
 
 
 def _checked(content: bytes) -> str | None:
