@@ -154,12 +154,11 @@ def _take_sources_of_env_file() -> None:
 
     from dotenv import dotenv_values
 
-    from include.chimera.local.servers.environment import SOURCES
+    from include.chimera.local.servers.environment import OWN_FILES, SOURCES
     from include.chimera.paths import PROJECT
 
     found = dotenv_values(PROJECT / ".env", interpolate=False)
-    files = ("CHIMERA_EVALUATIONS_ROOT", "CHIMERA_SPANS_ROOT", "CHIMERA_RECORDS_ROOT")
-    for name in ("CHIMERA_PROFILE", *SOURCES.values(), *files):
+    for name in ("CHIMERA_PROFILE", *SOURCES.values(), *OWN_FILES.values()):
         if text := found.get(name):
             os.environ.setdefault(name, text)  # noqa: TID251 - handed down
 

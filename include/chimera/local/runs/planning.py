@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from include.chimera.errors import ConfigurationError
 from include.chimera.local.runs.chosen_hours import (
     describe_sample,
     drop_anchor,
     read_anchor,
     set_aside,
 )
-from include.chimera.local.servers.environment import ServerPlan, own_sources
+from include.chimera.local.servers.environment import (
+    OWN_FILES,
+    ServerPlan,
+    own_sources,
+    sample_sources,
+)
 from include.chimera.local.servers.ports import choose_port
 from include.chimera.paths import PROJECT
-from include.chimera.profiles.chosen import SAMPLE
-from include.chimera.window import HOUR, Window
+from include.chimera.profiles.chosen import SAMPLE, sources
+from include.chimera.window import HOUR, Window, floor_hour
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from include.chimera.local.layout import Layout
     from include.chimera.settings import Settings
@@ -45,7 +51,11 @@ def plan_start(
         chimera: CHIMERA_ variables for the DAGs.
         reparse_seconds: Interval at which a DAG file is parsed again.
         code: The folder that holds dags/ and plugins/.
+
+    Raises:
+        ConfigurationError: A profile reads files, and nobody says where they are.
     """
+    _check_files(settings)
     return ServerPlan(
         layout=layout,
         api_port=choose_port(_API_PORT),
@@ -59,10 +69,25 @@ def plan_start(
     )
 
 
+def _check_files(settings: Settings) -> None:
+    own = own_sources(os.environ)  # noqa: TID251 - connections are no settings
+    for source in OWN_FILES.keys() & sources().keys() - own.keys():
+        usual = settings.source_roots[source]
+        if not Path(usual).is_dir():
+            raise ConfigurationError(
+                expected=f"the folder or bucket of the files that {settings.profile} reads",
+                came=f"none, and there is no {usual}",
+                where=OWN_FILES[source],
+                remedy="set it in the environment or in .env; the profile's page says what is read",
+            )
+
+
 def choose_hours(
     layout: Layout, settings: Settings, count: int, say: Callable[[str], None]
 ) -> Window:
     """Return the hours of `make run`, and prepare the state folder for them.
+
+    Of the caller's own sources alone these are the last full ones.
 
     Raises:
         TerminalError: There are not that many hours since the anchor.
@@ -70,14 +95,22 @@ def choose_hours(
     now, sample = datetime.now(UTC), describe_sample(settings)
     if settings.profile != SAMPLE:
         sample = f"{settings.profile}, {sample}"
-    if own := own_sources(os.environ):  # noqa: TID251 - connections are no settings
-        sample = f"{', '.join(own)} of your own, and else {sample}"
+    own, sampled = own_sources(os.environ), sample_sources(os.environ)  # noqa: TID251 - connections are no settings
+    if own:
+        rest = f", and else {sample}" if sampled else ""
+        sample = f"{', '.join(own)} of your own{rest}"
     anchor = read_anchor(layout)
     if anchor and anchor.sample != sample:
         say(f"the state is about {anchor.sample}, now it is {sample}: starting over")
         say(f"the old state is in {set_aside(layout, now)}, delete it when you like")
         anchor = None
-    return (anchor or drop_anchor(layout, count, sample, now)).hours(count, now)
+    anchor = anchor or drop_anchor(layout, count, sample, now)
+    if sampled:
+        return anchor.hours(count, now)
+    end = floor_hour(now)
+    if own.keys() & OWN_FILES.keys():
+        say(f"files that were written after {end:%H:%M} UTC come with the next hour")
+    return Window(end - count * HOUR, end)
 
 
 def hour_variables(hours: Window) -> dict[str, str]:

@@ -71,12 +71,23 @@ SOURCES = {
     "prometheus": "AIRFLOW_CONN_PROMETHEUS",
     "api_logs": "CHIMERA_API_LOGS_ROOT",
 }
-"""The variable that names each source."""
+"""The variable that names each source that the sample application fills."""
+OWN_FILES = {
+    "reports": "CHIMERA_EVALUATIONS_ROOT",
+    "otel": "CHIMERA_SPANS_ROOT",
+    "json": "CHIMERA_RECORDS_ROOT",
+}
+"""The variable that names each source that only the caller has."""
 
 
 def own_sources(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the sources that the caller's environment names, each with its variable."""
-    return {source: name for source, name in SOURCES.items() if environment.get(name)}
+    """Return the sources to read that the environment names, each with its variable."""
+    read = sources()
+    return {
+        source: name
+        for source, name in (SOURCES | OWN_FILES).items()
+        if source in read and environment.get(name)
+    }
 
 
 def sample_sources(environment: Mapping[str, str]) -> list[str]:

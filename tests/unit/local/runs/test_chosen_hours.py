@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from include.chimera.errors import TerminalError
+from include.chimera.errors import ConfigurationError, TerminalError
 from include.chimera.local.layout import Layout
 from include.chimera.local.runs.chosen_hours import (
     RESERVE_HOURS,
@@ -14,8 +14,8 @@ from include.chimera.local.runs.chosen_hours import (
     read_anchor,
     set_aside,
 )
-from include.chimera.local.runs.planning import choose_hours, hour_variables
-from include.chimera.settings import Settings
+from include.chimera.local.runs.planning import choose_hours, hour_variables, plan_start
+from include.chimera.settings import Settings, get_settings
 from include.chimera.window import HOUR, floor_hour
 
 NOW = datetime(2026, 11, 24, 10, 40, tzinfo=UTC)
@@ -75,6 +75,35 @@ def test_another_sample_starts_over_and_keeps_the_old_state(layout):
     assert layout.airflow.exists()
     assert [path.read_text() for path in layout.root.glob("set-aside/*/lake/table")] == ["old"]
     assert "starting over" in said[0]
+
+
+@pytest.fixture
+def reports_alone(layout, monkeypatch):
+    """Read evaluation reports from the caller's own folder, and nothing else."""
+    monkeypatch.setenv("CHIMERA_PROFILE", "reports")
+    monkeypatch.setenv("CHIMERA_EVALUATIONS_ROOT", str(layout.root))
+    get_settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    get_settings.cache_clear()
+
+
+@pytest.mark.usefixtures("reports_alone")
+def test_own_sources_alone_are_read_up_to_now(layout):
+    said = []
+    hours = choose_hours(layout, Settings(state_dir=layout.root), 2, said.append)
+    assert hours.end in {floor_hour(datetime.now(UTC)), floor_hour(datetime.now(UTC) - HOUR)}
+    assert hours.end - hours.start == 2 * HOUR
+    assert said == [f"files that were written after {hours.end:%H:%M} UTC come with the next hour"]
+
+
+def test_a_profile_whose_files_nobody_names_is_told_at_once(layout, monkeypatch):
+    monkeypatch.setenv("CHIMERA_PROFILE", "otel")
+    get_settings.cache_clear()
+    with pytest.raises(ConfigurationError, match="CHIMERA_SPANS_ROOT"):
+        plan_start(layout, Settings(state_dir=layout.root), {}, 30)
+    monkeypatch.undo()
+    get_settings.cache_clear()
 
 
 def test_set_aside_leaves_the_lock_that_we_hold(layout):
