@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 
 _CALLS = frozenset({"chat", "text_completion", "generate_content", "embeddings", "completion"})
 _CALL_KINDS = frozenset({"LLM", "EMBEDDING"})
+# What is no call of a model, whatever tokens it bears; what is neither is one if it bears some.
+_OTHERS = frozenset(
+    {
+        *("agent", "create_agent", "create_memory", "execute_tool", "invoke_agent"),
+        *("invoke_workflow", "retrieval", "task", "tool", "workflow"),
+    }
+)
+_OTHER_KINDS = frozenset(
+    {"AGENT", "CHAIN", "EVALUATOR", "GUARDRAIL", "PROMPT", "RERANKER", "RETRIEVER", "TOOL"}
+)
 _INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt")
 _OUTPUT = (
     "gen_ai.usage.output_tokens",
@@ -112,9 +122,10 @@ def model_call(span: Span) -> ModelCall | None:
 
 def _is_call(operation: object, kind: object, *, has_usage: bool) -> bool:
     if isinstance(operation, str) and operation:
-        return operation in _CALLS
+        return operation in _CALLS or (has_usage and operation not in _OTHERS)
     if isinstance(kind, str) and kind:
-        return kind.upper() in _CALL_KINDS
+        kind = kind.upper()
+        return kind in _CALL_KINDS or (has_usage and kind not in _OTHER_KINDS)
     return has_usage
 
 

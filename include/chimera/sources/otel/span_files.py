@@ -1,13 +1,15 @@
 """Read spans and log records of OTLP as JSON, in the forms in which they lie in files.
 
 A Collector's file exporter writes a request a line (`resourceSpans`, `resourceLogs`). Tempo says
-`batches` and `instrumentationLibrarySpans`. Exports of SDKs are flat spans with attributes as an
-object, in a list, under `spans`, or alone. Whole numbers may be strings, times a number, a string
-or [seconds, nanoseconds].
+`batches` and `instrumentationLibrarySpans`, or wraps a request in `trace`. Exports of SDKs are flat
+spans with attributes as an object, in a list, under `spans`, or alone; Python's console names
+their ids in `context`. Whole numbers may be strings, times a number, a string, ISO 8601 or
+[seconds, nanoseconds].
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MALFORMED_LINE = "malformed_line"
 _NANOSECONDS = 1_000_000_000
+_EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _ERROR_CODES = (2, "STATUS_CODE_ERROR", "ERROR")
 
 
@@ -62,6 +65,7 @@ class _Event(_Part):
     name: Any = None
     time: Any = msgspec.field(default=None, name="timeUnixNano")
     other_time: Any = msgspec.field(default=None, name="time")
+    console_time: Any = msgspec.field(default=None, name="timestamp")
     attributes: _Attributes | None = None
 
 
@@ -72,6 +76,7 @@ class _Context(_Part):
 
 class _Status(_Part):
     code: Any = None
+    flat_code: Any = msgspec.field(default=None, name="status_code")
 
 
 class _Span(_Part):
@@ -83,6 +88,8 @@ class _Span(_Part):
     flat_trace: Any = msgspec.field(default=None, name="trace_id")
     flat_span: Any = msgspec.field(default=None, name="span_id")
     flat_parent: Any = msgspec.field(default=None, name="parent_span_id")
+    console_parent: Any = msgspec.field(default=None, name="parent_id")
+    console_context: Any = msgspec.field(default=None, name="context")
     context: _Context | None = msgspec.field(default=None, name="spanContext")
     parent_context: _Context | None = msgspec.field(default=None, name="parentSpanContext")
     start: Any = msgspec.field(default=None, name="startTimeUnixNano")
@@ -92,7 +99,7 @@ class _Span(_Part):
     sdk_start: Any = msgspec.field(default=None, name="startTime")
     sdk_end: Any = msgspec.field(default=None, name="endTime")
     attributes: _Attributes | None = None
-    status: _Status | None = None
+    status: _Status | str | int | None = None
     events: list[_Event] | None = None
     flat_events: list[_Event] | None = msgspec.field(default=None, name="span_events")
 
@@ -124,6 +131,8 @@ class _Document(_Span):
     batches: list[_Resource] | None = None
     logs: list[_Resource] | None = msgspec.field(default=None, name="resourceLogs")
     spans: list[_Span] | None = None
+    metrics: msgspec.Raw = msgspec.field(default=msgspec.Raw(), name="resourceMetrics")
+    answer: _Document | str | int | None = msgspec.field(default=None, name="trace")
 
 
 _NO_CONTEXT = _Context()
@@ -199,14 +208,24 @@ def read_spans(
     if decoded(first.content, _DECODER) is None:  # one document over several lines
         single = decoded(mapped(file), _DECODER)
     if single is not None:
-        yield from _spans(single, attributes)
+        yield from _spans(single, attributes) if _has_spans(single) else [BadLine(0, size)]
         return
     for line in json_lines(file):
         document = decoded(line.content, _DECODER) if line.content else None
-        if document is not None:
+        if document is not None and _has_spans(document):
             yield from _spans(document, attributes)
-        elif not (may_grow and line.offset + line.length == size):
+        elif document is not None or not (may_grow and line.offset + line.length == size):
             yield BadLine(line.offset, line.length)
+
+
+def _has_spans(document: _Document | list[_Span]) -> bool:
+    """Is it a document of a form that we know, though it may hold none? Metrics are one, too."""
+    if isinstance(document, list):
+        return True
+    given = (document.resources, document.batches, document.logs, document.spans)
+    is_span = document.attributes is not None or bool(_span(document, frozenset()).span)
+    is_answer = isinstance(document.answer, _Document) and _has_spans(document.answer)
+    return is_span or is_answer or bool(document.metrics) or any(x is not None for x in given)
 
 
 def _spans(document: _Document | list[_Span], kept: frozenset[str]) -> Iterator[Span]:
@@ -221,29 +240,39 @@ def _spans(document: _Document | list[_Span], kept: frozenset[str]) -> Iterator[
         for scope in resource.logs or ():
             yield from (_record(record, kept) for record in scope.records or () if record.name)
     yield from map(span, document.spans or ())
-    if document.attributes is not None:
-        yield span(document)
+    if isinstance(document.answer, _Document):
+        yield from _spans(document.answer, kept)
+    whole = span(document)
+    if whole.span or document.attributes is not None:
+        yield whole
 
 
 def _span(span: _Span, kept: frozenset[str]) -> Span:
-    context, around = span.context or _NO_CONTEXT, span.parent_context or _NO_CONTEXT
+    context = span.context or _NO_CONTEXT
+    console = span.console_context if isinstance(span.console_context, dict) else {}
+    around = span.parent_context or _NO_CONTEXT
     start = span.start if span.start is not None else _first(span.flat_start, span.sdk_start)
     end = span.end if span.end is not None else _first(span.flat_end, span.sdk_end)
     events = [*(span.events or ()), *(span.flat_events or ())]
     return Span(
-        trace=_id(span.trace or span.flat_trace or context.trace),
-        span=_id(span.span or span.flat_span or context.span),
-        parent=_id(span.parent or span.flat_parent or around.span),
+        trace=_id(span.trace or span.flat_trace or context.trace or console.get("trace_id")),
+        span=_id(span.span or span.flat_span or context.span or console.get("span_id")),
+        parent=_id(span.parent or span.flat_parent or around.span or span.console_parent),
         start=nanoseconds_of(start),
         end=nanoseconds_of(end),
-        has_failed=span.status is not None and span.status.code in _ERROR_CODES,
+        has_failed=span.status is not None and _is_error(span.status),
         attributes=_plain(span.attributes, kept),
         events=tuple([_event(each, kept) for each in events]) if events else (),
     )
 
 
+def _is_error(status: _Status | str | int) -> bool:
+    codes = (status.code, status.flat_code) if isinstance(status, _Status) else (status,)
+    return any(code in _ERROR_CODES for code in codes)
+
+
 def _event(event: _Event, kept: frozenset[str]) -> SpanEvent:
-    time = nanoseconds_of(_first(event.time, event.other_time))
+    time = nanoseconds_of(_first(event.time, event.other_time, event.console_time))
     return SpanEvent(str(event.name or ""), time, _plain(event.attributes, kept))
 
 
@@ -266,7 +295,7 @@ def _first(*values: object) -> object:
 def _id(value: object) -> str:
     if not isinstance(value, str) or not value or len(value) > 64:  # noqa: PLR2004 - 32 by the protocol
         return ""
-    return value.lower() if value.strip("0") else ""
+    return value.lower().removeprefix("0x") if value.strip("0x") else ""
 
 
 def _plain(attributes: _Attributes | None, kept: frozenset[str]) -> dict[str, object]:
@@ -288,10 +317,22 @@ def whole_number(value: object) -> int | None:
 def nanoseconds_of(value: object) -> int | None:
     """Return a time in nanoseconds since 1970 (UTC), None if it is none.
 
-    0 is what an absent time is in protobuf's JSON.
+    0 is what an absent time is in protobuf's JSON. Python's console writes text in ISO 8601.
     """
     if isinstance(value, list) and len(value) == 2:  # noqa: PLR2004 - seconds and nanoseconds
         seconds, rest = (whole_number(part) for part in value)
         return seconds * _NANOSECONDS + rest if seconds and rest is not None else None
     number = whole_number(value)
+    if number is None and isinstance(value, str):
+        number = _nanoseconds_of_text(value)
     return number if number and 0 < number < 2**63 else None
+
+
+def _nanoseconds_of_text(value: str) -> int | None:
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        return None
+    return (moment - _EPOCH) // _MICROSECOND * 1000

@@ -91,10 +91,12 @@ _DECODER = msgspec.json.Decoder(_Report)
 
 def read_avid(file: BinaryIO, origin: ReportOrigin) -> Iterator[Found]:
     """Yield the evaluations of a file with one report, or one a line."""
-    single = decoded(mapped(file), _DECODER)
-    if single is not None:
-        yield from _evaluations(single, origin, 0, 0)
-        return
+    first = next(json_lines(file), None)
+    if first is None or decoded(first.content, _DECODER) is None:  # a report over several lines
+        single = decoded(mapped(file), _DECODER)
+        if single is not None:
+            yield from _evaluations(single, origin, 0, 0)
+            return
     for line in json_lines(file):
         report = decoded(line.content, _DECODER) if line.content else None
         if report is None:

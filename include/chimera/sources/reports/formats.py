@@ -55,20 +55,30 @@ def _parser(top: _Top) -> Parser | None:
 
 
 def read_report(file: BinaryIO, origin: ReportOrigin) -> Iterator[Found]:
-    """Yield what a report of any tool holds; a `FileFault` if no tool's form is recognised."""
+    """Yield what a report of any tool holds; a `FileFault` if no tool's form is recognised.
+
+    Raises:
+        CopyFaultError: It is a JSON document longer than 256 MiB.
+    """
     file.seek(0)
     if file.read(len(_ZIP)) == _ZIP:
         yield from read_inspect(file, origin)
         return
+    parser = _recognised(file)
+    if isinstance(parser, FileFault):
+        yield parser
+    else:
+        yield from parser(file, origin)
+
+
+def _recognised(file: BinaryIO) -> Parser | FileFault:
+    """Return the parser of a report's tool; nothing of the file stays in memory."""
     first = next(json_lines(file), None)
     begin = first.content if first else b""
     line = decoded(begin, _TOP)  # of JSON lines each is a document
     whole = decoded(mapped(file), _TOP) if line is None or _parser(line) is None else line
     top = whole or line
-    parser = _parser(top) if top else None
-    if parser is not None:
-        yield from parser(file, origin)
-    elif begin.startswith(b"{") and line is whole is None:
-        yield FileFault(MALFORMED_REPORT)
-    else:
-        yield FileFault(UNKNOWN_FORMAT)
+    if top and (parser := _parser(top)):
+        return parser
+    is_broken = begin.startswith(b"{") and line is whole is None
+    return FileFault(MALFORMED_REPORT if is_broken else UNKNOWN_FORMAT)

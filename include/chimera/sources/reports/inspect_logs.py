@@ -36,7 +36,7 @@ from include.chimera.sources.reports.evaluations import (
     number_of,
     status_of,
 )
-from include.chimera.sources.stored.lines import decoded, mapped
+from include.chimera.sources.stored.lines import DOCUMENT_TOO_LARGE, decoded, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _VERSIONS = (1, 2, 3)
 _ENDINGS = {"started": UNFINISHED, "cancelled": CANCELLED, "error": FAILED}
-MAX_SAMPLE_BYTES = 1024**3
+MAX_SAMPLE_BYTES = 256 * 1024 * 1024  # of one sample, unpacked; it is read at once
 _ZSTD = 93  # PKWARE's APPNOTE 4.4.5
 # Source: inspect_ai, scorer/_metric.py, value_to_float
 _VALUES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
@@ -198,7 +198,8 @@ def _read(header: _Header, samples: Any, origin: ReportOrigin) -> Iterator[Found
     for content in samples:
         sample = decoded(content, _SAMPLE)
         if sample is None:
-            yield RefusedRecord(MALFORMED_RECORD, count, len(content), is_line=False)
+            reason = MALFORMED_RECORD if len(content) else DOCUMENT_TOO_LARGE
+            yield RefusedRecord(reason, count, len(content), is_line=False)
         else:
             yield from reader.sample(sample)
         count += 1

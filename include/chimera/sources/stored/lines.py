@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import mmap
+import re
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
+
+from include.chimera.sources.stored.local_copies import CopyFaultError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 MAX_LINE_BYTES = 64 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
-# Python's own parser takes NaN, which some tools write, but holds all of a document as objects.
-_LENIENT_BYTES = 64 * 1024 * 1024
+# A document is read at once: one of so many bytes, and a copy of it, stay far below a gigabyte.
+_DOCUMENT_BYTES = 256 * 1024 * 1024
+DOCUMENT_TOO_LARGE = "json_over_256_mib"
+_NO_NUMBER = re.compile(rb"(?<=[\s:,\[])-?(?:NaN|Infinity)(?=[\s,\]}])")
 
 
 class JsonLine(NamedTuple):
@@ -56,10 +60,15 @@ def mapped(file: BinaryIO) -> memoryview:
     """Return a file as if it were read into memory, from where the system may drop it again.
 
     The mapping ends with the last reference to what was decoded from it.
+
+    Raises:
+        CopyFaultError: It is longer than a document may be, 256 MiB.
     """
-    file.seek(0)
-    if not file.read(1):
+    size = file.seek(0, 2)
+    if not size:
         return memoryview(b"")
+    if size > _DOCUMENT_BYTES:
+        raise CopyFaultError(DOCUMENT_TOO_LARGE)
     view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     return view[len(_BOM) :] if view[: len(_BOM)] == _BOM else view
 
@@ -67,18 +76,17 @@ def mapped(file: BinaryIO) -> memoryview:
 def decoded(content: memoryview | bytes, decoder: Decoder[_T]) -> _T | None:
     """Return a document's fields as the decoder's type, None if it is none.
 
-    Fields that the type does not name are skipped. A document with NaN or Infinity, which JSON
-    lacks, is read by Python's parser, if it is not large; both become null.
+    Fields that the type does not name are skipped. NaN and Infinity, which JSON lacks and some
+    tools write, become null.
     """
     try:
         return decoder.decode(content)
     except (msgspec.ValidationError, UnicodeDecodeError, RecursionError):
         return None
     except msgspec.DecodeError:
-        if len(content) > _LENIENT_BYTES:
+        if not _NO_NUMBER.search(content):
             return None
     try:
-        plain = json.loads(bytes(content), parse_constant=lambda _: None)
-        return decoder.decode(json.dumps(plain).encode())
+        return decoder.decode(_NO_NUMBER.sub(b"null", bytes(content)))
     except (ValueError, RecursionError, msgspec.MsgspecError):
         return None

@@ -229,6 +229,46 @@ def test_both_generations_of_names_and_openinference_are_read(spans):
     ]
 
 
+def test_an_operation_that_we_do_not_know_is_a_call_if_it_bears_tokens(spans):
+    """Instrumentations have names of their own; agents and tools are known."""
+    spans["a.jsonl"] = request(
+        call(1, gen_ai__operation__name="responses"),
+        call(2, gen_ai__operation__name="invoke_agent"),
+        span(3, gen_ai__operation__name="rerank"),
+        span(4, openinference__span__kind="AGENT", llm__token_count__prompt=3),
+        span(5, openinference__span__kind="COMPLETION", llm__token_count__prompt=3),
+    )
+    spans.read()
+    assert rows("generation_id") == [(f"{TRACE}:{1:016x}",), (f"{TRACE}:{5:016x}",)]
+
+
+def test_the_newer_answer_of_tempo_and_the_console_of_python_are_read(spans):
+    """One wraps the request; the other names ids, times and status in its own way."""
+    spans["tempo.json"] = json.dumps({"trace": json.loads(request(call(1)))}, indent=2).encode()
+    flat = {
+        "name": "a name",
+        "context": {"trace_id": f"0x{TRACE}", "span_id": f"0x{2:016x}", "trace_state": "[]"},
+        "parent_id": f"0x{1:016x}",
+        "start_time": (NOW + timedelta(minutes=5)).isoformat().replace("+00:00", "Z"),
+        "end_time": (NOW + timedelta(minutes=5, seconds=2)).isoformat().replace("+00:00", "Z"),
+        "status": {"status_code": "ERROR"},
+        "attributes": {"gen_ai.usage.input_tokens": 3, "error.type": "timeout"},
+    }
+    spans["console.jsonl"] = json.dumps(flat).encode() + b"\n"
+    spans.read()
+    assert rows("generation_id, latency_ms, status, error_code, prompt_tokens") == [
+        (f"{TRACE}:{2:016x}", 2000.0, "failed", "timeout", 3)
+    ]
+
+
+def test_a_document_of_another_tool_is_told(spans):
+    """Metrics are another signal of the same exporter, and no fault."""
+    spans["jaeger.json"] = b'{"data": [{"traceID": "1", "spans": [{"spanID": "2"}]}]}'
+    spans["metrics.jsonl"] = b'{"resourceMetrics": []}\n'
+    spans["a.jsonl"] = request(call(1))
+    assert spans.read() == ["malformed_line"]
+
+
 def test_calls_without_ids_are_told_apart_and_read_once(spans):
     """All zeros is no id; the same spans in a second file are the same calls."""
     one, other = (call(1, tokens=tokens) for tokens in ((1, 1), (2, 2)))
