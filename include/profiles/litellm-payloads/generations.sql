@@ -1,5 +1,12 @@
--- One row per payload. Times are seconds since 1970, or text in UTC; of metadata and of the error, names alone are read.
-with payloads as (
+-- One row per payload, of which a document may be a list. Times are seconds since 1970, or text in UTC; of metadata and of the error, names alone are read.
+with documents as (
+    select
+        written_at,
+        unnest(case when json_type(document) = 'ARRAY' then cast(document as json[]) else [document] end) as document
+    from source
+),
+
+payloads as (
     select
         *,
         document ->> '$.status' as outcome,
@@ -18,7 +25,7 @@ with payloads as (
             try_cast((document ->> '$.completionStartTime') || '+00' as timestamptz),
             try_cast(document ->> '$.completionStartTime' as timestamptz)
         ) as first_token
-    from source
+    from documents
 )
 
 select

@@ -12,6 +12,7 @@ import pytest
 
 from include.chimera.lake.delta.scans import ask
 from include.chimera.profiles.chosen import intake_of
+from include.chimera.sources.json_records import extract
 from include.chimera.sources.json_records.extract import PURPOSE, extract_records
 from include.chimera.sources.stored.stored_roots import stored_root
 from include.chimera.window import Run, Window
@@ -81,6 +82,25 @@ def test_a_payload_of_litellm_becomes_a_row(choose, folder):
         ("b", "failed", "Timeout", 10, 2750.0, 500.0, None, "0.000225000", "u"),
     ]
     assert ingest(folder, run=run_of(0, "again")).rows_duplicate == 2
+
+
+def test_a_list_of_payloads_is_a_row_each(choose, folder):
+    """As the callback to any address posts them."""
+    choose("litellm-payloads")
+    write(folder, "list.json", [PAYLOAD, {**PAYLOAD, "id": "b"}])
+    assert ingest(folder).rows_published == 2
+    assert rows(columns="generation_id, model_id") == [("a", "gpt-4o"), ("b", "gpt-4o")]
+
+
+def test_a_document_that_is_none_is_one_letter(choose, folder, monkeypatch):
+    """However many lines it has; one that is too long says so."""
+    choose("litellm-payloads")
+    put(folder / "broken.json", b'{\n"id":\n"a"\n')
+    assert ingest(folder).rows_refused == 1
+    monkeypatch.setattr(extract, "_MOST_BYTES", 100)
+    put(folder / "long.json", json.dumps(PAYLOAD, indent=1).encode())
+    ingest(folder, run=run_of(0, "again"))
+    assert sorted(reason for _, _, reason in letters()) == ["json_over_64_mib", "malformed_json"]
 
 
 def test_the_payload_that_litellm_shows_becomes_a_row(choose, folder, traces_folder):

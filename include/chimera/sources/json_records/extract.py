@@ -27,7 +27,7 @@ from include.chimera.lake.store.duckdb_sessions import duckdb_type, quote
 from include.chimera.settings import get_settings
 from include.chimera.sources.refused_records import RefusedRecords
 from include.chimera.sources.row_versions import typed, with_first_times
-from include.chimera.sources.stored.lines import json_lines
+from include.chimera.sources.stored.lines import JsonLine, json_lines
 from include.chimera.sources.stored.local_copies import CopyFaultError, local_copy
 from include.chimera.sources.stored.stored_files import ANEW, PACKED, Purpose, all_listed
 from include.chimera.window import HOUR, hour_label
@@ -44,9 +44,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 PURPOSE = Purpose("JSON records", "CHIMERA_RECORDS_ROOT", "CHIMERA_LOGS_CONNECTION")
 MALFORMED, MALFORMED_TABLE = "malformed_json", "malformed_csv"
+TOO_LARGE = "json_over_64_mib"
 _WHOLE, _TABLE = ".json", ".csv"
 _ENDINGS = (_WHOLE, ".jsonl", ".ndjson", _TABLE)
 _MOST_BYTES = 64 * 1024 * 1024  # of a document; more lines than one are never held together
+_NO_LINE = JsonLine(0, b"", 0)
 _BATCH_BYTES, _BATCH_ROWS = 8 * 1024 * 1024, 2_000
 _SCHEMA = pa.schema(
     [
@@ -167,6 +169,8 @@ def _texts(file: SourceFile, refused: RefusedRecords, label: str) -> Iterator[st
             if len(content) <= _MOST_BYTES and (text := _checked(content)) is not None:
                 yield text
                 return
+            if _checked(next(json_lines(copy.file), _NO_LINE).content) is None:  # nor one a line
+                raise CopyFaultError(MALFORMED if len(content) <= _MOST_BYTES else TOO_LARGE)
         for line in json_lines(copy.file):
             if (text := _checked(line.content)) is not None:
                 yield text

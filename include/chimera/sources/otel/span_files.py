@@ -307,10 +307,12 @@ def _plain(attributes: _Attributes | None, kept: frozenset[str]) -> dict[str, ob
 
 
 def whole_number(value: object) -> int | None:
-    """Return a whole number that may be written as text, None if it is none."""
+    """Return a whole number, which may be written as text or as 3.0; None if it is none."""
     if isinstance(value, str):
         is_number = len(value) < 20 and value.removeprefix("-").isdecimal()  # noqa: PLR2004 - of 64 bits
         return int(value) if is_number else None
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 

@@ -261,6 +261,13 @@ def test_the_newer_answer_of_tempo_and_the_console_of_python_are_read(spans):
     ]
 
 
+def test_tokens_that_are_written_as_fractions_count(spans):
+    """As JavaScript and data frames write whole numbers."""
+    spans["a.jsonl"] = request(call(1, tokens=(10.0, 4.0)), call(2, tokens=("7", 2.5)))
+    spans.read()
+    assert rows("prompt_tokens, completion_tokens") == [(10, 4), (7, None)]
+
+
 def test_a_document_of_another_tool_is_told(spans):
     """Metrics are another signal of the same exporter, and no fault."""
     spans["jaeger.json"] = b'{"data": [{"traceID": "1", "spans": [{"spanID": "2"}]}]}'
