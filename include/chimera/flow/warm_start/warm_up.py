@@ -50,6 +50,7 @@ WORKING = (
     "include.chimera.lake.upkeep.optimization",
     "include.chimera.quality.gate",
     "include.chimera.quality.quality_results",
+    "include.chimera.operations.insight.page",
     "include.chimera.operations.quality_report",
     "include.chimera.sources.api_logs.extract",
     "include.chimera.sources.completeness",

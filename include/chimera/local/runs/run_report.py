@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, is_dataclass
 from datetime import datetime
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -15,8 +16,11 @@ from rich.table import Table
 from include.chimera.errors import CLI
 from include.chimera.lake.staged.records import read_at
 from include.chimera.lake.staged.reports import RunReport
+from include.chimera.lake.store import storage
 from include.chimera.local.runs.timing import most_at_once, stages
 from include.chimera.observe.terminal import printable
+from include.chimera.operations.insight.page import insight_place
+from include.chimera.operations.quality_report import report_place
 from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:
@@ -233,11 +237,19 @@ def show_costs(console: Console, costs: Costs) -> None:
     )
 
 
+def _pages() -> dict[str, str]:
+    """Return the places of the pages for people that have been written."""
+    pages = {"cost and safety": insight_place(), "quality report": report_place()}
+    is_there = storage.existing(list(pages.values()))
+    return dict(compress(pages.items(), is_there))
+
+
 def show_places(console: Console, layout: Layout, lake: str) -> None:
     """Show where things are and what to try next."""
     console.rule("Where to look, and what to try next", align="left")
     lines = {
         "the lake": lake,
+        **_pages(),
         "logs of tasks": str(layout.task_logs),
         "logs of servers": str(layout.logs),
         "Airflow with its UI": "make up",

@@ -17,6 +17,7 @@ from include.chimera.local.runs.timing import Stage
 from include.chimera.local.servers.airflow_api import DagRunState, TaskState
 from include.chimera.observe.terminal import make_console
 from include.chimera.paths import PROJECT
+from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Run, Window, parse_hour
 
 PIPELINE = {
@@ -175,6 +176,18 @@ def test_places_name_commands_that_exist(console):
         for target in ("make up", "make clean"):
             if target in line:
                 assert f"\n{target.split()[1]}:" in targets
+
+
+def test_places_name_the_pages_that_were_written(console, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
+    get_settings.cache_clear()
+    page = tmp_path / "reports" / "insight.html"
+    page.parent.mkdir()
+    page.touch()
+    run_report.show_places(console, Layout(tmp_path), "/s/lake")
+    get_settings.cache_clear()
+    assert f"cost and safety      {page}" in shown(console)
+    assert "quality.html" not in shown(console)
 
 
 def test_progress_without_a_terminal_writes_plain_lines():
