@@ -176,7 +176,9 @@ def test_the_hour_of_a_run_stays_when_its_end_moves(reports):
     row = {"detector": "d1", "passed": 9, "total_evaluated": 10, "score": 90.0}
     reports[f"garak.{run_id}.avid.jsonl"] = lines([avid_report([row])])
     reports.read()
-    assert query("select judge, passes, created_at::varchar from {} order by updated_at") == [
+    assert query(
+        "select judge, passes, created_at::varchar from {} order by updated_at, judge"
+    ) == [
         ("d1", 7, "2026-02-01 10:26:00+00"),
         ("d1", 8, "2026-02-01 10:26:00+00"),
         ("d2", 9, "2026-02-03 01:00:00+00"),
