@@ -27,6 +27,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.catch_up import CATCH_UP, choose_hours
 from include.chimera.flow.delivery.callbacks import HOURLY, tell_run_failure
+from include.chimera.flow.doc_pages.task_pages import page
 from include.chimera.flow.retry_policy import minutes_of
 from include.chimera.settings import get_settings
 
@@ -35,7 +36,7 @@ LOOK = CronDataIntervalTimetable("*/5 * * * *", timezone="UTC")
 
 with DAG(
     dag_id="chimera_catch_up",
-    doc_md=__doc__,
+    doc_md=page(__doc__, runbook="Hours are missing"),
     description="Run the hours that the schedule missed",
     schedule=LOOK if settings.catch_up_runs else None,
     is_paused_upon_creation=False,

@@ -18,13 +18,14 @@ from airflow.sdk import DAG, Param
 
 from include.chimera.contracts import REPLAYED
 from include.chimera.flow.delivery.callbacks import tell_run_failure
+from include.chimera.flow.doc_pages.task_pages import page
 from include.chimera.flow.retry_policy import minutes_of
 from include.chimera.flow.tasks import replay_letters
 from include.chimera.settings import get_settings
 
 with DAG(
     dag_id="chimera_dead_letter_replay",
-    doc_md=__doc__,
+    doc_md=page(__doc__, runbook="Rows are refused", table="ops.dead_letters"),
     description="Parse, judge and publish waiting dead letters again",
     schedule=None,
     is_paused_upon_creation=False,  # it only runs when triggered

@@ -21,12 +21,13 @@ from __future__ import annotations
 from airflow.sdk import DAG, Param
 
 from include.chimera.flow.delivery.callbacks import tell_run_failure
+from include.chimera.flow.doc_pages.task_pages import page
 from include.chimera.flow.doctor.doctor_task import try_everything
 from include.chimera.flow.retry_policy import minutes_of
 
 with DAG(
     dag_id="chimera_doctor",
-    doc_md=__doc__,
+    doc_md=page(__doc__, runbook="Promises that lean on libraries"),
     description="Try all that an hour needs, from a worker",
     schedule=None,
     max_active_runs=1,

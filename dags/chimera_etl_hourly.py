@@ -28,11 +28,12 @@ downstream, trigger with a window, or `airflow backfill create`: all give the sa
 
 from __future__ import annotations
 
-from airflow.sdk import DAG, BaseOperator, Param, TaskGroup
+from airflow.sdk import DAG, BaseOperator, Param
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-from include.chimera.flow.cosmos.graph import transform
+from include.chimera.flow.cosmos.graph import layer_group, transform
 from include.chimera.flow.delivery.callbacks import tell_run_failure
+from include.chimera.flow.doc_pages.task_pages import page
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import EXTRACT, GATE, deadline, minutes_of
 from include.chimera.flow.run_context import run_json
@@ -61,7 +62,7 @@ def window_param(bound: str) -> Param:
 
 with DAG(
     dag_id="chimera_etl_hourly",
-    doc_md=__doc__.replace("{inputs}", INPUTS),
+    doc_md=page(__doc__.replace("{inputs}", INPUTS), runbook="A run is late"),
     description="Hourly analytics of the Chimera platform: extract, gate, transform, optimize",
     schedule=CronDataIntervalTimetable(settings.schedule, timezone="UTC"),
     start_date=settings.start_date,
@@ -99,24 +100,24 @@ with DAG(
     tags=["chimera", "hourly"],
 ) as dag:
     dag.deadline = deadline(dag)
-    with TaskGroup("extract"):
+    layers = {layer: layer_group(layer) for layer in ("bronze", "silver", "gold")}
+    with layers["bronze"]:
         extracts = {intake.contract.name: extract_task(intake)() for intake in intakes()}
         if settings.source_wait_seconds:
             for source, read in sources().items():
                 task_id, tables = f"wait_for_{source}", [intake.contract.name for intake in read]
                 wait = SourceSensor(task_id=task_id, source=source, tables=tables, **EXTRACT)
                 wait >> [extracts[table] for table in tables]
-    with TaskGroup("validate"):
         bronze_gates = {table: gate_task(table, **GATE) for table in TABLES}
-    for table, gate in bronze_gates.items():
-        extracts[table] >> gate
-    gates: dict[str, BaseOperator] = {**bronze_gates, **transform(bronze_gates)}
+        for table, bronze_gate in bronze_gates.items():
+            extracts[table] >> bronze_gate
+    gates: dict[str, BaseOperator] = {**bronze_gates, **transform(bronze_gates, layers)}
     history, report = record_quality(), report_run()
     history >> report
-    with TaskGroup("optimize"):
-        for layer in ("bronze", "silver", "gold"):
-            layer_gates = [gate for table, gate in gates.items() if table.startswith(f"{layer}.")]
+    for layer, group in layers.items():
+        with group:
             optimize = optimize_layer.override(task_id=f"optimize_{layer}")(layer)
-            for layer_gate in layer_gates:
-                layer_gate >> [optimize, history]
-            optimize >> report
+        for table, gate in gates.items():
+            if table.startswith(f"{layer}."):
+                gate >> [optimize, history]
+        optimize >> report

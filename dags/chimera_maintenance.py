@@ -23,13 +23,14 @@ from airflow.sdk import DAG, Param
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.delivery.callbacks import tell_run_failure
+from include.chimera.flow.doc_pages.task_pages import page
 from include.chimera.flow.maintenance import clean_logs, keep_outbox, maintain_lake
 from include.chimera.flow.retry_policy import minutes_of
 from include.chimera.settings import get_settings
 
 with DAG(
     dag_id="chimera_maintenance",
-    doc_md=__doc__,
+    doc_md=page(__doc__, runbook="The disk fills up"),
     description="Remove old logs and what nothing in the lake refers to",
     schedule=CronDataIntervalTimetable("0 4 * * *", timezone="UTC"),
     start_date=get_settings().start_date,

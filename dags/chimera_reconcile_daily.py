@@ -22,6 +22,7 @@ from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.delivery.callbacks import tell_run_failure
+from include.chimera.flow.doc_pages.task_pages import page
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import GATE, minutes_of
 from include.chimera.flow.tasks import compare_keys
@@ -32,7 +33,10 @@ COMPARED = [intake for intake in intakes() if intake.compared]
 
 with DAG(
     dag_id="chimera_reconcile_daily",
-    doc_md=__doc__.replace("{tables}", ", ".join(intake.reader.shown for intake in COMPARED)),
+    doc_md=page(
+        __doc__.replace("{tables}", ", ".join(intake.reader.shown for intake in COMPARED)),
+        runbook="A task failed",
+    ),
     description="Find rows that were deleted at the source, or came late",
     schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),
     start_date=get_settings().start_date,

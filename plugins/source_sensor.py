@@ -29,6 +29,7 @@ from include.chimera.flow.connections import (
     reports_root,
     spans_root,
 )
+from include.chimera.flow.doc_pages.task_pages import page
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.settings import get_settings
 
@@ -67,7 +68,14 @@ class SourceSensor(BaseSensorOperator):
 
     def __init__(self, *, source: str, tables: Collection[str], **arguments: Any) -> None:  # noqa: ANN401 - operator arguments
         timeout = get_settings().source_wait_seconds
-        super().__init__(timeout=timeout, poke_interval=_POKE_SECONDS, **arguments)
+        told = page(
+            f"Waits until `{source}` has all of the run's hours, for at most {timeout / 60:g} "
+            "minutes; no worker waits. An hour that is complete is seen at once.",
+            "**If it fails**, what reads this source waits for the next try, and everything else "
+            "of the hour goes on. The log names what is missing.",
+            runbook="A source is late",
+        )
+        super().__init__(timeout=timeout, poke_interval=_POKE_SECONDS, doc_md=told, **arguments)
         self.source, self.tables = source, list(tables)
 
     @own_words()

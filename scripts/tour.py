@@ -199,7 +199,7 @@ def take(tour: Tour) -> str:
 
     tour.step("Fix the source and clear the task", "With its descendants: they run, once.")
     tour.execute("update app.evaluations set successes = was")
-    tour.clear(broken, ["extract.extract_evaluations"], include_downstream=True)
+    tour.clear(broken, ["extract_evaluations"], include_downstream=True)
     tour.told("has recovered", broken)
 
     tour.step(
@@ -218,10 +218,10 @@ def take(tour: Tour) -> str:
         *("restore", "gold.fct_generations", "--version", "1", "--reason", "cost is off by 1000")
     )
     tour.run("resume-publishing", "--reason", "the model is mended")
-    tour.clear(manual, ["transform.build_fct_generations"], include_downstream=True)
+    tour.clear(manual, ["build_fct_generations"], include_downstream=True)
 
     tour.step("Run one model again", "The model and its gate, nothing else.")
-    models = ["transform.build_agg_usage_daily", "transform.gate_gold_agg_usage_daily"]
+    models = ["build_agg_usage_daily", "gate_gold_agg_usage_daily"]
     tour.clear(manual, models, include_downstream=False)
 
     tour.step("Cancel a backfill", "A queued run is marked failed; its tasks' states are gone.")

@@ -166,7 +166,7 @@ def test_every_task_says_how_it_is_retried_and_when_it_is_late(dag: DAG) -> None
     for task in dag.tasks:
         if task.task_type == "EmptyOperator":
             continue
-        expected = 3 if task.task_id.startswith("extract.") else 1
+        expected = 3 if task.task_id.startswith(("extract_", "wait_for_")) else 1
         assert (task.task_id, task.retries) == (task.task_id, expected)
         assert task.retry_delay == timedelta(minutes=1)
         assert task.retry_exponential_backoff == 2.0
@@ -178,26 +178,26 @@ def test_every_task_says_how_it_is_retried_and_when_it_is_late(dag: DAG) -> None
 def test_heavy_tasks_stand_in_their_pools(dag: DAG) -> None:
     """One connection a task to the application's database; DuckDB work is bounded."""
     pools = {task.task_id: task.pool for task in dag.tasks}
-    assert {pools[f"extract.extract_{name}"] for name in ("generations", "models")} == {"app_db"}
+    assert {pools[f"extract_{name}"] for name in ("generations", "models")} == {"app_db"}
     for task_id, pool in pools.items():
-        if ".gate_" in task_id or (".build_" in task_id and ".build_int_" not in task_id):
+        if task_id.startswith(("gate_", "build_")) and not task_id.startswith("build_int_"):
             assert (task_id, pool) == (task_id, "duckdb")
 
 
 def test_every_bronze_table_is_extracted_then_gated(dag: DAG) -> None:
     """Stage, gate, commit: the gate is what publishes."""
     for contract in BRONZE:
-        gate = f"validate.gate_bronze_{contract.table}"
-        assert upstream(dag, gate) == {f"extract.extract_{contract.table}"}
+        gate = f"gate_bronze_{contract.table}"
+        assert upstream(dag, gate) == {f"extract_{contract.table}"}
 
 
 def test_every_extract_waits_for_its_own_source_alone(dag: DAG) -> None:
     """A source that is late, or down, stops nothing else."""
     for source, read in sources().items():
         for intake in read:
-            extract = f"extract.extract_{intake.contract.table}"
-            assert upstream(dag, extract) == {f"extract.wait_for_{source}"}
-        assert upstream(dag, f"extract.wait_for_{source}") == set()
+            extract = f"extract_{intake.contract.table}"
+            assert upstream(dag, extract) == {f"wait_for_{source}"}
+        assert upstream(dag, f"wait_for_{source}") == set()
     assert {source for name in profile_names() for source in sources(name)} == set(LACKS)
 
 
@@ -220,18 +220,17 @@ def test_the_essays_name_each_table_of_the_application(dags: DagBag) -> None:
 
 def test_every_model_is_followed_by_its_gate(dag: DAG) -> None:
     """Each table with rules has one gate, and a model's gate waits for its model alone."""
-    gates = {task.task_id.rsplit(".", 1)[1] for task in dag.tasks if ".gate_" in task.task_id}
+    gates = {task.task_id for task in dag.tasks if task.task_id.startswith("gate_")}
     assert gates == {f"gate_{book.table.replace('.', '_')}" for book in rule_books()}
     for gate in sorted(gates):
         if not gate.startswith("gate_bronze_"):
             model = gate.split("_", 2)[2]
-            assert upstream(dag, f"transform.{gate}") == {f"transform.build_{model}"}
+            assert upstream(dag, gate) == {f"build_{model}"}
 
 
 def test_a_model_runs_again_by_itself(dag: DAG) -> None:
     """Cosmos' other modes share a producer's state or files, which a cleared model would miss."""
-    group = dag.task_group.children["transform"]
-    builds = [task for task in group.iter_tasks() if "gate_" not in task.task_id]
+    builds = [task for task in dag.tasks if task.task_id.startswith("build_")]
     ephemeral = {task for task in builds if type(task).__name__ == "EmptyOperator"}
     assert len(builds) - len(ephemeral) > 10
     for task in set(builds) - ephemeral:
@@ -241,11 +240,11 @@ def test_a_model_runs_again_by_itself(dag: DAG) -> None:
 @pytest.mark.parametrize(
     ("model", "waits_for"),
     [
-        ("stg_app__generations", {"validate.gate_bronze_generations"}),
-        ("fct_generations", {"transform.gate_silver_stg_app__generations"}),
+        ("stg_app__generations", {"gate_bronze_generations"}),
+        ("fct_generations", {"gate_silver_stg_app__generations"}),
         (
             "agg_usage_daily",
-            {"transform.gate_gold_agg_provider_hourly", "transform.gate_gold_fct_generations"},
+            {"gate_gold_agg_provider_hourly", "gate_gold_fct_generations"},
         ),
     ],
 )
@@ -253,7 +252,7 @@ def test_a_model_waits_for_the_gates_of_what_it_reads_alone(
     dag: DAG, model: str, waits_for: set[str]
 ) -> None:
     """No barrier between the layers."""
-    assert upstream(dag, f"transform.build_{model}") == waits_for
+    assert upstream(dag, f"build_{model}") == waits_for
 
 
 def test_the_last_task_fails_with_what_it_waits_for(dag: DAG) -> None:
@@ -266,11 +265,11 @@ def test_the_last_task_fails_with_what_it_waits_for(dag: DAG) -> None:
     assert {name for name, rule in rules.items() if rule == "none_failed"} == {
         name
         for name in rules
-        if name.startswith(("transform.build_", "optimize.")) and ".build_int_" not in name
+        if name.startswith(("build_", "optimize_")) and not name.startswith("build_int_")
     }
     assert upstream(dag, "report_run") == {
         "record_quality",
-        *(f"optimize.optimize_{layer}" for layer in ("bronze", "silver", "gold")),
+        *(f"optimize_{layer}" for layer in ("bronze", "silver", "gold")),
     }
 
 
@@ -278,7 +277,7 @@ def test_what_the_gates_found_is_recorded_whatever_it_is(dag: DAG) -> None:
     """A failed gate's results belong to the history too; the leaf behind still fails the run."""
     record = dag.get_task("record_quality")
     assert record.trigger_rule == "all_done"
-    gates = {task.task_id for task in dag.tasks if task.task_id.split(".")[-1].startswith("gate_")}
+    gates = {task.task_id for task in dag.tasks if task.task_id.startswith("gate_")}
     assert upstream(dag, "record_quality") == gates
 
 
@@ -299,7 +298,7 @@ def test_a_full_refresh_is_dbts_own(dag: DAG, asked: str, is_whole: bool) -> Non
 def test_sources_that_were_not_asked_for_are_skipped(dag: DAG, table: str) -> None:
     """Before anything is read, and without a word to the source."""
     others = [name for name in TABLES if name != table]
-    task = dag.get_task(f"extract.extract_{table.partition('.')[2]}")
+    task = dag.get_task(f"extract_{table.partition('.')[2]}")
     dag_run = SimpleNamespace(
         run_id="manual__1",
         run_type="manual",

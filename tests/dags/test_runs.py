@@ -30,7 +30,7 @@ def context(params: dict | None = None, **fields: object) -> dict:
         "run_after": HOUR.replace(hour=6),
         **fields,
     }
-    ti = SimpleNamespace(task_id="extract.extract_generations")
+    ti = SimpleNamespace(task_id="extract_generations")
     return {"dag_run": SimpleNamespace(**dag_run), "params": params or {}, "ti": ti}
 
 
@@ -101,33 +101,30 @@ def test_windows_that_make_no_sense_are_refused(
 def test_dbt_gets_the_same_run_by_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the template renders is what Settings reads."""
     found = context()
-    monkeypatch.setenv(
-        "CHIMERA_RUN", run_json(found["dag_run"], found["params"], "transform.build_x")
-    )
+    monkeypatch.setenv("CHIMERA_RUN", run_json(found["dag_run"], found["params"], "build_x"))
     assert Settings().run == begin_task(found)
 
 
 def test_only_gates_that_ended_in_this_attempt_have_judged(monkeypatch) -> None:
     """Of a gate that could not start since the clearing, a former attempt's verdict may be left."""
     states = {
-        "validate.gate_bronze_models": "success",
-        "transform.gate_silver_stg_app__models": "failed",
-        "transform.gate_gold_dim_models": "upstream_failed",
-        "validate.gate_bronze_api_logs": "skipped",
-        "transform.gate_gold_left_the_pipeline": "removed",
-        "transform.build_dim_models": "success",
+        "gate_bronze_models": "success",
+        "gate_silver_stg_app__models": "failed",
+        "gate_gold_dim_models": "upstream_failed",
+        "gate_bronze_api_logs": "skipped",
+        "gate_gold_left_the_pipeline": "removed",
+        "build_dim_models": "success",
     }
     monkeypatch.setattr(
         RuntimeTaskInstance, "get_task_states", lambda _, run_ids: {run_ids[0]: states}
     )
     with DAG("etl", schedule=None) as dag:
-        with TaskGroup("validate"):
+        with TaskGroup("bronze", prefix_group_id=False):
             gate_task("bronze.models")
             gate_task("bronze.api_logs")
-        with TaskGroup("transform"):
-            gate_task("silver.stg_app__models")
-            gate_task("gold.dim_models")
-            EmptyOperator(task_id="build_dim_models")
+        gate_task("silver.stg_app__models")
+        gate_task("gold.dim_models")
+        EmptyOperator(task_id="build_dim_models")
     found = {"dag": dag, "dag_run": SimpleNamespace(dag_id="etl", run_id="one")}
     assert judged_tables(found) == {"bronze.models", "silver.stg_app__models"}
 

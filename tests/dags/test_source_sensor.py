@@ -45,7 +45,7 @@ def context(**params):
     return {
         "dag_run": dag_run,
         "params": params,
-        "ti": SimpleNamespace(task_id="extract.wait_for_api_logs"),
+        "ti": SimpleNamespace(task_id="wait_for_api_logs"),
     }
 
 

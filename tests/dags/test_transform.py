@@ -27,7 +27,8 @@ def render(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "DBT_MANIFEST", changed)
         with DAG("small", start_date=datetime(2026, 1, 1, tzinfo=UTC), schedule=None):
             bronze = {table.name: EmptyOperator(task_id=table.name) for table in BRONZE}
-            return module.transform(bronze)
+            layers = {name: module.layer_group(name) for name in ("bronze", "silver", "gold")}
+            return module.transform(bronze, layers)
 
     return rendered
 
@@ -37,9 +38,9 @@ def test_a_gate_judges_the_table_that_its_model_builds(render):
     gates = render(alias="dim_models_v2", schema="silver")
     gate = gates["silver.dim_models_v2"]
     assert (gate.table, gate.task_id) == (
-        "silver.dim_models_v2", "transform.gate_silver_dim_models_v2",
+        "silver.dim_models_v2", "gate_silver_dim_models_v2",
     )  # fmt: skip
-    assert gate.upstream_task_ids == {"transform.build_dim_models"}
+    assert gate.upstream_task_ids == {"build_dim_models"}
     assert "gold.dim_models" not in gates
 
 

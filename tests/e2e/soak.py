@@ -118,7 +118,7 @@ class Soak:
         failed = [t for t, s in self.duty.states(DAG_ID, run.run_id).items() if s == "failed"]
         self.mended.append((run.run_id, failed))
         self.execute("update app.evaluations set successes = was where successes = -1")
-        task = "extract.extract_evaluations"
+        task = "extract_evaluations"
         self.duty.reset(DAG_ID, run.run_id, task, include_downstream=True)
 
     def measure(self, number):

@@ -330,12 +330,12 @@ def test_a_bad_batch_stops_its_own_branch(duty, refused) -> None:
     """The alert names rule, table, counts and version."""
     assert refused.state == "failed"
     states = duty.states(DAG_ID, refused.run_id)
-    assert states["validate.gate_bronze_evaluations"] == "failed"
+    assert states["gate_bronze_evaluations"] == "failed"
     failed = {name for name, state in states.items() if state == "failed"}
-    assert failed == {"validate.gate_bronze_evaluations"}
-    assert states["transform.gate_gold_fct_generations"] == "success"
-    assert states["transform.gate_gold_fct_api_requests"] == "success"
-    assert states["transform.gate_gold_fct_evaluations"] == "upstream_failed"
+    assert failed == {"gate_bronze_evaluations"}
+    assert states["gate_gold_fct_generations"] == "success"
+    assert states["gate_gold_fct_api_requests"] == "success"
+    assert states["gate_gold_fct_evaluations"] == "upstream_failed"
 
     mail = duty.mail.wait_for("bronze.evaluations is refused")
     for words in ("broken rules", "no version yet", "gold.fct_evaluations", "What to do"):
@@ -354,7 +354,7 @@ def test_prometheus_has_seen_it_all(duty, hung, refused, watch) -> None:  # noqa
             watch.ask(f'last_over_time({alerts.removesuffix("}")}, {label}="{value}"}}[1h])')
         return {each["metric"][label] for each in watch.ask(f"last_over_time({alerts}[1h])")}
 
-    raised = ("outside", "outage", "data", "verdict", "validate.gate_bronze_evaluations")
+    raised = ("outside", "outage", "data", "verdict", "gate_bronze_evaluations")
     tasks = fired("TaskFailed", "task_id", *raised)
     assert not {"killed", "stuck_native", "hang"} & tasks  # who is killed says nothing
     fired("RunFailed", "dag_id", "drill", "drill_hang", DAG_ID)
@@ -374,7 +374,7 @@ def last_commit(duty, table):
 
 def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty, refused) -> None:
     """The files that were refused are published; who and why stands in the commit."""
-    run_id, gate = refused.run_id, "validate.gate_bronze_evaluations"
+    run_id, gate = refused.run_id, "gate_bronze_evaluations"
     words = ("accept", "bronze.evaluations", "--run", run_id, "--reason", "a bonus round")
     assert duty.command(*words)[0] == 0
     # The outbox leaves alone for half a minute what it has just tried; whatever is told then takes
@@ -387,7 +387,7 @@ def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty, refused) -> 
     assert duty.command(*clear)[0] == 0
     assert duty.wait(DAG_ID, run_id).state == "success"
     duty.slack.wait_for("bronze.evaluations is refused", "no version yet")
-    assert duty.states(DAG_ID, run_id)["transform.gate_gold_fct_evaluations"] == "success"
+    assert duty.states(DAG_ID, run_id)["gate_gold_fct_evaluations"] == "success"
     accepted = last_commit(duty, "bronze.evaluations")
     assert (accepted["run_id"], accepted["accepted_reason"]) == (run_id, "a bonus round")
     duty.slack.wait_for("has recovered and is published", run_id)
@@ -397,7 +397,7 @@ def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty, refused) -> 
 
 def test_a_model_is_retried_until_its_parents_files_are_there(duty, refused) -> None:
     """Cosmos' one exception is told apart by what dbt caught; the attempts' logs hold no other."""
-    model, lake = "transform.build_dim_models", duty.stack.layout.root / "lake"
+    model, lake = "build_dim_models", duty.stack.layout.root / "lake"
     parent = DeltaTable(lake / "silver/stg_app__models")
     (path, *_) = map(Path, parent.file_uris())
     hidden = path.rename(lake / "hidden.parquet")
@@ -428,7 +428,7 @@ def test_an_hour_loses_rows_only_if_a_person_says_so(duty, refused) -> None:
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[: len(lines) // 2]))
     rest = sum(parse_line(line) is not None for line in lines[: len(lines) // 2])
-    tasks = ["extract.extract_api_logs", "validate.gate_bronze_api_logs"]
+    tasks = ["extract_api_logs", "gate_bronze_api_logs"]
     duty.clear(DAG_ID, run.run_id, tasks[0], task_ids=tasks)  # the leaves, which decide, stay
     assert duty.states(DAG_ID, run.run_id)[tasks[1]] == "failed"
     assert "ShrinkError" in duty.slack.wait_for("gate_bronze_api_logs failed", run.run_id)
@@ -482,7 +482,7 @@ def test_a_viewer_sees_and_changes_nothing(duty, refused) -> None:
 
 def test_stopped_publishing_fails_a_gate_at_once_until_it_is_resumed(duty) -> None:
     """One try, a message with who and why; what was published stays; then it goes on."""
-    run_id, gate = duty.stack.api.runs(DAG_ID)[0].run_id, "validate.gate_bronze_models"
+    run_id, gate = duty.stack.api.runs(DAG_ID)[0].run_id, "gate_bronze_models"
     tries = len(duty.tries(DAG_ID, run_id, gate))
     assert duty.command("stop-publishing", "--reason", "prices are wrong")[0] == 0
     duty.clear(DAG_ID, run_id, gate)

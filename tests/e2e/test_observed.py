@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,23 @@ def lines(generated_hour: CommandResult) -> list[dict]:
     return chimera(generated_hour, "logs", *asked)
 
 
+def test_no_line_shows_how_libraries_read_their_configuration(generated_hour, lines) -> None:
+    """Cosmos and Great Expectations told it in each task's log, eleven lines of twenty."""
+    del generated_hour
+    noise = {
+        (line["logger"], line["event"])
+        for line in lines
+        if str(line["logger"]).startswith(("cosmos", "great_expectations"))
+        and line["level"] in {"debug", "info"}
+    }
+    assert not noise
+
+
+def test_no_line_shows_an_object_as_python_writes_it(lines) -> None:
+    shown = [line["event"] for line in lines if re.search(r"\b[A-Z]\w+\(\w+=", str(line["event"]))]
+    assert not shown
+
+
 def test_each_line_of_our_own_and_of_dbt_says_whose_it_is(
     generated_hour: CommandResult, lines: list[dict]
 ) -> None:
@@ -75,9 +93,7 @@ def test_search_narrows_by_task_and_level(generated_hour: CommandResult, lines: 
     (hour,) = generated_hour.hours
     asked = ("--correlation-id", hour["correlation_id"])
     found = chimera(generated_hour, "logs", *asked, "--task", "gate_bronze_models$")
-    assert {line["task_id"] for line in found if "task_id" in line} == {
-        "validate.gate_bronze_models"
-    }
+    assert {line["task_id"] for line in found if "task_id" in line} == {"gate_bronze_models"}
     warned = chimera(generated_hour, "logs", *asked, "--level", "warning")
     assert len(warned) == sum(line["level"] in {"warning", "error", "critical"} for line in lines)
     assert not chimera(generated_hour, "logs", "--correlation-id", "no-such-run")

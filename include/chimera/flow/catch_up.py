@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import get_current_context, task
 
 from include.chimera.flow.delivery.callbacks import HOURLY
+from include.chimera.flow.doc_pages import task_pages
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.retry_policy import task_arguments
 from include.chimera.flow.run_context import begin_task
@@ -22,7 +23,7 @@ _ATTEMPTS = 3
 _UNFINISHED = ["queued", "running"]
 
 
-@task(**CATCH_UP)  # type: ignore[untyped-decorator]  # its types can't follow **
+@task(doc_md=task_pages.CHOOSE, **CATCH_UP)
 @own_words()
 def choose_hours() -> list[dict[str, object]]:
     """Return the arguments of the runs to trigger: the oldest missed hours, as many as are free.

@@ -9,6 +9,7 @@ from great_expectations_provider.common.errors import GXValidationFailed
 from great_expectations_provider.operators.validate_checkpoint import GXValidateCheckpointOperator
 
 from include.chimera.errors import GateFailedError, TerminalError
+from include.chimera.flow.doc_pages import task_pages
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.run_context import begin_task
 
@@ -73,4 +74,5 @@ def _closed(*_: object) -> NoReturn:
 
 def gate_task(table: str, **arguments: Any) -> GateOperator:  # noqa: ANN401 - operator arguments
     """Return the gate task of a table, named `gate_<layer>_<table>`."""
-    return GateOperator(task_id=f"gate_{table.replace('.', '_')}", table=table, **arguments)
+    task_id = f"gate_{table.replace('.', '_')}"
+    return GateOperator(task_id=task_id, table=table, doc_md=task_pages.of_gate(table), **arguments)

@@ -16,6 +16,7 @@ from airflow.configuration import conf
 from airflow.sdk import get_current_context, task
 
 from include.chimera.flow.delivery.channels import channels
+from include.chimera.flow.doc_pages import task_pages
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.retry_policy import UPKEEP
 from include.chimera.flow.run_context import begin_task
@@ -34,7 +35,7 @@ def _is_dry() -> bool:
     return bool(context["params"]["dry_run"])
 
 
-@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+@task(doc_md=task_pages.CLEAN, **UPKEEP)
 @own_words()
 def clean_logs() -> list[dict[str, str | int]]:
     """Remove this machine's task and DAG-file logs older than the setting `log_days`.
@@ -45,7 +46,7 @@ def clean_logs() -> list[dict[str, str | int]]:
     return [remove_old_files(folder, days, dry_run=is_dry) for folder in log_folders()]
 
 
-@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+@task(doc_md=task_pages.CLEAN, **UPKEEP)
 @own_words()
 def maintain_lake() -> list[dict[str, str | int]]:
     """Remove expired payloads and unreferenced files; compact the operational tables."""
@@ -54,7 +55,7 @@ def maintain_lake() -> list[dict[str, str | int]]:
     return [asdict(removal) for removal in maintain(dry_run=_is_dry())]
 
 
-@task(**UPKEEP)  # type: ignore[untyped-decorator]  # its types can't follow **
+@task(doc_md=task_pages.CLEAN, **UPKEEP)
 @own_words()
 def keep_outbox() -> dict[str, int]:
     """Resend messages that a channel did not take; forget those sent long ago."""

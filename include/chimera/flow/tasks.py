@@ -26,6 +26,7 @@ from include.chimera.flow.connections import (
 )
 from include.chimera.flow.delivery.callbacks import judged_tables, run_url, tell_success
 from include.chimera.flow.delivery.channels import channels
+from include.chimera.flow.doc_pages import task_pages
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.metrics_backend import emit
 from include.chimera.flow.retry_policy import EXTRACT, GATE, UPKEEP
@@ -117,7 +118,8 @@ _READERS: dict[str, Callable[[Intake, Run], Batch]] = {
 def extract_task(intake: Intake) -> Callable[[], XComArg]:
     """Return the task that stages the run's window of a bronze table's source."""
     contract = intake.contract
-    arguments = {"task_id": f"extract_{contract.table}", "doc_md": contract.description, **EXTRACT}
+    told = task_pages.of_extract(intake)
+    arguments = {"task_id": f"extract_{contract.table}", "doc_md": told, **EXTRACT}
     if intake.source == APP_DB:
         arguments["pool"] = APP_DB
 
@@ -130,7 +132,7 @@ def extract_task(intake: Intake) -> Callable[[], XComArg]:
     return found
 
 
-@task(trigger_rule="none_failed", **UPKEEP)
+@task(trigger_rule="none_failed", doc_md=task_pages.OPTIMIZE, **UPKEEP)
 @own_words()
 def optimize_layer(layer: str) -> dict[str, int]:
     """Compact and vacuum the layer's tables that need it."""
@@ -140,7 +142,7 @@ def optimize_layer(layer: str) -> dict[str, int]:
     return {upkeep.table: upkeep.files_after for upkeep in optimize(layer)}
 
 
-@task(trigger_rule="all_done", **UPKEEP)
+@task(trigger_rule="all_done", doc_md=task_pages.RECORD, **UPKEEP)
 @own_words()
 def record_quality() -> dict[str, int]:
     """Append the gates' results, good or bad, write the reports, and send the metrics."""
@@ -162,7 +164,7 @@ def record_quality() -> dict[str, int]:
     return {"rows": rows}
 
 
-@task(on_success_callback=tell_success, **UPKEEP)
+@task(on_success_callback=tell_success, doc_md=task_pages.REPORT, **UPKEEP)
 @own_words()
 def report_run() -> dict[str, int]:
     """Append the run's ledger and published versions, and write its report and what readers see."""
@@ -178,7 +180,7 @@ def report_run() -> dict[str, int]:
     return {"tables": len(report.tables), "gates": len(report.gates)}
 
 
-@task(pool=APP_DB, **EXTRACT)
+@task(pool=APP_DB, doc_md=task_pages.COMPARE, **EXTRACT)
 @own_words()
 def compare_keys(table: str) -> dict[str, str | int]:
     """Stage tombstones of rows that are gone from the source, or hours whose rows came late."""
@@ -190,7 +192,7 @@ def compare_keys(table: str) -> dict[str, str | int]:
     return _counts(extract(intake, libpq_uri(BaseHook.get_connection(APP_DB)), run))
 
 
-@task(**GATE)  # type: ignore[untyped-decorator]  # its types can't follow **
+@task(doc_md=task_pages.REPLAY, **GATE)
 @own_words()
 def replay_letters() -> dict[str, int]:
     """Parse, validate and publish waiting dead letters again; the params select them."""

@@ -137,7 +137,7 @@ class Gate:
             )
         write_record(self.run, self.table, publication)
         fault_point("publish.recorded")
-        logger.info("gate of %s: %s, %s", self.table, verdict.outcome, publication)
+        logger.info("gate of %s: %s; %s", self.table, verdict.outcome, publication)
 
     def _refusal(self, verdict: Verdict) -> GateFailedError:
         remedies = {rule.rule_id: rule.remedy for rule in self.book.rules}

@@ -21,7 +21,7 @@ from tests.e2e.peers import slack_server
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 
-DAG_ID, TASK_ID = "chimera_etl_hourly", "extract.extract_models"
+DAG_ID, TASK_ID = "chimera_etl_hourly", "extract_models"
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 PARSE = """
 from dags.chimera_etl_hourly import dag
-assert "transform.build_fct_generations" in dag.task_ids
+assert "build_fct_generations" in dag.task_ids
 """
 
 BY_HAND = """

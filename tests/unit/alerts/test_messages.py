@@ -20,7 +20,7 @@ PARTS = {"expected": "rows", "came": "none", "where": "app.generations", "remedy
 def test_failure_names_task_error_table_version_and_correlation_id() -> None:
     affected = Affected("bronze.generations", 7, ("gold.fct_generations",))
     fault = Fault.of(SourceUnavailableError(**PARTS))
-    message = messages.failure(RUN, "k", "extract.extract_generations", fault, affected)
+    message = messages.failure(RUN, "k", "extract_generations", fault, affected)
     facts = dict(message.facts)
     assert facts["live version"] == "bronze.generations stays at version 7"
     assert facts["not updated"] == "gold.fct_generations"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
+from airflow.sdk import TaskGroup
+from cosmos import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import (
     DbtResourceType,
     ExecutionMode,
@@ -15,13 +17,16 @@ from cosmos.constants import (
     TestBehavior,
     TestIndirectSelection,
 )
+from cosmos.converter import DbtToAirflowConverter
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.flow.cosmos.dbt_events import log_event, note_failure
+from include.chimera.flow.doc_pages import task_pages
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import DBT, GATE
 from include.chimera.operations.dbt_manifest import build_manifest
 from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT
+from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +34,11 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
     from cosmos.dbt.graph import DbtNode
 
+_LAYERS = {
+    "bronze": "Rows as the sources have them, checked",
+    "silver": "One row per thing, typed and renamed",
+    "gold": "What readers ask for",
+}
 # Unit tests check code, not an hour's data; exposures run nothing; each test with two parents
 # would become a task of its own.
 _UNIT_TESTS = "resource_type:unit_test"
@@ -42,7 +52,18 @@ DBT_FLAGS = (
 )
 
 
-def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperator]:
+# It tells, in each task's log, how it read the project.
+logging.getLogger("cosmos").setLevel(logging.WARNING)
+
+
+def layer_group(layer: str) -> TaskGroup:
+    """Return a new group for a layer's tasks, whose ids it leaves as they are."""
+    return TaskGroup(layer, prefix_group_id=False, tooltip=_LAYERS[layer])
+
+
+def transform(
+    bronze_gates: Mapping[str, BaseOperator], layers: Mapping[str, TaskGroup]
+) -> dict[str, BaseOperator]:
     """Render the dbt models and their gates, wired by the dbt graph; return the gates by table.
 
     A model starts once the gates of everything it reads have committed: the bronze gates of its
@@ -51,6 +72,7 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
     Args:
         bronze_gates: Gate task by bronze table; a table without one is filled by nothing, and read
             as empty.
+        layers: The groups of the models by their schema; those of others stand in `gold`.
 
     Raises:
         ConfigurationError: There is no dbt manifest and none can be built, or a model's alias can't
@@ -58,40 +80,50 @@ def transform(bronze_gates: Mapping[str, BaseOperator]) -> dict[str, BaseOperato
     """
     if not DBT_MANIFEST.is_file():  # a stale one stays until a component starts, see `warm_up`
         build_manifest()
-    group = _dbt_tasks()
+    rendered = _dbt_tasks(layers["gold"])
     nodes: dict[str, DbtNode] = {
         unique_id: node
-        for unique_id, node in group.dbt_graph.filtered_nodes.items()
+        for unique_id, node in rendered.dbt_graph.filtered_nodes.items()
         if node.resource_type == DbtResourceType.MODEL
     }
-    tables = _tables()
+    manifest = json.loads(DBT_MANIFEST.read_text())
+    tables = _tables(manifest)
     gates: dict[str, BaseOperator] = {}
     gate_of: dict[str, BaseOperator] = {}
-    with group:
-        for unique_id, node in nodes.items():
-            if not node.has_ephemeral_materialization:
-                gate = gate_task(tables[unique_id], **GATE)
-                group.tasks_map[unique_id] >> gate
-                gates[tables[unique_id]] = gate_of[unique_id] = gate
     for unique_id, node in nodes.items():
-        model = group.tasks_map[unique_id]
+        model, table = rendered.tasks_map[unique_id], tables[unique_id]
+        model.doc_md = task_pages.of_model(table, manifest["nodes"][unique_id])
+        with _moved(model, layers.get(Relation.parse(table).schema, layers["gold"])):
+            if not node.has_ephemeral_materialization:
+                gate = gate_task(table, **GATE)
+                model >> gate
+                gates[table] = gate_of[unique_id] = gate
+    for unique_id, node in nodes.items():
+        model = rendered.tasks_map[unique_id]
         for parent in node.depends_on:
             if tables.get(parent) in bronze_gates:
                 bronze_gates[tables[parent]] >> model
             elif parent in gate_of:
-                _replace_edge(group.tasks_map[parent], gate_of[parent], model)
+                _replace_edge(rendered.tasks_map[parent], gate_of[parent], model)
     return gates
 
 
-def _tables() -> dict[str, str]:
+def _moved(task: BaseOperator, group: TaskGroup) -> TaskGroup:
+    """Move a task into a group; return the group."""
+    if task.task_id not in group.children:
+        with group:  # outside of it, `add` takes no task of another group
+            group.add(task)
+    return group
+
+
+def _tables(manifest: Mapping[str, Any]) -> dict[str, str]:
     """Return the table (`<schema>.<alias>`) of each model and source, by dbt's unique id.
 
-    Read from the manifest, because Cosmos's nodes lack schema and alias.
+    Cosmos's nodes lack schema and alias.
 
     Raises:
         ConfigurationError: A model's alias can't be part of its gate's task id.
     """
-    manifest = json.loads(DBT_MANIFEST.read_text())
     nodes, sources = manifest["nodes"], manifest["sources"]
     models = {name: node for name, node in nodes.items() if node["resource_type"] == "model"}
     for name, node in models.items():
@@ -115,9 +147,9 @@ def _replace_edge(parent: BaseOperator, gate: BaseOperator, child: BaseOperator)
     gate >> child
 
 
-def _dbt_tasks() -> DbtTaskGroup:
-    return DbtTaskGroup(
-        group_id="transform",
+def _dbt_tasks(group: TaskGroup) -> DbtToAirflowConverter:
+    return DbtToAirflowConverter(
+        task_group=group,
         project_config=ProjectConfig(
             dbt_project_path=AIRFLOW_DBT,  # beside a developer's own dbt
             manifest_path=DBT_MANIFEST,

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from include.chimera.observe.findings import Finding
 
-_PLUGINS = {"chimera_warm_start", "chimera_pools", "chimera_deadline_watch"}
+_PLUGINS = {
+    "chimera_warm_start", "chimera_pools", "chimera_deadline_watch", "chimera_docs_pages",
+}  # fmt: skip
 
 
 def check_airflow(*, in_worker: bool) -> Iterator[Finding]:

@@ -7,13 +7,14 @@ import logging
 from airflow.sdk import get_current_context, task
 
 from include.chimera.errors import ConfigurationError
+from include.chimera.flow.doc_pages import task_pages
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.retry_policy import task_arguments
 
 logger = logging.getLogger(__name__)
 
 
-@task(**task_arguments(retries=0, minutes=4))  # type: ignore[untyped-decorator]  # its types can't follow **
+@task(doc_md=task_pages.TRY, **task_arguments(retries=0, minutes=4))
 @own_words()
 def try_everything() -> int:
     """Try all that an hour needs, line by line; return how many checks there were.

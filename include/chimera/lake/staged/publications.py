@@ -24,3 +24,14 @@ class Publication(Record):
     rows_duplicate: int | None
     version: int
     token: int = 0
+
+    def __str__(self) -> str:
+        """Describe it in one line."""
+        counts = {
+            "read": self.rows_read,
+            "published": self.rows_published,
+            "refused": self.rows_refused,
+            "duplicate": self.rows_duplicate,
+        }
+        said = (f"{'?' if n is None else f'{n:,}'} {word}" for word, n in counts.items())
+        return f"rows {', '.join(said)}; version {self.version}"

@@ -40,6 +40,10 @@ class Upkeep:
     files_after: int
     files_vacuumed: int
 
+    def __str__(self) -> str:
+        """Describe it in one line."""
+        return f"{self.files_before} files are {self.files_after}, {self.files_vacuumed} vacuumed"
+
 
 def maintain(*, dry_run: bool) -> list[Removal]:
     """Remove what the hourly upkeep leaves; return what was removed, by kind and table.

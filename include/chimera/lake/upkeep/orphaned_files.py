@@ -42,6 +42,11 @@ class Removal:
     count: int
     size_bytes: int
 
+    def __str__(self) -> str:
+        """Describe it in one line."""
+        words = self.kind.replace("_", " ")
+        return f"{self.count:,} {words} of {self.name}, {self.size_bytes:,} bytes"
+
 
 def remove_leftovers(*, dry_run: bool) -> Iterator[Removal]:
     """Remove files that nothing refers to and that are older than the setting `vacuum_hours`.

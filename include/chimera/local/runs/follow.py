@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from include.chimera.errors import TerminalError
-from include.chimera.local.runs.timing import NEVER_RAN, stage_of
+from include.chimera.local.runs.timing import NEVER_RAN, STAGES, stage_of
 from include.chimera.observe.logs import describe_error
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from include.chimera.window import Window
 
 _POLL_SECONDS = 1.5
-_STAGES = ("extract", "validate", "transform", "optimize")
 _DONE = {"success", "failed"}
 
 
@@ -169,7 +168,7 @@ class Counts(NamedTuple):
 
 def count_tasks(tasks: list[TaskState]) -> dict[str, Counts]:
     """Return the progress by stage, in DAG order."""
-    counts = dict.fromkeys(_STAGES, Counts())
+    counts = dict.fromkeys(STAGES, Counts())
     for task in tasks:
         done, running, not_run, total = counts.get(stage_of(task.task_id), Counts())
         counts[stage_of(task.task_id)] = Counts(

@@ -28,16 +28,24 @@ class Phases:
         self._last = now
 
 
+STAGES = {
+    "extract": ("wait_for_", "extract_"),
+    "validate": ("gate_bronze_",),
+    "transform": ("build_", "gate_"),
+    "optimize": ("optimize_",),
+}
+"""Kinds of work in an hour's order, and how the ids of their tasks begin."""
+
 NEVER_RAN = {"skipped", "upstream_failed", "removed"}  # Airflow sets their times all the same
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Counts and duration of one task group in a run.
+    """Counts and duration of one kind of work in a run.
 
     Args:
-        name: The outermost task group; for a task outside all groups, its own id.
-        task_count: Tasks of the group that ran.
+        name: As `STAGES` names it; for a task of no such kind, its own id.
+        task_count: Tasks of the kind that ran.
         not_run_count: Tasks that were skipped or removed, or whose upstream failed.
         seconds: Time from the first start to the last end, to a tenth; 0 if none ran.
     """
@@ -49,12 +57,13 @@ class Stage:
 
 
 def stage_of(task_id: str) -> str:
-    """Return the outermost task group of a task, or its own id if it is in none."""
-    return task_id.split(".", 1)[0]
+    """Return the kind of work that a task does, or its own id if it is of none."""
+    kinds = (name for name, begins in STAGES.items() if task_id.startswith(begins))
+    return next(kinds, task_id)
 
 
 def stages(tasks: Iterable[TaskState]) -> list[Stage]:
-    """Return the finished groups in the order of their first starts; groups that never ran last."""
+    """Return the finished stages in the order of their first starts; those that never ran last."""
     groups: dict[str, list[TaskState]] = {}
     for task in tasks:
         groups.setdefault(stage_of(task.task_id), []).append(task)

@@ -60,6 +60,8 @@ _OUTAGE = re.compile(
     rf"^\(?_?duckdb\.({'|'.join(error.__name__ for error in OUTAGES)})\)?:? (.*)", re.MULTILINE
 )
 logger = logging.getLogger(__name__)
+# It tells, in each gate's log, how it read its own configuration.
+logging.getLogger("great_expectations").setLevel(logging.WARNING)
 
 # GX logs two lines about a default value per expectation: a third of a run's log lines.
 logging.getLogger("great_expectations.expectations.expectation").setLevel(logging.WARNING)

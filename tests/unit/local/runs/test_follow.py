@@ -91,9 +91,9 @@ def test_count_tasks_tells_stages_in_the_order_of_the_flow():
     counts = count_tasks(
         [
             task("report", None),
-            task("transform.a", "running"),
-            task("extract.a", "success"),
-            task("extract.b", "failed"),
+            task("build_a", "running"),
+            task("extract_a", "success"),
+            task("extract_b", "failed"),
         ]
     )
     assert list(counts.items()) == [
@@ -106,7 +106,7 @@ def test_count_tasks_tells_stages_in_the_order_of_the_flow():
 @pytest.mark.parametrize("state", ["skipped", "upstream_failed", "removed"])
 def test_a_task_that_never_ran_is_not_done(state):
     """A failed run once looked as if its last stages had worked."""
-    tasks = [task("transform.a", "failed"), task("transform.b", state), task("report", state)]
+    tasks = [task("build_a", "failed"), task("gate_gold_b", state), task("report", state)]
     assert count_tasks(tasks) == {"transform": (1, 0, 1, 2), "report": (0, 0, 1, 1)}
 
 

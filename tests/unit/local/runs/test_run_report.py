@@ -120,14 +120,14 @@ def test_show_hour_without_a_terminal_has_no_control_codes_and_fits(console):
 
 
 def test_show_hour_of_a_failed_run_names_task_error_and_log(console):
-    fault = TaskFault("validate.gate_x", "GateFailedError: [x]", Path("/l/a b.log"))
+    fault = TaskFault("gate_x", "GateFailedError: [x]", Path("/l/a b.log"))
     run_report.show_hour(console, replace(HOUR_TOLD, state="failed", fault=fault, pipeline=None))
-    for part in ("validate.gate_x", "GateFailedError: [x]", "/l/a b.log"):
+    for part in ("gate_x", "GateFailedError: [x]", "/l/a b.log"):
         assert part in shown(console)
 
 
 def test_a_fault_obeys_no_terminal_code_of_its_text(console):
-    fault = TaskFault("extract.x", "ValueError: a\x1b[2Jb\nNext: c", Path("/l"))
+    fault = TaskFault("extract_x", "ValueError: a\x1b[2Jb\nNext: c", Path("/l"))
     run_report.show_fault(console, fault)
     assert "a\\u001b[2Jb\nNext: c" in shown(console)
 

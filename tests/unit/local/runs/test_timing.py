@@ -19,10 +19,10 @@ def task(task_id, start, end, state="success"):
 def test_stage_lasts_from_first_start_to_last_end():
     found = stages(
         [
-            task("extract.a", 0, 4),
-            task("extract.b", 1, 9),
-            task("transform.stg_a.run", 5, 12),
-            task("transform.stg_b.run", 30, 30, "upstream_failed"),
+            task("wait_for_a", 0, 4),
+            task("extract_b", 1, 9),
+            task("build_stg_a", 5, 12),
+            task("gate_silver_stg_b", 30, 30, "upstream_failed"),
             task("report", 12, 13),
         ]
     )
@@ -31,7 +31,7 @@ def test_stage_lasts_from_first_start_to_last_end():
 
 
 def test_stage_that_never_ran_says_so_and_one_that_is_still_to_come_is_left_out():
-    assert stages([task("optimize.a", None, None, None)]) == []
+    assert stages([task("optimize_gold", None, None, None)]) == []
     (stage,) = stages([task("report", 9, 9, "upstream_failed")])
     assert (stage.task_count, stage.not_run_count, stage.seconds) == (0, 1, 0)
 
