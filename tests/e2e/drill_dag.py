@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import duckdb
-from airflow.sdk import DAG, task
+from airflow.sdk import DAG, Asset, task
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.errors import (
@@ -20,6 +20,15 @@ from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.retry_policy import DBT, EXTRACT, deadline, minutes_of, task_arguments
 from include.chimera.settings import get_settings
 from plugins.source_sensor import SourceSensor
+
+# What a team of readers would write: a DAG that runs when a table has a new version.
+for table in ("fct_generations", "fct_evaluations"):
+    with DAG(
+        f"reads_{table}",
+        schedule=[Asset.ref(name=f"gold.{table}")],
+        is_paused_upon_creation=False,
+    ):
+        task(lambda: None, task_id="read")()
 
 PARTS = {"expected": "a", "came": "b", "where": "c", "remedy": "d"}
 QUICK = {**task_arguments(retries=1, minutes=4), "execution_timeout": timedelta(seconds=5)}

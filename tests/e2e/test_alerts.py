@@ -35,6 +35,7 @@ from tests.integration.prometheus import PROMETHEUS, needs_prometheus
 pytestmark = pytest.mark.e2e
 
 
+EVENT_SECONDS = 20  # the scheduler shares two cores with the hour's tasks
 DRILLS = ("outside", "outage", "data", "verdict", "killed", "slow_query", "stuck_native")
 
 
@@ -343,6 +344,34 @@ def test_a_bad_batch_stops_its_own_branch(duty, refused) -> None:
     assert not duty.slack.find("bronze.evaluations is refused")
 
 
+def triggers(duty, dag_id):
+    """Return the asset events that started each run of a DAG, and when its task began."""
+    found = []
+    for run in duty.stack.api.runs(dag_id):
+        path = f"/dags/{dag_id}/dagRuns/{run.run_id}/upstreamAssetEvents"
+        (event,) = duty.request("GET", path)["asset_events"]
+        duty.wait(dag_id, run.run_id)
+        (task,) = duty.stack.api.tasks(dag_id, run.run_id)
+        found.append((event, task.start_at))
+    return found
+
+
+def test_a_readers_dag_starts_with_its_tables_commit(duty, refused) -> None:
+    """Within seconds, with what was committed; none of a table whose gate refused, or never ran."""
+    ((event, began),) = triggers(duty, "reads_fct_generations")
+    tasks = {task.task_id: task for task in duty.stack.api.tasks(DAG_ID, refused.run_id)}
+    assert event["source_task_id"] == "gate_gold_fct_generations"
+    assert (began - tasks["gate_gold_fct_generations"].end_at).total_seconds() < EVENT_SECONDS
+    said = event["extra"]
+    history = DeltaTable(duty.stack.layout.root / "lake/gold/fct_generations").history()
+    (commit,) = (each for each in history if each["version"] == said["version"])
+    assert said["rows"] > 0
+    assert said["run_id"] == commit["run_id"] == refused.run_id
+    assert said["correlation_id"] == commit["correlation_id"]
+    assert datetime.fromisoformat(said["window_start"]) == refused.window_start
+    assert triggers(duty, "reads_fct_evaluations") == []
+
+
 @needs_prometheus
 def test_prometheus_has_seen_it_all(duty, hung, refused, watch) -> None:  # noqa: ARG001 - all that went wrong
     """Its alerts fire on what a real scheduler sends: on first failures and deaths too."""
@@ -390,6 +419,8 @@ def test_a_person_accepts_the_batch_and_what_reads_it_goes_on(duty, refused) -> 
     assert duty.states(DAG_ID, run_id)["gate_gold_fct_evaluations"] == "success"
     accepted = last_commit(duty, "bronze.evaluations")
     assert (accepted["run_id"], accepted["accepted_reason"]) == (run_id, "a bonus round")
+    ((event, _),) = triggers(duty, "reads_fct_evaluations")
+    assert event["extra"]["run_id"] == run_id
     duty.slack.wait_for("has recovered and is published", run_id)
     duty.slack.wait_for("dead letters")
     assert len(duty.slack.find("is late", run_id)) <= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from airflow.sdk import Asset
 from airflow.sdk.exceptions import AirflowFailException
 from great_expectations_provider.common.errors import GXValidationFailed
 from great_expectations_provider.operators.validate_checkpoint import GXValidateCheckpointOperator
@@ -15,6 +16,10 @@ from include.chimera.flow.run_context import begin_task
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from pydantic import JsonValue
+
+    from include.chimera.lake.staged.publications import Publication
+    from include.chimera.window import Run
 
 
 class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the provider ships no types
@@ -22,6 +27,9 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
 
     The provider's operator pushes counts to XCom and raises on any failure, whatever its severity.
     Here the verdict depends on severity, and a negative verdict is never retried.
+
+    The table's asset is its outlet: Airflow adds an event once the task has succeeded, so never
+    before the commit was read back, and never for a batch that was refused.
 
     Args:
         table: `<layer>.<table>`.
@@ -32,6 +40,7 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
             configure_checkpoint=_closed,
             context_type="file",
             configure_file_data_context=_closed,
+            outlets=[asset_of(table)],
             **arguments,
         )
         self.table = table
@@ -57,9 +66,27 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
             except GXValidationFailed:
                 self.log.info("the verdict on %s is negative", self.table)
             try:
-                gate.publish()
+                publication = gate.publish()
             except GateFailedError as error:
                 raise AirflowFailException(str(error)) from error
+        context["outlet_events"][asset_of(self.table)].extra = _told(publication, run)
+
+
+def asset_of(table: str) -> Asset:
+    """Return the asset of a table: `name` is the table, and its URI is the same in every lake."""
+    return Asset(name=table, uri=f"chimera://lake/{table.replace('.', '/')}", group="chimera")
+
+
+def _told(publication: Publication, run: Run) -> dict[str, JsonValue]:
+    """Return what an event says of its commit; rows are those that are new or changed."""
+    return {
+        "version": publication.version,
+        "rows": publication.rows_published,
+        "window_start": run.window.start.isoformat(),
+        "window_end": run.window.end.isoformat(),
+        "run_id": run.run_id,
+        "correlation_id": run.correlation_id,
+    }
 
 
 def _closed(*_: object) -> NoReturn:

@@ -97,7 +97,7 @@ class Gate:
         )
         return self.checked
 
-    def publish(self) -> None:
+    def publish(self) -> Publication:
         """Record the verdict, and commit the staged rows on a pass. Run the checkpoint first.
 
         Raises:
@@ -138,6 +138,7 @@ class Gate:
         write_record(self.run, self.table, publication)
         fault_point("publish.recorded")
         logger.info("gate of %s: %s; %s", self.table, verdict.outcome, publication)
+        return publication
 
     def _refusal(self, verdict: Verdict) -> GateFailedError:
         remedies = {rule.rule_id: rule.remedy for rule in self.book.rules}
