@@ -184,7 +184,7 @@ def test_batches_that_litellm_sends_to_langfuse_are_calls(choose, folder, traces
     assert sorted(found) == sorted(expected)
 
 
-def test_what_a_batch_tells_of_a_call_in_several_events_is_one_row(choose, folder):
+def test_what_a_batch_tells_of_a_call_in_several_events_is_one_row(choose, folder, lake):
     choose("langfuse")
     begun = {"id": "o", "traceId": "t", "startTime": "2026-01-05T08:00:00Z", "model": "m"}
     ended = {"id": "o", "endTime": "2026-01-05T08:00:02Z", "usage": {"input": 3, "output": 4}}
@@ -207,6 +207,8 @@ def test_what_a_batch_tells_of_a_call_in_several_events_is_one_row(choose, folde
     assert rows(columns=columns) == [("o", "u", "c", 2000.0, 3, 4), ("p", "u", "c", 2000.0, 3, 4)]
     assert ingest(folder, "bronze.evaluations").rows_published == 1
     assert rows("bronze.evaluations", "technique, score, behaviour_id") == [("tone", 0.5, "t")]
+    for path in lake.rglob("*"):
+        assert path.is_dir() or CANARY.encode() not in path.read_bytes(), path
 
 
 def test_lists_that_langfuse_answers_with_are_calls_and_scores(choose, folder):
