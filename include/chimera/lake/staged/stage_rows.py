@@ -82,6 +82,7 @@ def stage_rows(  # noqa: PLR0913 - each has its own meaning
     omitted: Callable[[], int] = int,
     is_met_again: bool = False,
     is_rowwise: bool = False,
+    is_read_again: bool = False,
 ) -> Batch:
     """Write a source's rows and refused records as Parquet, then the manifest.
 
@@ -96,6 +97,8 @@ def stage_rows(  # noqa: PLR0913 - each has its own meaning
         is_met_again: Whether every run meets the same refused records; known ones are not counted.
         is_rowwise: Whether each result row comes from one source row; then the query runs on
             portions.
+        is_read_again: Whether the query reads `source` more than once; then it is a table, which
+            can spill to the disk as a CTE can't.
 
     Raises:
         ChimeraError: Reading the source failed; its error, unchanged.
@@ -103,7 +106,9 @@ def stage_rows(  # noqa: PLR0913 - each has its own meaning
     """
     with storage_errors(f"staging {batch.table}"):
         portions = _portions(rows) if is_rowwise else [rows]
-        staged = _write(run, batch, rows.schema, portions, query, refused, is_met_again)
+        staged = _write(
+            run, batch, rows.schema, portions, query, refused, is_met_again, is_read_again
+        )
         if count := omitted():
             staged = replace(
                 staged,
@@ -123,6 +128,7 @@ def _write(  # noqa: PLR0913, PLR0917 - the arguments of `stage_rows`
     query: str,
     refused: Callable[[], Iterable[pa.RecordBatch]],
     is_met_again: bool,
+    is_read_again: bool,
 ) -> Batch:
     contract = CONTRACTS[batch.table]
     folder = attempt_folder(run, batch)
@@ -132,7 +138,9 @@ def _write(  # noqa: PLR0913, PLR0917 - the arguments of `stage_rows`
         connection.execute(f"set partitioned_write_flush_threshold = {_ROWS_HELD}")
         selected, by = f"select {columns} from ({query})", contract.partition_by
         for rows in portions:
-            connection.register("source", feed.reader(schema, rows))
+            connection.register("stream" if is_read_again else "source", feed.reader(schema, rows))
+            if is_read_again:
+                connection.execute("create or replace temp table source as from stream")
             files += write_files(connection, selected, folder, contract.schema, by)
         fault_point("extract.rows_written")
         connection.register(_REFUSED, feed.reader(REFUSED_SCHEMA, refused()))

@@ -104,6 +104,7 @@ def _stage(contract: Contract, root: SourceRoot, run: Run) -> Batch:
             omitted=refused.omitted,
             is_met_again=True,
             is_rowwise=not is_calls,
+            is_read_again=is_calls,
         )
 
 
@@ -218,19 +219,32 @@ def _calls_query() -> str:
     table = open_table(GENERATIONS.name)
     live = empty(GENERATIONS.schema) if table is None else live_rows(table, GENERATIONS)
     rows = f"""
-        with recursive spans as materialized (from source),
-        calls as materialized (
-            select * from spans where is_call
-            qualify row_number() over (partition by generation_id order by updated_at desc) = 1
+        with recursive older as materialized ( -- of a span that stands there again
+            select rowid from source
+            where is_call and generation_id in (
+                select generation_id from source
+                where is_call group by generation_id having count(*) > 1
+            )
+            qualify row_number() over (partition by generation_id order by updated_at desc) > 1
+        ),
+        calls as not materialized (
+            from source where is_call and rowid not in (from older)
+        ),
+        places as materialized ( -- of the traces in which a call may be told twice
+            select trace, span, parent, has_usage, generation_id,
+                is_call and rowid not in (from older) as is_call
+            from source
+            where trace in (
+                select trace from source
+                where is_call and trace <> '' group by trace having count(*) > 1
+            )
         ),
         around as (
-            select trace, span, generation_id, has_usage, parent from calls where trace <> ''
+            select trace, span, parent, generation_id, has_usage from places where is_call
             union
-            select calls.trace, calls.span, around.generation_id, around.has_usage, spans.parent
+            select places.trace, places.span, places.parent, around.generation_id, around.has_usage
             from around
-            inner join spans on spans.trace = around.trace and spans.span = around.parent
-            inner join (select trace, span, parent from spans) as calls
-                on calls.trace = spans.trace and calls.span = spans.span
+            inner join places on places.trace = around.trace and places.span = around.parent
         ),
         pairs as materialized (
             select distinct
@@ -239,12 +253,13 @@ def _calls_query() -> str:
                 around.generation_id as inner_id,
                 around.has_usage as inner_has_usage
             from around
-            inner join calls as outer_call
-                on outer_call.trace = around.trace and outer_call.span = around.span
+            inner join places as outer_call
+                on outer_call.is_call
+                and outer_call.trace = around.trace and outer_call.span = around.span
             where outer_call.generation_id <> around.generation_id
         ),
         repeating as (select outer_id from pairs where inner_has_usage),
-        dropped as (
+        dropped as materialized (
             select outer_id as generation_id from pairs where inner_has_usage or not outer_has_usage
             union
             select inner_id from pairs
