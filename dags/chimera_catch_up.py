@@ -26,9 +26,10 @@ from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.catch_up import CATCH_UP, choose_hours
-from include.chimera.flow.delivery.callbacks import HOURLY, tell_run_failure
+from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.doc_pages.task_pages import page
 from include.chimera.flow.retry_policy import minutes_of
+from include.chimera.flow.run_context import HOURLY
 from include.chimera.settings import get_settings
 
 settings = get_settings()

@@ -88,6 +88,12 @@ def is_known(message: Message) -> bool:
     return bool(_read(_Told, message.message_id) or _read(_Waiting, message.message_id))
 
 
+def told_at(message: Message) -> datetime | None:
+    """Return when a message was sent, UTC; None: it was not, or it is forgotten."""
+    entry = _read(_Told, message.message_id)
+    return entry.told_at if entry else None
+
+
 def note(message: Message) -> None:
     """Record a message as sent; also used without sending if another one says the same."""
     _write(message.message_id, _Told(message.kind, message.key, datetime.now(UTC)))

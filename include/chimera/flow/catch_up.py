@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import get_current_context, task
 
-from include.chimera.flow.delivery.callbacks import HOURLY
 from include.chimera.flow.doc_pages import task_pages
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.retry_policy import task_arguments
-from include.chimera.flow.run_context import begin_task
+from include.chimera.flow.run_context import HOURLY, begin_task
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from include.chimera.window import HOUR, Run, Window
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+HOURLY = "chimera_etl_hourly"  # the DAG whose runs publish hours
 _LONGEST = timedelta(days=31)
 
 

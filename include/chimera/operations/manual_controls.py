@@ -18,26 +18,32 @@ from include.chimera.lake.upkeep.restore import restore_table
 from include.chimera.quality.acceptance import current_user, require_reason
 
 
-def stop_publishing(reason: str) -> Decision:
+def stop_publishing(reason: str, who: str = "") -> Decision:
     """Keep every gate from publishing until `resume_publishing`.
+
+    Args:
+        reason: Why, in the person's words.
+        who: The person; "": the operating system's user.
 
     Raises:
         ControlRefusedError: Publishing is already stopped, or the reason is empty.
     """
-    return _switch(is_stopped=True, reason=reason)
+    return _switch(is_stopped=True, reason=reason, who=who)
 
 
-def resume_publishing(reason: str) -> Decision:
-    """Let gates publish again.
+def resume_publishing(reason: str, who: str = "") -> Decision:
+    """Let gates publish again; the arguments are those of `stop_publishing`.
 
     Raises:
         ControlRefusedError: Publishing is not stopped, or the reason is empty.
     """
-    return _switch(is_stopped=False, reason=reason)
+    return _switch(is_stopped=False, reason=reason, who=who)
 
 
-def restore(table: str, version: int, reason: str) -> int:
+def restore(table: str, version: int, reason: str, who: str = "") -> int:
     """Restore a table to a version while publishing is stopped; return the new version.
+
+    `reason` and `who` are those of `stop_publishing`.
 
     Raises:
         ControlRefusedError: Publishing is not stopped, the reason is empty, or there is no such
@@ -53,11 +59,15 @@ def restore(table: str, version: int, reason: str) -> int:
             where=f"table {table}",
             remedy=f"{CLI} stop-publishing --reason '…'",
         )
-    who = {"restored_by": current_user(), "restored_reason": words, "restored_to": str(version)}
-    return restore_table(table, version, who)
+    notes = {
+        "restored_by": who or current_user(),
+        "restored_reason": words,
+        "restored_to": str(version),
+    }
+    return restore_table(table, version, notes)
 
 
-def _switch(*, is_stopped: bool, reason: str) -> Decision:
+def _switch(*, is_stopped: bool, reason: str, who: str) -> Decision:
     newest, words = newest_decision(), require_reason(reason)
     if is_stopped == bool(newest and newest.is_stopped):
         raise ControlRefusedError(
@@ -67,6 +77,6 @@ def _switch(*, is_stopped: bool, reason: str) -> Decision:
             remedy="nothing: it is as you want it",
         )
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    decision = Decision(is_stopped, current_user(), now, words)
+    decision = Decision(is_stopped, who or current_user(), now, words)
     record_decision(decision)
     return decision

@@ -34,7 +34,7 @@ class Acceptance(Record):
     Args:
         table: `<layer>.<table>`.
         run_id: The run that staged the files.
-        accepted_by: The operating system's user.
+        accepted_by: The person: the UI's user, or on the command line the operating system's.
         reason: In the person's own words, at most 500 characters.
         accepted_at: ISO 8601, UTC.
         rules: The rules that had failed; any other failing rule is not covered.
@@ -61,8 +61,14 @@ class Acceptance(Record):
         }
 
 
-def accept(table: str, run_id: str, reason: str) -> Acceptance:
+def accept(table: str, run_id: str, reason: str, who: str = "") -> Acceptance:
     """Record that a person accepts a failed gate; the gate's next attempt will publish.
+
+    Args:
+        table: `<layer>.<table>`.
+        run_id: Airflow's run id, or `latest`.
+        reason: Why, in the person's words.
+        who: The person; "": the operating system's user.
 
     Raises:
         NothingToAcceptError: No gate of this table failed in this run, or the reason is empty.
@@ -81,7 +87,7 @@ def accept(table: str, run_id: str, reason: str) -> Acceptance:
     acceptance = Acceptance(
         table,
         run.run_id,
-        current_user(),
+        who or current_user(),
         reason.strip()[:REASON_LENGTH],
         datetime.now(UTC).isoformat(timespec="seconds"),
         list(verdict.failed_rules),

@@ -27,7 +27,7 @@ from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import delete, select
 
 from include.chimera.flow.cosmos import graph
-from include.chimera.flow.delivery.callbacks import HOURLY
+from include.chimera.flow.run_context import HOURLY
 from include.chimera.paths import DBT_MANIFEST, PROJECT
 from include.chimera.settings import get_settings
 from plugins import deadline_watch

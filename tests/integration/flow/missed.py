@@ -20,7 +20,7 @@ from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select, update
 
 from include.chimera.flow.catch_up import run_ids
-from include.chimera.flow.delivery.callbacks import HOURLY
+from include.chimera.flow.run_context import HOURLY
 from include.chimera.paths import PROJECT
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Window

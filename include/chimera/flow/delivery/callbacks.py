@@ -34,7 +34,7 @@ from include.chimera.flow.cosmos.dbt_events import explain
 from include.chimera.flow.delivery.channels import channels
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.metrics_backend import send
-from include.chimera.flow.run_context import begin_task, enter_run
+from include.chimera.flow.run_context import HOURLY, begin_task, enter_run
 from include.chimera.observe.metrics import Sample
 from include.chimera.settings import get_settings
 
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 WHOLE_RUN = "the whole run"
-HOURLY = "chimera_etl_hourly"  # the DAG whose runs publish hours
 _LATE_BY_NATURE = {"backfill", "operator_triggered"}
 
 

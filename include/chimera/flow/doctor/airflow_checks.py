@@ -8,7 +8,7 @@ from airflow import plugins_manager
 from airflow.configuration import conf
 
 from include.chimera.errors import CLI
-from include.chimera.flow.delivery.callbacks import HOURLY
+from include.chimera.flow.run_context import HOURLY
 from include.chimera.observe.findings import checking
 from include.chimera.paths import DBT_MANIFEST, PROJECT
 from include.chimera.settings import get_settings

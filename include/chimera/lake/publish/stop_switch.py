@@ -21,7 +21,7 @@ class Decision:
 
     Args:
         is_stopped: Whether gates refuse to publish from then on.
-        decided_by: The operating system's user.
+        decided_by: The person: the UI's user, or on the command line the operating system's.
         decided_at: ISO 8601, UTC.
         reason: In the person's own words, at most 500 characters.
     """

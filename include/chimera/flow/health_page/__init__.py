@@ -1,0 +1,1 @@
+"""The health page in Airflow's UI: routes behind its login, and its controls."""

@@ -1,0 +1,131 @@
+"""The health pages as HTML: facts and states in, text out."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from include.chimera.errors import ConfigurationError
+from include.chimera.operations.health.reasons import objective
+from include.chimera.operations.health.table_states import STATES
+from include.chimera.paths import PROJECT
+from include.chimera.window import HOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from include.chimera.operations.gaps import Gap
+    from include.chimera.operations.health.known_facts import Known
+    from include.chimera.operations.health.table_states import TableState
+
+LABELS = {
+    "accept": "Accept these rows",
+    "restage": "Stage and judge again",
+    "rerun": "Run the failed tasks again",
+    "stop": "Stop publishing",
+    "resume": "Resume publishing",
+    "restore": "Put back to a version",
+    "replay": "Replay the letters",
+    "heal": "Heal the gap",
+}
+EFFECTS = {
+    "accept": "Exactly the rows staged now are published in spite of the rules that they break. "
+    "The gate runs again, and what waits for it.",
+    "restage": "The task that staged the rows runs again, then its gate and all that waits for it.",
+    "rerun": "The run's failed tasks run again, with all that waits for them. Nothing is published "
+    "twice.",
+    "stop": "No gate commits until publishing is resumed. What is published stays.",
+    "resume": "Gates commit again. Then run the refused gates again.",
+    "restore": "One more commit gives the table its rows as of that version. Publishing has to be "
+    "stopped. The next run reads again what came after.",
+    "replay": "The letters that wait are parsed, judged and published again, by a run for it.",
+    "heal": "The missing hours are computed again, in a run of the hourly DAG.",
+}
+
+
+def overview(
+    known: Known,
+    states: Sequence[TableState],
+    gaps: Sequence[Gap],
+    errors: Mapping[str, str],
+    **about: object,
+) -> str:
+    """Return the page about all tables, the worst first.
+
+    Args:
+        known: What is known.
+        states: The tables, the worst first.
+        gaps: Hours that tables lack.
+        errors: What a failed task said last, by table.
+        about: Of the page itself: `root` and `ui` (paths), `user`, `may_change`.
+    """
+    counts = Counter(item.state for item in states)
+    return render(
+        "overview.html.j2",
+        known=known,
+        states=states,
+        bad=_alike([item for item in states if item.needs_a_person]),
+        counts={word: counts[word] for word in STATES if counts[word]},
+        objective_minutes=(objective() - HOUR).total_seconds() / 60,
+        gaps=gaps,
+        errors=errors,
+        **about,
+    )
+
+
+def _alike(states: Sequence[TableState]) -> list[list[TableState]]:
+    """Put tables together whose state has the same cause, so that a cause is read once."""
+    found: dict[tuple[str, str], list[TableState]] = defaultdict(list)
+    for item in states:
+        found[item.state, item.reason.cause].append(item)
+    return [*found.values()]
+
+
+def runbook(**about: object) -> str:
+    """Return the runbook as a page whose sections can be linked to; see `overview` for `about`.
+
+    Raises:
+        ConfigurationError: It is not where the project is.
+    """
+    place = PROJECT / "docs" / "runbook.md"
+    if not place.is_file():
+        raise ConfigurationError(
+            expected="the runbook beside the project's code",
+            came="no such file",
+            where=str(place),
+            remedy="let the image take docs/runbook.md along (.dockerignore)",
+        )
+    markdown = MarkdownIt("commonmark").enable("table")
+    tokens = markdown.parse(place.read_text())
+    for heading, words in pairwise(tokens):
+        if heading.type == "heading_open":
+            heading.attrSet("id", words.content.lower().replace(" ", "-"))
+    body = markdown.renderer.render(tokens, markdown.options, {})
+    return render("text.html.j2", title="Runbook", body=Markup(body), **about)  # noqa: S704 - ours
+
+
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 - what the template shows
+    """Return a page of this folder."""
+    environment = _environment()
+    script = Markup((Path(__file__).parent / "health.js").read_text())  # noqa: S704 - our own file
+    page = environment.get_template(template)
+    return page.render(labels=LABELS, effects=EFFECTS, script=script, **values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    here = Path(__file__).parent
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader([here, here.parent]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
