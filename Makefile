@@ -87,6 +87,7 @@ suites: setup ## Compile the GX suites from include/gx/rules
 
 docs: setup ## Write the generated pages of docs/ anew
 	@$(PY) -m scripts.run_examples
+	@$(PY) -m scripts.column_lineage
 	@$(PY) -m scripts.generate_docs
 
 lock: setup ## Write constraints.txt anew from the requirements

@@ -25,7 +25,7 @@ from plugins.source_sensor import SourceSensor
 for table in ("fct_generations", "fct_evaluations"):
     with DAG(
         f"reads_{table}",
-        schedule=[Asset.ref(name=f"gold.{table}")],
+        schedule=[Asset(name=f"gold.{table}", uri=f"chimera://lake/gold/{table}")],
         is_paused_upon_creation=False,
     ):
         task(lambda: None, task_id="read")()

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from include.chimera.lake.staged.publications import Publication
+    from include.chimera.lake.staged.verdicts import Verdict
     from include.chimera.window import Run
+
+    Judged = tuple[Verdict | None, Publication | None]
 
 
 class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the provider ships no types
@@ -44,6 +47,7 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
             **arguments,
         )
         self.table = table
+        self.judged: Judged = None, None  # OpenLineage's provider may ask for it afterwards
 
     @own_words()
     def execute(self, context: Context) -> None:
@@ -65,11 +69,27 @@ class GateOperator(GXValidateCheckpointOperator):  # type: ignore[misc]  # the p
                 super().execute(context)
             except GXValidationFailed:
                 self.log.info("the verdict on %s is negative", self.table)
+            verdict = gate.checked.verdict if gate.checked else None
+            self.judged = verdict, None
             try:
                 publication = gate.publish()
             except GateFailedError as error:
                 raise AirflowFailException(str(error)) from error
+        self.judged = verdict, publication
         context["outlet_events"][asset_of(self.table)].extra = _told(publication, run)
+
+    def get_openlineage_facets_on_complete(self, _: object) -> object:
+        """Return what OpenLineage is told of a commit; its provider asks, where there is one."""
+        from airflow.providers.openlineage.extractors import OperatorLineage  # noqa: PLC0415 - its own
+
+        from include.chimera.flow.lineage.openlineage_facets import datasets_of  # noqa: PLC0415
+
+        inputs, outputs = datasets_of(self.table, *self.judged)
+        return OperatorLineage(inputs=inputs, outputs=outputs)
+
+    def get_openlineage_facets_on_failure(self, task_instance: object) -> object:
+        """Return what OpenLineage is told of a gate that refused, or could not judge."""
+        return self.get_openlineage_facets_on_complete(task_instance)
 
 
 def asset_of(table: str) -> Asset:
