@@ -168,6 +168,7 @@ def main():
             for method, path in routes
         ],
         "overview": viewer.get("/"),
+        "later": viewer.get("/later"),
         "table": viewer.get(f"/table/{REFUSED}"),
         "changes": viewer.get(f"/changes/{REFUSED}"),
         "changed": viewer.get("/changes/bronze.models"),

@@ -114,6 +114,13 @@ def test_the_timeline_tells_what_went_wrong_first(told) -> None:
     assert "transform.build_stg_app__models, attempt 4: failed" in text
 
 
+def test_the_month_and_the_letters_are_read_after_the_first_paint(told) -> None:
+    text = words(told["later"])
+    assert "not_null_status" in text
+    assert re.search(r"bronze\.generations \d+ \d+ 0 -\d+", text)
+    assert "bronze.evaluations" in card(told["later"], "not_null_status")
+
+
 def test_a_task_leads_to_its_table(told) -> None:
     assert "<h1>silver.stg_app__models" in told["task"]
 
@@ -121,7 +128,7 @@ def test_a_task_leads_to_its_table(told) -> None:
 def test_each_section_that_pages_link_to_is_in_the_runbook(told) -> None:
     linked = {
         name
-        for page in ("overview", "table", "stopped")
+        for page in ("overview", "later", "table", "stopped")
         for name in re.findall(r'runbook#([^"]+)"', told[page])
     }
     assert len(linked) > 3

@@ -12,6 +12,7 @@ from include.chimera.flow.connections import reach_store
 from include.chimera.flow.health_page.scheduler_facts import is_paused, newest_runs
 from include.chimera.operations.gaps import find_gaps, first_hour
 from include.chimera.operations.health import known_facts
+from include.chimera.operations.health.known_facts import Known
 from include.chimera.operations.health.last_words import last_words
 from include.chimera.operations.health.table_graph import table_graph
 from include.chimera.operations.health.table_states import table_states
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from include.chimera.operations.gaps import Gap
-    from include.chimera.operations.health.known_facts import Known
     from include.chimera.operations.health.table_states import TableState
 
 _KEPT_SECONDS = 10  # how old the lake's part may be; the scheduler's part is asked anew each time
@@ -42,15 +42,29 @@ def look(session: Session, now: datetime) -> Known:
     return known_facts.with_runs(known, newest_runs(session), is_paused=is_paused(session))
 
 
+def look_further(known: Known) -> Known:
+    """Add the month and the dead letters, which take longer to read.
+
+    Raises:
+        LakeError: The lake can't be read.
+    """
+    further = _further(int(time.monotonic() / _KEPT_SECONDS))
+    return replace(known, months=further.months, letters=further.letters)
+
+
 def forget() -> None:
     """Read the lake anew next time, because somebody changed it."""
-    for kept in (_lake, _first_due):
+    for kept in (_lake, _further, _first_due):
         kept.cache_clear()
 
 
 def states(known: Known) -> list[TableState]:
     """Return the tables' states, the worst first."""
-    return table_states(known, table_graph(), _first_due(int(time.monotonic() / 60)))
+    first, graph = _first_due(int(time.monotonic() / 60)), table_graph()
+    found = table_states(known, graph, first)
+    if known.months is None and any(item.state == "unknown" for item in found):
+        return table_states(look_further(known), graph, first)  # they may have been, days ago
+    return found
 
 
 def gaps(known: Known) -> list[Gap]:
@@ -74,6 +88,11 @@ def errors(states: Sequence[TableState]) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def _lake(_slot: int) -> Known:
     return known_facts.look(datetime.now(UTC))
+
+
+@lru_cache(maxsize=1)
+def _further(_slot: int) -> Known:
+    return known_facts.look_further(Known(datetime.now(UTC)))
 
 
 @lru_cache(maxsize=1)

@@ -85,6 +85,13 @@ def overview(session: SessionDep, shown: About) -> str:
     return pages.overview(known, states, moment.gaps(known), moment.errors(states), **shown)
 
 
+@app.get("/later")
+def later(session: SessionDep, shown: About) -> str:
+    """Show what takes longer to read: the dead letters, and the month against its objective."""
+    known = moment.look_further(moment.look(session, datetime.now(UTC)))
+    return pages.render("later.html.j2", known=known, states=moment.states(known), **shown)
+
+
 @app.get("/table/{table}")
 def one_table(table: str, session: SessionDep, shown: About) -> str:
     """Show one table from close by."""
@@ -98,7 +105,7 @@ def one_table(table: str, session: SessionDep, shown: About) -> str:
         error=moment.errors([item]).get(table, ""),
         rules=rule_histories(table, fact.run if fact else None, known.now),
         versions=table_versions(table),
-        letters=[letter for letter in known.letters if letter.source == table],
+        letters=[letter for letter in known.letters or () if letter.source == table],
         **shown,
     )
 
@@ -154,5 +161,5 @@ def runbook(shown: About) -> str:
 def _seen(session: SessionDep, table: str) -> tuple[Known, dict[str, TableState]]:
     if table not in table_graph():
         raise HTTPException(404, f"no gate publishes a table {table}")
-    known = moment.look(session, datetime.now(UTC))
+    known = moment.look_further(moment.look(session, datetime.now(UTC)))
     return known, {item.table: item for item in moment.states(known)}

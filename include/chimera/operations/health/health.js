@@ -67,4 +67,8 @@ document.querySelectorAll("[data-load]").forEach((place) => place.addEventListen
   const answer = await fetch(place.dataset.load);
   place.outerHTML = answer.ok ? await answer.text() : `<p role="alert">no answer (${answer.status})</p>`;
 }));
+document.querySelectorAll("[data-later]").forEach(async (place) => {
+  const answer = await fetch(place.dataset.later);
+  place.innerHTML = answer.ok ? await answer.text() : `<p role="alert">no answer (${answer.status})</p>`;
+});
 setInterval(() => { if (!dialog?.open && !document.querySelector("details[open], [data-kept]")) location.reload(); }, 30000);

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 HOURS = 24  # that are shown one by one
 BUDGET_DAYS = 30
-_OPS = (QUALITY_RESULTS, WINDOW_LEDGER, DEAD_LETTERS)
 _READ_DIRECTLY = 3  # runs whose records are read, because their results may not be appended yet
 
 
@@ -123,9 +122,10 @@ class Known:
         now: The moment, UTC.
         runs: Runs of the hourly DAG, the newest last; empty where the scheduler was not asked.
         gates: Verdicts of the last hours, the newest last.
-        months: Bounds of the hours and the time of the first good verdict in the last 30 days.
         published: Starts of the hours in the ledger, by bronze table.
-        letters: What waits for a replay.
+        months: By table, bounds of the hours and the time of the first good verdict in the last 30
+            days; None: not read (see `look_further`).
+        letters: What waits for a replay; None: not read.
         decisions: Who stopped and resumed publishing, the newest last.
         is_paused: Whether the hourly DAG is paused; None: the scheduler was not asked.
     """
@@ -133,9 +133,9 @@ class Known:
     now: datetime
     runs: Sequence[RunFact] = ()
     gates: Sequence[GateFact] = ()
-    months: dict[str, list[tuple[Window, datetime]]] = field(default_factory=dict)
     published: dict[str, set[datetime]] = field(default_factory=dict)
-    letters: Sequence[LetterFact] = ()
+    months: dict[str, list[tuple[Window, datetime]]] | None = None
+    letters: Sequence[LetterFact] | None = None
     decisions: Sequence[Decision] = ()
     is_paused: bool | None = None
 
@@ -156,20 +156,37 @@ class Known:
 
 
 def look(now: datetime) -> Known:
-    """Read the lake's own records at once.
+    """Read the lake's own records of the last day at once.
 
     Raises:
         LakeError: The lake can't be read.
     """
-    names = [contract.name for contract in _OPS]
-    opened = zip(names, storage.at_once(open_table, names), strict=True)
-    tables = {name: table for name, table in opened if table is not None}
-    since = floor_hour(now) - (BUDGET_DAYS * 24 + 2) * HOUR  # the newest may not be due yet
+    tables = _opened(QUALITY_RESULTS, WINDOW_LEDGER)
+    since = floor_hour(now) - (HOURS + 1) * HOUR
     with connect() as session:
-        gates, first_good = _judged(session, tables, now, since)
-        published = _published(session, tables, since)
+        gates = _judged(session, tables, since)
+        published = _published(session, tables, floor_hour(now) - BUDGET_DAYS * 24 * HOUR)
+    return Known(now, (), gates, published, decisions=read_decisions())
+
+
+def look_further(known: Known) -> Known:
+    """Add the month and the dead letters: a file for each hour has to be opened.
+
+    Raises:
+        LakeError: The lake can't be read.
+    """
+    tables = _opened(QUALITY_RESULTS, DEAD_LETTERS)
+    since = floor_hour(known.now) - (BUDGET_DAYS * 24 + 2) * HOUR  # the newest may not be due yet
+    with connect() as session:
+        months = _first_good(session, tables, since)
         letters = _letters(session) if DEAD_LETTERS.name in tables else []
-    return Known(now, (), gates, first_good, published, letters, read_decisions())
+    return replace(known, months=months, letters=letters)
+
+
+def _opened(*contracts: Contract) -> dict[str, DeltaTable]:
+    names = [contract.name for contract in contracts]
+    opened = zip(names, storage.at_once(open_table, names), strict=True)
+    return {name: table for name, table in opened if table is not None}
 
 
 def with_runs(known: Known, runs: Sequence[RunFact], *, is_paused: bool | None) -> Known:
@@ -200,42 +217,47 @@ def _rows(tables: dict[str, DeltaTable], contract: Contract, since: datetime) ->
 
 
 def _judged(
-    session: DuckDBPyConnection, tables: dict[str, DeltaTable], now: datetime, since: datetime
-) -> tuple[list[GateFact], dict[str, list[tuple[Window, datetime]]]]:
+    session: DuckDBPyConnection, tables: dict[str, DeltaTable], since: datetime
+) -> list[GateFact]:
     rows = _rows(tables, QUALITY_RESULTS, since)
     if rows is None:
-        return [], {}
+        return []
     whole = f"rule_id = {quote(RATIO_RULE)}"
-    session.execute(
-        "create temp table judged as select table_name, run_id, window_start, window_end, verdict, "
-        "rule_id, severity, is_passed, checked_count, unexpected_count, accepted_by, "
-        f"accepted_reason, recorded_at from ({rows}) where {whole} or not is_passed"
-    )
     found = session.execute(
         f"""
         select table_name, run_id, window_start, window_end, verdict,
             coalesce(max(checked_count) filter (where {whole}), 0),
             coalesce(max(unexpected_count) filter (where {whole}), 0),
-            coalesce(list(rule_id) filter (where not is_passed and severity = 'critical'), []),
+            coalesce(
+                list(rule_id order by rule_id)
+                    filter (where not is_passed and severity = 'critical'),
+                []
+            ),
             recorded_at, any_value(accepted_by), any_value(accepted_reason)
-        from judged where window_end > $1
+        from ({rows})
+        where {whole} or not is_passed
         group by table_name, run_id, window_start, window_end, verdict, recorded_at
-        """,
-        [floor_hour(now) - HOURS * HOUR],
+        order by recorded_at
+        """
     ).fetchall()
-    gates = [
-        GateFact(
-            table, run_id, Window(start, end), word, rows, bad, tuple(rules), said_at, *accepted
-        )
-        for table, run_id, start, end, word, rows, bad, rules, said_at, *accepted in found
+    return [
+        GateFact(table, run_id, Window(start, end), word, rows, bad, tuple(rules), at, *accepted)
+        for table, run_id, start, end, word, rows, bad, rules, at, *accepted in found
     ]
-    first_good: dict[str, list[tuple[Window, datetime]]] = defaultdict(list)
-    for table, start, end, said_at in session.execute(
-        "select table_name, window_start, window_end, min(recorded_at) from judged "
-        f"where {whole} and verdict <> 'failed' group by table_name, window_start, window_end"
-    ).fetchall():
-        first_good[table].append((Window(start, end), said_at.astimezone(UTC)))
-    return gates, dict(first_good)
+
+
+def _first_good(
+    session: DuckDBPyConnection, tables: dict[str, DeltaTable], since: datetime
+) -> dict[str, list[tuple[Window, datetime]]]:
+    rows = _rows(tables, QUALITY_RESULTS, since)
+    found: dict[str, list[tuple[Window, datetime]]] = defaultdict(list)
+    asked = (
+        f"select table_name, window_start, window_end, min(recorded_at) from ({rows}) "
+        f"where rule_id = {quote(RATIO_RULE)} and verdict <> 'failed' group by all"
+    )
+    for table, start, end, at in session.execute(asked).fetchall() if rows else ():
+        found[table].append((Window(start, end), at))
+    return dict(found)
 
 
 def _published(

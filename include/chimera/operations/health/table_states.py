@@ -62,7 +62,7 @@ class TableState:
         since: When that began, UTC; None: it is as it should be, or nobody knows.
         published_until: End of the newest published hour, UTC; None: none is known.
         strip: The last 24 hours, oldest first.
-        budget: The month against the objective.
+        budget: The month against the objective; None: the month was not read.
         gate: The newest verdict.
     """
 
@@ -71,7 +71,7 @@ class TableState:
     since: datetime | None
     published_until: datetime | None
     strip: tuple[Cell, ...]
-    budget: Budget
+    budget: Budget | None
     gate: GateFact | None
 
     @property
@@ -127,7 +127,7 @@ def _published_until(known: Known, node: TableNode, gates: Sequence[GateFact]) -
     ends += [hour + HOUR for hour in known.published.get(node.table, ())]
     ends += [
         window.end
-        for window, said_at in known.months.get(node.table, ())
+        for window, said_at in (known.months or {}).get(node.table, ())
         if not (node.source or known.was_stopped(said_at))
     ]
     return max(ends, default=None)
@@ -149,7 +149,9 @@ def _since(
     return begun
 
 
-def _budget(known: Known, node: TableNode, first_due: datetime | None) -> Budget:
+def _budget(known: Known, node: TableNode, first_due: datetime | None) -> Budget | None:
+    if known.months is None:
+        return None
     good: dict[datetime, datetime] = {}
     for window, said_at in known.months.get(node.table, ()):
         if not known.was_stopped(said_at):
