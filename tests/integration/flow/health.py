@@ -93,7 +93,9 @@ def plant(window, states, tries=()):
         for ti in made.task_instances:
             end = ti.task_id.rpartition(".")[2]
             rest = (
-                "upstream_failed" if is_bad and ti.task_id.startswith("transform.") else "success"
+                "upstream_failed"
+                if is_bad and ti.task_id.startswith(("build_", "gate_silver_", "gate_gold_"))
+                else "success"
             )
             ti.state = states.get(end, rest)
             ti.try_number = 4 if end in tries else 1
@@ -174,7 +176,7 @@ def main():
         "changed": viewer.get("/changes/bronze.models"),
         "run": viewer.get(f"/run/{run_of(NEWEST).run_id}"),
         "by_correlation_id": viewer.get(f"/run/{run_of(NEWEST).correlation_id}"),
-        "task": viewer.get("/task/transform.build_stg_app__models"),
+        "task": viewer.get("/task/build_stg_app__models"),
         "runbook": viewer.get("/runbook"),
     }
     run_id = run_of(NEWEST).run_id

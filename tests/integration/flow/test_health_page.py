@@ -81,9 +81,9 @@ def test_each_incident_is_told_as_what_it_is(told) -> None:
     page = told["overview"]
     assert "the source api_logs did not complete the hour" in card(page, "bronze.api_logs")
     model = card(page, "silver.stg_app__models")
-    assert "transform.build_stg_app__models failed after 4 attempts" in model
+    assert "build_stg_app__models failed after 4 attempts" in model
     assert "waits for bronze.generations" in card(page, "silver.stg_app__generations")
-    assert "extract.extract_provider_metrics failed once more" in words(page)
+    assert "extract_provider_metrics failed once more" in words(page)
     assert "maria let not_null_status" in words(page)
 
 
@@ -111,7 +111,7 @@ def test_the_timeline_tells_what_went_wrong_first(told) -> None:
     assert words(told["by_correlation_id"]) == text
     assert "bronze.generations failed: not_null_status" in text
     assert "maria accepted bronze.evaluations" in text
-    assert "transform.build_stg_app__models, attempt 4: failed" in text
+    assert "build_stg_app__models, attempt 4: failed" in text
 
 
 def test_the_month_and_the_letters_are_read_after_the_first_paint(told) -> None:
@@ -156,16 +156,16 @@ def test_accepting_records_who_and_lets_the_gate_run_again(told) -> None:
     assert told["accept"][0] == 200, told["accept"]
     record = told["acceptance"]
     assert (record["accepted_by"], record["reason"]) == ("user", "it is a test")
-    assert told["again"]["validate.gate_bronze_generations"] is None
-    assert told["again"]["transform.build_stg_app__generations"] is None
+    assert told["again"]["gate_bronze_generations"] is None
+    assert told["again"]["build_stg_app__generations"] is None
 
 
 def test_failed_tasks_run_again_with_a_note_of_who_and_why(told) -> None:
     assert told["rerun"][0] == told["restage"][0] == 200, (told["rerun"], told["restage"])
     assert told["note"] == "user: mended there"
-    assert told["again"]["transform.build_stg_app__models"] is None
-    assert told["again"]["extract.extract_generations"] is None
-    assert told["again"]["validate.gate_bronze_models"] == "success"
+    assert told["again"]["build_stg_app__models"] is None
+    assert told["again"]["extract_generations"] is None
+    assert told["again"]["gate_bronze_models"] == "success"
 
 
 def test_a_run_that_is_at_work_is_not_cleared(told) -> None:
