@@ -25,7 +25,7 @@ from include.chimera.operations.health.table_states import table_states
 from include.chimera.window import HOUR, hour_label
 from tests.builders import run_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.long]
 
 RUNS, RULES, LETTERS = 1000, 12, 5
 NOW = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
