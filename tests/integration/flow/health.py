@@ -10,12 +10,8 @@ from datetime import UTC, datetime
 
 from airflow.api_fastapi.app import create_app, get_auth_manager
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-from airflow.models.dag import DagModel
 from airflow.models.dagbag import DBDagBag
 from airflow.models.dagrun import DagRun
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from fastapi.testclient import TestClient
@@ -27,10 +23,10 @@ from include.chimera.flow.run_context import HOURLY
 from include.chimera.lake.ops_tables.ledger import close_run
 from include.chimera.lake.publish.stop_switch import read_decisions
 from include.chimera.lake.staged.records import read_record
-from include.chimera.paths import PROJECT
 from include.chimera.quality.acceptance import Acceptance, accept, find_run
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.window import HOUR, Run, Window, floor_hour
+from tests.integration.flow.own_airflow import known_dags
 from tests.integration.quality.faults import chosen_rows, put
 from tests.integration.quality.gating import gated, stage
 from tests.integration.quality.hours import bronze_tables
@@ -104,14 +100,7 @@ def plant(window, states, tries=()):
 
 
 def set_up():
-    initdb()
-    DagBundlesManager().sync_bundles_to_db()
-    folder = PROJECT / "dags"
-    bag = DagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
-    assert not bag.import_errors, bag.import_errors
-    sync_bag_to_db(bag, "dags-folder", None)
-    with create_session() as session:
-        session.execute(update(DagModel).values(is_paused=False))
+    known_dags()
     fill()
     plant(EARLIER, {})
     bad = {

@@ -8,12 +8,9 @@ import json
 import sys
 from datetime import UTC, datetime
 
-from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.models.dag import DagModel
 from airflow.models.dagbag import DBDagBag
 from airflow.models.dagrun import DagRun
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -21,9 +18,9 @@ from sqlalchemy import select, update
 
 from include.chimera.flow.catch_up import run_ids
 from include.chimera.flow.run_context import HOURLY
-from include.chimera.paths import PROJECT
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Window
+from tests.integration.flow.own_airflow import known_dags
 
 FAILED, SKIPPED = TaskInstanceState.FAILED, TaskInstanceState.SKIPPED
 CATCH_UP, BACKFILL = DagRunType.OPERATOR_TRIGGERED, DagRunType.BACKFILL_JOB
@@ -76,17 +73,10 @@ def look(dag):
 
 
 def main():
-    initdb()
-    DagBundlesManager().sync_bundles_to_db()
-    folder = PROJECT / "dags"
-    bag = DagBag(dag_folder=folder, bundle_path=folder, bundle_name="dags-folder")
-    assert not bag.import_errors, bag.import_errors
-    sync_bag_to_db(bag, "dags-folder", None)
-    with create_session() as session:
-        session.execute(update(DagModel).values(is_paused=False))
+    dags = known_dags()
     for planted in PLANTED:
         plant(*planted)
-    dag = bag.dags["chimera_catch_up"]
+    dag = dags["chimera_catch_up"]
     told = {"first": look(dag), "second": look(dag)}
     with create_session() as session:
         session.execute(update(DagModel).values(is_paused=True))

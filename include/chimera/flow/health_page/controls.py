@@ -141,7 +141,7 @@ def replay(wanted: Wanted, user: GetUserDep, session: SessionDep) -> Done:
 
 @controls.post("/heal", dependencies=[MAY_TRIGGER])
 def heal(wanted: Wanted, user: GetUserDep, session: SessionDep) -> Done:
-    """Compute the missing hours again, each gap in a run of the hourly DAG."""
+    """Compute the last day's missing hours again: one run, from the first to the last of them."""
     known = moment.look(session, datetime.now(UTC))
     windows = sorted({gap.window for gap in moment.gaps(known)})
     if not windows:

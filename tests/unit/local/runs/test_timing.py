@@ -1,12 +1,14 @@
 """Durations per stage and the most tasks at once, from start and end times alone."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from include.chimera.local.runs.timing import most_at_once, stages
+from include.chimera.local.runs.timing import STAGES, most_at_once, stage_of, stages
 from include.chimera.local.servers.airflow_api import TaskState
+from include.chimera.paths import INCLUDE
 
 ZERO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -48,3 +50,18 @@ def test_most_at_once_equals_counting_at_each_start(spans):
     tasks = [task(str(index), at, at + long) for index, (at, long) in enumerate(spans)]
     counted = [sum(at <= start < at + long for at, long in spans) for start, _ in spans]
     assert most_at_once(tasks) == max(counted, default=0)
+
+
+def test_alerts_know_the_same_stages():
+    rules = (INCLUDE / "monitoring" / "alerts.yml").read_text()
+    told = re.findall(r'{task_id=~"([^"]+)"}, "stage", "(\w+)"', rules)
+    assert {stage for _, stage in told} == STAGES.keys()
+    tables = ("bronze_x", "silver_stg_x", "gold_x")
+    for task_id in (
+        "wait_for_x",
+        "extract_x",
+        "build_x",
+        "optimize_x",
+        *(f"gate_{t}" for t in tables),
+    ):
+        assert [stage for form, stage in told if re.fullmatch(form, task_id)] == [stage_of(task_id)]
