@@ -1,4 +1,7 @@
-"""Show the lake's health in Airflow's UI: in the navigation, on DAGs, runs and tasks (ADR 35)."""
+"""Show the lake's health and the insight page in Airflow's UI (ADR 35, 36).
+
+Health stands in the navigation, on DAGs, runs and tasks; the insight page in the navigation.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,14 @@ from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 PREFIX = "/chimera"
-# Placeholders that Airflow fills in, by where the view is shown.
-PLACES = {"nav": "/", "dag": "/", "dag_run": "/run/{RUN_ID}", "task": "/task/{TASK_ID}"}
+# Name, where it is shown, and its path, with placeholders that Airflow fills in.
+VIEWS = (
+    ("Health", "nav", "/"),
+    ("Health", "dag", "/"),
+    ("Health", "dag_run", "/run/{RUN_ID}"),
+    ("Health", "task", "/task/{TASK_ID}"),
+    ("Insight", "nav", "/insight"),
+)
 
 
 class HealthPagePlugin(AirflowPlugin):
@@ -27,12 +36,12 @@ class HealthPagePlugin(AirflowPlugin):
 
     external_views = [  # noqa: RUF012 - Airflow's form
         {
-            "name": "Health",
+            "name": name,
             "href": urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
             + PREFIX
             + path,
             "destination": destination,
-            "url_route": f"chimera_health_{destination}",
+            "url_route": f"chimera_{name.lower()}_{destination}",
         }
-        for destination, path in PLACES.items()
+        for name, destination, path in VIEWS
     ]

@@ -130,7 +130,7 @@ def test_an_exposure_is_a_page_that_names_what_it_reads(exposure: dict[str, Any]
     place, _, section = exposure["url"].partition("#")
     text = (PROJECT / place).read_text()
     if section:
-        text = text.split(f"## {section.capitalize()}\n")[1]
+        text = text.split(f"## {section.capitalize().replace('-', ' ')}\n")[1]
     unread = [name for name in REF.findall(" ".join(exposure["depends_on"])) if name not in text]
     assert not unread
 

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +17,7 @@ from include.chimera.paths import PROJECT
 from include.chimera.settings import get_settings
 from scripts.described_tables import LAYERS, tables
 from scripts.run_examples import RESULTS, fill_lake, run_examples
+from tests.environments import environment_of
 
 pytestmark = pytest.mark.integration
 
@@ -32,7 +32,9 @@ QUERIES = {name: code for name, language, code in BLOCKS if language == "sql"}
 NOT_RUN = {"Spark 0"}  # its jars come from Maven
 TABLES = {table.name: table for layer in LAYERS for table in tables(layer)}
 # In a process of its own environment: datacontract's packages are none of the project's.
-CONTRACT_PACKAGES = ("datacontract-cli[duckdb]==1.2.8", "duckdb==1.5.5")
+CONTRACT_PACKAGES = [
+    "datacontract-cli[duckdb]==1.2.8", "duckdb==1.5.5", "duckdb-extension-delta==1.5.5",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -124,19 +126,8 @@ def test_blocks_that_are_not_run_are_named(state):
 
 @pytest.fixture(scope="module")
 def datacontract(tmp_path_factory):
-    """Install the public command in an environment of its own; skip where PyPI is out of reach."""
-    folder = tmp_path_factory.mktemp("datacontract")
-    uv = str(Path(sys.executable).with_name("uv"))
-    python = str(folder / "bin" / "python")
-    packages = [*CONTRACT_PACKAGES, "duckdb-extension-delta==1.5.5"]
-    for command in (
-        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
-        [uv, "pip", "install", "--quiet", "--python", python, *packages],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            pytest.skip(f"datacontract-cli can't be installed: {done.stderr[-200:]}")
-    return folder / "bin"
+    """Return the folder of the public command."""
+    return environment_of(tmp_path_factory.mktemp("datacontract"), *CONTRACT_PACKAGES)
 
 
 @pytest.mark.long

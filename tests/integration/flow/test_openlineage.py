@@ -25,6 +25,7 @@ from tests.integration.flow.test_assets import context
 from tests.integration.quality.faults import chosen_rows, put
 from tests.integration.quality.gating import RUN, stage
 from tests.integration.quality.hours import bronze_tables
+from tests.lineage_events import faults, origins
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("lake")]
 
@@ -33,7 +34,7 @@ MODELS = [table.name for layer in ("silver", "gold") for table in tables(layer)]
 
 
 def event(gate_name: str, inputs: list, outputs: list, state: RunState = RunState.COMPLETE) -> dict:
-    """Return the event as it goes over the wire."""
+    """Return the event as it goes over the wire, once it is known to keep the schemas."""
     made = RunEvent(
         eventTime=RUN.window.end.isoformat(),
         eventType=state,
@@ -42,7 +43,9 @@ def event(gate_name: str, inputs: list, outputs: list, state: RunState = RunStat
         inputs=inputs,
         outputs=outputs,
     )
-    return json.loads(Serde.to_json(made))
+    told = json.loads(Serde.to_json(made))
+    assert faults(told) == []
+    return told
 
 
 def committed(table: str) -> dict:
@@ -69,24 +72,11 @@ def test_every_column_of_a_model_comes_from_columns_that_exist(table: str) -> No
 
 def test_every_gold_column_leads_back_to_a_source() -> None:
     """Through events alone, as a catalogue follows them."""
-    made, named = {}, set()
-    for table in (*MODELS, *(contract.name for contract in BRONZE)):
-        (output,) = committed(table)["outputs"]
-        named.add(output["name"])
-        for column, fields in output["facets"]["columnLineage"]["fields"].items():
-            made[output["name"], column] = {
-                (each["name"], each["field"]) for each in fields["inputFields"]
-            }
-
-    def sources(name: str, column: str) -> set[str]:
-        if name not in named:
-            return {name}
-        return {found for above in made.get((name, column), ()) for found in sources(*above)}
-
-    gold = [key for key in made if "/gold/" in key[0]]
+    found = origins(committed(table) for table in (*MODELS, *(each.name for each in BRONZE)))
+    gold = {key: roots for key, roots in found.items() if "/gold/" in key[0]}
     assert len(gold) > 150
-    assert not [key for key in gold if not sources(*key)]
-    assert {source for key in gold for source in sources(*key)} >= {"app.generations"}
+    assert not [key for key, roots in gold.items() if not roots]
+    assert set().union(*gold.values()) >= {"app.generations"}
 
 
 def test_each_rule_is_an_assertion_and_counts_are_all_that_is_told() -> None:
@@ -104,9 +94,35 @@ def test_each_rule_is_an_assertion_and_counts_are_all_that_is_told() -> None:
     )  # fmt: skip
     rules = judged["inputFacets"]["dataQualityAssertions"]["assertions"]
     assert len(rules) == len(gate.judged[0].results) > 10
-    (broken,) = [rule for rule in rules if rule["assertion"] == "not_null_status"]
+    (broken,) = [rule for rule in rules if rule["name"] == "not_null_status"]
+    assert (broken["assertion"], broken["column"]) == ("not_null", "status")
     assert (broken["success"], broken["severity"]) == (False, "error")
     assert broken["actual"].endswith("rows break it")
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"eventTime": "yesterday"}, "'yesterday' is not a 'date-time'"),
+        ({"job": {"name": "gate"}}, "'namespace' is a required property"),
+        ({"schemaURL": "https://openlineage.io/spec/9-9-9/OpenLineage.json"}, "no schema is"),
+        ({"outputs": [{"namespace": "file", "name": 7}]}, "7 is not of type 'string'"),
+        ({"inputs": [{"namespace": "file", "name": "a", "rows": 1}]}, "rows"),
+    ],
+)
+def test_what_breaks_the_schemas_is_found(broken: dict, told: str) -> None:
+    assert told in " ".join(faults({**committed("gold.dim_models"), **broken}))
+
+
+def test_a_facet_that_breaks_its_schema_is_found() -> None:
+    made = committed("gold.dim_models")
+    (output,) = made["outputs"]
+    output["outputFacets"]["outputStatistics"]["rowCount"] = "twelve"
+    output["facets"]["schema"]["fields"][0].pop("name")
+    assert [line.partition(":")[0] for line in faults(made)] == [
+        "event.outputs.0.facets.schema.fields[0]",
+        "event.outputs.0.outputFacets.outputStatistics.rowCount",
+    ]
 
 
 def test_nothing_of_it_is_imported_by_a_gate_that_nobody_asks() -> None:

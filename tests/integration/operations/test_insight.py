@@ -29,6 +29,7 @@ from include.chimera.operations.insight.page import (
 )
 from include.chimera.settings import get_settings
 from scripts.run_examples import START, fill_lake
+from tests.integration.dbt.test_reading import QUERIES
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +42,10 @@ HOSTILE = (
     "\u202e\u05ea\u05d5\u05e7\u05e3/\u05de\u05d5\u05d3\u05dc",
     "long" * 500,
 )
+# Of docs/read.md, those that ask the page's tables.
+RECIPES = {
+    name: query for name, query in QUERIES.items() if any(table in query for table in TABLES)
+}
 BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 
 
@@ -274,6 +279,47 @@ def test_what_no_source_reports_is_unknown(rewritten):
     assert tiles["cost, USD"] == tiles["available"] == "\N{EN DASH}"
 
 
+@pytest.fixture
+def choose(monkeypatch):
+    """Return a function that chooses profiles."""
+
+    def change(profiles):
+        monkeypatch.setenv("CHIMERA_PROFILE", profiles)
+        get_settings.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    get_settings.cache_clear()
+
+
+OF_CALLS = {"cost", "cost_of_week", "requests", "latency", "tokens", "hours"}
+OF_ATTACKS = {"attacks", "attacks_by_week", "attack_changes"}
+
+
+@pytest.mark.parametrize(
+    ("profile", "untold", "tiles"),
+    [
+        ("litellm", {"availability"} | OF_ATTACKS, {"cost, USD", "requests", "succeeded"}),
+        ("reports", OF_CALLS | {"changes", "availability", "hour"}, set()),
+        ("vllm", OF_CALLS | OF_ATTACKS, {"available"}),
+        ("litellm,reports,vllm", set(), {"cost, USD", "requests", "succeeded", "available"}),
+    ],
+)
+def test_what_no_profile_reads_is_unknown_whatever_gold_says(state, choose, profile, untold, tiles):
+    """Gold counts no calls where a model was only watched: a zero that nobody reported."""
+    del state
+    choose(profile)
+    page = render(published_snapshot(), MADE_AT)
+    reader = Reader(page)
+    assert {topic.name for topic in TOPICS} - set(reader.queries) == untold
+    assert page.count(f"no chosen profile ({profile}) reads such rows") == len(untold)
+    shown = set(re.findall(r'<div class="tile"><small>(.*?)</small>', page)) - {"hours with rows"}
+    assert shown == tiles
+    headings = set(re.findall(r"<th[^>]*>(.*?)</th>", page))
+    assert ("availability now" in headings) == ("vllm" in profile)
+    assert ("requests now" in headings) == ("litellm" in profile)
+
+
 def test_a_column_that_an_older_table_lacks_is_named(rewritten):
     page = text_of(
         rewritten(agg_technique_daily=f"select * exclude (trial_count) from {ATTACK_DAYS}")
@@ -281,6 +327,32 @@ def test_a_column_that_an_older_table_lacks_is_named(rewritten):
     assert page.count("gold.agg_technique_daily is of an older release") == 2
     assert "trial_count" in " ".join(Reader(page).texts)
     assert len(Reader(page).queries) == len(TOPICS)
+
+
+def test_questions_open_the_files_of_their_days_alone(rewritten):
+    """Of 1,000 hours and 200 days: what the page asks, and what docs/read.md does."""
+    earlier = "strftime(strptime({0}, '{1}') - n * interval '{2}', '{1}') as {0}"
+    hours = earlier.format("_window_hour", "%Y%m%dT%H", "2 hours")
+    days = earlier.format("_window_day", "%Y%m%d", "1 day")
+    text = text_of(
+        rewritten(
+            agg_provider_hourly=f"select * replace ({hours}) from {HOURLY}, range(500) as back(n)",
+            agg_usage_daily=f"select * replace ({days}) from {DAILY}, range(200) as back(n)",
+            agg_technique_daily=f"select * replace ({days}) from {ATTACK_DAYS}, range(200) as b(n)",
+        )
+    )
+    asked = Reader(text).queries | RECIPES
+    with connect() as connection:
+        connection.execute("create schema gold")
+        for name in TABLES:
+            place = f"{get_settings().lake}/{name.replace('.', '/')}"
+            connection.execute(f"create view {name} as from delta_scan('{place}')")
+        for topic, query in asked.items():
+            *before, last = query.strip().removesuffix(";").split(";\n\n")
+            connection.execute(";".join(before))
+            ((_, told),) = connection.execute(f"explain analyze {last}").fetchall()
+            opened = sum(map(int, re.findall(r"Total Files Read: (\d+)", told)))
+            assert 0 < opened <= (336 if HOURLY in query else 84), topic
 
 
 def hostile_tables():

@@ -27,6 +27,7 @@ from include.chimera.flow.health_page import moment
 from include.chimera.flow.health_page.controls import controls
 from include.chimera.flow.health_page.scheduler_facts import attempts, find_run
 from include.chimera.flow.run_context import HOURLY
+from include.chimera.lake.store import storage
 from include.chimera.operations.health import pages
 from include.chimera.operations.health.incident_timeline import timeline
 from include.chimera.operations.health.last_words import last_words
@@ -36,6 +37,8 @@ from include.chimera.operations.health.row_differences import (
 )
 from include.chimera.operations.health.table_details import rule_histories, table_versions
 from include.chimera.operations.health.table_graph import table_graph
+from include.chimera.operations.insight.page import insight_place
+from include.chimera.operations.quality_report import report_place
 
 if TYPE_CHECKING:
     from include.chimera.operations.health.known_facts import Known
@@ -152,10 +155,31 @@ def one_task(task_id: str, session: SessionDep, shown: About) -> str:
     return overview(session, shown)
 
 
+@app.get("/insight")
+def insight() -> str:
+    """Show what the newest run wrote for readers (ADR 36)."""
+    return _written(insight_place())
+
+
+@app.get("/quality.html")  # as the insight page, a file beside it, links to it
+def quality() -> str:
+    """Show the quality report of the newest run."""
+    return _written(report_place())
+
+
 @app.get("/runbook")
 def runbook(shown: About) -> str:
     """Show the runbook, whose sections the pages link to."""
     return pages.runbook(**shown)
+
+
+def _written(place: str) -> str:
+    """Return a page that runs write."""
+    reach_store()
+    page = storage.read_text(place)
+    if page is None:
+        raise HTTPException(404, "No run has written this page yet; each does at its end.")
+    return page
 
 
 def _seen(session: SessionDep, table: str) -> tuple[Known, dict[str, TableState]]:

@@ -26,10 +26,12 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.lake.store.places import folder_of
 from include.chimera.paths import DBT_PROJECT
 from include.chimera.profiles.chosen import intake_of
+from include.chimera.quality.rules.book import rule_book
 
 if TYPE_CHECKING:
     from include.chimera.lake.staged.publications import Publication
     from include.chimera.lake.staged.verdicts import RuleResult, Verdict
+    from include.chimera.quality.rules.book import Rule
 
 COLUMN_LINEAGE = DBT_PROJECT / "column_lineage.json"
 """Of each model's columns, type and inputs: `python -m scripts.column_lineage` derives it."""
@@ -51,10 +53,11 @@ def datasets_of(
     read = sorted({source[:2] for made in columns.values() for source in made["from"]})
     inputs = [InputDataset(*name) for name in read]
     if verdict is not None:
-        rules = data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet(
-            [_assertion(rule) for rule in verdict.results]
+        rules = {rule.rule_id: rule for rule in rule_book(table).rules}
+        facet = data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet(
+            [_assertion(told, rules.get(told.rule_id)) for told in verdict.results]
         )
-        judged = InputDataset(*_dataset(table), inputFacets={"dataQualityAssertions": rules})
+        judged = InputDataset(*_dataset(table), inputFacets={"dataQualityAssertions": facet})
         inputs.append(judged)
     outputs = [] if publication is None else [_output(table, columns, publication)]
     return inputs, outputs
@@ -134,13 +137,16 @@ def _dataset(table: str) -> _Named:
     return "file", place.path
 
 
-def _assertion(rule: RuleResult) -> Any:  # noqa: ANN401 - the facet ships no types
-    broken, checked = rule.unexpected_count, rule.checked_count
+def _assertion(told: RuleResult, rule: Rule | None) -> Any:  # noqa: ANN401 - the facet ships no types
+    """Return what came of a rule; the book has none for the share of good rows."""
+    broken, checked = told.unexpected_count, told.checked_count
     counted = "" if broken is None or checked is None else f"{broken} of {checked} rows break it"
     return data_quality_assertions_dataset.Assertion(
-        assertion=rule.rule_id,
-        name=rule.rule_id,
-        success=rule.is_passed,
-        severity="error" if rule.severity == "critical" else "warn",
-        actual=rule.error or counted or None,
+        assertion=rule.check if rule else told.rule_id,
+        name=told.rule_id,
+        column=rule.columns[0] if rule and len(rule.columns) == 1 else None,
+        description=rule.note or None if rule else None,
+        success=told.is_passed,
+        severity="error" if told.severity == "critical" else "warn",
+        actual=told.error or counted or None,
     )

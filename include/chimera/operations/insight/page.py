@@ -25,6 +25,7 @@ from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect, identifier, quote
 from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.operations.insight import charts
+from include.chimera.profiles.chosen import filled_tables
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, hour_label, parse_hour
 
@@ -54,6 +55,16 @@ MOST_ROWS = 200  # of a topic's table on the page
 UNKNOWN = "\N{EN DASH}"
 _FOLDER = Path(__file__).parent
 _LATE = 3 * HOUR
+CALLS, JUDGED, WATCHED = (
+    "bronze.generations",
+    "bronze.evaluations",
+    "bronze.provider_metrics",
+)
+# How the columns begin that are made of each, where a topic shows both.
+_COLUMNS = {
+    CALLS: ("cost_", "request_", "success_", "failed_", "filtered_"),
+    WATCHED: ("availability_",),
+}
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,7 @@ class Topic:
         title: Its heading.
         text: What it shows, and how to read it.
         table: The table that its query reads.
+        needs: The bronze tables that it is about; without any of them there is nothing to show.
         draw: Turns the query's rows, at least one, into figures; none: a table of numbers only.
     """
 
@@ -72,6 +84,7 @@ class Topic:
     title: str
     text: str
     table: str
+    needs: tuple[str, ...]
     draw: Callable[[Sequence[Row]], list[Figure]] | None = None
 
 
@@ -82,8 +95,11 @@ TOPICS = (
         "The newest 168 hours (now) beside the 168 before them (before). Where their numbers of "
         "hours differ, sums do not compare.",
         HOURLY,
+        (CALLS, WATCHED),
     ),
-    Topic("cost", "Cost per day", "By provider; within a bar, by model.", DAILY, charts.cost),
+    Topic(
+        "cost", "Cost per day", "By provider; within a bar, by model.", DAILY, (CALLS,), charts.cost
+    ),
     Topic(
         "cost_of_week",
         "Cost of the last seven days",
@@ -91,12 +107,14 @@ TOPICS = (
         "requests to models of which no cost was reported that day. One call without a cost, such "
         "as a failed one, adds nothing to a sum, and gold does not tell it apart.",
         DAILY,
+        (CALLS,),
     ),
     Topic(
         "requests",
         "Requests and success",
         "Filtered: a safety filter stopped it. Failed: the provider or the platform broke.",
         DAILY,
+        (CALLS,),
         charts.requests,
     ),
     Topic(
@@ -104,6 +122,7 @@ TOPICS = (
         "Availability per day",
         "The mean of the provider's own health samples, not of requests; a blank has no samples.",
         DAILY,
+        (WATCHED,),
         charts.availability,
     ),
     Topic(
@@ -112,15 +131,19 @@ TOPICS = (
         "Percentiles of successful requests in the last seven days, in milliseconds, by model. "
         "Those of several hours can't be averaged, so each hour has its own.",
         HOURLY,
+        (CALLS,),
         charts.latency,
     ),
-    Topic("tokens", "Tokens per day", "As the sources report them.", DAILY, charts.tokens),
+    Topic(
+        "tokens", "Tokens per day", "As the sources report them.", DAILY, (CALLS,), charts.tokens
+    ),
     Topic(
         "attacks",
         "Which model resists which technique",
         "Share of judged trials in which the attack succeeded, over all time, by tool; the line is "
         "the 95 % Wilson interval: the longer, the less is known. Best resisted first.",
         ATTACKS,
+        (JUDGED,),
         charts.attacks,
     ),
     Topic(
@@ -128,6 +151,7 @@ TOPICS = (
         "Attack success by week",
         "The same share by the week in which a trial began, all tools together, with its interval.",
         ATTACK_DAYS,
+        (JUDGED,),
         charts.attacks_by_week,
     ),
     Topic(
@@ -136,12 +160,14 @@ TOPICS = (
         "The newest seven days with evaluations (now) beside the seven before them (before). The "
         "largest change first; few trials change by chance.",
         ATTACK_DAYS,
+        (JUDGED,),
     ),
     Topic(
         "hours",
         "Requests per hour",
         "The last seven days, by provider. A gap is an hour without rows.",
         HOURLY,
+        (CALLS,),
         charts.hours,
     ),
     Topic(
@@ -151,6 +177,7 @@ TOPICS = (
         "never came: the last question of docs/read.md adds refused rows, rows that came late and "
         f"sources that were lost; `{CLI} gaps` lists hours that are missing.",
         HOURLY,
+        (CALLS, WATCHED),
     ),
 )
 
@@ -248,6 +275,13 @@ def _label(newest: str, ago: timedelta) -> str:
 
 def _answer(connection: duckdb.DuckDBPyConnection, topic: Topic, newest: dict[str, str]) -> Answer:
     answer = Answer(topic)
+    absent = [table for table in topic.needs if table not in filled_tables()]
+    if len(absent) == len(topic.needs):
+        answer.problem = (
+            f"{' and '.join(absent)}: no chosen profile ({get_settings().profile}) "
+            "reads such rows, so it is unknown, not zero."
+        )
+        return answer
     if topic.table not in newest:
         answer.problem = f"{topic.table} has no rows in this snapshot."
         return answer
@@ -260,6 +294,9 @@ def _answer(connection: duckdb.DuckDBPyConnection, topic: Topic, newest: dict[st
         return answer
     answer.columns = [column[0] for column in found.description or ()]
     answer.rows = [dict(zip(answer.columns, row, strict=True)) for row in found.fetchall()]
+    # Gold has zeros, not nulls, for calls to a model that is watched while nobody reports calls.
+    unknown = tuple(name for table in absent for name in _COLUMNS[table])
+    answer.columns = [name for name in answer.columns if not name.startswith(unknown)]
     if not answer.rows:
         answer.problem = f"{topic.table} has no such rows in these days."
     elif topic.draw:
@@ -279,8 +316,8 @@ def _query(topic: Topic, newest: str) -> str:
 
 
 def _total(changes: Answer) -> Row | None:
-    """Return the row of all providers together."""
-    return changes.rows[0] if changes.rows else None
+    """Return what is known of all providers together."""
+    return {name: changes.rows[0][name] for name in changes.columns} if changes.rows else None
 
 
 def heading(column: str) -> str:

@@ -10,7 +10,7 @@ select
     min(availability_ratio) filter (where _window_hour = $newest) as availability_ratio_now,
     min(availability_ratio) filter (where _window_hour = $day_ago) as availability_ratio_before
 from gold.agg_provider_hourly
-where _window_hour in ($newest, $day_ago)
+where _window_hour between $day_ago and $newest and _window_hour in ($newest, $day_ago)
 group by grouping sets ((), (provider_id, model_id))
 order by
     grouping(provider_id) desc,
