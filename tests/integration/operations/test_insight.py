@@ -343,14 +343,15 @@ def test_questions_open_the_files_of_their_days_alone(rewritten):
     )
     asked = Reader(text).queries | RECIPES
     with connect() as connection:
-        connection.execute("create schema gold")
+        # Naming the files that a filter leaves out is where `explain` itself fails.
+        connection.execute("set delta_scan_explain_files_filtered = false; create schema gold")
         for name in TABLES:
             place = f"{get_settings().lake}/{name.replace('.', '/')}"
             connection.execute(f"create view {name} as from delta_scan('{place}')")
         for topic, query in asked.items():
             *before, last = query.strip().removesuffix(";").split(";\n\n")
             connection.execute(";".join(before))
-            ((_, told),) = connection.execute(f"explain analyze {last}").fetchall()
+            told = str(connection.execute(f"explain analyze {last}").fetchall())
             opened = sum(map(int, re.findall(r"Total Files Read: (\d+)", told)))
             assert 0 < opened <= (336 if HOURLY in query else 84), topic
 
