@@ -51,7 +51,7 @@ def parse(manifest: Path) -> None:
     vars(transform)["DBT_MANIFEST"] = manifest
     tasks = runpy.run_path(str(DAG_FILE))["dag"].task_ids
     wanted = sum(key.startswith("model.") for key in json.loads(manifest.read_text())["nodes"])
-    if sum(".build_" in task for task in tasks) != wanted:
+    if sum(task.startswith("build_") for task in tasks) != wanted:
         message = f"{wanted} models in the manifest, others in the DAG"
         raise AssertionError(message)
 

@@ -2,7 +2,7 @@
 
 **Purpose.** Delete what would otherwise only grow: task logs, orphaned files in the lake,
 payloads of dead letters, delivered alerts. Compact the operational tables, to which each run adds
-files. Resend alerts that a channel did not take.
+files. Resend alerts that a channel did not take. Write GX's Data Docs.
 
 **Schedule.** Daily at 04:00 UTC, without catch-up.
 
@@ -24,7 +24,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.flow.doc_pages.task_pages import page
-from include.chimera.flow.maintenance import clean_logs, keep_outbox, maintain_lake
+from include.chimera.flow.maintenance import build_data_docs, clean_logs, keep_outbox, maintain_lake
 from include.chimera.flow.retry_policy import minutes_of
 from include.chimera.settings import get_settings
 
@@ -47,3 +47,4 @@ with DAG(
     clean_logs()
     maintain_lake()
     keep_outbox()
+    build_data_docs()

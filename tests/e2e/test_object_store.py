@@ -36,7 +36,6 @@ def test_an_hour_on_an_object_store_ends_as_one_on_a_disk(
     for name in (
         "_reports/insight.html",
         "_reports/quality.html",
-        "_reports/data_docs/index.html",
         "views.sql",
     ):
         assert files.get_file_info(f"{root}/{name}").size, name

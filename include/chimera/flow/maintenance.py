@@ -66,6 +66,19 @@ def keep_outbox() -> dict[str, int]:
     return {"resent": resent, "forgotten": outbox.prune(get_settings().log_days, dry_run=is_dry)}
 
 
+@task(doc_md=task_pages.CLEAN, **UPKEEP)
+@own_words()
+def build_data_docs() -> dict[str, int]:
+    """Forget GX's older results; write its own pages about those that stay."""
+    from include.chimera.quality.gx.data_docs import build_docs, prune_results  # noqa: PLC0415 - heavy
+
+    is_dry = _is_dry()
+    forgotten = prune_results(dry_run=is_dry)
+    if not is_dry:
+        build_docs()
+    return {"forgotten": forgotten}
+
+
 def log_folders() -> list[Path]:
     """Return the log folders of tasks and DAG files; if one contains the other, only the outer."""
     folders = {Path(conf.get("logging", option)) for option in _LOG_FOLDERS}

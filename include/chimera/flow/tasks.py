@@ -149,7 +149,6 @@ def record_quality() -> dict[str, int]:
     from include.chimera.alerts.outbox import resend  # noqa: PLC0415 - heavy
     from include.chimera.lake.staged.manifests import keep_only  # noqa: PLC0415 - heavy
     from include.chimera.operations.quality_report import write_report  # noqa: PLC0415 - heavy
-    from include.chimera.quality.gx.data_docs import build_docs  # noqa: PLC0415 - heavy
     from include.chimera.quality.quality_results import record_quality as record  # noqa: PLC0415 - heavy
 
     context = get_current_context()
@@ -159,7 +158,6 @@ def record_quality() -> dict[str, int]:
     with suppress(OSError):  # a message never fails a run; a metric counts those still waiting
         resend(channels())
     emit(run)
-    build_docs()
     write_report(run, run_url("{run_id}"))
     return {"rows": rows}
 

@@ -138,6 +138,7 @@ def rehearse_dbt() -> None:
     from dbt.cli.main import dbtRunner  # noqa: PLC0415 - only the scheduler has it loaded
     from dbt.contracts.graph.manifest import Manifest  # noqa: PLC0415 - as above
     from dbt.plugins.manager import PluginManager  # noqa: PLC0415 - as above
+    from dbt_common.behavior_flags import BehaviorFlagRendered  # noqa: PLC0415 - as above
     from dbt_common.clients.agate_helper import build_type_tester  # noqa: PLC0415 - as above
     from dbt_common.clients.jinja import template_cache  # noqa: PLC0415 - as above
     from dbt_common.events.event_manager_client import (  # noqa: PLC0415 - as above
@@ -146,6 +147,8 @@ def rehearse_dbt() -> None:
 
     # dbt finds its plugins by listing every folder of sys.path: do that only once.
     PluginManager.get_prefixed_modules = cache(PluginManager.get_prefixed_modules)  # type: ignore[method-assign]
+    # Each flag that dbt's adapter declares looks for its declarer in the source of every frame.
+    BehaviorFlagRendered._default_source = staticmethod(lambda: "dbt.adapters")  # type: ignore[method-assign]  # noqa: SLF001
     partial_parse = DBT_MANIFEST.with_name("partial_parse.msgpack")
     if not partial_parse.is_file():
         return

@@ -102,9 +102,13 @@ class AirflowApi:
         self._client.close()
 
     def is_up(self) -> bool:
-        """Does the server answer?"""
+        """Does the server answer, and tasks too?
+
+        It builds the API for tasks at the first request, which takes seconds: better now than when
+        an hour's first tasks ask.
+        """
         try:
-            return self._client.get("/api/v2/version", timeout=5.0).status_code == httpx.codes.OK
+            return self._client.get("/execution/health", timeout=5.0).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 

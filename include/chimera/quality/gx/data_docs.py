@@ -1,4 +1,4 @@
-"""Data Docs: GX's own pages about suites and results, built once per run from recent results."""
+"""Data Docs: GX's own pages about suites and results, built daily from recent results."""
 
 from __future__ import annotations
 
@@ -71,25 +71,26 @@ def keep_result(checked: GatedCheckpoint) -> None:
         storage.write_text(place, json.dumps(document, indent=1))
 
 
-def prune_results(keep: int = RESULTS_PER_SUITE) -> int:
-    """Remove all but the newest results of each suite; return how many were removed."""
+def prune_results(keep: int = RESULTS_PER_SUITE, *, dry_run: bool = False) -> int:
+    """Remove all but the newest results of each suite; return how many are superfluous."""
     by_suite: dict[str, list[StoredFile]] = {}
-    for file in storage.walk(results_folder()):
-        suite = file.place.rsplit("/", 3)[0]  # <suite>/<run name>/<time>/<batch>.json
-        by_suite.setdefault(suite, []).append(file)
-    old = [
-        file.place
-        for files in by_suite.values()
-        for file in sorted(files, key=lambda file: file.changed_at)[:-keep]
-    ]
-    storage.delete_files(old)
+    with storage_errors("forgetting old results of Data Docs"):
+        for file in storage.walk(results_folder()):
+            suite = file.place.rsplit("/", 3)[0]  # <suite>/<run name>/<time>/<batch>.json
+            by_suite.setdefault(suite, []).append(file)
+        old = [
+            file.place
+            for files in by_suite.values()
+            for file in sorted(files, key=lambda file: file.changed_at)[:-keep]
+        ]
+        if not dry_run:
+            storage.delete_files(old)
     return len(old)
 
 
 def build_docs() -> str | None:
-    """Prune old results, rebuild the pages and return their index; None: there are no results."""
+    """Build the pages anew and return their index; None: there are no results."""
     with storage_errors("building Data Docs"), scratch("docs") as folder:
-        prune_results()
         if not storage.fetch_folder(results_folder(), f"{folder}/results"):
             return None
         gx_context(Path(folder) / "none.duckdb").build_data_docs()
