@@ -2,6 +2,7 @@
 
 `python -m benchmarks.hours [--json PATH] [--rows 10000 100000]`. Each hour is a `make run` from an
 empty state folder with real servers; the first size also runs without the warm start, as a peer.
+Beside the JSON, `hour-<rows>.svg` draws the tasks over time; those of the chain are red.
 CPU is of the whole command, servers and sample application included. The peer of the transform
 stage is one `dbt build` by a developer: the same models and tests from the same published bronze.
 """
@@ -17,8 +18,13 @@ import subprocess
 import sys
 import tempfile
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from rich.bar import Bar
+from rich.console import Console
+from rich.table import Table
 
 from benchmarks.models import dbt_build
 from benchmarks.records import Record, hand_on
@@ -69,28 +75,49 @@ def start_delays(tasks: list[dict[str, Any]]) -> list[float]:
     ]
 
 
+def spans(tasks: list[dict[str, Any]]) -> list[tuple[datetime, datetime, str]]:
+    """Return start, end and id of each task that did something, in order of their starts."""
+    found = [
+        (datetime.fromisoformat(task["start_at"]), datetime.fromisoformat(task["end_at"]), task_id)
+        for task in tasks
+        if task["start_at"] and task["end_at"] and (task_id := task["task_id"])
+    ]
+    return sorted(span for span in found if span[0] != span[1])
+
+
 def chain(tasks: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
     """Return the tasks that decided the end, in order: id, seconds before it, its own seconds.
 
     Before each task stands the one that ended last before it began: what it waited for, if only
     for a free slot.
     """
-    spans = [
-        (datetime.fromisoformat(task["start_at"]), datetime.fromisoformat(task["end_at"]), task)
-        for task in tasks
-        if task["start_at"] and task["end_at"] and task["start_at"] != task["end_at"]
-    ]
+    ran = spans(tasks)
     found: list[tuple[str, float, float]] = []
-    last = max(spans, key=lambda span: span[1])
+    last = max(ran, key=lambda span: span[1])
     while True:
-        start, end, task = last
-        earlier = [span for span in spans if span[1] <= start]
+        start, end, task_id = last
+        earlier = [span for span in ran if span[1] <= start]
         before = max(earlier, key=lambda span: span[1]) if earlier else None
         waited = (start - before[1]).total_seconds() if before else 0.0
-        found.append((task["task_id"], waited, (end - start).total_seconds()))
+        found.append((task_id, waited, (end - start).total_seconds()))
         if before is None:
             return found[::-1]
         last = before
+
+
+def draw(tasks: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Draw the tasks over the hour's seconds as an SVG file, those of the chain in red."""
+    ran, decided = spans(tasks), {task_id for task_id, *_ in chain(tasks)}
+    first, whole = ran[0][0], (max(span[1] for span in ran) - ran[0][0]).total_seconds()
+    table = Table("task", "from", "seconds", f"of {whole:.1f} s", title=title, padding=(0, 1))
+    for start, end, task_id in ran:
+        begin, seconds = (start - first).total_seconds(), (end - start).total_seconds()
+        color = "red" if task_id in decided else "blue"
+        bar = Bar(whole, begin, begin + seconds, width=72, color=color)
+        table.add_row(task_id, f"{begin:.1f}", f"{seconds:.1f}", bar)
+    console = Console(record=True, width=140, file=StringIO())
+    console.print(table)
+    console.save_svg(str(path), title="make bench")
 
 
 def describe(rows: int, told: dict[str, Any], cpu: float, build: float) -> Iterator[Record]:
@@ -138,7 +165,11 @@ def main() -> None:
     options = parser.parse_args()
     found: list[Record] = []
     for number, rows in enumerate(options.rows):
-        found += describe(rows, *run_hour(rows))
+        told, cpu, build = run_hour(rows)
+        found += describe(rows, told, cpu, build)
+        if options.json:
+            picture = options.json.with_name(f"hour-{rows}.svg")
+            draw(told["hours"][0]["tasks"], picture, f"An hour of {rows:,} generations")
         if number == 0:
             cold, *_ = run_hour(rows, CHIMERA_WARM_START="false")
             warm, peer = found[0].value, cold["hours"][0]["seconds"]
