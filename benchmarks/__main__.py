@@ -1,8 +1,9 @@
 """`make bench`: every bench in turn, one table, JSON and a picture of the table.
 
-Results go to `.chimera/bench/`: `bench.json` (with the machine), `bench.svg`, each bench's own JSON,
-and `hour-<rows>.svg`, an hour's tasks over time. `--only` names some of them. `--check` compares the ratios with those of `baseline.json`
-beside this file, which is a `bench.json` somebody kept; the exit code says whether one is worse.
+Results go to `.chimera/bench/`: `bench.json` (with the machine), `bench.svg`, each bench's own
+JSON, and `hour-<rows>.svg`, an hour's tasks over time. `--only` names some benches. `--check`
+compares the ratios with those of `baseline.json` beside this file, which is a `bench.json` somebody
+kept; the exit code says whether one is worse.
 """
 
 from __future__ import annotations
