@@ -70,6 +70,8 @@ def _column(table: Table, column: Column) -> dict[str, Any]:
         "description": column.text,
         "required": column.is_required,
     }
+    if column.kind == "BLOB":
+        del found["logicalType"]  # ODCS has none of bytes
     if column.kind.endswith("[]"):
         element = column.kind.removesuffix("[]")
         found["items"] = {"logicalType": _logical(element), "physicalType": element}
@@ -87,4 +89,4 @@ def _logical(kind: str) -> str:
         return "array"
     if kind.startswith("DECIMAL"):
         return "number"
-    return _TYPES.get(kind, "string")  # ODCS has no bytes
+    return _TYPES.get(kind, "string")

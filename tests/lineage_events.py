@@ -3,7 +3,8 @@
 No package holds the specification's JSON schemas. What stands in `openlineage-python` (Apache-2.0)
 is generated from them: a class for each object, with its properties, their types, those that are
 required, and the address of its schema. Here they become JSON schemas again, stricter than the
-published ones: an object has no other properties, and times, ids and addresses are looked at.
+published ones: an object has no other properties unless they are asked for, and times, ids and
+addresses are looked at.
 """
 
 import importlib
@@ -102,11 +103,12 @@ def _schema(kind: Any) -> dict[str, Any]:
 
 
 def _object(kind: type) -> dict[str, Any]:
-    """Return the schema of a class's objects; each part of one has no properties but these."""
+    """Return the schema of a class's objects."""
     fields, hints = attr.fields(kind), get_type_hints(kind)
     needed = {each.name for each in fields if each.default is attr.NOTHING}
     # Where any facet may stand, the rest of it is looked at by its own schema.
     is_any_facet = kind.__module__ == BaseFacet.__module__ and issubclass(kind, BaseFacet)
+    takes_more = is_any_facet or "with_additional_properties" in vars(kind)
     return {
         "type": "object",
         "properties": {
@@ -115,7 +117,7 @@ def _object(kind: type) -> dict[str, Any]:
             for each in fields
         },
         "required": sorted(needed | (_FILLED_IN & {each.name for each in fields})),
-        "additionalProperties": is_any_facet,
+        "additionalProperties": takes_more,
     }
 
 
