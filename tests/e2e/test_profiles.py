@@ -2,14 +2,16 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import run_command
+from tests.e2e.conftest import CommandResult, run_command
 from tests.e2e.test_real_traces import query
+from tests.insight import Reader, specs
 from tests.versions import Versions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
@@ -55,9 +57,30 @@ def test_reports_and_spans_become_gold_with_their_tools_own_counts(
         (sum(row[2] + row[3] for row in rows), sum(row[3] for row in rows))
     ]
 
+    page, shown = _insight(result)
+    assert _untold(page) == {"availability"}
+    assert sum(int(row[3].replace(",", "")) for row in shown.rows("attacks")) == sum(
+        row[2] + row[3] for row in rows
+    )
+    assert [row[1:3] for row in shown.rows("tokens")] == [("openai", "4,648")]
+
     again = run_command(tmp_path / "state", hours=1, **variables)
     assert again.code == 0, again.output
     assert sorted(query(again.lake, told)) == rows
+
+
+def _insight(result: CommandResult) -> tuple[str, Reader]:
+    """Return the page that a run left, each of whose charts has something to draw."""
+    page = (result.state / "reports" / "insight.html").read_text()
+    assert specs(page)
+    assert all(spec["data"]["values"] for spec in specs(page))
+    return page, Reader(page)
+
+
+def _untold(page: str) -> set[str]:
+    """Return the topics of which the page says that no profile reads them."""
+    topics = re.findall(r'<section id="(\w+)">(.*?)</section>', page, re.DOTALL)
+    return {name for name, text in topics if "no chosen profile" in text}
 
 
 def _evals_of(garak: Path) -> list[tuple[str, str, int, int]]:
@@ -87,3 +110,10 @@ def test_litellms_database_becomes_gold(tmp_path: Path, written: Versions) -> No
         "from {fct_generations}",
     )
     assert found == (True, True, True, True)
+    page, shown = _insight(result)
+    assert _untold(page) == {"availability", "attacks", "attacks_by_week", "attack_changes"}
+    costs = query(result.lake, "select count(*), sum(cost_usd) from {fct_generations}")
+    total = shown.rows("cost_of_week")[0]
+    assert [(int(total[3].replace(",", "")), total[2])] == [
+        (calls, f"{cost:,.2f}") for calls, cost in costs
+    ]

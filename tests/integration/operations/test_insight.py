@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 import shutil
 import subprocess
 from datetime import timedelta
-from html.parser import HTMLParser
 from math import sqrt
 
 import pytest
@@ -29,6 +27,7 @@ from include.chimera.operations.insight.page import (
 )
 from include.chimera.settings import get_settings
 from scripts.run_examples import START, fill_lake
+from tests.insight import Reader, specs
 from tests.integration.dbt.test_reading import QUERIES
 
 pytestmark = pytest.mark.integration
@@ -74,43 +73,6 @@ def lake(state):
         views = (state / "lake" / "views.sql").read_text()
         connection.execute(views.replace("load delta;", ""))
         yield connection
-
-
-class Reader(HTMLParser):
-    """The page's tables by topic, its queries, and every tag."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.topic, self.tags, self.cells = "", [], {}
-        self.queries, self.texts, self._place = {}, [], ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self._place = tag if tag not in ("bdi", "b") else self._place
-        if tag == "section":
-            self.topic = dict(attrs)["id"]
-        elif tag == "tr":
-            self.cells.setdefault(self.topic, []).append([])
-        elif tag == "td":
-            self.cells[self.topic][-1].append("")
-
-    def handle_endtag(self, tag):
-        self._place = "" if tag in ("td", "pre", "tr") else self._place
-
-    def handle_data(self, data):
-        self.texts.append(data)
-        if self._place == "td":
-            self.cells[self.topic][-1][-1] += data
-        elif self._place == "pre":
-            self.queries[self.topic] = self.queries.get(self.topic, "") + data
-
-    def rows(self, topic):
-        return [tuple(row) for row in self.cells[topic] if row]
-
-
-def specs(page):
-    return json.loads(re.search(r'id="specs">(.*?)</script>', page, re.DOTALL)[1])
 
 
 def test_each_query_of_the_page_gives_a_reader_the_pages_rows(page, lake):
