@@ -30,6 +30,7 @@ BLOCKS = [
 PROGRAMS = {name: code for name, language, code in BLOCKS if language == "python"}
 QUERIES = {name: code for name, language, code in BLOCKS if language == "sql"}
 NOT_RUN = {"Spark 0"}  # its jars come from Maven
+SAIL = "Spark 1"
 TABLES = {table.name: table for layer in LAYERS for table in tables(layer)}
 # In a process of its own environment: datacontract's packages are none of the project's.
 CONTRACT_PACKAGES = [
@@ -89,7 +90,7 @@ def home(tmp_path_factory):
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.mark.parametrize("name", [name for name in PROGRAMS if name not in NOT_RUN])
+@pytest.mark.parametrize("name", sorted(PROGRAMS.keys() - NOT_RUN - {SAIL}))
 def test_a_recipe_runs_as_it_stands_on_the_page(state, home, name):
     environment = {"HOME": str(home), "PATH": os.defpath}
     code = PROGRAMS[name]
@@ -101,6 +102,23 @@ def test_a_recipe_runs_as_it_stands_on_the_page(state, home, name):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout or (state.parent / "export" / "agg_usage_daily.csv").exists()
+
+
+@pytest.mark.long
+def test_spark_connects_recipe_runs_as_it_stands_on_the_page(state, tmp_path):
+    """With the packages that the page names, which are none of the project's."""
+    (named,) = re.findall(r"`pip install (pysail[^`]*)`", PAGE)
+    programs = environment_of(tmp_path, *named.split())
+    command = [str(programs / "python"), "-c", PROGRAMS[SAIL]]
+    done = subprocess.run(command, cwd=state.parent, capture_output=True, text=True, check=False)  # noqa: S603
+    assert done.returncode == 0, done.stderr
+    with connect() as connection:
+        connection.execute((state / "lake" / "views.sql").read_text().replace("load delta;", ""))
+        costs = connection.execute(
+            "select provider_id, sum(cost_usd) from gold.agg_usage_daily group by all"
+        ).fetchall()
+    shown = re.findall(r"^\| *([\w-]+)\| *([\d.]+|NULL)\|$", done.stdout, re.MULTILINE)
+    assert dict(shown) == {name: "NULL" if cost is None else str(cost) for name, cost in costs}
 
 
 def _installing() -> str:
