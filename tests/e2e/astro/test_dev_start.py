@@ -128,6 +128,7 @@ def test_the_first_full_hour_is_green_within_ten_minutes(
     def is_over() -> bool:
         return any(run.is_over for run in api.runs(DAG))
 
+    started.network.until(lambda: api.parsed_at(DAG) is not None)
     started.network.until(is_over, MINUTES)
     seconds = time.monotonic() - started.began
     runs = api.runs(DAG)

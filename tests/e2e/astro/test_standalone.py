@@ -71,6 +71,7 @@ def test_the_first_full_hour_is_green_and_nobody_else_can_reach_the_server(
                 subprocess.run(  # noqa: S603 - fixed
                     command, cwd=clone, env=variables, check=True, capture_output=True
                 )
+            wait(lambda: api.parsed_at(DAG) is not None, MINUTES, *logs)
             wait(lambda: any(run.is_over for run in api.runs(DAG)), MINUTES, *logs)
             record_property("seconds", round(time.monotonic() - began))
             hour = floor_hour(datetime.now(UTC)) - HOUR
