@@ -58,7 +58,7 @@ def _postgres(network: Network, service: Service, clone: Path) -> None:
     programs = copy_binaries(place)  # where another user may enter
     user = service.environment.get("POSTGRES_USER", "postgres")
     database = service.environment.get("POSTGRES_DB", user)
-    make = f"{programs}/initdb -D {place}/data -U {user} -A trust --locale=C --no-sync"
+    make = f"{programs}/initdb -D {place}/data -U {user} -A trust --locale=C -E UTF8 --no-sync"
     let_in = f"echo 'host all all all trust' >> {place}/data/pg_hba.conf"
     options = f"-D {place}/data -k {place} -c listen_addresses='*' -c fsync=off"
     run = f"exec {programs}/postgres {options}"
