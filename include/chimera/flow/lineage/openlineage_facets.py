@@ -106,7 +106,7 @@ def _columns(table: str) -> dict[str, Any]:
             for name, made in found.items()
         }
     intake, given = intake_of(table), set(contract.source_columns)
-    source = f"chimera:{intake.source}", intake.reader.shown.strip("`")
+    source = f"chimera:{intake.source}", intake.reader.shown.replace("`", "")
     return {
         field.name: {
             "type": str(field.type),
