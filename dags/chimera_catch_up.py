@@ -27,7 +27,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 from include.chimera.flow.catch_up import CATCH_UP, choose_hours
 from include.chimera.flow.delivery.callbacks import tell_run_failure
-from include.chimera.flow.doc_pages.task_pages import page
+from include.chimera.flow.doc_pages.task_pages import RUN_HOURS, page
 from include.chimera.flow.retry_policy import minutes_of
 from include.chimera.flow.run_context import HOURLY
 from include.chimera.settings import get_settings
@@ -51,6 +51,7 @@ with DAG(
 ) as dag:
     TriggerDagRunOperator.partial(
         task_id="run_hours",
+        doc_md=RUN_HOURS,
         trigger_dag_id=HOURLY,
         logical_date=None,  # the schedule's runs have the hours' own; else it is now
         skip_when_already_exists=True,  # by an attempt of this task that could not say so

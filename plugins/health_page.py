@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
-PREFIX = "/chimera"
+from include.chimera.flow.doc_pages.task_pages import HEALTH
+
 # Name, where it is shown, and its path, with placeholders that Airflow fills in.
 VIEWS = (
     ("Health", "nav", "/"),
@@ -32,13 +33,13 @@ class HealthPagePlugin(AirflowPlugin):
         """The routes, which only the API server asks for: no other component imports them."""
         from include.chimera.flow.health_page.routes import app  # noqa: PLC0415 - see above
 
-        return [{"app": app, "url_prefix": PREFIX, "name": "chimera_health"}]
+        return [{"app": app, "url_prefix": HEALTH, "name": "chimera_health"}]
 
     external_views = [  # noqa: RUF012 - Airflow's form
         {
             "name": name,
             "href": urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
-            + PREFIX
+            + HEALTH
             + path,
             "destination": destination,
             "url_route": f"chimera_{name.lower()}_{destination}",

@@ -102,6 +102,13 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(
         600.0, gt=0, description="Age of a run, from its queueing on, at which it is told as late"
     )
+    freshness_target: float = Field(
+        0.99,
+        gt=0,
+        le=1,
+        description="Share of a month's hours that the health page expects of each table by then: "
+        "of 720, seven may be later",
+    )
     timeout_base_seconds: float = Field(
         60.0, gt=0, description="What counts as a minute in the timeouts of tasks and runs"
     )

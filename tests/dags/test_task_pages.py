@@ -8,7 +8,8 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from fastapi.testclient import TestClient
 
-from include.chimera.flow.doc_pages.task_pages import PREFIX, slug
+from include.chimera.flow.doc_pages.task_pages import HEALTH, PREFIX, slug
+from include.chimera.operations.health.table_graph import table_graph
 from include.chimera.paths import PROJECT
 from plugins.docs_pages import DocsPages, names, render
 
@@ -29,13 +30,18 @@ def test_each_dag_and_task_has_paragraphs_and_links_that_lead_somewhere() -> Non
     shown = {dag_id: dag.doc_md for dag_id, dag in dags.dags.items()}
     for dag in dags.dags.values():
         shown |= {f"{dag.dag_id}.{task.task_id}": task.doc_md for task in dag.tasks}
-    del shown["chimera_catch_up.run_hours"]  # Airflow's own operator: its DAG says it all
     for name in shown:
         links = re.findall(rf"\]\({PREFIX}/([\w-]+)#([\w-]+)\)", shown[name])
         assert links, name
         assert all(page in HEADINGS for page, _ in links), name
         assert shown[name].count("\n\n") > 1, name
         assert {anchor for page, anchor in links if anchor not in HEADINGS[page]} == set(), name
+        health = re.findall(rf"\]\({HEALTH}/(?:table/)?([^)]*)\)", shown[name])
+        assert len(health) == 1, name
+        assert set(health) <= {"", *table_graph()}, name
+    assert f"({HEALTH}/table/gold.dim_models)" in shown["chimera_etl_hourly.gold.build_dim_models"]
+
+
 
 
 @pytest.mark.parametrize("name", sorted(names()))

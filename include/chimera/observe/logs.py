@@ -30,8 +30,13 @@ def bind_run(run: Run, source: str = "") -> None:
 
 
 # One of our errors as text, even if re-raised as another class: its three parts.
-_OURS = re.compile(r"(Expected .+?; came .+?\.) (Where: .+?\.) (Next: .+)", re.DOTALL)
+_OURS = re.compile(r"(Expected .+?; came .+?\.)\s(Where: .+?\.)\s(Next: .+)", re.DOTALL)
 _LONGEST_PART = 1000
+
+
+def is_ours(text: str) -> bool:
+    """Does a text quote one of our errors, which hold no row?"""
+    return _OURS.search(text) is not None
 
 
 def errors_of(line: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import psycopg
 
 from include.chimera.local.servers.postgres_server import AIRFLOW_DATABASE
 from include.chimera.paths import PROJECT
+from tests.integration.object_store import dying_with_us
 
 
 @contextmanager
@@ -23,6 +24,15 @@ def told_by(module, postgres, home, dags, **variables):
         dags: The folder of the DAGs.
         variables: Environment variables beside the inherited ones.
     """
+    with started(module, postgres, home, dags, **variables) as program:
+        told, _ = program.communicate()
+        assert program.returncode == 0, (home / "stderr").read_text()
+        yield json.loads(told.splitlines()[-1])
+
+
+@contextmanager
+def started(module, postgres, home, dags, **variables):
+    """Start `tests.integration.flow.<module>`; yield the process, and kill it; see `told_by`."""
     settings = {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
@@ -30,15 +40,20 @@ def told_by(module, postgres, home, dags, **variables):
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
         "CHIMERA_STATE_DIR": str(home / "state"),
     }
-    done = subprocess.run(  # noqa: S603 - our own code
-        [sys.executable, "-W", "ignore", "-m", f"tests.integration.flow.{module}"],
-        cwd=PROJECT,
-        env={**os.environ, **settings, **variables},  # noqa: TID251 - a child inherits
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    yield json.loads(done.stdout.splitlines()[-1])
-    with psycopg.connect(postgres.uri(AIRFLOW_DATABASE), autocommit=True) as connection:
-        connection.execute("drop schema public cascade; create schema public")
+    with (home / "stderr").open("w") as errors:
+        program = subprocess.Popen(  # noqa: S603 - our own code
+            dying_with_us(sys.executable, "-W", "ignore", "-m", f"tests.integration.flow.{module}"),
+            cwd=PROJECT,
+            env={**os.environ, **settings, **variables},  # noqa: TID251 - a child inherits
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    try:
+        yield program
+    finally:
+        program.kill()
+        program.communicate()
+        with psycopg.connect(postgres.uri(AIRFLOW_DATABASE), autocommit=True) as connection:
+            connection.execute("drop schema public cascade; create schema public")

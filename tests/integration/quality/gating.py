@@ -34,10 +34,10 @@ START = datetime(2026, 1, 5, 10, tzinfo=UTC)
 RUN = Run("scheduled__2026-01-05T11:00:00+00:00", Window.of_hour(START))
 
 
-def stage(run: Run, table: str, rows: pa.Table) -> None:
+def stage(run: Run, table: str, rows: pa.Table, *, allow_shrink: bool = True) -> None:
     """Stage rows as they are, whatever their columns: in bronze as a batch, else as a build."""
     is_bronze = table.startswith("bronze.")
-    batch = Batch(table, draw_token(table), hours=run.window.labels(), allow_shrink=True)
+    batch = Batch(table, draw_token(table), hours=run.window.labels(), allow_shrink=allow_shrink)
     folder = attempt_folder(run, batch) if is_bronze else folder_of(table)
     if not is_bronze:
         begin_table(table)

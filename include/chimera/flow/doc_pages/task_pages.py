@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 PREFIX = "/chimera-docs"
 """Where `plugins/docs_pages.py` shows docs/."""
+HEALTH = "/chimera"
+"""Where `plugins/health_page.py` shows the tables' health."""
+_GATED = ("bronze.", "silver.", "gold.")
 
 
 def page(*paragraphs: str, table: str = "", runbook: str = "A task failed") -> str:
@@ -24,10 +27,16 @@ def page(*paragraphs: str, table: str = "", runbook: str = "A task failed") -> s
 
     Args:
         paragraphs: What the DAG or the task does, and what happens when it fails.
-        table: The table that it is about, for a link into the data dictionary; "": none.
+        table: The table that it is about, for links to its health and into the data dictionary; "":
+            none.
         runbook: The heading of docs/runbook.md for its failures.
     """
-    links = [_link(runbook, "runbook", runbook)]
+    health = f"{_base()}{HEALTH}/"
+    if table.startswith(_GATED):
+        links = [f"[the health of `{table}`]({health}table/{table})"]
+    else:
+        links = [f"[the health of all tables]({health})"]
+    links.append(_link(runbook, "runbook", runbook))
     if table:
         links.append(_link(f"what `{table}` holds", "data-dictionary", table))
     links.append(_link("the controls", "runbook", "Controls"))
@@ -41,9 +50,12 @@ def slug(heading: str) -> str:
 
 
 def _link(text: str, name: str, heading: str) -> str:
-    # The UI may stand below a path of its own, as a hosted Deployment's does.
-    base = urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
-    return f"[{text}]({base}{PREFIX}/{name}#{slug(heading)})"
+    return f"[{text}]({_base()}{PREFIX}/{name}#{slug(heading)})"
+
+
+def _base() -> str:
+    """Return the path that the UI stands below, as a hosted Deployment's does; "": none."""
+    return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")
 
 
 def of_extract(intake: Intake) -> str:
@@ -131,6 +143,12 @@ CLEAN = page(
 )
 CHOOSE = page(
     "Looks for hours that the ledger lacks, and chooses the oldest, as many as may run now.",
+    "**If it fails**, nothing is lost; the next run finds the same hours.",
+    runbook="Hours are missing",
+)
+RUN_HOURS = page(
+    "Begins a run of the hourly DAG for each hour that was chosen; they run beside the schedule's "
+    "own. A run of that id that is there already is left alone.",
     "**If it fails**, nothing is lost; the next run finds the same hours.",
     runbook="Hours are missing",
 )

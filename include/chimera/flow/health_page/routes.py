@@ -92,7 +92,7 @@ def overview(session: SessionDep, shown: About) -> str:
 def later(session: SessionDep, shown: About) -> str:
     """Show what takes longer to read: the dead letters, and the month against its objective."""
     known = moment.look_further(moment.look(session, datetime.now(UTC)))
-    return pages.render("later.html.j2", known=known, states=moment.states(known), **shown)
+    return pages.later(known, moment.states(known), **shown)
 
 
 @app.get("/table/{table}")
@@ -104,6 +104,7 @@ def one_table(table: str, session: SessionDep, shown: About) -> str:
     return pages.render(
         "table.html.j2",
         item=item,
+        now=known.now,
         words={name: each.state for name, each in states.items()},
         error=moment.errors([item]).get(table, ""),
         rules=rule_histories(table, fact.run if fact else None, known.now),

@@ -62,7 +62,7 @@ def _word_of_gate(known: Known, fact: GateFact, task: str) -> str:
     if fact.outcome == "failed":
         return "refused"
     if is_committed(known, fact):
-        return fact.outcome
+        return fact.word
     return "stopped" if known.was_stopped(fact.said_at) else task or "running"
 
 

@@ -88,6 +88,7 @@ class GateFact:
         accepted_by: Who let it through; None: nobody.
         accepted_reason: Why.
         is_committed: Whether the rows are in the table; None: this record does not say.
+        warned_rules: Other rules that broke, and what was unlike former hours, by id.
     """
 
     table: str
@@ -101,6 +102,12 @@ class GateFact:
     accepted_by: str | None
     accepted_reason: str | None
     is_committed: bool | None = None
+    warned_rules: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """The outcome, or warned: what compares hours speaks only after the verdict."""
+        return "warned" if self.outcome == "passed" and self.warned_rules else self.outcome
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,11 @@ def with_runs(known: Known, runs: Sequence[RunFact], *, is_paused: bool | None) 
         LakeError: A run's records can't be read.
     """
     direct = _direct([each.run for each in runs[-_READ_DIRECTLY:]])
-    newest = {(fact.table, fact.run_id, fact.said_at): fact for fact in (*known.gates, *direct)}
+    newest = {(fact.table, fact.run_id, fact.said_at): fact for fact in known.gates}
+    for fact in direct:
+        name = (fact.table, fact.run_id, fact.said_at)
+        warned = {*fact.warned_rules, *(newest[name].warned_rules if name in newest else ())}
+        newest[name] = replace(fact, warned_rules=tuple(sorted(warned)))
     gates = sorted(newest.values(), key=lambda fact: fact.said_at)
     return replace(known, runs=runs, gates=gates, is_paused=is_paused)
 
@@ -233,7 +244,12 @@ def _judged(
                     filter (where not is_passed and severity = 'critical'),
                 []
             ),
-            recorded_at, any_value(accepted_by), any_value(accepted_reason)
+            recorded_at, any_value(accepted_by), any_value(accepted_reason),
+            coalesce(
+                list(rule_id order by rule_id)
+                    filter (where not is_passed and severity <> 'critical'),
+                []
+            )
         from ({rows})
         where {whole} or not is_passed
         group by table_name, run_id, window_start, window_end, verdict, recorded_at
@@ -241,8 +257,11 @@ def _judged(
         """
     ).fetchall()
     return [
-        GateFact(table, run_id, Window(start, end), word, rows, bad, tuple(rules), at, *accepted)
-        for table, run_id, start, end, word, rows, bad, rules, at, *accepted in found
+        GateFact(
+            *(table, run_id, Window(start, end), word, rows, bad, tuple(rules), at, *accepted),
+            warned_rules=tuple(warned),
+        )
+        for table, run_id, start, end, word, rows, bad, rules, at, *accepted, warned in found
     ]
 
 
@@ -297,6 +316,11 @@ def _direct(runs: Sequence[Run]) -> list[GateFact]:
                 verdict.accepted_by,
                 verdict.accepted_reason,
                 table in committed,
+                tuple(
+                    result.rule_id
+                    for result in verdict.results
+                    if not (result.is_passed or result.severity == "critical")
+                ),
             )
             for table, verdict in read_records(run, Verdict).items()
         ]

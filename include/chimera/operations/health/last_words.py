@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 
+from include.chimera.alerts.causes import Fault
+from include.chimera.observe.logs import describe_error, is_ours
 from include.chimera.operations.log_search import LogQuery, search_logs
 from include.chimera.settings import get_settings
 
-_LONGEST = 1200
+_LONGEST, _LINES = 1200, 20
 
 
-@lru_cache(maxsize=256)
 def last_words(run_id: str, task_id: str, try_number: int) -> str:
-    """Return the last error of a task's newest attempt; "": its log holds none.
+    """Return the last error of a failed task's newest attempt, else that its process was killed.
 
     Only our own errors' words are in there, which hold no row (see `flow.foreign_errors`).
 
@@ -21,7 +23,27 @@ def last_words(run_id: str, task_id: str, try_number: int) -> str:
         task_id: With its group.
         try_number: The attempt, so that the next one is read anew.
     """
+    try:
+        return _said(run_id, task_id, try_number)
+    except LookupError:
+        death = Fault.of(None)
+        return f"{death.name}: {death.text}\nNext: {death.steps[0]}"
+
+
+@lru_cache(maxsize=256)
+def _said(run_id: str, task_id: str, try_number: int) -> str:
+    """Return the last error in a task's log.
+
+    Raises:
+        LookupError: The log holds none, or has not come yet; this is not kept.
+    """
     root = f"{get_settings().task_logs}/dag_id=chimera_etl_hourly/run_id={run_id}/task_id={task_id}"
     del try_number
-    lines = search_logs(LogQuery(level="error", limit=1), root)
-    return (lines[-1].event or "")[:_LONGEST] if lines else ""
+    lines = search_logs(LogQuery(level="error", limit=_LINES), root)
+    told = [
+        line.event if is_ours(line.event or "") else describe_error(json.loads(line.json), "its log")
+        for line in lines
+    ]
+    # Airflow logs what dbt's runner raised; the retry policy, in an event, what that came from.
+    ours = [text for text in told if text and is_ours(text)] or [text for text in told if text]
+    return str(ours[-1])[:_LONGEST] if ours else str(lines[-1].event or "")[:_LONGEST]

@@ -13,9 +13,11 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from include.chimera.errors import ConfigurationError
+from include.chimera.operations.health.missing_hours import missing_hours
 from include.chimera.operations.health.reasons import objective
 from include.chimera.operations.health.table_states import STATES
 from include.chimera.paths import PROJECT
+from include.chimera.settings import get_settings
 from include.chimera.window import HOUR
 
 if TYPE_CHECKING:
@@ -71,20 +73,28 @@ def overview(
         "overview.html.j2",
         known=known,
         states=states,
-        bad=_alike([item for item in states if item.needs_a_person]),
+        now=known.now,
+        bad=_alike([item for item in states if item.needs_a_person and not item.waits], errors),
+        blocked=[item for item in states if item.waits],
         counts={word: counts[word] for word in STATES if counts[word]},
         objective_minutes=(objective() - HOUR).total_seconds() / 60,
-        gaps=gaps,
+        missing=missing_hours(known, gaps),
         errors=errors,
         **about,
     )
 
 
-def _alike(states: Sequence[TableState]) -> list[list[TableState]]:
+def later(known: Known, states: Sequence[TableState], **about: object) -> str:
+    """Return what takes longer to read, a part of the page about all tables; see `overview`."""
+    target = get_settings().freshness_target
+    return render("later.html.j2", known=known, states=states, target=target, **about)
+
+
+def _alike(states: Sequence[TableState], errors: Mapping[str, str]) -> list[list[TableState]]:
     """Put tables together whose state has the same cause, so that a cause is read once."""
     found: dict[tuple[str, str], list[TableState]] = defaultdict(list)
     for item in states:
-        found[item.state, item.reason.cause].append(item)
+        found[item.state, errors.get(item.table, item.reason.cause)].append(item)
     return [*found.values()]
 
 
@@ -119,13 +129,22 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401 - what the temp
     return page.render(labels=LABELS, effects=EFFECTS, script=script, **values)
 
 
+def _code(text: str) -> Markup:
+    """Return a description, whose code stands in backticks, as HTML."""
+    parts = enumerate(text.split("`"))
+    code = Markup("<code>{}</code>")
+    return Markup().join(code.format(part) if place % 2 else part for place, part in parts)
+
+
 @cache
 def _environment() -> jinja2.Environment:
     here = Path(__file__).parent
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([here, here.parent]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["code"] = _code
+    return environment

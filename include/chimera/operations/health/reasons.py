@@ -139,7 +139,7 @@ def _refused(sight: Sight) -> Reason | None:
     named = f"{gate.table} --run '{gate.run_id}'"
     return Reason(
         "refused",
-        f"its gate refused {gate.window}: {', '.join(gate.failed_rules)}; "
+        f"Its gate refused {gate.window}: {', '.join(gate.failed_rules)}; "
         f"{gate.rows_refused:,} of {gate.rows:,} rows are bad. Readers have the last good version.",
         (
             Step(
@@ -168,7 +168,7 @@ def _failed(sight: Sight) -> Reason | None:
     count = "1 attempt" if task.try_number == 1 else f"{task.try_number} attempts"
     return Reason(
         "failed",
-        f"the source {source} did not complete the hour in time"
+        f"The source {source} did not complete the hour in time"
         if is_late
         else f"{task.task_id} failed after {count}",
         (
@@ -277,9 +277,14 @@ def _retried(sight: Sight) -> Reason | None:
 
 def _warned(sight: Sight) -> Reason | None:
     gate = sight.gate
-    if gate is None or gate.outcome != "warned":
+    if gate is None or gate.word != "warned":
         return None
-    return Reason("warned", "a rule warns; the rows are published", run_id=gate.run_id)
+    step = Step(
+        "Nothing is held back. See under Rules what was observed. Wrong rows: stop publishing, put "
+        "the table back, mend the source. A new level: nothing, it becomes usual by itself."
+    )
+    cause = f"{gate.window} is unlike former hours or rules: {', '.join(gate.warned_rules)}"
+    return Reason("warned", cause, (step,), "A value is unusual", gate.run_id)
 
 
 _CHECKS: tuple[Callable[[Sight], Reason | None], ...] = (

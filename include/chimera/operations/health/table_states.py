@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, get_args
 from include.chimera.operations.health.hour_cells import BAD, cell_of, is_committed
 from include.chimera.operations.health.known_facts import BUDGET_DAYS, due_hours
 from include.chimera.operations.health.reasons import Sight, State, objective, reason_of
+from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, floor_hour
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 STATES: tuple[State, ...] = get_args(State)  # the worst first
 NEEDS_A_PERSON = frozenset(STATES[:6])
-TARGET = 0.99
-"""Share of a month's hours that should be published in time: seven of 720 may be late."""
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -44,7 +42,7 @@ class Budget:
     @property
     def allowed(self) -> int:
         """How many hours may be late."""
-        return int(self.due * (1 - TARGET) + 1e-9)
+        return int(self.due * (1 - get_settings().freshness_target) + 1e-9)
 
     @property
     def left(self) -> int:
@@ -88,6 +86,11 @@ class TableState:
     def needs_a_person(self) -> bool:
         """Whether it is not as it should be, and may not mend itself."""
         return self.state in NEEDS_A_PERSON
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is held up by tables that are mended first, and goes on with them."""
+        return self.state == "blocked"
 
 
 def table_states(
@@ -138,11 +141,12 @@ def _since(
 ) -> datetime | None:
     if reason.state == "stopped" and known.stop:
         return datetime.fromisoformat(known.stop.decided_at)
-    if reason.state in {"late", "unknown"} or reason.state not in NEEDS_A_PERSON:
+    if reason.state in {"late", "unknown"}:
         return until if reason.state == "late" else None
+    alike = BAD if reason.state in NEEDS_A_PERSON else {reason.state}
     begun = None
     for cell in reversed(strip):
-        if cell.word in BAD:
+        if cell.word in alike:
             begun = cell.hour
         elif begun is not None:
             break
