@@ -19,6 +19,18 @@ os.environ.setdefault("AIRFLOW__COSMOS__CACHE_DIR", str(STATE / "cosmos"))  # no
 TRACES = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option of `make pictures`."""
+    parser.addoption("--pictures", type=Path, help="folder that tests take pictures into")
+
+
+@pytest.fixture
+def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return the folder that pictures are taken into; one of the test's own unless it is named."""
+    named: Path | None = request.config.getoption("--pictures")
+    return named or tmp_path
+
+
 @pytest.fixture(scope="session")
 def traces_folder() -> Path:
     """Return the folder of real traces beside the repository; skip where there is none."""

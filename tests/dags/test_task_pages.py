@@ -42,8 +42,6 @@ def test_each_dag_and_task_has_paragraphs_and_links_that_lead_somewhere() -> Non
     assert f"({HEALTH}/table/gold.dim_models)" in shown["chimera_etl_hourly.gold.build_dim_models"]
 
 
-
-
 @pytest.mark.parametrize("name", sorted(names()))
 def test_links_between_pages_lead_to_pages_that_are_shown(name: str) -> None:
     """Relative ones, because the UI may stand below a path of its own."""

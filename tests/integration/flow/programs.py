@@ -12,6 +12,15 @@ from include.chimera.local.servers.postgres_server import AIRFLOW_DATABASE
 from include.chimera.paths import PROJECT
 from tests.integration.object_store import dying_with_us
 
+AIRFLOW_USERS = {
+    "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager."
+    "SimpleAuthManager",
+    "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "viewer:VIEWER,user:USER",
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+    "AIRFLOW__API_AUTH__JWT_SECRET": "of this test alone" * 4,  # pragma: allowlist secret
+}
+"""Variables of an Airflow whose pages ask for a login, with the project's plugins."""
+
 
 @contextmanager
 def told_by(module, postgres, home, dags, **variables):

@@ -11,11 +11,9 @@ import pytest
 
 from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, floor_hour
-from tests.integration.flow.programs import told_by
+from tests.integration.flow.programs import AIRFLOW_USERS, told_by
 
 pytestmark = pytest.mark.integration
-
-USERS = "viewer:VIEWER,user:USER"
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +21,9 @@ def told(postgres, tmp_path_factory):
     """Return what the page said to nobody, a viewer and a user."""
     home = tmp_path_factory.mktemp("airflow")
     start = floor_hour(datetime.now(UTC)) - 3 * HOUR
-    manager = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
     variables = {
-        "AIRFLOW__CORE__AUTH_MANAGER": manager,
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": USERS,
+        **AIRFLOW_USERS,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
-        "AIRFLOW__API_AUTH__JWT_SECRET": "of this test alone" * 4,  # pragma: allowlist secret
         "CHIMERA_START_DATE": start.isoformat(),
     }
     with told_by("health", postgres, home, PROJECT / "dags", **variables) as answers:

@@ -43,6 +43,7 @@ dialog?.querySelector("form").addEventListener("submit", async (event) => {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
     });
     const told = await answer.json();
+    if (answer.status === 401) throw new Error("you are no longer signed in: sign in to Airflow, then try again");
     if (!answer.ok) {
       said.textContent = typeof told.detail === "string" ? told.detail : JSON.stringify(told.detail);
       return;
@@ -50,7 +51,7 @@ dialog?.querySelector("form").addEventListener("submit", async (event) => {
     sessionStorage.setItem("done", told.done);
     location.reload();
   } catch (error) {
-    said.textContent = `no answer: ${error}`;
+    said.textContent = error.message;
   } finally {
     form.querySelector("[type=submit]").disabled = false;
   }

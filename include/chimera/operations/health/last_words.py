@@ -40,10 +40,8 @@ def _said(run_id: str, task_id: str, try_number: int) -> str:
     root = f"{get_settings().task_logs}/dag_id=chimera_etl_hourly/run_id={run_id}/task_id={task_id}"
     del try_number
     lines = search_logs(LogQuery(level="error", limit=_LINES), root)
-    told = [
-        line.event if is_ours(line.event or "") else describe_error(json.loads(line.json), "its log")
-        for line in lines
-    ]
+    events = [line.event or "" for line in lines]
+    raised = [describe_error(json.loads(line.json), "its log") for line in lines]
     # Airflow logs what dbt's runner raised; the retry policy, in an event, what that came from.
-    ours = [text for text in told if text and is_ours(text)] or [text for text in told if text]
-    return str(ours[-1])[:_LONGEST] if ours else str(lines[-1].event or "")[:_LONGEST]
+    ours = [text for pair in zip(events, raised, strict=True) for text in pair if is_ours(text)]
+    return (ours or [text for text in raised if text] or events)[-1][:_LONGEST]

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from statistics import median
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import PARTITION, QUALITY_RESULTS
@@ -16,10 +17,11 @@ from include.chimera.lake.staged.verdicts import RATIO_RULE, Verdict
 from include.chimera.lake.store.duckdb_sessions import quote
 from include.chimera.operations.quality_report import STATES, TREND, PastResult
 from include.chimera.quality.rules.book import Rule, rule_book
+from include.chimera.quality.unusual_hours import PREFIX
 from include.chimera.window import hour_label
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from include.chimera.lake.staged.verdicts import RuleResult
     from include.chimera.window import Run
@@ -107,7 +109,31 @@ def rule_histories(table: str, run: Run | None, now: datetime) -> list[RuleHisto
             continue
         words = (*states, history.state)[-TREND:]
         found.append(RuleHistory(**{**vars(history), "trend": tuple(words)}))
+    found += _unusual(past, run)
     return sorted(found, key=lambda each: STATES.index(each.state))
+
+
+def _unusual(past: Mapping[str, list[PastResult]], run: Run | None) -> Iterator[RuleHistory]:
+    """Yield what was unlike the same hour of former days in a run; no rule of the book is it."""
+    for name, results in past.items():
+        last = results[-1]
+        if (
+            not name.startswith(PREFIX)
+            or last.is_passed
+            or run is None
+            or last.run_id != run.run_id
+        ):
+            continue
+        hour = last.window_start.hour
+        former = [
+            each.observed_value
+            for each in results[:-1]
+            if each.window_start.hour == hour and each.observed_value is not None
+        ]
+        note = f"The median of this hour on former days is {median(former):,.6g}." if former else ""
+        rule = Rule("unusual", (), severity="warning", note=note, name=name)
+        trend = tuple(each.state for each in results[-TREND:])
+        yield RuleHistory(rule, last.state, None, last.observed_value, None, trend)
 
 
 def table_versions(table: str) -> list[TableVersion]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STATES: tuple[State, ...] = get_args(State)  # the worst first
 NEEDS_A_PERSON = frozenset(STATES[:6])
 
+
 @dataclass(frozen=True)
 class Budget:
     """A month's hours of a table against the objective.
