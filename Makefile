@@ -23,7 +23,7 @@ PYTEST := exec $(PY) include/chimera/local/supervision/launch.py --die-with-pare
 BESIDE := $(PYTEST) -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down status sample sources suites docs test test-unit test-long conformance bench bench-check bench-long check audit lock clean manifest setup
+.PHONY: help run up down status sample sources suites docs pictures test test-unit test-long conformance bench bench-check bench-long check audit lock clean manifest setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +89,10 @@ docs: setup ## Write the generated pages of docs/ anew
 	@$(PY) -m scripts.run_examples
 	@$(PY) -m scripts.column_lineage
 	@$(PY) -m scripts.generate_docs
+
+pictures: setup manifest ## Take the pictures in docs/ anew, in Debian's chromium-headless-shell
+	@$(PYTEST) --pictures docs -k pictures tests/integration/flow/test_health_browser.py \
+		tests/integration/operations/test_insight.py
 
 lock: setup ## Write constraints.txt anew from the requirements
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

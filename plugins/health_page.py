@@ -19,6 +19,7 @@ VIEWS = (
     ("Health", "dag", "/"),
     ("Health", "dag_run", "/run/{RUN_ID}"),
     ("Health", "task", "/task/{TASK_ID}"),
+    ("Health", "task_instance", "/task/{TASK_ID}"),
     ("Insight", "nav", "/insight"),
 )
 

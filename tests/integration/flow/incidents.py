@@ -153,6 +153,7 @@ def reset():
         manual_controls.resume_publishing("mended", "maria")
     for path in (run_folder(RUN), get_settings().task_logs):
         shutil.rmtree(path, ignore_errors=True)
+    contract_table(QUALITY_RESULTS.name).delete(f"run_id = '{RUN.run_id}'")
     said_at = min(NOW + HOUR / 20, datetime.now(UTC))
     for table in table_graph():
         rules = tuple(results(table))

@@ -368,6 +368,7 @@ def test_pictures_of_the_page_are_taken(scene, served, pictures) -> None:
     page = scene(BAD, f"{run}/plugin/chimera_health_dag_run")
     assert "said last" in frame(page).locator("body").inner_text()
     take(page, pictures / "health-run.webp")
-    page = scene(BAD, f"{run}/tasks/build_dim_providers/plugin/chimera_health_task")
+    page = scene(BAD, f"{run}/tasks/build_dim_providers/plugin/chimera_health_task_instance")
+    assert page.get_by_role("heading", name="build_dim_providers").is_visible()
     assert "gold.dim_providers" in frame(page).locator("h1").inner_text()
     take(page, pictures / "health-task.webp")

@@ -147,6 +147,10 @@ def _replace_edge(parent: BaseOperator, gate: BaseOperator, child: BaseOperator)
     gate >> child
 
 
+def _name(node: DbtNode) -> str:
+    return f"build_{node.resource_name}"
+
+
 def _dbt_tasks(group: TaskGroup) -> DbtToAirflowConverter:
     return DbtToAirflowConverter(
         task_group=group,
@@ -173,7 +177,8 @@ def _dbt_tasks(group: TaskGroup) -> DbtToAirflowConverter:
             test_behavior=TestBehavior.BUILD,
             emit_datasets=False,
             exclude=_LEFT_OUT,
-            normalize_task_id=lambda node: f"build_{node.resource_name}",
+            normalize_task_id=_name,
+            normalize_task_display_name=_name,  # else the UI shows Cosmos' own name
         ),
         operator_args={
             "append_env": True,

@@ -258,10 +258,10 @@ def _judged(
     ).fetchall()
     return [
         GateFact(
-            *(table, run_id, Window(start, end), word, rows, bad, tuple(rules), at, *accepted),
-            warned_rules=tuple(warned),
+            *(table, run_id, Window(start, end), word, rows, bad, tuple(rules), at),
+            *(who, why, None, tuple(warned)),
         )
-        for table, run_id, start, end, word, rows, bad, rules, at, *accepted, warned in found
+        for table, run_id, start, end, word, rows, bad, rules, at, who, why, warned in found
     ]
 
 

@@ -151,7 +151,8 @@ def _since(
             begun = cell.hour
         elif begun is not None:
             break
-    return begun
+    # Its hours may all be there, and a task that ran again have failed.
+    return begun or (reason.task.ended_at if reason.task else None)
 
 
 def _budget(known: Known, node: TableNode, first_due: datetime | None) -> Budget | None:
