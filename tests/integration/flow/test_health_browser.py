@@ -369,6 +369,6 @@ def test_pictures_of_the_page_are_taken(scene, served, pictures) -> None:
     assert "said last" in frame(page).locator("body").inner_text()
     take(page, pictures / "health-run.webp")
     page = scene(BAD, f"{run}/tasks/build_dim_providers/plugin/chimera_health_task_instance")
-    assert page.get_by_role("heading", name="build_dim_providers").is_visible()
+    page.get_by_role("heading", name="build_dim_providers").first.wait_for()
     assert "gold.dim_providers" in frame(page).locator("h1").inner_text()
     take(page, pictures / "health-task.webp")

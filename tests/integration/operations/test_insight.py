@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
 import subprocess
 from datetime import timedelta
 from math import sqrt
@@ -28,6 +27,7 @@ from include.chimera.operations.insight.page import (
 from include.chimera.settings import get_settings
 from scripts.run_examples import START, fill_lake
 from tests.insight import Reader, specs
+from tests.integration.browser import BROWSER, DESK, PHONE, browsing, needs_browser, take
 from tests.integration.dbt.test_reading import QUERIES
 
 pytestmark = pytest.mark.integration
@@ -45,7 +45,6 @@ HOSTILE = (
 RECIPES = {
     name: query for name, query in QUERIES.items() if any(table in query for table in TABLES)
 }
-BROWSER = shutil.which("chromium-headless-shell") or shutil.which("chromium")
 
 
 @pytest.fixture(scope="module")
@@ -345,7 +344,7 @@ def test_hostile_names_are_text_and_nothing_else(rewritten, page):
     assert "run <b>" not in hostile
 
 
-@pytest.mark.skipif(BROWSER is None, reason="needs Debian's chromium-headless-shell or chromium")
+@needs_browser
 @pytest.mark.parametrize("kind", ["plain", "hostile"])
 def test_a_browser_draws_each_chart_without_a_request_or_an_error(rewritten, tmp_path, kind):
     place = rewritten(**(hostile_tables() if kind == "hostile" else {}))
@@ -364,3 +363,27 @@ def test_a_browser_draws_each_chart_without_a_request_or_an_error(rewritten, tmp
     assert drawn.count('<svg xmlns="http://www.w3.org/2000/svg"') == charts
     asked = re.findall(r'"url":"(?!file:|data:|chrome)([^"]*)"', log.read_text())
     assert not asked
+
+
+@needs_browser
+def test_pictures_of_the_page_are_taken(rewritten, pictures):
+    """Those of docs/; nothing is wider than a phone, and the dark is dark."""
+    place = f"file://{rewritten()}"
+    looks = {
+        "insight": {"viewport": DESK},
+        "insight-dark": {"viewport": DESK, "color_scheme": "dark"},
+        "insight-phone": {"viewport": PHONE},
+    }
+    with browsing() as browser:
+        for name, look in looks.items():
+            page = browser.new_page(**look)
+            page.goto(place)
+            page.wait_for_selector('[data-drawn="all"]')
+            assert (
+                page.evaluate("document.documentElement.scrollWidth") <= look["viewport"]["width"]
+            )
+            ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+            is_dark = sum(map(int, re.findall(r"\d+", ground))) < 300
+            assert is_dark is ("dark" in name)
+            take(page, pictures / f"{name}.webp")
+            page.close()
