@@ -39,7 +39,7 @@ def test_each_dag_and_task_has_paragraphs_and_links_that_lead_somewhere() -> Non
         health = re.findall(rf"\]\({HEALTH}/(?:table/)?([^)]*)\)", shown[name])
         assert len(health) == 1, name
         assert set(health) <= {"", *table_graph()}, name
-    assert f"({HEALTH}/table/gold.dim_models)" in shown["chimera_etl_hourly.gold.build_dim_models"]
+    assert f"({HEALTH}/table/gold.dim_models)" in shown["chimera_etl_hourly.build_dim_models"]
 
 
 @pytest.mark.parametrize("name", sorted(names()))

@@ -5,6 +5,7 @@ batch, which is mended and cleared. Minutes are seconds here; the mechanisms are
 """
 
 import ast
+import html
 import json
 import os
 import time
@@ -342,6 +343,21 @@ def test_a_bad_batch_stops_its_own_branch(duty, refused) -> None:
     for words in ("broken rules", "no version yet", "gold.fct_evaluations", "What to do"):
         assert words in mail
     assert not duty.slack.find("bronze.evaluations is refused")
+
+
+def test_the_health_page_shows_what_the_scheduler_and_the_tasks_log_say(duty, refused) -> None:
+    """Why it failed, as Airflow logged it, and what waits for it."""
+    pages = {
+        path: html.unescape(duty.stack.api._client.get(f"/chimera{path}").text)
+        for path in ("/", "/table/bronze.evaluations", f"/run/{refused.run_id}")
+    }
+    assert "GateFailedError: Expected no broken critical rule" in pages[f"/run/{refused.run_id}"]
+    for path in ("/", "/table/bronze.evaluations"):
+        assert "Its gate refused" in pages[path]
+        assert f"accept bronze.evaluations --run '{refused.run_id}'" in pages[path]
+    waiting = pages["/"].partition("What waits for these")[2].partition("</table>")[0]
+    assert "gold.fct_evaluations" in waiting
+    assert "gold.fct_generations" not in waiting
 
 
 def triggers(duty, dag_id):

@@ -43,7 +43,7 @@ INCIDENTS = {
     "refused_batch": Seen(
         "bronze.generations",
         "refused",
-        ("not_null_status", "115 of 1,274 rows are bad"),
+        ("not_null_status", "rows are bad. Readers have the last good version"),
         ("accept exactly these rows", "Stage and judge again"),
     ),
     "model_broken": Seen(

@@ -16,12 +16,14 @@ from tests.integration.flow.programs import AIRFLOW_USERS, told_by
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def told(postgres, tmp_path_factory):
-    """Return what the page said to nobody, a viewer and a user."""
+@pytest.fixture(scope="module", params=["folder", pytest.param("bucket", marks=pytest.mark.long)])
+def told(request, postgres, tmp_path_factory):
+    """Return what the page said to nobody, a viewer and a user, of a lake in either place."""
     home = tmp_path_factory.mktemp("airflow")
     start = floor_hour(datetime.now(UTC)) - 3 * HOUR
+    in_bucket = request.param == "bucket"
     variables = {
+        **(request.getfixturevalue("object_store").new_lake() if in_bucket else {}),
         **AIRFLOW_USERS,
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "CHIMERA_START_DATE": start.isoformat(),
@@ -73,7 +75,7 @@ def test_the_worst_comes_first_with_cause_and_remedy(told) -> None:
 
 def test_each_incident_is_told_as_what_it_is(told) -> None:
     page = told["overview"]
-    assert "the source api_logs did not complete the hour" in card(page, "bronze.api_logs")
+    assert "The source api_logs did not complete the hour" in card(page, "bronze.api_logs")
     model = card(page, "silver.stg_app__models")
     assert "build_stg_app__models failed after 4 attempts" in model
     assert "waits for bronze.generations" in card(page, "silver.stg_app__generations")

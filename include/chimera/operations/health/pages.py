@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,6 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from include.chimera.errors import ConfigurationError
-from include.chimera.operations.health.missing_hours import missing_hours
 from include.chimera.operations.health.reasons import objective
 from include.chimera.operations.health.table_states import STATES
 from include.chimera.paths import PROJECT
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from include.chimera.operations.gaps import Gap
     from include.chimera.operations.health.known_facts import Known
     from include.chimera.operations.health.table_states import TableState
+    from include.chimera.window import Window
 
 LABELS = {
     "accept": "Accept these rows",
@@ -50,6 +51,30 @@ EFFECTS = {
     "replay": "The letters that wait are parsed, judged and published again, by a run for it.",
     "heal": "The missing hours are computed again, in a run of the hourly DAG.",
 }
+
+_WHY_MISSING = {
+    None: "no run has worked on it: chimera_catch_up begins one within minutes, unless it or the "
+    "scheduler rests",
+    "failed": "its run failed: mend what the run's page names, then run its failed tasks again",
+    "success": "its run succeeded, but left these tables out",
+}
+
+
+@dataclass(frozen=True)
+class MissingHours:
+    """Consecutive hours that tables lack.
+
+    Args:
+        window: The hours.
+        tables: The tables that lack them.
+        why: Why, in a sentence.
+        run_id: The newest run for the first of them; "": there is none.
+    """
+
+    window: Window
+    tables: tuple[str, ...]
+    why: str
+    run_id: str
 
 
 def overview(
@@ -78,7 +103,7 @@ def overview(
         blocked=[item for item in states if item.waits],
         counts={word: counts[word] for word in STATES if counts[word]},
         objective_minutes=(objective() - HOUR).total_seconds() / 60,
-        missing=missing_hours(known, gaps),
+        missing=_missing(known, gaps),
         errors=errors,
         **about,
     )
@@ -96,6 +121,22 @@ def _alike(states: Sequence[TableState], errors: Mapping[str, str]) -> list[list
     for item in states:
         found[item.state, errors.get(item.table, item.reason.cause)].append(item)
     return [*found.values()]
+
+
+def _missing(known: Known, gaps: Sequence[Gap]) -> list[MissingHours]:
+    """Put gaps of the same hours together, the newest first."""
+    tables: dict[Window, list[str]] = defaultdict(list)
+    for gap in gaps:
+        tables[gap.window].append(gap.table)
+    found = []
+    for window, names in sorted(tables.items(), reverse=True):
+        start = window.start
+        runs = [run for run in known.runs if run.run.window.start <= start < run.run.window.end]
+        newest = max(runs, key=lambda run: run.started_at or known.now, default=None)
+        why = _WHY_MISSING.get(newest.state if newest else None, "its run is at work")
+        run_id = newest.run.run_id if newest else ""
+        found.append(MissingHours(window, tuple(names), why, run_id))
+    return found
 
 
 def runbook(**about: object) -> str:
