@@ -43,6 +43,7 @@ class HealthPagePlugin(AirflowPlugin):
             + HEALTH
             + path,
             "destination": destination,
+            "nav_top_level": True,  # else two views hide in a menu
             "url_route": f"chimera_{name.lower()}_{destination}",
         }
         for name, destination, path in VIEWS

@@ -312,8 +312,11 @@ def frame(page):
 
 
 def test_links_stay_in_airflows_frame_or_lead_out_of_it_as_they_should(scene) -> None:
+    """Both pages stand in the navigation itself, in no menu."""
     page = scene(BAD, "/plugin/chimera_health_nav")
     inner = frame(page)
+    for name in ("Health", "Insight"):
+        page.get_by_role("link", name=name).first.wait_for()
     inner.locator('.card.failed a[href$="/table/gold.dim_providers"]').click()
     inner.locator("h1:has-text('gold.dim_providers')").wait_for()
     assert "/plugin/chimera_health_nav" in page.url
