@@ -90,9 +90,8 @@ docs: setup ## Write the generated pages of docs/ anew
 	@$(PY) -m scripts.column_lineage
 	@$(PY) -m scripts.generate_docs
 
-pictures: setup manifest ## Take the pictures in docs/ anew, in Debian's chromium-headless-shell
-	@$(PYTEST) --pictures docs -k pictures tests/integration/flow/test_health_browser.py \
-		tests/integration/operations/test_insight.py
+pictures: setup manifest ## Take the health page's pictures in docs/ anew (chromium-headless-shell)
+	@$(PYTEST) --pictures docs -k pictures tests/integration/flow/test_health_browser.py
 
 lock: setup ## Write constraints.txt anew from the requirements
 	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \

@@ -366,8 +366,8 @@ def test_a_browser_draws_each_chart_without_a_request_or_an_error(rewritten, tmp
 
 
 @needs_browser
-def test_pictures_of_the_page_are_taken(rewritten, pictures):
-    """Those of docs/; nothing is wider than a phone, and the dark is dark."""
+def test_the_page_fits_a_desk_and_a_phone_in_the_light_and_the_dark(rewritten, tmp_path):
+    """Nothing is wider than the window, and the dark is dark."""
     place = f"file://{rewritten()}"
     looks = {
         "insight": {"viewport": DESK},
@@ -385,5 +385,5 @@ def test_pictures_of_the_page_are_taken(rewritten, pictures):
             ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
             is_dark = sum(map(int, re.findall(r"\d+", ground))) < 300
             assert is_dark is ("dark" in name)
-            take(page, pictures / f"{name}.webp")
+            take(page, tmp_path / f"{name}.webp")
             page.close()
