@@ -69,11 +69,14 @@ class FilesReader(Part):
         reader: `files`.
         format: The format, which decides the code that reads them and the setting of their root.
         query: For `json`: file beside this one with DuckDB's SQL that makes rows of documents.
+        known: For `json`: DuckDB's predicate of a `document` that the platform writes, though no
+            table may take anything of it. Other files of which none does are told as foreign.
     """
 
     reader: Literal["files"]
     format: Literal["api_logs", "reports", "otel", "json"]
     query: str = ""
+    known: str = "false"
 
     @model_validator(mode="after")
     def _require_query(self) -> FilesReader:

@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from include.chimera.contracts import Contract
 
 
-def typed(contract: Contract, carried: str = "", *, deleted: str = "false") -> str:
-    """Return the DuckDB query that adds types and lineage columns to the rows of `source`.
+def typed(
+    contract: Contract, carried: str = "", *, deleted: str = "false", rows: str = "source"
+) -> str:
+    """Return the DuckDB query that adds types and lineage columns to rows.
 
     Args:
         contract: Contract of a table of kind `versions` or `reference`.
-        carried: One more column of `source` to keep unchanged.
+        carried: One more column of the rows to keep unchanged.
         deleted: SQL that says of a row whether it is a tombstone.
+        rows: What stands after `from`.
     """
     columns = ", ".join(
         f"cast({name} as {duckdb_type(contract.schema.field(name).type)}) as {name}"
@@ -30,35 +33,47 @@ def typed(contract: Contract, carried: str = "", *, deleted: str = "false") -> s
     for extra in (carried, "" if deleted == "false" else deleted):
         if extra:
             columns = f"{columns}, {extra}"
-    return with_lineage(contract, f"select {columns} from source", deleted=deleted, carried=carried)
+    return with_lineage(contract, f"select {columns} from {rows}", deleted=deleted, carried=carried)
 
 
-def with_first_times(contract: Contract, rows: str = "from source") -> str:
-    """Return a query of rows whose `created_at` is that of their key's version in bronze, if any.
+def completed(contract: Contract, rows: str) -> str:
+    """Return a query of rows with all source columns of the contract; what they lack is null.
+
+    Args:
+        contract: Contract of the table.
+        rows: Query of the rows, with some of the columns.
+    """
+    nulls = ", ".join(
+        f"cast(null as {duckdb_type(contract.schema.field(name).type)}) as {name}"
+        for name in contract.source_columns
+    )
+    return f"({rows}) union all by name (select {nulls} where false)"
+
+
+def with_first_times(contract: Contract) -> str:
+    """Return a query of `source` with the `created_at` of a key's version in bronze, if any.
 
     A row's event hour must not change: models would keep it in both hours. A file's own time, or
     the end of a run that was resumed, does. Of a key that the rows have several times, all get the
-    earliest.
+    earliest. It reads `source` more than once.
 
     Args:
         contract: Contract of a table of kind `versions` with one key column.
-        rows: Query of the rows.
     """
     (key,) = contract.key
     table = open_table(contract.name)
     held = empty(contract.schema) if table is None else live_rows(table, contract)
-    first = f"min(given.created_at) over (partition by given.{key})"
+    first = f"min(source.created_at) over (partition by source.{key})"
     return f"""
-        with given as materialized ({rows}),
-        held as (
+        with held as (
             select {key}, created_at from ({held})
-            where {key} in (select {key} from given)
+            where {key} in (select {key} from source)
             qualify row_number() over (
                 partition by {key} order by updated_at desc, {ROW_HASH} desc
             ) = 1 and not {IS_DELETED}
         )
-        select given.* replace (coalesce(held.created_at, {first}) as created_at)
-        from given left join held using ({key})
+        select source.* replace (coalesce(held.created_at, {first}) as created_at)
+        from source left join held using ({key})
     """
 
 

@@ -2,6 +2,7 @@
 -- Goals, prompts and responses are texts, and stay out.
 with listed as (
     select
+        file,
         written_at,
         document -> '$.parameters' as parameters,
         unnest(
@@ -15,6 +16,7 @@ with listed as (
 
 named as (
     select
+        file,
         written_at,
         found,
         coalesce(parameters ->> '$.method', found ->> '$.technique') as technique,
@@ -49,5 +51,6 @@ select
     cast(is_jailbroken is null as bigint) as undetermined,
     try_cast(found ->> '$.prompt_tokens' as bigint) as prompt_tokens,
     try_cast(found ->> '$.response_tokens' as bigint) as completion_tokens,
+    file,
     written_at
 from named

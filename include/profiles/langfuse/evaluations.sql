@@ -2,6 +2,7 @@
 -- and stays out.
 with scores as (
     select
+        file,
         written_at,
         unnest(
             case
@@ -45,5 +46,6 @@ select
     try_cast(found ->> '$.value' as double) as score,
     found ->> '$.source' as judge,
     'completed' as status,
+    file,
     written_at
 from timed

@@ -3,6 +3,7 @@
 -- are in snake_case and whose times are UTC without a zone.
 with documents as (
     select
+        file,
         written_at,
         document,
         row_number() over () as place,
@@ -37,6 +38,7 @@ with documents as (
 
 observations as (
     select
+        file,
         written_at,
         place,
         traces,
@@ -46,16 +48,18 @@ observations as (
 
 merged as (
     select
+        file,
         written_at,
         traces,
         list_reduce(list(found), lambda one, other: json_merge_patch(one, other)) as found
     from observations
     where (found ->> '$.type') in ('GENERATION', 'EMBEDDING')
-    group by written_at, place, traces, found ->> '$.id'
+    group by file, written_at, place, traces, found ->> '$.id'
 ),
 
 named as (
     select
+        file,
         written_at,
         found,
         list_filter(traces, lambda trace: (trace ->> '$.id') = (found ->> '$.traceId'))[1] as trace,
@@ -70,7 +74,17 @@ timed as (
         *,
         coalesce(try_cast(started_text || '+00' as timestamptz), try_cast(started_text as timestamptz)) as started,
         coalesce(try_cast(ended_text || '+00' as timestamptz), try_cast(ended_text as timestamptz)) as ended,
-        coalesce(try_cast(first_text || '+00' as timestamptz), try_cast(first_text as timestamptz)) as first_token
+        coalesce(try_cast(first_text || '+00' as timestamptz), try_cast(first_text as timestamptz)) as first_token,
+        list_transform(
+            [['input', 'prompt'], ['output', 'completion']],
+            lambda name: coalesce(
+                try_cast(found ->> ('$.usageDetails.' || name[1]) as bigint),
+                try_cast(found ->> ('$.usage_details.' || name[1]) as bigint),
+                try_cast(found ->> ('$.usage.' || name[1]) as bigint),
+                try_cast(found ->> ('$.usage.' || name[2] || 'Tokens') as bigint),
+                try_cast(found ->> ('$.' || name[2] || 'Tokens') as bigint)
+            )
+        ) as tokens
     from named
 )
 
@@ -82,20 +96,8 @@ select
     coalesce(found ->> '$.session_id', found ->> '$.sessionId', trace ->> '$.sessionId') as session_id,
     coalesce(found ->> '$.traceId', found ->> '$.trace_id') as request_id,
     coalesce(found ->> '$.model', found ->> '$.provided_model_name', found ->> '$.providedModelName') as model_id,
-    coalesce(
-        try_cast(found ->> '$.usageDetails.input' as bigint),
-        try_cast(found ->> '$.usage_details.input' as bigint),
-        try_cast(found ->> '$.usage.input' as bigint),
-        try_cast(found ->> '$.usage.promptTokens' as bigint),
-        try_cast(found ->> '$.promptTokens' as bigint)
-    ) as prompt_tokens,
-    coalesce(
-        try_cast(found ->> '$.usageDetails.output' as bigint),
-        try_cast(found ->> '$.usage_details.output' as bigint),
-        try_cast(found ->> '$.usage.output' as bigint),
-        try_cast(found ->> '$.usage.completionTokens' as bigint),
-        try_cast(found ->> '$.completionTokens' as bigint)
-    ) as completion_tokens,
+    tokens[1] as prompt_tokens,
+    tokens[2] as completion_tokens,
     epoch_us(ended) / 1000 - epoch_us(started) / 1000 as latency_ms,
     epoch_us(first_token) / 1000 - epoch_us(started) / 1000 as ttft_ms,
     case when (found ->> '$.level') = 'ERROR' then 'failed' else 'succeeded' end as status,
@@ -113,5 +115,6 @@ select
             9
         ) as decimal(18, 9)
     ) as cost_usd,
+    file,
     written_at
 from timed

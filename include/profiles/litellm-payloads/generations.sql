@@ -1,6 +1,7 @@
 -- One row per payload, of which a document may be a list. Times are seconds since 1970, or text in UTC; of metadata and of the error, names alone are read.
 with documents as (
     select
+        file,
         written_at,
         unnest(case when json_type(document) = 'ARRAY' then cast(document as json[]) else [document] end) as document
     from source
@@ -47,5 +48,6 @@ select
         try_cast(document -> '$.request_tags' as varchar[]), lambda tag: not starts_with(tag, 'User-Agent:')
     ) as techniques,
     try_cast(round(try_cast(document ->> '$.response_cost' as double), 9) as decimal(18, 9)) as cost_usd,
+    file,
     written_at
 from payloads

@@ -45,6 +45,7 @@ attacks as (
         cast(null as double) as score,
         cast(null as double) as score_stderr,
         try_cast(found ->> '$.execution_time_ms' as double) as latency_ms,
+        file,
         written_at
     from parsed
     where outcome is not null
@@ -72,6 +73,7 @@ scorers as (
             try_cast(metrics ->> '$.accuracy_standard_error' as double), try_cast(metrics ->> '$.mae_standard_error' as double)
         ) as score_stderr,
         cast(null as double) as latency_ms,
+        file,
         written_at
     from parsed
     where metrics is not null

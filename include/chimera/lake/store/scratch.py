@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _PREFIX = "chimera-{}-"
-_KINDS = ("draft", "gate", "docs", "warm")
+_KINDS = ("draft", "gate", "docs", "stage", "warm")
 _YOUNG_SECONDS = 60  # a folder that was only just created may not be locked yet
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -26,7 +26,7 @@ def scratch(kind: str) -> Iterator[str]:
     """Create a temporary folder, locked while its process lives, and remove it at the end.
 
     Args:
-        kind: `draft`, `gate`, `docs` or `warm`.
+        kind: `draft`, `gate`, `docs`, `stage` or `warm`.
     """
     with tempfile.TemporaryDirectory(prefix=_PREFIX.format(kind)) as folder:
         descriptor = os.open(folder, _FLAGS)

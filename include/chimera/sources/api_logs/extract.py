@@ -10,8 +10,7 @@ import hashlib
 import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import pyarrow as pa
@@ -20,7 +19,7 @@ from include.chimera.contracts import API_LOGS, PARTITION
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
-from include.chimera.lake.staged.stage_rows import rows_of, stage_rows
+from include.chimera.lake.staged.stage_rows import row_batches, rows_of, stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs.log_files import (
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 logger = logging.getLogger(__name__)
-_BATCH_BYTES = 8 * 1024 * 1024
-_BATCH_ROWS = 2_000  # ten times as many would take twice as long to turn into columns
 _EPOCH, _MICROSECOND = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 # Lines are compared by hash. If there are many, only those with the lowest hashes: this samples the
 # same lines of each file, so the share is unbiased and memory is bounded.
@@ -178,22 +175,6 @@ class _Reader:
         self.refused.add(reason, where, line.content, label)
 
 
-def _batches(rows: Iterator[tuple[object, ...]]) -> Iterator[pa.RecordBatch]:
-    while chunk := list(_chunk(rows)):
-        columns = zip(zip(*chunk, strict=True), _READ.types, strict=True)
-        yield pa.record_batch([pa.array(*column) for column in columns], schema=_READ)
-
-
-def _chunk(rows: Iterator[tuple[object, ...]]) -> Iterator[tuple[object, ...]]:
-    """Yield one batch of rows, limited by count and bytes."""
-    size = 0
-    for row in islice(rows, _BATCH_ROWS):
-        yield row
-        size += len(cast("bytes", row[-1]))  # the line
-        if size > _BATCH_BYTES:
-            return
-
-
 def extract_api_logs(root: LogRoot, run: Run, *, allow_shrink: bool = False) -> Batch:
     """Stage the event hours of the run's window and of the lookback before it.
 
@@ -223,14 +204,14 @@ def _stage(root: LogRoot, run: Run, *, allow_shrink: bool) -> Batch:
     token = draw_token(API_LOGS.name, hours)
     with RefusedRecords() as refused:
         reader = _Reader(root, run.window, lookback, datetime.now(UTC), refused)
-        rows = pa.RecordBatchReader.from_batches(_READ, _batches(reader.rows()))
+        rows = pa.RecordBatchReader.from_batches(_READ, row_batches(_READ, reader.rows()))
         batch = Batch(API_LOGS.name, token, hours=hours, allow_shrink=allow_shrink)
         return stage_rows(
             run,
             batch,
             rows,
             query=_QUERY,
-            refused=refused.batches,
+            refused=lambda _: refused.batches(),
             omitted=refused.omitted,
             is_rowwise=True,
         )

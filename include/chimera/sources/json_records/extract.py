@@ -1,7 +1,7 @@
 """JSON documents and lines in files, from which a profile's SQL takes the contract's columns.
 
 The SQL is DuckDB's. It reads `source`, a row a document, with its columns `file`, `written_at`
-(when the file was) and `document` (JSON), and returns columns of the contract, and `written_at`.
+(when the file was) and `document` (JSON), and returns columns of the contract, and these two.
 Columns that it leaves out are null. A line of a table (`.csv`) is a document of texts, by the names
 in its first line. What the SQL does not name never gets further: not into the lake,
 the dead letters or a message.
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import csv
 import logging
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
@@ -22,21 +24,24 @@ from include.chimera.contracts import EVALUATIONS
 from include.chimera.fault_points import fault_point
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
-from include.chimera.lake.staged.stage_rows import stage_rows
-from include.chimera.lake.store.duckdb_sessions import duckdb_type, quote
+from include.chimera.lake.staged.stage_rows import Prepared, row_batches, stage_rows
+from include.chimera.lake.store.duckdb_sessions import quote
+from include.chimera.profiles.chosen import sources
 from include.chimera.settings import get_settings
 from include.chimera.sources.refused_records import RefusedRecords
-from include.chimera.sources.row_versions import typed, with_first_times
+from include.chimera.sources.reports.evaluations import UNKNOWN_FORMAT
+from include.chimera.sources.row_versions import completed, typed, with_first_times
 from include.chimera.sources.stored.lines import JsonLine, json_lines
 from include.chimera.sources.stored.local_copies import CopyFaultError, local_copy
 from include.chimera.sources.stored.stored_files import ANEW, PACKED, Purpose, all_listed
 from include.chimera.window import HOUR, hour_label
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import BinaryIO
 
-    from include.chimera.contracts import Contract
+    from duckdb import DuckDBPyConnection
+
     from include.chimera.profiles.chosen import Intake
     from include.chimera.sources.stored.stored_files import SourceFile, SourceRoot
     from include.chimera.window import Run
@@ -70,7 +75,7 @@ def extract_records(intake: Intake, root: SourceRoot, run: Run) -> Batch:
     A file that ends in `.json` is one document, or one a line; the others are one a line. Of
     evaluations, which may have no time but their file's, the first one stays. Rows that
     happened after the window are left to later runs, those that bronze holds are duplicates.
-    Refuse what is not JSON, without its content.
+    Refuse what is not JSON, and files of which no table takes anything, without their content.
 
     Args:
         intake: How the table, of kind `versions`, is filled.
@@ -87,76 +92,104 @@ def extract_records(intake: Intake, root: SourceRoot, run: Run) -> Batch:
     return staged
 
 
-def rows_query(contract: Contract, query: str, run: Run) -> str:
-    """Return the DuckDB query of the contract's rows in `source`, by a profile's SQL."""
-    nulls = ", ".join(
-        f"cast(null as {duckdb_type(contract.schema.field(name).type)}) as {name}"
-        for name in contract.source_columns
-    )
-    whole = f"({query}) union all by name (select {nulls} where false)"
+def rows_query(intake: Intake) -> str:
+    """Return the DuckDB query of a table's rows in `stream`, by its profile's SQL.
+
+    They have their `file`, too, and may be of after a run's window.
+    """
+    query = (intake.folder / intake.reader.files[0]).read_text()
     when = "coalesce(updated_at, created_at, written_at)"  # refused by its gate, and not lost
-    rows = (
-        f"select * replace ({when} as updated_at) from ({whole}) "
-        f"where {when} < {quote(run.window.end.isoformat())}::timestamptz"
+    return (
+        f"with source as (from stream) select * replace ({when} as updated_at) "
+        f"from ({completed(intake.contract, query)})"
     )
-    if contract is EVALUATIONS:
-        rows = with_first_times(contract, rows)
-    return typed(contract).replace("from source", f"from ({rows})", 1)
 
 
 def _stage(intake: Intake, root: SourceRoot, run: Run) -> Batch:
-    contract, query = intake.contract, intake.reader.files[0]
+    contract = intake.contract
+    rows = with_first_times(contract) if contract is EVALUATIONS else "from source"
+    end = f"timestamptz {quote(run.window.end.isoformat())}"
     with RefusedRecords() as refused:
+        reader = _Reader(root, run, refused)
         return stage_rows(
             run,
             Batch(contract.name, draw_token(contract.name)),
-            pa.RecordBatchReader.from_batches(_SCHEMA, _batches(_documents(root, run, refused))),
-            query=rows_query(contract, (intake.folder / query).read_text(), run),
-            refused=refused.batches,
+            reader.stream(),
+            prepared=Prepared(rows_query(intake)),
+            query=typed(contract, rows=f"({rows} where updated_at < {end})"),
+            refused=partial(reader.refusals, intake),
             omitted=refused.omitted,
             is_met_again=True,
-            is_rowwise=True,
         )
 
 
-def _batches(documents: Iterator[tuple[str, datetime, str]]) -> Iterator[pa.RecordBatch]:
-    chunk: list[tuple[str, datetime, str]] = []
-    size = 0
-    for document in documents:
-        chunk.append(document)
-        size += len(document[-1])
-        if size >= _BATCH_BYTES or len(chunk) >= _BATCH_ROWS:
-            yield _batch(chunk)
-            chunk, size = [], 0
-    if chunk:
-        yield _batch(chunk)
+@dataclass
+class _Reader:
+    """Reads the files of one run.
 
+    Args:
+        root: Where they lie.
+        run: The run.
+        refused: Where to put what is refused.
+        chosen: Names of the files to read; None: those that are due.
+        read: Names of the files that held a document.
+    """
 
-def _batch(chunk: list[tuple[str, datetime, str]]) -> pa.RecordBatch:
-    columns = zip(zip(*chunk, strict=True), _SCHEMA.types, strict=True)
-    return pa.record_batch([pa.array(*column) for column in columns], schema=_SCHEMA)
+    root: SourceRoot
+    run: Run
+    refused: RefusedRecords
+    chosen: set[str] | None = None
+    read: set[str] = field(default_factory=set)
 
+    def stream(self) -> pa.RecordBatchReader:
+        """Return file, time and text of each JSON document."""
+        return pa.RecordBatchReader.from_batches(_SCHEMA, row_batches(_SCHEMA, self._documents()))
 
-def _documents(
-    root: SourceRoot, run: Run, refused: RefusedRecords
-) -> Iterator[tuple[str, datetime, str]]:
-    """Yield file, time and text of each JSON document in the files that are due."""
-    lower = run.window.start - get_settings().lookback_hours * HOUR
-    label = hour_label(run.window.start)
-    for listing in all_listed(root, is_record_file):
-        for file in listing.files:
-            if file.fault:
-                refused.add(file.fault, {"file": file.name}, b"", label)
-                continue
-            written = datetime.fromtimestamp(file.written_at(), UTC)
-            if written < lower:
-                continue
-            try:
-                for text in _texts(file, refused, label):
-                    yield file.name, written, text
-            except CopyFaultError as fault:
-                logger.warning("%s is not read: %s", file.name, fault.reason)
-                refused.add(fault.reason, {"file": file.name}, b"", label)
+    def refusals(self, intake: Intake, session: DuckDBPyConnection) -> Iterable[pa.RecordBatch]:
+        """Return what is refused: documents, and once, by the first table, files of no platform."""
+        beside = sources()[intake.source]
+        if intake.contract == beside[0].contract:
+            taken = session.execute("select distinct file from source").fetchall()
+            for name in sorted(self._foreign({name for (name,) in taken}, beside, session)):
+                self._refuse_file(name, UNKNOWN_FORMAT)
+        return self.refused.batches()
+
+    def _foreign(
+        self, taken: set[str], beside: Sequence[Intake], session: DuckDBPyConnection
+    ) -> set[str]:
+        """Return the files that no table takes anything of, and no profile knows."""
+        left = self.read - taken
+        known = (f"from stream where {each.reader.known}" for each in beside)
+        for query in (*known, *map(rows_query, beside[1:])):
+            if left:
+                with RefusedRecords() as told_before:
+                    again = replace(self, refused=told_before, chosen=left)
+                    session.register("stream", again.stream())
+                    found = session.execute(f"select distinct file from ({query})").fetchall()
+                left -= {name for (name,) in found}
+        return left
+
+    def _documents(self) -> Iterator[tuple[str, datetime, str]]:
+        lower = self.run.window.start - get_settings().lookback_hours * HOUR
+        for listing in all_listed(self.root, is_record_file):
+            for file in listing.files:
+                if file.fault:
+                    self._refuse_file(file.name, file.fault)
+                    continue
+                written = datetime.fromtimestamp(file.written_at(), UTC)
+                if written < lower or (self.chosen is not None and file.name not in self.chosen):
+                    continue
+                try:
+                    for text in _texts(file, self.refused, hour_label(self.run.window.start)):
+                        if len(text) > len("[]"):
+                            self.read.add(file.name)
+                        yield file.name, written, text
+                except CopyFaultError as fault:
+                    self._refuse_file(file.name, fault.reason)
+
+    def _refuse_file(self, name: str, reason: str) -> None:
+        logger.warning("%s is not read: %s", name, reason)
+        self.refused.add(reason, {"file": name}, b"", hour_label(self.run.window.start))
 
 
 def _texts(file: SourceFile, refused: RefusedRecords, label: str) -> Iterator[str]:

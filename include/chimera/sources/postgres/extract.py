@@ -126,7 +126,7 @@ def stage_selected(
         batch,
         source.stream(f"{selection(contract, present, place)} where {wanted}"),
         query=typed(contract),
-        refused=lambda: source.stream(refusals(contract, present, place, refused)),
+        refused=lambda _: source.stream(refusals(contract, present, place, refused)),
         is_met_again=True,
         is_rowwise=True,
     )

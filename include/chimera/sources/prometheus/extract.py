@@ -129,7 +129,13 @@ def extract_provider_metrics(intake: Intake, server: PrometheusServer, run: Run)
             PROVIDER_METRICS.schema, _batches(server, known, hours, refused)
         )
         batch = Batch(PROVIDER_METRICS.name, token, hours=hours.labels())
-        staged = stage_rows(run, batch, reader, refused=refused.batches, omitted=refused.omitted)
+        staged = stage_rows(
+            run,
+            batch,
+            reader,
+            refused=lambda _: refused.batches(),
+            omitted=refused.omitted,
+        )
     logger.info(
         "staged %s samples of %s metrics, refused %s",
         staged.rows_read - staged.rows_unparsed,

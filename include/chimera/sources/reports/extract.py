@@ -22,7 +22,7 @@ from include.chimera.lake.delta.scans import live_rows
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import Batch
-from include.chimera.lake.staged.stage_rows import stage_rows
+from include.chimera.lake.staged.stage_rows import Prepared, stage_rows
 from include.chimera.lake.store.duckdb_sessions import connect, quote
 from include.chimera.sources.refused_records import RefusedRecords
 from include.chimera.sources.reports.evaluations import (
@@ -109,10 +109,9 @@ def _stage(root: SourceRoot, run: Run, zone: ZoneInfo) -> Batch:
             run,
             batch,
             pa.RecordBatchReader.from_batches(_ROWS, reader.batches()),
-            query=typed(EVALUATIONS, deleted=_GONE).replace(
-                "from source", f"from ({with_first_times(EVALUATIONS)})", 1
-            ),
-            refused=refused.batches,
+            prepared=Prepared(),
+            query=typed(EVALUATIONS, deleted=_GONE, rows=f"({with_first_times(EVALUATIONS)})"),
+            refused=lambda _: refused.batches(),
             omitted=refused.omitted,
             is_met_again=True,
         )
