@@ -20,7 +20,7 @@ with scores as (
                             cast(coalesce(document -> '$.data', document) as json[]),
                             lambda each: (each ->> '$.data_type') is not null or (each ->> '$.dataType') is not null
                         )
-                when document ->> '$.data_type' is not null or document ->> '$.dataType' is not null then [document]
+                when (document ->> '$.data_type') is not null or (document ->> '$.dataType') is not null then [document]
             end
         ) as found
     from source

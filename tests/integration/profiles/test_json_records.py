@@ -211,6 +211,25 @@ def test_what_a_batch_tells_of_a_call_in_several_events_is_one_row(choose, folde
         assert path.is_dir() or CANARY.encode() not in path.read_bytes(), path
 
 
+def test_a_file_of_which_no_table_takes_anything_is_told_once(choose, folder, lake):
+    """Without its content; what Langfuse writes besides is known, and empty lists are nothing."""
+    choose("langfuse")
+    call = {"id": "o", "type": "GENERATION", "startTime": "2026-01-05T08:00:00Z", "traceId": "t"}
+    score = {"id": "s", "dataType": "NUMERIC", "name": "tone", "value": 1, "traceId": "t"}
+    write(folder, "calls.json", [call])
+    write(folder, "scores.json", [{**score, "timestamp": "2026-01-05T08:00:00Z"}])
+    write(folder, "traces.jsonl", {"id": "t", "project_id": "p", "name": CANARY})
+    write(folder, "empty.json", [])
+    write(folder, "foreign.jsonl", {"secret": CANARY}, {"secret": CANARY})
+    for number in range(2):
+        done = ingest(folder, run=run_of(0, f"run_{number}"))
+        assert done.rows_refused == 1 - number
+    assert ingest(folder, "bronze.evaluations").rows_published == 1
+    assert letters("reason, coordinates") == [("unknown_format", '{"file": "foreign.jsonl"}')]
+    for path in lake.rglob("*"):
+        assert path.is_dir() or CANARY.encode() not in path.read_bytes(), path
+
+
 def test_lists_that_langfuse_answers_with_are_calls_and_scores(choose, folder):
     choose("langfuse")
     call = {"id": "o", "type": "GENERATION", "startTime": "2026-01-05T08:00:00Z", "traceId": "t"}

@@ -19,46 +19,79 @@ given as (
     select *, list_transform(attributes, lambda each: each.key) as names from keyed
 ),
 
-valued as (
+looked as (
     select
         * exclude (attributes, names),
-        value_of(attributes, names, 'gen_ai.operation.name')."stringValue" as operation,
-        upper(value_of(attributes, names, 'openinference.span.kind')."stringValue") as kind,
-        value_of(attributes, names, 'gen_ai.response.finish_reasons') as reasons,
+        value_of(attributes, names, 'gen_ai.operation.name') as "gen_ai.operation.name",
+        value_of(attributes, names, 'openinference.span.kind') as "openinference.span.kind",
+        value_of(attributes, names, 'gen_ai.response.finish_reasons') as "gen_ai.response.finish_reasons",
+        value_of(attributes, names, 'gen_ai.usage.input_tokens') as "gen_ai.usage.input_tokens",
+        value_of(attributes, names, 'gen_ai.usage.prompt_tokens') as "gen_ai.usage.prompt_tokens",
+        value_of(attributes, names, 'llm.token_count.prompt') as "llm.token_count.prompt",
+        value_of(attributes, names, 'gen_ai.usage.output_tokens') as "gen_ai.usage.output_tokens",
+        value_of(attributes, names, 'gen_ai.usage.completion_tokens') as "gen_ai.usage.completion_tokens",
+        value_of(attributes, names, 'llm.token_count.completion') as "llm.token_count.completion",
+        value_of(attributes, names, 'gen_ai.response.model') as "gen_ai.response.model",
+        value_of(attributes, names, 'gen_ai.request.model') as "gen_ai.request.model",
+        value_of(attributes, names, 'llm.model_name') as "llm.model_name",
+        value_of(attributes, names, 'gen_ai.provider.name') as "gen_ai.provider.name",
+        value_of(attributes, names, 'gen_ai.system') as "gen_ai.system",
+        value_of(attributes, names, 'llm.provider') as "llm.provider",
+        value_of(attributes, names, 'llm.system') as "llm.system",
+        value_of(attributes, names, 'gen_ai.conversation.id') as "gen_ai.conversation.id",
+        value_of(attributes, names, 'session.id') as "session.id",
+        value_of(attributes, names, 'user.id') as "user.id",
+        value_of(attributes, names, 'enduser.id') as "enduser.id",
+        value_of(attributes, names, 'gen_ai.response.id') as "gen_ai.response.id",
+        value_of(attributes, names, 'gen_ai.response.time_to_first_chunk') as "gen_ai.response.time_to_first_chunk",
+        value_of(attributes, names, 'gen_ai.server.time_to_first_token') as "gen_ai.server.time_to_first_token",
+        value_of(attributes, names, 'llm.cost.total') as "llm.cost.total",
+        value_of(attributes, names, 'gen_ai.usage.cost') as "gen_ai.usage.cost",
+        value_of(attributes, names, 'operation.cost') as "operation.cost",
+        value_of(attributes, names, 'error.type') as "error.type"
+    from given
+),
+
+valued as (
+    select
+        *,
+        "gen_ai.operation.name"."stringValue" as operation,
+        upper("openinference.span.kind"."stringValue") as kind,
+        "gen_ai.response.finish_reasons" as reasons,
         coalesce(
-            count_of(value_of(attributes, names, 'gen_ai.usage.input_tokens')),
-            count_of(value_of(attributes, names, 'gen_ai.usage.prompt_tokens')),
-            count_of(value_of(attributes, names, 'llm.token_count.prompt'))
+            count_of("gen_ai.usage.input_tokens"),
+            count_of("gen_ai.usage.prompt_tokens"),
+            count_of("llm.token_count.prompt")
         ) as prompt_tokens,
         coalesce(
-            count_of(value_of(attributes, names, 'gen_ai.usage.output_tokens')),
-            count_of(value_of(attributes, names, 'gen_ai.usage.completion_tokens')),
-            count_of(value_of(attributes, names, 'llm.token_count.completion'))
+            count_of("gen_ai.usage.output_tokens"),
+            count_of("gen_ai.usage.completion_tokens"),
+            count_of("llm.token_count.completion")
         ) as completion_tokens,
         coalesce(
-            name_of(value_of(attributes, names, 'gen_ai.response.model')),
-            name_of(value_of(attributes, names, 'gen_ai.request.model')),
-            name_of(value_of(attributes, names, 'llm.model_name'))
+            name_of("gen_ai.response.model"),
+            name_of("gen_ai.request.model"),
+            name_of("llm.model_name")
         ) as model_id,
         coalesce(
-            name_of(value_of(attributes, names, 'gen_ai.provider.name')),
-            name_of(value_of(attributes, names, 'gen_ai.system')),
-            name_of(value_of(attributes, names, 'llm.provider')),
-            name_of(value_of(attributes, names, 'llm.system'))
+            name_of("gen_ai.provider.name"),
+            name_of("gen_ai.system"),
+            name_of("llm.provider"),
+            name_of("llm.system")
         ) as provider_id,
         coalesce(
-            name_of(value_of(attributes, names, 'gen_ai.conversation.id')), name_of(value_of(attributes, names, 'session.id'))
+            name_of("gen_ai.conversation.id"), name_of("session.id")
         ) as session_id,
-        coalesce(name_of(value_of(attributes, names, 'user.id')), name_of(value_of(attributes, names, 'enduser.id'))) as user_id,
-        name_of(value_of(attributes, names, 'gen_ai.response.id')) as request_id,
+        coalesce(name_of("user.id"), name_of("enduser.id")) as user_id,
+        name_of("gen_ai.response.id") as request_id,
         1000 * coalesce(
-            number_of(value_of(attributes, names, 'gen_ai.response.time_to_first_chunk')),
-            number_of(value_of(attributes, names, 'gen_ai.server.time_to_first_token'))
+            number_of("gen_ai.response.time_to_first_chunk"),
+            number_of("gen_ai.server.time_to_first_token")
         ) as ttft_ms,
         coalesce(
-            cost_of(value_of(attributes, names, 'llm.cost.total')),
-            cost_of(value_of(attributes, names, 'gen_ai.usage.cost')),
-            cost_of(value_of(attributes, names, 'operation.cost'))
+            cost_of("llm.cost.total"),
+            cost_of("gen_ai.usage.cost"),
+            cost_of("operation.cost")
         ) as cost_usd,
         trace_of(fields) as trace,
         span_of(fields) as span,
@@ -68,9 +101,9 @@ valued as (
         has_failed(fields) as has_failed,
         case
             when has_failed(fields)
-                then coalesce(name_of(value_of(attributes, names, 'error.type')), exception_of(events_of(text)))
+                then coalesce(name_of("error.type"), exception_of(events_of(text)))
         end as error_code
-    from given
+    from looked
 ),
 
 named as (

@@ -12,6 +12,7 @@ from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.sources.otel.extract import PURPOSE, extract_spans
+from include.chimera.sources.reports.evaluations import identity
 from include.chimera.window import HOUR, Run, Window, floor_hour
 from tests.builders import staged_refusals
 from tests.integration.ingest.pipeline import publish
@@ -285,6 +286,50 @@ def test_calls_without_ids_are_told_apart_and_read_once(spans):
     spans["b.jsonl"] = request(other)
     spans.read()
     assert sorted(rows("prompt_tokens")) == [(1,), (2,)]
+
+
+def test_a_call_without_ids_keeps_its_key(spans):
+    """It is that of earlier versions: else each lookback would publish it again."""
+    nameless = call(1, gen_ai__response__time_to_first_chunk=0.25, llm__cost__total=0.5)
+    del nameless["traceId"]
+    spans["a.jsonl"] = request(nameless)
+    spans.read()
+    start, end = (int(nameless[f"{name}TimeUnixNano"]) for name in ("start", "end"))
+    facts = (True, None, None, None, None, "gpt-4o", 10, 4, 250.0, "succeeded", None, "0.500000000")
+    assert rows("generation_id") == [(identity("otel", start, end, *facts),)]
+
+
+@pytest.mark.parametrize("logs", ["folder"], indirect=True)
+def test_a_span_that_can_not_be_read_is_refused_alone(spans):
+    """The others of its line are calls; what JSON lacks and some write is nothing."""
+    line = request(call(1), {"spanId": "2", "attributes": "none"}, call(3, llm__cost__total=0.5))
+    spans["a.jsonl"] = line + b'{"spans": [5, {"attributes": [1]}]}\n' + request(call(4))
+    spans["b.jsonl"] = request(call(5, gen_ai__system="\u00e9")).replace(b"\\u00e9", b"\xff")
+    spans["c.jsonl"] = request(call(6, llm__cost__total=0.25)).replace(b"0.25", b"NaN")
+    assert spans.read() == ["malformed_span"] * 4
+    assert [key[-1:] for (key,) in rows("generation_id")] == ["1", "3", "4", "6"]
+
+
+@pytest.mark.parametrize("logs", ["folder"], indirect=True)
+@pytest.mark.parametrize(
+    ("time", "milliseconds"),
+    [
+        (lambda start: start + 2.5, None),
+        (lambda start: [start, 500_000_000], 500.0),
+        (lambda start: str(start * 1_000_000_000 + 1_000_000), 1.0),
+        (lambda start: datetime.fromtimestamp(start + 3, UTC).isoformat(), 3000.0),
+        (lambda start: datetime.fromtimestamp(start + 3).isoformat(), None),
+        (lambda _: [10**30, 0], None),
+        (lambda _: "0", None),
+    ],
+)
+def test_times_are_read_in_each_form(spans, time, milliseconds):
+    """A number, a pair, a text; one without a zone, or too large, is none."""
+    start = int((NOW + timedelta(minutes=5)).timestamp())
+    flat = {"trace_id": TRACE, "span_id": "1", "start_time": start * 10**9, "end_time": time(start)}
+    spans["a.jsonl"] = json.dumps({**flat, "attributes": {"llm.token_count.prompt": 3}}).encode()
+    spans.read()
+    assert rows("latency_ms, prompt_tokens") == [(milliseconds, 3)]
 
 
 def test_a_call_without_a_time_is_refused(spans):
