@@ -63,17 +63,21 @@ def with_first_times(contract: Contract) -> str:
     (key,) = contract.key
     table = open_table(contract.name)
     held = empty(contract.schema) if table is None else live_rows(table, contract)
-    first = f"min(source.created_at) over (partition by source.{key})"
     return f"""
-        with held as (
+        with first as (
+            select {key}, min(created_at) as created_at from source group by all
+        ),
+        held as (
             select {key}, created_at from ({held})
             where {key} in (select {key} from source)
             qualify row_number() over (
                 partition by {key} order by updated_at desc, {ROW_HASH} desc
             ) = 1 and not {IS_DELETED}
         )
-        select source.* replace (coalesce(held.created_at, {first}) as created_at)
-        from source left join held using ({key})
+        select source.* replace (
+            coalesce(held.created_at, first.created_at, source.created_at) as created_at
+        )
+        from source left join held using ({key}) left join first using ({key})
     """
 
 

@@ -81,8 +81,8 @@ create or replace temp macro time_of(text) as nullif(
         0,
         case
             when starts_with(text, '[') then case
-                when len(try_cast(text as hugeint[])) = 2 and try_cast(text as hugeint[])[1] > 0
-                    then try_cast(try_cast(text as hugeint[])[1] * 1000000000 + try_cast(text as hugeint[])[2] as bigint)
+                when len(try_cast(text as bigint[])) = 2 and try_cast(text as bigint[])[1] between 1 and 9223372035
+                    then try_cast(try_cast(text as bigint[])[1] * 1000000000::hugeint + try_cast(text as bigint[])[2] as bigint)
             end
             when regexp_matches(text, ':[0-9.]+ ?(Z|[+-][0-9]{2}(:?[0-9]{2})?)$')
                 then try_cast(epoch_us(try_cast(text as timestamptz))::hugeint * 1000 as bigint)

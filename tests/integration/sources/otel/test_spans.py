@@ -318,7 +318,7 @@ def test_a_span_that_can_not_be_read_is_refused_alone(spans):
         (lambda start: [start, 500_000_000], 500.0),
         (lambda start: str(start * 1_000_000_000 + 1_000_000), 1.0),
         (lambda start: datetime.fromtimestamp(start + 3, UTC).isoformat(), 3000.0),
-        (lambda start: datetime.fromtimestamp(start + 3).isoformat(), None),
+        (lambda start: datetime.fromtimestamp(start + 3, UTC).isoformat()[:19], None),
         (lambda _: [10**30, 0], None),
         (lambda _: "0", None),
     ],
