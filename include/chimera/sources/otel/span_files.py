@@ -74,7 +74,7 @@ class _Document(_Request):
 _DECODER = msgspec.json.Decoder(_Document | list[msgspec.Raw])
 
 
-class Record(NamedTuple):
+class OtlpRecord(NamedTuple):
     """A span, or a log record.
 
     Args:
@@ -98,7 +98,7 @@ class BadLine(NamedTuple):
     length: int
 
 
-def read_spans(file: BinaryIO, *, may_grow: bool) -> Iterator[Record | BadLine]:
+def read_spans(file: BinaryIO, *, may_grow: bool) -> Iterator[OtlpRecord | BadLine]:
     """Yield the spans and log records of a file, in any order.
 
     Args:
@@ -123,26 +123,26 @@ def read_spans(file: BinaryIO, *, may_grow: bool) -> Iterator[Record | BadLine]:
 
 def _records(
     document: _Document | list[msgspec.Raw], content: memoryview | bytes
-) -> Iterable[Record] | None:
+) -> Iterable[OtlpRecord] | None:
     """Return what a document holds, None if it is of no form that we know."""
     if isinstance(document, list):
         return _spans(document)
     if document.is_span():
-        return chain(_inside(document), [Record(bytes(content))])
+        return chain(_inside(document), [OtlpRecord(bytes(content))])
     return _inside(document) if document.is_known() else None
 
 
-def _inside(request: _Request) -> Iterator[Record]:
+def _inside(request: _Request) -> Iterator[OtlpRecord]:
     for resource in chain(request.resources or (), request.batches or ()):
         for scope in chain(resource.scopes or (), resource.libraries or ()):
             yield from _spans(scope.spans or ())
     for resource in request.logs or ():
         for scope in resource.logs or ():
-            yield from (Record(bytes(each), is_log=True) for each in scope.records or ())
+            yield from (OtlpRecord(bytes(each), is_log=True) for each in scope.records or ())
     yield from _spans(request.spans or ())
     if isinstance(request.answer, _Request):
         yield from _inside(request.answer)
 
 
-def _spans(listed: Iterable[msgspec.Raw]) -> Iterator[Record]:
-    return (Record(bytes(each)) for each in listed)
+def _spans(listed: Iterable[msgspec.Raw]) -> Iterator[OtlpRecord]:
+    return (OtlpRecord(bytes(each)) for each in listed)
