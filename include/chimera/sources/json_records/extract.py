@@ -27,6 +27,7 @@ from include.chimera.lake.staged.manifests import Batch
 from include.chimera.lake.staged.stage_rows import Prepared, row_batches, stage_rows
 from include.chimera.lake.store.duckdb_sessions import quote
 from include.chimera.profiles.chosen import sources
+from include.chimera.profiles.profile_format import FilesReader
 from include.chimera.settings import get_settings
 from include.chimera.sources.refused_records import RefusedRecords
 from include.chimera.sources.reports.evaluations import UNKNOWN_FORMAT
@@ -159,7 +160,11 @@ class _Reader:
     ) -> set[str]:
         """Return the files that no table takes anything of, and no profile knows."""
         left = self.read - taken
-        known = (f"from stream where {each.reader.known}" for each in beside)
+        known = (
+            f"from stream where {each.reader.known}"
+            for each in beside
+            if isinstance(each.reader, FilesReader)
+        )
         for query in (*known, *map(rows_query, beside[1:])):
             if left:
                 with RefusedRecords() as told_before:

@@ -111,7 +111,8 @@ def read_spans(file: BinaryIO, *, may_grow: bool) -> Iterator[OtlpRecord | BadLi
     if decoded(first.content, _DECODER) is None:  # one document over several lines
         content = mapped(file)
         if (single := decoded(content, _DECODER)) is not None:
-            yield from _records(single, content) or [BadLine(0, size)]
+            whole = _records(single, content)
+            yield from [BadLine(0, size)] if whole is None else whole
             return
     for line in json_lines(file):
         document = decoded(line.content, _DECODER) if line.content else None
