@@ -17,5 +17,6 @@ AIRFLOW_DBT = PROJECT / ".airflow-dbt"
 It is not in include/, because `astro dev start` mounts over include/ in its image.
 """
 DBT_MANIFEST = AIRFLOW_DBT / "target" / "manifest.json"
+"""What dbt made of the project, for the engine that was set then."""
 GX_PROJECT = INCLUDE / "gx"
 STATE = PROJECT / ".chimera"

@@ -10,6 +10,7 @@ import posixpath
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic resolves it at run time
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -174,6 +175,16 @@ class Settings(BaseSettings):
         "",
         pattern=r"^([a-z]+\.[a-z_]+=(kill|stop))?$",
         description="Step at which a test kills or stops the process, `<step>=kill|stop`",
+    )
+    engine: Literal["duckdb", "spark"] = Field(
+        "duckdb",
+        description="What computes the models: DuckDB in each task, or a Spark server "
+        "(docs/scale.md); gates and commits are DuckDB's and delta-rs' with either",
+    )
+    spark_remote: str = Field(
+        "",
+        description="Address of the Spark Connect server, sc://<host>:<port>; none: the Airflow "
+        "connection `spark`, which may hold a token",
     )
     run: Run | None = Field(
         None, description="The DAG run this process works for, as JSON; none: standalone"

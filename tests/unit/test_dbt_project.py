@@ -37,7 +37,7 @@ DELETABLE = sorted(
 )
 REF = re.compile(r"ref\('(\w+)'\)")
 # What a sample of rows decides better than a reader of SQL does.
-LOGIC = re.compile(r"\bcase\b|\bover \(|\bregexp_|\bis_incremental\(")
+LOGIC = re.compile(r"\bcase\b|\bover \(|\bregexp_|\bis_incremental\(|\bnewest\(")
 
 
 def readers(pattern: str) -> list[str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from include.chimera.sources.stored.stored_files import Purpose, SourceRoot
 
 APP_DB, PROMETHEUS = "app_db", "prometheus"
+SPARK = "spark"
 API_LOGS, REPORTS, OTEL, JSON = FILES = ("api_logs", "reports", "otel", "json")
 _CONNECT_SECONDS = 10  # libpq's default is to wait for ever
 _LIBPQ = """
@@ -118,6 +119,43 @@ def prometheus_server(connection: Connection) -> PrometheusServer:
         _refuse(connection, "one way to log in", came, "take one of them out")
     login = (connection.login, connection.password or "") if connection.login else None
     return PrometheusServer(_base_url(connection), headers, login, verify, cert)
+
+
+def spark_remote() -> str:
+    """Return the address of the Spark server: the setting's, or the connection `spark`'s.
+
+    The connection's password is a bearer token; of the extra, `use_ssl` is true or false.
+
+    Raises:
+        ConfigurationError: There is neither, or the connection says something that can't be
+            honoured.
+    """
+    from airflow.sdk import BaseHook  # noqa: PLC0415 - heavy
+    from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415 - as above
+
+    if address := get_settings().spark_remote:
+        return address
+    try:
+        connection = BaseHook.get_connection(SPARK)
+    except AirflowNotFoundException:
+        raise ConfigurationError(
+            expected="the address of a Spark Connect server, as CHIMERA_ENGINE=spark asks for",
+            came="none",
+            where=f"CHIMERA_SPARK_REMOTE, Airflow connection {SPARK}",
+            remedy="set one of them, or CHIMERA_ENGINE=duckdb",
+        ) from None
+    extra = _extra(connection)
+    if unknown := set(extra) - {"use_ssl"}:
+        _refuse(connection, "of the extra only use_ssl", ", ".join(unknown), "take it out")
+    host = (connection.host or "").removeprefix("sc://")
+    if not host or "/" in host:
+        _refuse(connection, "a host's name", "none, or one with a path", "correct the host")
+    parameters = {
+        "use_ssl": "true" if str(extra.get("use_ssl", "")).lower() == "true" else "",
+        "token": quote(connection.password or "", safe=""),
+    }
+    given = "".join(f";{name}={value}" for name, value in parameters.items() if value)
+    return f"sc://{host}:{connection.port or 15002}/{given}"
 
 
 def connection_of(source: str) -> str:

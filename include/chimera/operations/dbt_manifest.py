@@ -24,10 +24,13 @@ from typing import TYPE_CHECKING
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT, PROJECT
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ENGINES = {"duckdb": "prod", "spark": "spark"}
+"""The target of the profile, by engine."""
 _STAMP = DBT_MANIFEST.with_name("chimera-parse.json")
 _LOCK = AIRFLOW_DBT / ".lock"
 _PARTIAL_PARSE = "partial_parse.msgpack"
@@ -41,7 +44,8 @@ def parse_command(folder: Path) -> list[str]:
     return [
         *(sys.executable, "-m", "dbt.cli.main", "parse", "--no-static-parser"),
         *("--project-dir", place, "--profiles-dir", place, "--profile", "chimera"),
-        *("--target", "prod", "--target-path", str(folder), "--log-path", str(folder)),
+        *("--target", ENGINES[get_settings().engine]),
+        *("--target-path", str(folder), "--log-path", str(folder)),
     ]
 
 
@@ -134,6 +138,7 @@ def _fingerprint() -> dict[str, str]:
     return {
         "dbt": importlib.metadata.version("dbt-core"),
         "adapter": importlib.metadata.version("dbt-duckdb"),
+        "engine": get_settings().engine,
         "project": str(DBT_PROJECT),
         "sources": sources.hexdigest(),
     }

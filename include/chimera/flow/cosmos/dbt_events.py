@@ -125,6 +125,11 @@ def _translate(raised: BaseException, where: str) -> BaseException:
     )
     own = next((link for link in _chain(raised) if isinstance(link, ChimeraError)), None)
     for link in _chain(raised):
+        if type(link).__module__.startswith("pyspark.") and own is None:
+            from include.chimera.lake.spark.failures import translate  # noqa: PLC0415 - heavy
+
+            return translate(link, where) or raised
+    for link in _chain(raised):
         came = type(link).__name__
         if isinstance(link, mistakes) and not isinstance(link, rows):
             return _model_error(own, came, where)

@@ -21,12 +21,14 @@ from cosmos.converter import DbtToAirflowConverter
 
 from include.chimera.errors import ConfigurationError
 from include.chimera.flow.cosmos.dbt_events import log_event, note_failure
+from include.chimera.flow.cosmos.spark_builds import begin_build
 from include.chimera.flow.doc_pages import task_pages
 from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import DBT, GATE
-from include.chimera.operations.dbt_manifest import build_manifest
+from include.chimera.operations.dbt_manifest import ENGINES, build_manifest
 from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT
 from include.chimera.relation import Relation
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,7 +166,7 @@ def _dbt_tasks(group: TaskGroup) -> DbtToAirflowConverter:
         ),
         profile_config=ProfileConfig(
             profile_name="chimera",
-            target_name="prod",
+            target_name=ENGINES[get_settings().engine],
             profiles_yml_filepath=DBT_PROJECT / "profiles.yml",
         ),
         execution_config=ExecutionConfig(
@@ -188,6 +190,7 @@ def _dbt_tasks(group: TaskGroup) -> DbtToAirflowConverter:
             "trigger_rule": "none_failed",
             "dbt_runner_callbacks": [log_event, note_failure],
             "dbt_cmd_flags": list(DBT_FLAGS),
+            "interceptors": [begin_build] if get_settings().engine == "spark" else [],
             **DBT,
         },
     )

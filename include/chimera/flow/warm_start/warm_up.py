@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from include.chimera.errors import ChimeraError
 from include.chimera.lake.store.duckdb_sessions import check_signatures
 from include.chimera.lake.store.scratch import scratch, sweep_scratch
-from include.chimera.operations.dbt_manifest import build_manifest
+from include.chimera.operations.dbt_manifest import ENGINES, build_manifest
 from include.chimera.paths import DBT_MANIFEST, DBT_PROJECT
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -156,7 +157,8 @@ def rehearse_dbt() -> None:
         shutil.copy(partial_parse, Path(folder) / partial_parse.name)
         place = str(DBT_PROJECT)
         flags = ["--project-dir", place, "--profiles-dir", place, "--profile", "chimera"]
-        flags += ["--target", "prod", "--target-path", folder, "--log-path", folder]
+        flags += ["--target", ENGINES[get_settings().engine]]
+        flags += ["--target-path", folder, "--log-path", folder]
         done = dbtRunner().invoke(
             ["parse", "--no-static-parser", "--no-write-json", "--quiet", *flags]
         )

@@ -1,4 +1,7 @@
-"""A dbt materialization's request to the lake: the dict that a macro passes, typed."""
+"""A dbt materialization's request to the lake: the dict that a macro passes, typed.
+
+Engines meet here: whichever wrote the rows, an order and its files become the same build.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.lake.dbt_plugin.strategies import Rewrite
+from include.chimera.lake.delta.columns import delta_schema
+from include.chimera.lake.staged.manifests import Build
 from include.chimera.relation import Relation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from include.chimera.lake.delta.lineage import Plan
+    from include.chimera.lake.delta.parquet_files import DataFile
+    from include.chimera.lake.delta.partitions import Partitions, Whole
 
 WHOLE, WINDOW = "all", "window"
 
@@ -85,6 +96,41 @@ class Order:
             is_full_refresh=bool(config["is_full_refresh"]),
             partial=config["partial"] or "",
             is_deferred=bool(config["is_deferred"]),
+        )
+
+    def build(
+        self,
+        planned: Plan,
+        files: list[DataFile],
+        columns: pa.Schema,
+        partition_by: list[str],
+        replaced: Whole | Partitions,
+    ) -> Build:
+        """Return the build of the files that an engine wrote for this order.
+
+        Args:
+            planned: What the rows were computed from.
+            files: The files, in the table's folder.
+            columns: The rows' columns, in the model's order.
+            partition_by: Those of them that the files are partitioned by.
+            replaced: What of the table the files replace.
+        """
+        return Build(
+            table=str(self.table),
+            files=files,
+            schema=delta_schema(columns, self.required, self.comments).to_json(),
+            partition_by=partition_by,
+            replaced=replaced,
+            plan=planned,
+            invocation_id=self.invocation_id,
+            description=self.description,
+            properties=self.properties,
+            checks=self.checks,
+            # If a parent may have changed anywhere, every partition is recomputed.
+            may_replace=self.may_replace or self.strategy == WINDOW,
+            # Its hours come from other parents than its marks name: the next build redoes them all.
+            is_partial=bool(self.partial) or (self.is_deferred and self.strategy == WINDOW),
+            is_rewrite=self.is_rewrite,
         )
 
 

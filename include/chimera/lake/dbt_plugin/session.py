@@ -18,7 +18,7 @@ from include.chimera.lake.dbt_plugin.materializations import WHOLE, WINDOW, Orde
 from include.chimera.lake.dbt_plugin.row_changes import Changer
 from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.dbt_plugin.views import View, drop_view, save_view
-from include.chimera.lake.delta.columns import arrow_schema, delta_schema, describe, respell, select
+from include.chimera.lake.delta.columns import arrow_schema, describe, respell, select
 from include.chimera.lake.delta.constraints import Constraints, check_rows
 from include.chimera.lake.delta.lineage import Plan, identity_of, is_partial, plan
 from include.chimera.lake.delta.parquet_files import write_files
@@ -26,7 +26,7 @@ from include.chimera.lake.delta.partitions import Partitions, Whole, partition_c
 from include.chimera.lake.delta.scans import read_files
 from include.chimera.lake.delta.tables import begin_table, drop_table, open_table, require_decodable
 from include.chimera.lake.publish.model_builds import commit_build, partitions_of, require_free
-from include.chimera.lake.staged.manifests import Build, save
+from include.chimera.lake.staged.manifests import save
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import among, identifier
 from include.chimera.lake.store.places import folder_of, forget, schema_folder
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
+    from include.chimera.lake.staged.manifests import Build
     from include.chimera.relation import Relation
     from include.chimera.window import Run
 
@@ -170,28 +171,13 @@ class Session:
             rows = f"{rows} where {among(replaced.column, replaced.values)}"
         if live is None:
             begin_table(order.table)
-        build = Build(
-            table=str(order.table),
-            files=write_files(connection, rows, folder_of(order.table), columns, partition_by),
-            schema=delta_schema(columns, order.required, order.comments).to_json(),
-            partition_by=partition_by,
-            replaced=replaced,
-            plan=planned,
-            invocation_id=order.invocation_id,
-            description=order.description,
-            properties=order.properties,
-            checks=order.checks,
-            # If a parent may have changed anywhere, every partition is recomputed.
-            may_replace=order.may_replace or order.strategy == WINDOW,
-            # Its hours come from other parents than its marks name: the next build redoes them all.
-            is_partial=bool(order.partial) or (order.is_deferred and order.strategy == WINDOW),
-            is_rewrite=order.is_rewrite,
-        )
-        paths = [file.path for file in build.files]
+        files = write_files(connection, rows, folder_of(order.table), columns, partition_by)
+        build = order.build(planned, files, columns, partition_by, replaced)
+        paths = [file.path for file in files]
         written = read_files(folder_of(order.table), paths, columns)
         try:
             constraints = Constraints(frozenset(order.required), order.checks)
-            check_rows(connection, f"model {order.table}", build.files, written, constraints)
+            check_rows(connection, f"model {order.table}", files, written, constraints)
             self._keep(order.table, build, written)
         except ChimeraError:
             # Our errors mean that nothing was committed. After any other error or a signal a commit

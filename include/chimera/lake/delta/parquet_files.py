@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from math import isfinite
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 from uuid import uuid4
 
+import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from include.chimera.lake.delta.partitions import check_partition, text_of
@@ -107,6 +109,65 @@ def write_files(
     for file in files:
         check_partition(file.partition, file.rows, schema)
     return files
+
+
+def describe_files(folder: str, written: str, schema: pa.Schema) -> list[DataFile]:
+    """Describe the Parquet files that another engine wrote, by their footers and paths.
+
+    Args:
+        folder: The table's folder.
+        written: The folder in it that the engine wrote into, with a folder a partition. All else
+            that the engine left there is removed.
+        schema: The columns of the rows.
+
+    Raises:
+        ContractError: As `write_files`.
+    """
+    places = [file.place for file in storage.walk(f"{folder}/{written}")]
+    data = [place for place in places if place.endswith(".parquet")]
+    described = storage.at_once(lambda place: _described(folder, place, schema), data)
+    files = [file for file in described if file.rows]
+    kept = {f"{folder}/{file.path}" for file in files}
+    storage.delete_files(place for place in places if place not in kept)
+    for file in files:
+        check_partition(file.partition, file.rows, schema)
+    return files
+
+
+def _described(folder: str, place: str, schema: pa.Schema) -> DataFile:
+    with storage.open_file(place) as opened:
+        size, footer = opened.size(), pq.ParquetFile(opened).metadata
+    path = place[len(folder) + 1 :]
+    steps = (step.partition("=") for step in path.split("/")[:-1])
+    return DataFile(
+        path=path,
+        rows=footer.num_rows,
+        size_bytes=size,
+        partition={name: unquote(value) for name, equals, value in steps if equals},
+        stats=_delta_stats(footer.num_rows, _footer_stats(footer), schema),
+    )
+
+
+def _footer_stats(footer: pq.FileMetaData) -> dict[str, dict[str, str]]:
+    """Return a footer's statistics in the form of DuckDB's `return_stats`.
+
+    Doubles have no bounds: whether a footer's hold for NaN, engines decide differently.
+    """
+    found: dict[str, dict[str, str]] = {}
+    groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+    for number in range(footer.num_columns):
+        chunks = [group.column(number) for group in groups]
+        stats = [chunk.statistics for chunk in chunks]
+        if not all(each is not None and each.has_null_count for each in stats):
+            continue
+        column = {"null_count": str(sum(each.null_count for each in stats))}
+        bounds = [(each.min, each.max) for each in stats if each.has_min_max]
+        is_ordered = chunks[0].physical_type in ("INT32", "INT64")
+        if is_ordered and len(bounds) == len(stats):
+            low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
+            column |= {"min": str(low), "max": str(high)}
+        found[identifier(chunks[0].path_in_schema)] = column
+    return found
 
 
 def copy_files(files: Sequence[DataFile], source: str, target: str) -> list[DataFile]:

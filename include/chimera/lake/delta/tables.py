@@ -44,7 +44,8 @@ _SMALLEST = len('{"txn":{}}')  # bytes of an entry with one action
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Marks a folder from before a first build writes files until its commit (docs/adr/0020).
 NO_TABLE = "_no_table"
-_OURS = re.compile(r"(^|/)part-[0-9a-f-]{36}\.parquet$")
+# What builds write: DuckDB's files, and the folder of an attempt on Spark.
+_OURS = re.compile(r"(^|/)part-[0-9a-f-]{36}\.parquet$|^spark-[0-9a-f]{32}/")
 _HALF_WRITTEN = re.compile(r"#\d+$|\.tmp$")
 
 

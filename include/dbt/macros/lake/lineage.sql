@@ -29,12 +29,20 @@
 
 {# The single value that a function of the plugin returns. #}
 {% macro lake_ask(function, value) -%}
+    {{ return(adapter.dispatch("lake_ask")(function, value)) }}
+{%- endmacro %}
+
+{% macro duckdb__lake_ask(function, value) -%}
     {%- set found = run_query("select " ~ function ~ "(" ~ lake_literal(value) ~ ")") -%}
     {{ return(found.rows[0][0]) }}
 {%- endmacro %}
 
 {# The list that a function of the plugin returns, or none. #}
 {% macro lake_call(function, arguments) -%}
+    {{ return(adapter.dispatch("lake_call")(function, arguments)) }}
+{%- endmacro %}
+
+{% macro duckdb__lake_call(function, arguments) -%}
     {%- set literals = [] -%}
     {%- for argument in arguments -%}
         {%- set none_of_them = "cast([] as varchar[][])" -%}

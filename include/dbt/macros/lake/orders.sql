@@ -35,16 +35,23 @@
     )
 {%- endmacro %}
 
+{# End a transaction, where the engine has them. #}
+{% macro lake_commit() -%}
+    {{ return(adapter.dispatch("lake_commit")()) }}
+{%- endmacro %}
+
+{% macro duckdb__lake_commit() -%}{% do adapter.commit() %}{%- endmacro %}
+
 {# Store the rows, run the post-hooks, and return the relations to dbt. #}
 {% macro lake_finish(target_relation, rows, strategy, options={}) -%}
-    {% do adapter.commit() %}
+    {% do lake_commit() %}
     {% do lake_store(target_relation, rows, strategy, options) %}
     {% call statement("release", auto_begin=False) -%}
         drop {{ rows.type }} if exists {{ rows }}
     {%- endcall %}
     {% do apply_grants(target_relation, config.get("grants")) %}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
-    {% do adapter.commit() %}
+    {% do lake_commit() %}
     {{ run_hooks(post_hooks, inside_transaction=False) }}
     {{ return({"relations": [target_relation]}) }}
 {%- endmacro %}
@@ -89,6 +96,10 @@
 
 {# A table left by `--empty` or `--sample` is not incremental: the next build rebuilds it whole. #}
 {% macro is_incremental() -%}
+    {{ return(adapter.dispatch("lake_is_incremental")()) }}
+{%- endmacro %}
+
+{% macro duckdb__lake_is_incremental() -%}
     {%- if not dbt.is_incremental() -%}{{ return(false) }}{%- endif -%}
     {{ return(not lake_is_partial(this)) }}
 {%- endmacro %}

@@ -1,6 +1,12 @@
 {# Overrides of dbt-duckdb's relation macros: relations are the lake's tables and views. #}
 
+{# Carry out a request of a materialization. #}
 {% macro lake_do(relation, action, options={}) -%}
+    {{ return(adapter.dispatch("lake_do")(relation, action, options)) }}
+{%- endmacro %}
+
+{% macro duckdb__lake_do(relation, action, options) -%}
+    {%- do adapter.valid_incremental_strategies() -%}  {#- opens the session, as in lake_show -#}
     {% do adapter.commit() %}
     {% do adapter.store_relation(
         "lake", relation, [], "", "delta", dict({"action": action}, **options)
@@ -12,7 +18,6 @@
   project also has, ignoring case.
 #}
 {% macro lake_check() -%}
-    {%- do adapter.valid_incremental_strategies() -%}  {#- opens the session, as in lake_show -#}
     {% do lake_do(this, "check") %}
     {%- for node in graph.nodes.values() -%}
         {%- if node.unique_id != model.unique_id
@@ -35,6 +40,10 @@
   this first. Parents that the statement names must exist.
 #}
 {% macro lake_show(statement, parents=[]) -%}
+    {{ return(adapter.dispatch("lake_show")(statement, parents)) }}
+{%- endmacro %}
+
+{% macro duckdb__lake_show(statement, parents) -%}
     {#- Opens the session: this asks DuckDB its version once. -#}
     {%- do adapter.valid_incremental_strategies() -%}
     {% do adapter.store_relation(

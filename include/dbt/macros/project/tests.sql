@@ -1,5 +1,6 @@
 {# A test of a model built in this process reads only the partitions that were built. #}
 {% macro get_where_subquery(relation) -%}
+    {%- set relation = in_session(relation) -%}
     {%- set where = config.get("where", "") -%}
     {%- set conditions = ["(" ~ where ~ ")"] if where else [] -%}
     {%- if execute -%}

@@ -18,13 +18,13 @@ aggregated as (
         count(*) filter (where status = 'failed') as failed_count,
         count(*) filter (where status = 'filtered') as filtered_count,
 
-        -- latency of successes; quantile_cont interpolates linearly and ignores nulls
-        quantile_cont(latency_ms, 0.50) filter (where is_succeeded) as p50_latency_ms,
-        quantile_cont(latency_ms, 0.95) filter (where is_succeeded) as p95_latency_ms,
-        quantile_cont(latency_ms, 0.99) filter (where is_succeeded) as p99_latency_ms,
-        quantile_cont(ttft_ms, 0.50) filter (where is_succeeded) as p50_ttft_ms,
-        quantile_cont(ttft_ms, 0.95) filter (where is_succeeded) as p95_ttft_ms,
-        quantile_cont(ttft_ms, 0.99) filter (where is_succeeded) as p99_ttft_ms,
+        -- latency of successes
+        {{ quantile('latency_ms', 0.50) }} filter (where is_succeeded) as p50_latency_ms,
+        {{ quantile('latency_ms', 0.95) }} filter (where is_succeeded) as p95_latency_ms,
+        {{ quantile('latency_ms', 0.99) }} filter (where is_succeeded) as p99_latency_ms,
+        {{ quantile('ttft_ms', 0.50) }} filter (where is_succeeded) as p50_ttft_ms,
+        {{ quantile('ttft_ms', 0.95) }} filter (where is_succeeded) as p95_ttft_ms,
+        {{ quantile('ttft_ms', 0.99) }} filter (where is_succeeded) as p99_ttft_ms,
 
         -- sums; of bigint DuckDB makes hugeint, which Delta does not know
         cast(sum(prompt_tokens) as bigint) as prompt_tokens,

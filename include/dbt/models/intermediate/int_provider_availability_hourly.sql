@@ -27,7 +27,7 @@ average_by_provider as (
     select
         _window_hour,
         provider_id,
-        cast(null as varchar) as model_id,
+        null as model_id,
         avg(sample_value) as availability_ratio,
         count(*) as availability_sample_count
     from samples

@@ -1,6 +1,3 @@
-{# The 97.5 % point of the standard normal distribution, for a two-sided 95 % interval. #}
-{% set z = 1.959963984540054 %}
-
 with technique_days as (
 
     select * from {{ ref('agg_technique_daily') }}
@@ -11,13 +8,19 @@ with technique_days as (
 fill_older_days as (
 
     select
-        * replace (
-            coalesce(framework, 'unknown') as framework,
-            coalesce(evaluation_kind, 'attack') as evaluation_kind,
-            coalesce(trial_count, nullif(judged_count, 0)) as trial_count,
-            coalesce(successful_trial_count, case when judged_count > 0 then successful_count end)
-                as successful_trial_count
-        )
+        coalesce(framework, 'unknown') as framework,
+        technique,
+        model_id,
+        coalesce(evaluation_kind, 'attack') as evaluation_kind,
+        evaluation_count,
+        coalesce(trial_count, nullif(judged_count, 0)) as trial_count,
+        coalesce(successful_trial_count, case when judged_count > 0 then successful_count end)
+            as successful_trial_count,
+        error_count,
+        undetermined_count,
+        score_sum,
+        scored_count,
+        evaluation_date
     from technique_days
 
 ),
@@ -54,21 +57,6 @@ add_ratio as (
 
 ),
 
--- Source: E. B. Wilson, JASA 22 (1927): centre and half-width of the score interval
-add_interval as (
-
-    select
-        *,
-        (attack_success_ratio + {{ z }} * {{ z }} / (2 * trial_count))
-        / (1 + {{ z }} * {{ z }} / trial_count) as wilson_centre,
-        {{ z }} * sqrt(
-            attack_success_ratio * (1 - attack_success_ratio) / trial_count
-            + {{ z }} * {{ z }} / (4.0 * trial_count * trial_count)
-        ) / (1 + {{ z }} * {{ z }} / trial_count) as wilson_half_width
-    from add_ratio
-
-),
-
 final as (
 
     select
@@ -87,22 +75,15 @@ final as (
         error_count,
         undetermined_count,
         attack_success_ratio,
-        -- greatest and least leave nulls out
-        case
-            when attack_success_ratio is not null
-                then round(greatest(wilson_centre - wilson_half_width, 0), 9)
-        end as attack_success_lower_ratio,
-        case
-            when attack_success_ratio is not null
-                then round(least(wilson_centre + wilson_half_width, 1), 9)
-        end as attack_success_upper_ratio,
+        {{ wilson_lower('attack_success_ratio', 'trial_count') }} as attack_success_lower_ratio,
+        {{ wilson_upper('attack_success_ratio', 'trial_count') }} as attack_success_upper_ratio,
         mean_score,
         scored_count,
 
         -- dates
         first_evaluation_date,
         last_evaluation_date
-    from add_interval
+    from add_ratio
 
 )
 

@@ -86,7 +86,7 @@ find_techniques as (
     select
         coalesce(framework, 'unknown') as framework,
         technique,
-        regexp_extract(lower(technique), '^[^.:]*') as technique_family,
+        regexp_extract(lower(technique), '^([^.:]*)', 1) as technique_family,
         min(evaluation_date) as first_evaluation_date,
         max(evaluation_date) as last_evaluation_date
     from technique_days

@@ -69,7 +69,7 @@ joined as (
         hours.availability_ratio,
 
         -- dates
-        cast(strptime(hours._window_day, '%Y%m%d') as date) as usage_date,
+        {{ date_of_day('hours._window_day') }} as usage_date,
 
         -- lineage
         hours._window_day

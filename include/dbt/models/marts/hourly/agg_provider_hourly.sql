@@ -78,7 +78,7 @@ joined as (
             as availability_sample_count,
 
         -- timestamps
-        strptime(spine._window_hour, '%Y%m%dT%H') at time zone 'UTC' as hour_started_at,
+        {{ start_of('spine._window_hour') }} as hour_started_at,
 
         -- lineage
         spine._window_hour

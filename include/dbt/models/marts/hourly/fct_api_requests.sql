@@ -28,7 +28,7 @@ keep_requests as (
         status_code between 500 and 599 as is_server_error,
 
         -- dates
-        cast(logged_at at time zone 'UTC' as date) as logged_date,
+        {{ date_of('logged_at') }} as logged_date,
 
         -- timestamps
         logged_at,

@@ -35,7 +35,7 @@ final as (
         is_succeeded,
 
         -- dates
-        cast(created_at at time zone 'UTC' as date) as created_date,
+        {{ date_of('created_at') }} as created_date,
 
         -- timestamps
         created_at,

@@ -58,7 +58,7 @@ renamed as (
         -- lineage
         _row_hash,
         _is_deleted,
-        strftime(created_at at time zone 'UTC', '%Y%m%dT%H') as _window_hour
+        {{ hour_of('created_at') }} as _window_hour
     from source
 
 ),
@@ -68,9 +68,9 @@ candidates as (
     select * from renamed
     where {{ touched('_window_hour') }}
     {% if is_incremental() %}
-        union all by name
+        {{ union_by_name() }}
 
-        select * from {{ this }}
+        select * from {{ in_session(this) }}
         where {{ touched('_window_hour') }}
     {% endif %}
 
@@ -78,11 +78,7 @@ candidates as (
 
 keep_newest as (
 
-    select * from candidates
-    qualify row_number() over (
-        partition by evaluation_id
-        order by updated_at desc, _row_hash desc
-    ) = 1
+    {{ newest('candidates', key='evaluation_id', by=['updated_at', '_row_hash']) }}
 
 )
 

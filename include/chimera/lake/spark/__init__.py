@@ -1,0 +1,1 @@
+"""Builds of models on Spark Connect: their parents as views, and the files that they leave."""
