@@ -130,11 +130,11 @@ def spark_remote() -> str:
         ConfigurationError: There is neither, or the connection says something that can't be
             honoured.
     """
+    if address := get_settings().spark_remote:
+        return address
     from airflow.sdk import BaseHook  # noqa: PLC0415 - heavy
     from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415 - as above
 
-    if address := get_settings().spark_remote:
-        return address
     try:
         connection = BaseHook.get_connection(SPARK)
     except AirflowNotFoundException:

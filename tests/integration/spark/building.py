@@ -1,4 +1,4 @@
-"""Build models on Spark as the DAG does, each in a process of its own, and put them through gates."""
+"""Build models on Spark as a task of the DAG does, and put them through their gates."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from pydantic import TypeAdapter
 
-from include.chimera.flow.cosmos.graph import DBT_FLAGS
-from include.chimera.operations.dbt_manifest import parse_command
-from include.chimera.paths import DBT_PROJECT, PROJECT
+from include.chimera.paths import DBT_PROJECT
 from include.chimera.window import Run
 from tests.integration.object_store import forget_settings
 from tests.integration.quality.gating import gated
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from include.chimera.lake.staged.publications import Publication
 
@@ -41,22 +40,34 @@ class Parsed:
 
     Args:
         folder: Where its manifest and partial parse are.
+        project: The project's own folder.
     """
 
     folder: Path
+    project: Path = DBT_PROJECT
 
     @classmethod
-    def into(cls, folder: Path) -> Parsed:
+    def into(cls, folder: Path, project: Path = DBT_PROJECT) -> Parsed:
         """Parse the project."""
-        environment = {"PATH": os.defpath, "HOME": str(folder), "CHIMERA_ENGINE": "spark",
-                       "PYTHONPATH": str(PROJECT), "DO_NOT_TRACK": "1"}  # fmt: skip
+        command = [str(Path(sys.executable).with_name("dbt")), "parse", "--no-static-parser"]
         done = subprocess.run(  # noqa: S603 - our own command line
-            [sys.executable, "-c", f"from {parse_command.__module__} import _parse; from pathlib "
-             "import Path; import sys; _parse(Path(sys.argv[1]))", str(folder)],
-            env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return cls(folder)
+            [
+                *command,
+                "--target",
+                "spark",
+                "--target-path",
+                str(folder),
+                "--log-path",
+                str(folder),
+            ],
+            cwd=project,
+            env={"PATH": os.defpath, "HOME": str(folder), "DO_NOT_TRACK": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return cls(folder, project)
 
     def in_order(self) -> list[str]:
         """Return the models that are tables, each after what it reads."""
@@ -82,42 +93,31 @@ class Parsed:
         return f"{node['schema']}.{node['alias']}"
 
 
-def _build(parsed, model, run, environment, answer, full_refresh):
-    from dbt.cli.main import dbtRunner  # noqa: PLC0415 - not in the tests' own process
+_FLAGS = ("--no-static-parser", "--no-write-json", "--no-populate-cache", "--quiet")
+_LEFT_OUT = ("--exclude", "resource_type:unit_test", "tag:relationships")
 
-    from include.chimera.flow.cosmos import dbt_events, spark_builds  # noqa: PLC0415 - as above
+
+def _work(parsed, models, run, environment, answer, options):  # noqa: PLR0913, PLR0917 - of a process
+    """Build models one after the other, each as a task does, and publish them if that is asked."""
+    from include.chimera.flow.cosmos import spark_builds  # noqa: PLC0415 - not in the tests' process
 
     os.environ.clear()  # noqa: TID251 - a process of its own gets an environment of its own
-    os.environ.update(environment)  # noqa: TID251 - as above
+    os.environ.update(environment, CHIMERA_RUN=run)  # noqa: TID251 - as above
     forget_settings()
-    target = Path(environment["HOME"]) / f"dbt-{model}-{os.getpid()}"
+    spark_builds.DBT_MANIFEST = parsed.folder / "manifest.json"
+    target = answer.with_suffix(".dbt")
     target.mkdir()
-    shutil.copy(parsed / "partial_parse.msgpack", target)
-    spark_builds.DBT_MANIFEST = parsed / "manifest.json"
-    operator = SimpleNamespace(
-        env={"CHIMERA_RUN": run},
-        extra_context={"dbt_node_config": {"unique_id": _MODEL + model}},
-        full_refresh=full_refresh,
-    )
+    shutil.copy(parsed.folder / "partial_parse.msgpack", target)
     failure = None
-    with (target / "out").open("w") as file:
+    with answer.with_suffix(".out").open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:
-            spark_builds.begin_build({}, operator)
-            os.environ["CHIMERA_RUN"] = run  # noqa: TID251 - as Cosmos sets it
-            flags = ["--full-refresh"] if full_refresh else []
-            done = dbtRunner(callbacks=[dbt_events.note_failure]).invoke([
-                "build", "--select", model, *flags, "--no-static-parser", *DBT_FLAGS[:2],
-                "--exclude", "resource_type:unit_test", "tag:relationships",
-                "--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT),
-                "--profile", "chimera", "--target", "spark", "--target-path", str(target),
-                "--log-path", str(target),
-            ])  # fmt: skip
-            operator.callback(str(target))
-            if not done.success:
-                failure = (dbt_events._noted or [done.exception or RuntimeError("dbt failed")])[0]
-        except Exception as error:  # noqa: BLE001 - the test's process raises it again
+            for model in models:
+                _build(spark_builds.begin_build, parsed.project, model, run, target, options)
+                if options["is_published"]:
+                    publish(parsed.table(model), TypeAdapter(Run).validate_json(run))
+        except BaseException as error:  # noqa: BLE001 - the test's process raises it again
             failure = error
         sys.stdout.flush()
     try:
@@ -126,23 +126,46 @@ def _build(parsed, model, run, environment, answer, full_refresh):
         answer.write_bytes(pickle.dumps(RuntimeError(repr(failure))))
 
 
+def _build(begin_build, project, model, run, target, options):  # noqa: PLR0913, PLR0917 - of a task
+    from dbt.cli.main import dbtRunner  # noqa: PLC0415 - not in the tests' own process
+
+    from include.chimera.flow.cosmos import dbt_events  # noqa: PLC0415 - as above
+
+    unique_id = model if "." in model else _MODEL + model
+    operator = SimpleNamespace(
+        env={"CHIMERA_RUN": run},
+        extra_context={"dbt_node_config": {"unique_id": unique_id}},
+        full_refresh=options["full_refresh"],
+    )
+    begin_build({}, operator)
+    command = ["build", "--select", unique_id.split(".")[2], *_FLAGS, *_LEFT_OUT]
+    command += ["--full-refresh"] if options["full_refresh"] else []
+    for option in ("--project-dir", "--profiles-dir"):
+        command += [option, str(project)]
+    for option in ("--target-path", "--log-path"):
+        command += [option, str(target)]
+    runner = dbtRunner(callbacks=[dbt_events.note_failure])
+    done = runner.invoke([*command, "--target", "spark"])
+    operator.callback(str(target))
+    if not done.success:
+        raise dbt_events._noted[0] if dbt_events._noted else RuntimeError(str(done.exception))
+
+
 @dataclass
 class Building:
-    """A model's build that runs or has run in a process of its own."""
+    """Builds that run or have run in a process of their own."""
 
     process: multiprocessing.Process
     answer: Path
-    home: Path
 
     def wait(self) -> None:
-        """Wait for its end.
+        """Wait for their end.
 
         Raises:
-            BaseException: What the build failed with.
+            BaseException: What the first that failed did so with.
         """
-        self.process.join(300)
-        outputs = sorted(self.home.glob("dbt-*/out"), key=lambda path: path.stat().st_mtime)
-        said = outputs[-1].read_text() if outputs else ""
+        self.process.join(600)
+        said = self.answer.with_suffix(".out").read_text()
         assert self.answer.exists(), said
         failure = pickle.loads(self.answer.read_bytes())  # noqa: S301 - our own process wrote it
         if failure is not None:
@@ -166,33 +189,28 @@ class Spark:
     home: Path
     variables: Mapping[str, str]
 
-    def start(self, model: str, run: Run, *, full_refresh: bool = False) -> Building:
-        """Start a build."""
-        answer = self.home / f"{model}-{len(list(self.home.iterdir()))}.answer"
+    def start(
+        self, models: Iterable[str], run: Run, *, full_refresh: bool = False, publish: bool = True
+    ) -> Building:
+        """Start to build models, each after the one before it."""
+        answer = self.home / f"{uuid4().hex}.answer"
         environment = {"PATH": os.defpath, "HOME": str(self.home), "DBT_USE_COLORS": "0",
                        "CHIMERA_ENGINE": "spark", "CHIMERA_SPARK_REMOTE": self.remote,
                        "DO_NOT_TRACK": "1", **self.variables}  # fmt: skip
         text = TypeAdapter(Run).dump_json(run).decode()
-        process = _START.Process(
-            target=_build,
-            args=(self.parsed.folder, model, text, environment, answer, full_refresh),
-        )
+        options = {"full_refresh": full_refresh, "is_published": publish}
+        arguments = (self.parsed, list(models), text, environment, answer, options)
+        process = _START.Process(target=_work, args=arguments)
         process.start()
-        return Building(process, answer, self.home)
+        return Building(process, answer)
 
-    def build(self, model: str, run: Run, *, full_refresh: bool = False) -> None:
-        """Build a model, whose files then wait for their gate."""
-        self.start(model, run, full_refresh=full_refresh).wait()
+    def build(self, *models: str, run: Run, full_refresh: bool = False) -> None:
+        """Build models, whose files then wait for their gates."""
+        self.start(models, run, full_refresh=full_refresh, publish=False).wait()
 
-    def publish(self, model: str, run: Run, *, full_refresh: bool = False) -> Publication:
-        """Build a model, and publish it through its gate."""
-        self.build(model, run, full_refresh=full_refresh)
-        return publish(self.parsed.table(model), run)
-
-    def publish_all(self, run: Run, *, full_refresh: bool = False) -> None:
-        """Build and publish each model after what it reads."""
-        for model in self.parsed.in_order():
-            self.publish(model, run, full_refresh=full_refresh)
+    def publish(self, *models: str, run: Run, full_refresh: bool = False) -> None:
+        """Build models, and publish each through its gate; none: all of them."""
+        self.start(models or self.parsed.in_order(), run, full_refresh=full_refresh).wait()
 
 
 def publish(table: str, run: Run) -> Publication:

@@ -44,7 +44,7 @@ def begin_build(context: Context, operator: Any) -> None:  # noqa: ANN401 - Cosm
     operator.callback = lambda _folder, **_: build.stage()
 
 
-def model_of(manifest: Mapping[str, Any], unique_id: str, is_full_refresh: bool) -> Model:  # noqa: FBT001 - of dbt's flag
+def model_of(manifest: Mapping[str, Any], unique_id: str, is_full_refresh: bool) -> Model:
     """Return what a build needs to know of a model."""
     from include.chimera.lake.spark.builds import Model  # noqa: PLC0415 - heavy
 

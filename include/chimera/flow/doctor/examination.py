@@ -30,6 +30,7 @@ from include.chimera.flow.connections import (
     records_root,
     reports_root,
     spans_root,
+    spark_remote,
 )
 from include.chimera.flow.delivery.channels import SLACK, SMTP, channels
 from include.chimera.flow.doctor.airflow_checks import check_airflow
@@ -89,6 +90,7 @@ def examine(*, send: bool, in_worker: bool = False) -> Iterator[Finding]:
     if JSON in read:
         remedy = "write files there, or set CHIMERA_RECORDS_ROOT"
         yield _check_files("json records", JSON, records_root, is_record_file, remedy)
+    yield from _check_spark()
     yield from _check_channels(send=send)
 
 
@@ -190,6 +192,18 @@ def _check_files(
         newest = datetime.fromtimestamp(max(written), UTC).isoformat(timespec="seconds")
         told.text = f"{len(files)} files, the newest written at {newest}"
     return told.finding()
+
+
+def _check_spark() -> Iterator[Finding]:
+    """Let the server that computes the models, if one does, write a file into the lake."""
+    if get_settings().engine != "spark":
+        return
+    from include.chimera.lake.spark.builds import try_server  # noqa: PLC0415 - heavy
+
+    with checking("spark") as spark:
+        remote = spark_remote()
+        spark.text = f"{remote.partition(';')[0]}: {try_server(remote)}, writes the lake"
+    yield spark.finding()
 
 
 def _check_store_clock() -> Iterator[Finding]:

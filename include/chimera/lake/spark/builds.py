@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from pyspark.sql import SparkSession
 from pyspark.sql.connect.client.retries import DefaultPolicy
+from pyspark.sql.connect.session import SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from include.chimera.errors import ChimeraError, ConfigurationError
@@ -37,6 +37,7 @@ from include.chimera.lake.staged.manifests import save
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -114,7 +115,9 @@ class SparkBuild:
         if is_window:
             show_table(self._spark, model.table, own, self._wanted(planned, model.table))
             answers |= {"is_incremental": [], "lake_touched": planned.touched}
-            answers |= {f"lake_arrived {view_of(name)}": hours for name, hours in planned.arrived.items()}
+            answers |= {
+                f"lake_arrived {view_of(name)}": hours for name, hours in planned.arrived.items()
+            }
         self._answer(answers)
         if own is None:
             begin_table(model.table)
@@ -199,10 +202,37 @@ class SparkBuild:
         return spark_errors(f"model {self._model.table}")
 
 
+def try_server(remote: str) -> str:
+    """Let a server write a file into the lake and look for it here; return the server's version.
+
+    Raises:
+        BuildOutageError: The server does not answer, or can't write there.
+        ConfigurationError: Its file is not in this lake.
+    """
+    folder = f"{get_settings().lake}/_runs/spark-{uuid4().hex}"
+    with spark_errors("the Spark server"):
+        spark = _session(remote)
+        try:
+            spark.range(1).write.parquet(folder)
+            version = spark.version
+        finally:
+            spark.stop()
+    found = storage.walk(folder)
+    storage.delete_folder(folder)
+    if not found:
+        raise ConfigurationError(
+            expected="a Spark server that sees the lake under the same address",
+            came="a file that it wrote there and that is not there",
+            where=get_settings().lake,
+            remedy="mount the folder on the server too, or put the lake in an object store",
+        )
+    return version
+
+
 def _session(remote: str) -> SparkSession:
     """Make the session that dbt-spark then finds: one a process, its own on the server."""
-    spark: SparkSession = SparkSession.builder.remote(remote).create()
-    spark.client.set_retry_policies([_RETRIES])  # type: ignore[attr-defined]
+    spark = SparkSession.builder.remote(remote).create()
+    spark.client.set_retry_policies([_RETRIES])
     for name, value in _CONFIG.items():
         spark.conf.set(name, value)
     return spark

@@ -51,7 +51,9 @@ def translate(error: BaseException, where: str) -> ChimeraError | None:
     # A server that was started anew has the session's id, but none of its views.
     if isinstance(error, _MISTAKES) and SESSION_VIEWS not in str(error):
         return ModelError(came=came, where=f"{where}; nothing is committed")
-    return BuildOutageError(came=f"{came} of the Spark server", where=f"{where}; nothing is committed")
+    return BuildOutageError(
+        came=f"{came} of the Spark server", where=f"{where}; nothing is committed"
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark.sql import functions
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructField, StructType
 
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import ConfigurationError
@@ -23,8 +23,9 @@ from include.chimera.settings import get_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from deltalake import DeltaTable
-    from pyspark.sql import DataFrame, SparkSession
+    from deltalake import DeltaTable, Schema
+    from pyspark.sql import DataFrame
+    from pyspark.sql.connect.session import SparkSession
 
     from include.chimera.relation import Relation
 
@@ -65,19 +66,24 @@ def show_table(
 def _schema(name: Relation, table: DeltaTable | None) -> StructType:
     """Return the table's columns; Delta writes them down in Spark's own words."""
     contract = CONTRACTS.get(name.key)
-    if table is None:
-        if contract is None:
-            raise ConfigurationError(
-                expected=f"a table {name}, which the model reads",
-                came="none of this name",
-                where=f"the lake {get_settings().lake}",
-                remedy="build it first: clear its model's task and its gate",
-            )
-        return StructType.fromJson(json.loads(delta_schema(contract.schema).to_json()))
-    found = StructType.fromJson(json.loads(table.schema().to_json()))
-    lacking = pa.schema(missing_columns(table, contract) if contract else [])
-    added = StructType.fromJson(json.loads(delta_schema(lacking).to_json()))
-    return StructType([*found.fields, *added.fields])
+    if table is None and contract is None:
+        raise ConfigurationError(
+            expected=f"a table {name}, which the model reads",
+            came="none of this name",
+            where=f"the lake {get_settings().lake}",
+            remedy="build it first: clear its model's task and its gate",
+        )
+    found = [] if table is None else _columns(table.schema())
+    lacking = contract.schema if contract else pa.schema([])
+    if table is not None and contract is not None:
+        lacking = pa.schema(missing_columns(table, contract))
+    return StructType([*found, *_columns(delta_schema(lacking))])
+
+
+def _columns(schema: Schema) -> list[StructField]:
+    """Return columns without their comments, which Sail takes for a part of their types."""
+    columns = StructType.fromJson(json.loads(schema.to_json()))
+    return [StructField(column.name, column.dataType) for column in columns.fields]
 
 
 def _files_by_partition(

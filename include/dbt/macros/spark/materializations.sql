@@ -19,13 +19,13 @@
     )) }}
 {% endmaterialization %}
 
-{% materialization view, adapter="spark" %}{% do spark_refuse() %}{% endmaterialization %}
+{% materialization view, adapter="spark" %}{% do lake_refuse_kind() %}{% endmaterialization %}
 
-{% materialization seed, adapter="spark" %}{% do spark_refuse() %}{% endmaterialization %}
+{% materialization seed, adapter="spark" %}{% do lake_refuse_kind() %}{% endmaterialization %}
 
-{% materialization snapshot, adapter="spark" %}{% do spark_refuse() %}{% endmaterialization %}
+{% materialization snapshot, adapter="spark" %}{% do lake_refuse_kind() %}{% endmaterialization %}
 
-{% macro spark_refuse() -%}
+{% macro lake_refuse_kind() -%}
     {% do lake_refuse(
         "materialized='table', or incremental with strategy replace_window, on Spark",
         model.config.materialized

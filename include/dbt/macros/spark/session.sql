@@ -12,7 +12,7 @@
 {% macro spark__lake_call(function, arguments) -%}
     {%- set about = " " ~ arguments[-1][-1] if function == "lake_arrived" else "" -%}
     {%- set found = run_query(
-        "select value from lake_answers where question = " ~ spark_literal(function ~ about)
+        "select value from lake_answers where question = " ~ lake_text(function ~ about)
     ) -%}
     {%- if not found.rows -%}{{ return(none) }}{%- endif -%}
     {{ return(found.columns[0].values() | reject("none") | list) }}
@@ -29,7 +29,7 @@
 
 {% macro spark__lake_do(relation, action, options) -%}
     {%- if action == "write" -%}
-        {% do spark_stage(relation, options) %}
+        {% do lake_stage_files(relation, options) %}
     {%- elif action != "check" -%}
         {% do lake_refuse("a model that is a table, on Spark", action) %}
     {%- endif -%}
@@ -39,7 +39,7 @@
   Write the rows as the attempt's files, show only these under the relation's name, for the tests,
   and leave the order where Python finds it.
 #}
-{% macro spark_stage(relation, order) -%}
+{% macro lake_stage_files(relation, order) -%}
     {%- set by = order.partition_by -%}
     {%- set table = lake_call("staging_table", [[]])[0] -%}
     {%- set columns = [] -%}
@@ -49,7 +49,7 @@
     {% call statement("stage") -%}
         create table {{ table }} using parquet
         {% if by %}partitioned by ({{ by }}){% endif %}
-        location {{ spark_literal(lake_call("staging_place", [[]])[0]) }}
+        location {{ lake_text(lake_call("staging_place", [[]])[0]) }}
         as
         select {% if by %}/*+ rebalance({{ by }}) */{% endif %} *
         from {{ order.source }}
@@ -61,11 +61,11 @@
     {%- endcall %}
     {% call statement("order") -%}
         create or replace temporary view lake_order as
-        select {{ spark_literal(tojson(order)) }} as document
+        select {{ lake_text(tojson(order)) }} as document
     {%- endcall %}
 {%- endmacro %}
 
-{% macro spark_literal(text) -%}
+{% macro lake_text(text) -%}
     {{ return("'" ~ (text | replace("\\", "\\\\") | replace("'", "\\'")) ~ "'") }}
 {%- endmacro %}
 
