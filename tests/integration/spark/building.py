@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from uuid import uuid4
 
 from pydantic import TypeAdapter
 
+from include.chimera.errors import ChimeraError
 from include.chimera.paths import DBT_PROJECT
 from include.chimera.window import Run
 from tests.integration.object_store import forget_settings
@@ -108,22 +110,26 @@ def _work(parsed, models, run, environment, answer, options):  # noqa: PLR0913, 
     target = answer.with_suffix(".dbt")
     target.mkdir()
     shutil.copy(parsed.folder / "partial_parse.msgpack", target)
-    failure = None
+    failures = {}
     with answer.with_suffix(".out").open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-        try:
-            for model in models:
+        for model in models:
+            try:
                 _build(spark_builds.begin_build, parsed.project, model, run, target, options)
                 if options["is_published"]:
                     publish(parsed.table(model), TypeAdapter(Run).validate_json(run))
-        except BaseException as error:  # noqa: BLE001 - the test's process raises it again
-            failure = error
+            except BaseException as error:  # noqa: BLE001 - the test's process raises it again
+                failures[model] = error if isinstance(error, ChimeraError) else _told(error)
+                if options["is_published"]:
+                    break
         sys.stdout.flush()
-    try:
-        answer.write_bytes(pickle.dumps(failure))
-    except (pickle.PicklingError, TypeError):
-        answer.write_bytes(pickle.dumps(RuntimeError(repr(failure))))
+    answer.write_bytes(pickle.dumps(failures))
+
+
+def _told(error):
+    """Return a foreign error as one that every process can read."""
+    return RuntimeError("".join(traceback.format_exception(error)))
 
 
 def _build(begin_build, project, model, run, target, options):  # noqa: PLR0913, PLR0917 - of a task
@@ -164,13 +170,21 @@ class Building:
         Raises:
             BaseException: What the first that failed did so with.
         """
+        for error in self.failures().values():
+            error.add_note(self.said)
+            raise error
+
+    def failures(self) -> dict[str, BaseException]:
+        """Wait for their end; return what those that failed did so with, by model."""
         self.process.join(600)
-        said = self.answer.with_suffix(".out").read_text()
-        assert self.answer.exists(), said
-        failure = pickle.loads(self.answer.read_bytes())  # noqa: S301 - our own process wrote it
-        if failure is not None:
-            failure.add_note(said)
-            raise failure
+        assert self.answer.exists(), self.said
+        found: dict[str, BaseException] = pickle.loads(self.answer.read_bytes())  # noqa: S301 - ours
+        return found
+
+    @property
+    def said(self) -> str:
+        """What dbt wrote on its console."""
+        return self.answer.with_suffix(".out").read_text()
 
 
 @dataclass(frozen=True)

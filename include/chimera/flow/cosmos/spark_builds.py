@@ -55,13 +55,13 @@ def model_of(manifest: Mapping[str, Any], unique_id: str, is_full_refresh: bool)
         table=Relation(node["schema"], node["alias"]),
         parents=tuple(dict.fromkeys(_parents(manifest, unique_id))),
         window=config["partition_by"] if is_window else "",
-        is_full_refresh=is_full_refresh or bool(config["full_refresh"]),
+        is_full_refresh=is_full_refresh or bool(config.get("full_refresh")),
     )
 
 
 def _parents(manifest: Mapping[str, Any], unique_id: str) -> Iterator[Relation]:
     """Yield the tables that a model reads, directly or through ephemeral models."""
-    for name in manifest["nodes"][unique_id]["depends_on"]["nodes"]:
+    for name in manifest["nodes"][unique_id]["depends_on"].get("nodes", ()):
         parent = manifest["nodes"].get(name) or manifest["sources"][name]
         if parent["config"].get("materialized") == "ephemeral":
             yield from _parents(manifest, name)
