@@ -13,8 +13,9 @@ from include.chimera.paths import DBT_PROJECT, PROJECT
 ROOT = "include.chimera"
 # What a reader may have to open when an hour goes wrong (109; on 2026-11-29 five of the
 # profiles, seventeen of reports and spans; on 2026-11-30 two of the insight page, one of what the
-# UI shows of tasks, one that OpenLineage alone asks for): it may only shrink.
-MOST = 135
+# UI shows of tasks, one that OpenLineage alone asks for, four of builds on Spark): it may only
+# shrink.
+MOST = 139
 # Where Airflow and dbt begin.
 ENTRIES = [
     PROJECT / "dags" / "chimera_etl_hourly.py",

@@ -32,7 +32,7 @@ from include.chimera.lake.delta.scans import read_files
 from include.chimera.lake.delta.tables import begin_table, open_table
 from include.chimera.lake.publish.model_builds import partitions_of, require_free
 from include.chimera.lake.spark.failures import SESSION_VIEWS, spark_errors
-from include.chimera.lake.spark.views import show_table, view_of
+from include.chimera.lake.spark.parent_views import show_table, view_of
 from include.chimera.lake.staged.manifests import save
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import connect
