@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from include.chimera.local.servers.ports import LOOPBACK, choose_port
@@ -66,3 +67,35 @@ def _running(
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def apache_spark(folder: Path, home: Path, port: int | None = None) -> Iterator[Server]:
+    """Run Apache Spark's own server, with two executors in processes of their own.
+
+    Args:
+        folder: Where it writes.
+        home: Spark's home.
+        port: Its port; None: any.
+    """
+    port = port or choose_port(0)
+    config = {
+        "spark.connect.grpc.binding.address": LOOPBACK,
+        "spark.connect.grpc.binding.port": port,
+        "spark.driver.host": LOOPBACK,
+        "spark.driver.bindAddress": LOOPBACK,
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": 4,
+        "spark.sql.warehouse.dir": folder / "warehouse",
+    }
+    command = [str(home / "bin" / "spark-submit"), "--master", "local-cluster[2,1,1024]"]
+    command += [text for item in config.items() for text in ("--conf", "{}={}".format(*item))]
+    command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer"]
+    with _running(folder, port, (*command, "spark-internal"), {"SPARK_HOME": str(home)}) as server:
+        yield server
+
+
+def executors(server: Server) -> list[psutil.Process]:
+    """Return the processes of Apache Spark's executors."""
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    return [each for each in children if "CoarseGrainedExecutorBackend" in " ".join(each.cmdline())]

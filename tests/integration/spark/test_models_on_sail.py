@@ -144,7 +144,7 @@ MODELS = {
 SAID = {
     "a_view": "on Spark; came view.",
     "a_merge": "on Spark; came merge.",
-    "a_hook": "a model without hooks",
+    "a_hook": "came one with hooks.",
     "a_typo": "came AnalysisException",
     "model.chimera.a_python_model": "only supports languages",
     "snapshot.chimera.a_snapshot": "on Spark; came snapshot.",

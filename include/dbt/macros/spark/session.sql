@@ -19,7 +19,7 @@
 {%- endmacro %}
 
 {% macro spark__lake_ask(function, value) -%}
-    {% do lake_refuse("a model without hooks and without other actions on Spark", function) %}
+    {% do lake_refuse("a model that asks nothing else, on Spark", function) %}
 {%- endmacro %}
 
 {# Whether there is a table to add to, from whose plan the parents' hours were chosen. #}
@@ -32,6 +32,8 @@
         {% do lake_stage_files(relation, options) %}
     {%- elif action != "check" -%}
         {% do lake_refuse("a model that is a table, on Spark", action) %}
+    {%- elif pre_hooks or post_hooks -%}
+        {% do lake_refuse("a model without hooks, on Spark", "one with hooks") %}
     {%- endif -%}
 {%- endmacro %}
 
