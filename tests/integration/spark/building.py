@@ -176,7 +176,7 @@ class Building:
 
     def failures(self) -> dict[str, BaseException]:
         """Wait for their end; return what those that failed did so with, by model."""
-        self.process.join(600)
+        self.process.join(1800)
         assert self.answer.exists(), self.said
         found: dict[str, BaseException] = pickle.loads(self.answer.read_bytes())  # noqa: S301 - ours
         return found

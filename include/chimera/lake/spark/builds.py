@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -231,6 +232,8 @@ def try_server(remote: str) -> str:
 
 def _session(remote: str) -> SparkSession:
     """Make the session that dbt-spark then finds: one a process, its own on the server."""
+    # dbt-spark asks for Hive's catalogue with each statement, which no model needs.
+    warnings.filterwarnings("ignore", message="Failed to set spark.sql.catalogImplementation")
     spark = SparkSession.builder.remote(remote).create()
     spark.client.set_retry_policies([_RETRIES])
     for name, value in _CONFIG.items():
