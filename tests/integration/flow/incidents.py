@@ -264,7 +264,9 @@ def drift():
 
 
 def outlier():
+    """One row far slower than ever; another one is refused, and waits among the dead letters."""
     rows = bronze_tables(FEED, NEWEST)[GENERATIONS]
+    rows = put("status", None)(rows, chosen_rows(rows, 0.001, 2))
     judge(RUN, GENERATIONS, put("latency_ms", 3_000_000.0)(rows, chosen_rows(rows, 0.001, 1)))
     record_quality(RUN)
 

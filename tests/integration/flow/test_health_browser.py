@@ -289,6 +289,7 @@ def test_a_gap_is_healed_and_letters_replayed(scene) -> None:
     page = scene(WORSE)
     ask(page, page.locator("button[data-action=heal]"), "after the outage")
     assert "is queued" in done(page)
+    page = scene(ODD)
     page.wait_for_selector("button[data-action=replay]")
     ask(page, page.locator("button[data-action=replay]"), "mended")
     assert "is queued" in done(page)
