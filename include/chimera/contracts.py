@@ -77,10 +77,13 @@ _COMMENTS = {
     "provider_id": "The company or service that runs the model; null where not said.",
     "reason": "Why the record was refused: a rule's id or a parser's word.",
     "recorded_at": "When the row was written, UTC.",
+    "replaced_version": "The version that a person's restore replaced; null without one.",
     "report_file": "The report's path below the root; null where rows come from no report.",
     "report_hash": "SHA-256 of the report's content; null where rows come from no report.",
     "request_id": "The API request that this belongs to; null where not said.",
     "response_bytes": "Size of the answer's body, in bytes; null where not logged.",
+    "restored_by": "Who put the run's rows back; null where the run committed them.",
+    "restored_reason": "Why, in that person's words; null where the run committed them.",
     "rows_duplicate": "Rows that the table already held, or whose hour a newer attempt published.",
     "rows_published": "Rows that became part of the table.",
     "rows_read": "Rows read from the source: published, refused and duplicate ones.",
@@ -425,13 +428,17 @@ PUBLISHED_VERSIONS = Contract(
     key=("run_id", "table_name", "table_version"),
     event_time="recorded_at",
     description="One row per silver or gold table and run whose branches all passed: the version "
-    "that the run committed. The rows of one run are one consistent snapshot.",
+    "that the run committed. The newest versions of one run are one consistent snapshot. A restore "
+    "of a run adds the versions that have its rows again, with who did it and why.",
     schema=pa.schema(
         [
             _required("run_id", pa.string()),
             _required("correlation_id", pa.string()),
             _required("table_name", pa.string()),
             _required("table_version", pa.int64()),
+            pa.field("replaced_version", pa.int64()),
+            pa.field("restored_by", pa.string()),
+            pa.field("restored_reason", pa.string()),
             _required("window_start", _TIME),
             _required("window_end", _TIME),
             _required("recorded_at", _TIME),

@@ -27,6 +27,9 @@ Step = Literal[
     "ledger.committed",
     "replay.staged",
     "replay.published",
+    "restore.table",
+    "restore.recorded",
+    "restore.shown",
 ]
 _SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 

@@ -1,4 +1,4 @@
-"""The commands that inspect the lake and the logs: gaps, logs, trace.
+"""The commands that inspect the lake and the logs: gaps, logs, trace, diff.
 
 Commands import what they need when they run.
 """
@@ -18,7 +18,10 @@ from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
+    from include.chimera.operations.row_differences import RowDifference
     from include.chimera.operations.trace import Origin
+
+_RUNS = ("scheduled__2026-03-02T09:00:00+00:00", "scheduled__2026-03-02T10:00:00+00:00")
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -28,6 +31,7 @@ def add_commands(app: typer.Typer) -> None:
         (gaps, "gaps --start 2026-03-02T09:00:00 --end 2026-03-02T11:00:00"),
         (logs, "logs --correlation-id 1f1bc2bc8b6e --level error"),
         (trace, f"trace gold.fct_generations --where {where}"),
+        (diff, f"diff --run {' '.join(_RUNS)}"),
     ):
         app.command(epilog=example(words))(command)
 
@@ -187,3 +191,47 @@ def _show_origin(origin: Origin, lines: int, depth: int = 0) -> None:
             echo(f"{indent}  log {line.logged_at:%H:%M:%S} {head}")
     for parent in origin.made_from:
         _show_origin(parent, lines, depth + 1)
+
+
+def diff(
+    run: Annotated[
+        tuple[str, str],
+        typer.Option(help="Two runs, the older first, each by its id or its correlation id."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Count what differs between all tables as two runs left them, by key; no value is shown."""
+    from include.chimera.operations.whole_runs import differences
+
+    for found in differences(*run):
+        if isinstance(found, str):
+            alone = {"table": found, "is_in_one_run_only": True}
+            print_json(alone) if as_json else echo(f"{found}: only one of the runs published it")
+        elif as_json:
+            print_json(found)
+        else:
+            _show_difference(found)
+
+
+def _show_difference(found: RowDifference) -> None:
+    versions = f"{found.table}, version {found.version} to {found.newer}"
+    counts = {"added": found.added, "changed": found.changed, "removed": found.removed}
+    if not any((*counts.values(), found.columns_added, found.columns_removed)):
+        echo(f"{versions}: the same {found.same:,} rows")
+        return
+    by = (
+        f"by {', '.join(found.key)}"
+        if found.key
+        else "by whole rows: nothing says what their key is"
+    )
+    told = ", ".join(f"{count:,} {word}" for word, count in counts.items())
+    echo(f"{versions}: {told}, {found.same:,} as they were ({by})")
+    for word, names in (("new", found.columns_added), ("lost", found.columns_removed)):
+        if names:
+            echo(f"  columns that are {word}: {', '.join(names)}")
+    if found.columns:
+        changed = (f"{name} ({count:,})" for name, count in found.columns.items())
+        echo(f"  columns that changed: {', '.join(changed)}")
+    if found.partitions:
+        first, *_, last = (*found.partitions, *found.partitions)
+        echo(f"  in {len(found.partitions):,} partitions, {first} to {last}; --json counts in each")

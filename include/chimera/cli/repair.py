@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from include.chimera.lake.publish.stop_switch import Decision
+    from include.chimera.operations.whole_runs import RunPosition
 
 dead_letters = typer.Typer(help="Records that could not be published.", no_args_is_help=True)
 _LETTER = "1662fb7a493b6547f49844aadc773843"  # pragma: allowlist secret - a letter's id
+_RUN = "scheduled__2026-03-02T10:00:00+00:00"
 _ID_WIDTH = len(_LETTER)  # never truncate an id
 _STATES = ("waiting", "published", "parked")
 
@@ -59,7 +61,7 @@ def add_commands(app: typer.Typer) -> None:
     for command, words in (
         (stop_publishing, f"stop-publishing {because}"),
         (resume_publishing, "resume-publishing --reason 'the model is mended'"),
-        (restore, f"restore gold.fct_generations --version 41 {because}"),
+        (restore, f"restore --run {_RUN} {because}"),
     ):
         app.command(epilog=example(words))(command)
 
@@ -233,20 +235,77 @@ def _show_decision(decision: Decision, *, as_json: bool) -> None:
         echo(str(decision))
 
 
-def restore(
-    table: Annotated[str, typer.Argument(help="<layer>.<table>.")],
-    version: Annotated[int, typer.Option(min=0, help="The version whose rows are wanted.")],
-    reason: ReasonOption,
+def restore(  # noqa: PLR0913, PLR0917 - the options of two ways to ask
+    table: Annotated[str | None, typer.Argument(help="<layer>.<table>, with --version.")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=0, help="Of that table: the version whose rows are wanted.")
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="Instead: a run, by id or correlation id, to put all its tables back."),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded, and needed.")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --run: only say what it would do.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put a table back to a version, by one more commit; publishing has to be stopped."""
-    from include.chimera.operations import manual_controls
+    """Put a table, or all tables of a run, back by one more commit each.
 
+    Publishing has to be stopped. With --run, readers of views.sql are switched once all are back;
+    run it again if it was interrupted.
+    """
+    from include.chimera.operations import manual_controls, whole_runs
+
+    if run is not None and table is None and version is None:
+        found = (
+            whole_runs.find_run_position(run) if dry_run else whole_runs.restore_run(run, reason)
+        )
+        _show_run_position(found, dry_run=dry_run, as_json=as_json)
+        return
+    if table is None or version is None or run is not None or dry_run:
+        raise typer.BadParameter("<layer>.<table> --version <n>, or --run <run> [--dry-run]")  # noqa: EM101, TRY003 - typer shows it
     made = manual_controls.restore(table, version, reason)
     if as_json:
         print_json({"table": table, "version": made, "restored_to": version})
         return
     typer.echo(f"{table} is at version {made}, with the rows of version {version}")
+    _say_next()
+
+
+def _show_run_position(found: RunPosition, *, dry_run: bool, as_json: bool) -> None:
+    run_id = found.snapshot.run_id
+    if as_json:
+        moves = [
+            {
+                "table": each.table,
+                "version": found.snapshot.versions[each.table],
+                "restored_to": each.wanted,
+                "replaced": None if each.is_there else each.replaced,
+            }
+            for each in found.tables
+        ]
+        told = {"run_id": run_id, "is_dry_run": dry_run, "tables": moves}
+        print_json({**told, "left_as_they_are": found.others})
+        return
+    for each in found.tables:
+        if each.is_there:
+            echo(f"{each.table}: has the rows of version {each.wanted} already")
+        elif dry_run:
+            echo(f"{each.table}: version {each.newest} would get the rows of {each.wanted}")
+        else:
+            made = found.snapshot.versions[each.table]
+            echo(f"{each.table}: version {made} has the rows of {each.wanted}")
+    for name in found.others:
+        echo(f"{name}: left as it is; the run did not publish it")
+    if dry_run:
+        echo(f"Next: {CLI} stop-publishing, then the same without --dry-run")
+        return
+    echo(f"Readers of views.sql see run {run_id}")
+    _say_next()
+
+
+def _say_next() -> None:
     typer.echo(
         f"Next: mend the cause, {CLI} resume-publishing; the next run reads what came after again"
     )

@@ -50,21 +50,30 @@ def restore(table: str, version: int, reason: str, who: str = "") -> int:
             version.
         CommitConflictError: Another writer committed in the meantime.
     """
-    decision = newest_decision()
     words = require_reason(reason)
+    require_stopped(f"table {table}")
+    notes = {"restored_by": who or current_user(), "restored_reason": words}
+    return restore_table(table, version, notes)
+
+
+def require_stopped(where: str) -> None:
+    """Raise unless publishing is stopped.
+
+    Args:
+        where: What would be put back.
+
+    Raises:
+        ControlRefusedError: It goes on.
+        LakeError: The lake can't be read.
+    """
+    decision = newest_decision()
     if not (decision and decision.is_stopped):
         raise ControlRefusedError(
             expected="stopped publishing, so that no run commits meanwhile",
             came="publishing that goes on",
-            where=f"table {table}",
+            where=where,
             remedy=f"{CLI} stop-publishing --reason '…'",
         )
-    notes = {
-        "restored_by": who or current_user(),
-        "restored_reason": words,
-        "restored_to": str(version),
-    }
-    return restore_table(table, version, notes)
 
 
 def _switch(*, is_stopped: bool, reason: str, who: str) -> Decision:

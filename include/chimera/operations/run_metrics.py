@@ -12,6 +12,7 @@ import pyarrow as pa
 from include.chimera.alerts.outbox import waiting
 from include.chimera.contracts import PARTITION
 from include.chimera.lake.dead_letters.letters import letter_states
+from include.chimera.lake.delta.lineage import NO_ROWS
 from include.chimera.lake.delta.tables import leaving_out, open_tables, row_count, table_names
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.publish.verification import COUNTS
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from include.chimera.window import Run
 
-_NO_DATA = ("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END")
 _COMMITS = 20
 
 
@@ -89,7 +89,7 @@ def _of_table(name: str, table: DeltaTable) -> Iterator[Sample]:
         end = parse_hour(max(hours)) + HOUR
         yield Sample("chimera_table_event_timestamp_seconds", end.timestamp(), name)
     commits = table.history(_COMMITS)
-    times = [int(c["timestamp"]) for c in commits if c["operation"] not in _NO_DATA]
+    times = [int(c["timestamp"]) for c in commits if c["operation"] not in NO_ROWS]
     if times:
         yield Sample("chimera_table_commit_timestamp_seconds", max(times) / 1e3, name)
     mark = table.transaction_version(WATERMARK)

@@ -12,6 +12,11 @@ import pytest
 
 from include.chimera.lake.delta.columns import comments_of
 from include.chimera.lake.delta.tables import lake_tables, open_table
+from include.chimera.lake.ops_tables.consistent_snapshots import (
+    made_of_others,
+    parents_of,
+    published_snapshot,
+)
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.paths import PROJECT
 from include.chimera.settings import get_settings
@@ -82,6 +87,14 @@ def test_an_hour_without_news_writes_no_comment_again(state):
     before = {str(name): open_table(name).version() for name in lake_tables()}
     assert before["bronze.generations"] == 1
     assert before["gold.fct_generations"] == 0
+
+
+def test_each_table_was_made_of_those_that_are_pinned_beside_it(state):
+    """Else no run of the real models would ever have a snapshot."""
+    del state
+    versions = published_snapshot().versions
+    assert made_of_others(versions) == []
+    assert parents_of("gold.agg_usage_daily", versions)
 
 
 @pytest.fixture(scope="module")

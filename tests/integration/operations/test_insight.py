@@ -26,6 +26,7 @@ from include.chimera.operations.insight.page import (
 )
 from include.chimera.settings import get_settings
 from scripts.run_examples import START, fill_lake
+from tests.builders import run_of
 from tests.insight import Reader, specs
 from tests.integration.browser import BROWSER, DESK, PHONE, browsing, needs_browser, take
 from tests.integration.dbt.test_reading import QUERIES
@@ -176,7 +177,7 @@ def test_a_page_from_old_data_says_so(state):
 
 def test_a_lake_without_tables_shows_nothing_and_no_zero(state):
     del state
-    page = render(Snapshot("none", {}), MADE_AT)
+    page = render(Snapshot("none", {}, run_of().window), MADE_AT)
     assert page.count("Nothing to show.") == len(TOPICS)
     assert page.count("not published") == len(TABLES)
     assert not specs(page)
@@ -197,7 +198,7 @@ def rewritten(lake, tmp_path, monkeypatch):
             write_deltalake(state / "lake" / "gold" / short, rows, partition_by=parts or None)
         monkeypatch.setenv("CHIMERA_STATE_DIR", str(state))
         get_settings.cache_clear()
-        write_insight(Snapshot("run <b>", dict.fromkeys(TABLES, 0)))
+        write_insight(Snapshot("run <b>", dict.fromkeys(TABLES, 0), run_of().window))
         return insight_place()
 
     yield rewrite

@@ -31,14 +31,14 @@ from include.chimera.lake.store import storage
 from include.chimera.operations.health import pages
 from include.chimera.operations.health.incident_timeline import timeline
 from include.chimera.operations.health.last_words import last_words
-from include.chimera.operations.health.row_differences import (
-    published_difference,
-    staged_difference,
-)
 from include.chimera.operations.health.table_details import rule_histories, table_versions
 from include.chimera.operations.health.table_graph import table_graph
 from include.chimera.operations.insight.page import insight_place
 from include.chimera.operations.quality_report import report_place
+from include.chimera.operations.row_differences import (
+    published_difference,
+    staged_difference,
+)
 
 if TYPE_CHECKING:
     from include.chimera.operations.health.known_facts import Known

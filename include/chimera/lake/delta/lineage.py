@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from include.chimera.window import Run
 
 TOUCHED, ARRIVED, READ = "touched_hours", "arrived_partitions", "read_versions"
+# Commits that leave every row as it was.
+NO_ROWS = frozenset({"CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END"})
 _CONSUMED = "consumed:"
 _marks: dict[tuple[str, str, int, str], int | None] = {}  # by place, id, version and app id
 _PARTIAL = "partial"
@@ -71,7 +73,7 @@ def changes_since(table: DeltaTable, version: int) -> Footprint:
     for entry in found:
         if TOUCHED in entry:
             change |= Footprint(_hours(entry[TOUCHED]), _hours(entry[ARRIVED]))
-        elif entry["operation"] not in ("CREATE TABLE", "OPTIMIZE", "VACUUM START", "VACUUM END"):
+        elif entry["operation"] not in NO_ROWS:
             change |= Footprint(None, None)
     return change
 
@@ -115,6 +117,11 @@ def identity_of(name: Relation | str, table: DeltaTable) -> str:
     return f"{Relation.of(name).key}#{table.metadata().id}"
 
 
+def name_of(identity: str) -> str:
+    """Return the name in a table's identity, as all its spellings share it."""
+    return identity.rpartition("#")[0]
+
+
 def consumed_mark(identity: str) -> str:
     """Return the app id under which a table's commits record the parent version they read."""
     return f"{_CONSUMED}{identity}"
@@ -124,7 +131,7 @@ def consumed_parent(app_id: str) -> str | None:
     """Return the parent's name from a consumed mark's app id; None for other app ids."""
     if not app_id.startswith(_CONSUMED):
         return None
-    return app_id.removeprefix(_CONSUMED).rpartition("#")[0]
+    return name_of(app_id.removeprefix(_CONSUMED))
 
 
 def is_partial(table: DeltaTable | None) -> bool:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from include.chimera.lake.delta.columns import comments_of
 from include.chimera.lake.delta.tables import missing_columns, open_table
+from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import (
     connect,
     described,
@@ -17,7 +18,9 @@ from include.chimera.lake.store.duckdb_sessions import (
     quote,
 )
 from include.chimera.lake.store.places import folder_of
+from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.relation import Relation
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from include.chimera.lake.dbt_plugin.views import View
 
 _PARTITION = re.compile(r"(?<=/)([^/=]+)=[^/]*(?=/)")
+_PINNED = re.compile(r"^create or replace view (.+?) as from .* version => (\d+)\);$", re.MULTILINE)
 
 
 def scan(table: DeltaTable, name: Relation | str) -> str:
@@ -70,6 +74,39 @@ def pin(connection: duckdb.DuckDBPyConnection, table: DeltaTable, name: Relation
     rows = f"select * from {database}"
     connection.execute(f"describe {rows}")  # which reads the log
     return rows
+
+
+def views_place() -> str:
+    """Return the place of the script that pins readers to one snapshot."""
+    return f"{get_settings().lake}/views.sql"
+
+
+def pinning_views(title: str, versions: Mapping[str, int]) -> str:
+    """Return a DuckDB script that loads `delta` and makes a view of each table at its version.
+
+    It is one transaction: of a database that several sessions share, none sees two snapshots.
+    """
+    tables = sorted((Relation.parse(table), version) for table, version in versions.items())
+    schemas = sorted({table.schema for table, _ in tables})
+    lines = [f"-- {title}", "load delta;", "begin transaction;"]
+    lines += [f"create schema if not exists {identifier(schema)};" for schema in schemas]
+    lines += [
+        f"create or replace view {relation_of(table)} as "
+        f"from delta_scan({quote(folder_of(table))}, version => {version});"
+        for table, version in tables
+    ]
+    return "\n".join([*lines, "commit;"]) + "\n"
+
+
+def pinned_versions() -> dict[Relation, int]:
+    """Return the versions that the script for readers names; {}: there is none yet.
+
+    Raises:
+        LakeError: The lake can't be read.
+    """
+    with storage_errors("reading which versions are pinned"):
+        text = storage.read_text(views_place()) or ""
+    return {Relation.parse(name): int(version) for name, version in _PINNED.findall(text)}
 
 
 def ask(name: Relation | str, query: str) -> list[tuple[Any, ...]]:

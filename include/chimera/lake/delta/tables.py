@@ -6,7 +6,7 @@ import logging
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
@@ -15,6 +15,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import (
     ChimeraError,
+    ControlRefusedError,
     LakeError,
     LogDamagedError,
     NotDeltaError,
@@ -27,6 +28,7 @@ from include.chimera.lake.delta.lineage import metadata_of
 from include.chimera.lake.store import places, storage
 from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.store.storage_errors import classify, storage_errors
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -80,6 +82,51 @@ def open_table(
                 raise
             return None
         return table
+
+
+def open_kept(name: Relation | str, version: int) -> DeltaTable:
+    """Open a table at a version whose log and files must all be there.
+
+    Raises:
+        ControlRefusedError: There is no such table or version, or the vacuum removed of it.
+        LakeError: The lake can't be read.
+    """
+    newest = open_table(name, has_files=False)
+    if newest is None or not 0 <= version <= newest.version():
+        raise no_such_version(name, version, newest.version() if newest else -1)
+    folder = folder_of(name)
+    with storage_errors(f"opening version {version} of {name}"):
+        try:
+            table = DeltaTable(folder, version=version)
+        except DeltaError as error:
+            if classify(error)[0] is StorageRefusedError:
+                raise
+            raise vacuumed(name, version, "a log that begins later") from None
+        held = {file.place for file in storage.walk(folder)}
+    paths = pa.table(table.get_add_actions())["path"].to_pylist()
+    if lost := sum(f"{folder}/{unquote(path)}" not in held for path in paths):
+        raise vacuumed(name, version, f"{lost} of {len(paths)} files that are gone")
+    return table
+
+
+def no_such_version(name: Relation | str, version: int, newest: int) -> ControlRefusedError:
+    """Return the error about a version that a table never had; `newest` is -1 without a table."""
+    return ControlRefusedError(
+        expected=f"a version from 0 to {newest - 1}" if newest > 0 else "a table of versions",
+        came=str(version),
+        where=f"table {name}, now at version {newest}",
+        remedy="pick a version: the alerts and `trace` name them, so does the table's history",
+    )
+
+
+def vacuumed(name: Relation | str, version: int, came: str) -> ControlRefusedError:
+    """Return the error about a version that can't be read any more."""
+    return ControlRefusedError(
+        expected="a version whose log and files are kept",
+        came=came,
+        where=f"table {name}, version {version}",
+        remedy="take a newer one, or a newer run: the vacuum removes older ones' files",
+    )
 
 
 def _opened(name: Relation | str, version: int | None, *, has_files: bool) -> DeltaTable | None:
@@ -299,6 +346,22 @@ def drop_table(name: Relation | str) -> None:
     _note_absence(folder)  # dying halfway may leave files without a log
     storage.delete_folder(folder)
     places.forget()
+
+
+def vacuum(
+    table: DeltaTable, pinned: int | None, *, dry_run: bool, is_full: bool = False
+) -> list[str]:
+    """Remove files that no version younger than `vacuum_hours` (a setting) needs; return which.
+
+    Args:
+        table: The table, freshly loaded.
+        pinned: A version that keeps its files however old it is; None: there is none.
+        dry_run: Only return what would be removed.
+        is_full: Whether to remove files that no log ever named, too.
+    """
+    kept = [] if pinned is None or pinned > table.version() else [pinned]
+    hours = get_settings().vacuum_hours
+    return table.vacuum(hours, dry_run=dry_run, full=is_full, keep_versions=kept or None)
 
 
 def row_count(table: DeltaTable) -> int:

@@ -17,8 +17,8 @@ from deltalake.exceptions import CommitFailedError
 from include.chimera.errors import VerificationError
 from include.chimera.lake.dead_letters.erasure import EXPIRED, erase, expired, payloads
 from include.chimera.lake.delta.commits import is_conflict
-from include.chimera.lake.delta.scans import scan
-from include.chimera.lake.delta.tables import leaving_out, open_tables, table_names
+from include.chimera.lake.delta.scans import pinned_versions, scan
+from include.chimera.lake.delta.tables import leaving_out, open_tables, table_names, vacuum
 from include.chimera.lake.publish.verification import latest_commits
 from include.chimera.lake.store.duckdb_sessions import among, connect
 from include.chimera.lake.store.storage_errors import storage_errors
@@ -80,31 +80,31 @@ def optimize_layer(layer: str) -> list[Upkeep]:
 
     A partition is compacted once it holds at least `compact_files` files (a setting). Losing to
     another writer is no error: the next run tries again. A table that can't be read is logged and
-    left out.
+    left out. The version that readers are pinned to keeps its files, however old it is.
 
     Raises:
         VerificationError: A compaction changed rows.
     """
     done = []
     names = [name for name in table_names() if Relation.parse(name).schema == layer]
+    pinned = pinned_versions()
     for name, table in open_tables(names).items():
         with leaving_out(name):
-            upkeep = _optimize(name, table)
+            upkeep = _optimize(name, table, pinned.get(Relation.parse(name)))
             if upkeep.files_before != upkeep.files_after or upkeep.files_vacuumed:
                 done.append(upkeep)
                 logger.info("upkeep of %s: %s", name, upkeep)
     return done
 
 
-def _optimize(name: str, table: DeltaTable) -> Upkeep:
-    settings = get_settings()
+def _optimize(name: str, table: DeltaTable, pinned: int | None) -> Upkeep:
     before = len(table.file_uris())
     crowded = _crowded_partitions(table)
     if crowded is not None:
         compact(name, table, crowded)
-    vacuumed = table.vacuum(settings.vacuum_hours, dry_run=True)
+    vacuumed = vacuum(table, pinned, dry_run=True)
     if vacuumed:
-        table.vacuum(settings.vacuum_hours, dry_run=False)
+        vacuum(table, pinned, dry_run=False)
     table.update_incremental()
     if table.version() and table.version() % 10 == 0:
         table.create_checkpoint()

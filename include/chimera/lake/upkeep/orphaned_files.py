@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from include.chimera.lake.delta.tables import NO_TABLE, leaving_out, open_table, table_names
+from include.chimera.lake.delta.scans import pinned_versions
+from include.chimera.lake.delta.tables import NO_TABLE, leaving_out, open_table, table_names, vacuum
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.places import folder_of
+from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -51,20 +53,24 @@ class Removal:
 def remove_leftovers(*, dry_run: bool) -> Iterator[Removal]:
     """Remove files that nothing refers to and that are older than the setting `vacuum_hours`.
 
-    No younger table version loses a file, and no staged file that may still wait for its gate is
-    removed.
+    No younger table version loses a file, nor one that readers are pinned to, and no staged file
+    that may still wait for its gate is removed.
 
     Args:
         dry_run: Only report.
     """
     oldest = datetime.now(UTC) - timedelta(hours=get_settings().vacuum_hours)
+    pinned = pinned_versions()
     for name in table_names():
         with leaving_out(name):
-            yield from _table_leftovers(name, oldest, dry_run=dry_run)
+            kept = pinned.get(Relation.parse(name))
+            yield from _table_leftovers(name, oldest, kept, dry_run=dry_run)
     yield from _old_runs(oldest, dry_run=dry_run)
 
 
-def _table_leftovers(name: str, oldest: datetime, *, dry_run: bool) -> Iterator[Removal]:
+def _table_leftovers(
+    name: str, oldest: datetime, pinned: int | None, *, dry_run: bool
+) -> Iterator[Removal]:
     table = open_table(name)
     if table is None:
         return
@@ -74,13 +80,12 @@ def _table_leftovers(name: str, oldest: datetime, *, dry_run: bool) -> Iterator[
         yield _removal("half_written_files", name, half)
         if not dry_run:
             storage.delete_files(file.place for file in half)
-    hours = get_settings().vacuum_hours
-    names = set(table.vacuum(hours, dry_run=True, full=True))
+    names = set(vacuum(table, pinned, dry_run=True, is_full=True))
     unreferenced = [file for file in found if file.place[len(folder_of(name)) + 1 :] in names]
     if unreferenced:
         yield _removal("unreferenced_files", name, unreferenced)
         if not dry_run:
-            table.vacuum(hours, dry_run=False, full=True)
+            vacuum(table, pinned, dry_run=False, is_full=True)
 
 
 def _old_runs(oldest: datetime, *, dry_run: bool) -> Iterator[Removal]:

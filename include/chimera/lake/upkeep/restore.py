@@ -7,15 +7,23 @@ because the commit names no hours (docs/adr/0002).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from include.chimera.errors import CommitConflictError, ControlRefusedError
+from include.chimera.errors import CommitConflictError
 from include.chimera.lake.delta.commits import is_conflict
-from include.chimera.lake.delta.lineage import consumed_mark, identity_of, metadata_of
-from include.chimera.lake.delta.tables import leaving_out, open_table, table_names
+from include.chimera.lake.delta.lineage import NO_ROWS, consumed_mark, identity_of, metadata_of
+from include.chimera.lake.delta.tables import (
+    leaving_out,
+    no_such_version,
+    open_kept,
+    open_table,
+    table_names,
+    vacuumed,
+)
 from include.chimera.lake.publish.bronze_publisher import WATERMARK
 from include.chimera.lake.store.durability import sync_log
 from include.chimera.lake.store.storage_errors import storage_errors
@@ -24,13 +32,62 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
+_RESTORED_TO = "restored_to"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a table stands against one of its versions.
+
+    Args:
+        table: `<layer>.<table>`.
+        wanted: The version whose rows are wanted.
+        newest: The table's newest version.
+        replaced: The version that a restore replaces, or has replaced; None: there is none.
+        is_there: Whether the newest version has the wanted rows.
+    """
+
+    table: str
+    wanted: int
+    newest: int
+    replaced: int | None
+    is_there: bool
+
+
+def find_position(name: str, wanted: int) -> Position:
+    """Look whether a table has the rows of a version, and whether it can have them again.
+
+    Raises:
+        ControlRefusedError: There is no such table or version, or its log or files were vacuumed.
+        LakeError: The lake can't be read.
+    """
+    table = open_table(name, has_files=False)
+    newest = -1 if table is None else table.version()
+    if table is None or not 0 <= wanted <= newest:
+        raise no_such_version(name, wanted, newest)
+    with storage_errors(f"looking at the versions of {name}"):
+        since = table.history(newest - wanted) if newest > wanted else []
+    last = next((each for each in since if each["operation"] not in NO_ROWS), None)
+    is_there = last is None or last.get(_RESTORED_TO) == str(wanted)
+    open_kept(name, newest if is_there else wanted)
+    replaced = newest if not is_there else last["version"] - 1 if last else None
+    return Position(name, wanted, newest, replaced, is_there)
+
+
+def restore_table(
+    name: str,
+    version: int,
+    notes: Mapping[str, str],
+    put_back: Mapping[str, int] | None = None,
+) -> int:
     """Restore a table's rows and marks to a version; return the new version.
 
     Args:
         name: `<layer>.<table>`.
         version: The version to restore.
         notes: Extra commit metadata: who, and why.
+        put_back: Tables that were put back before, with their versions now: these have the rows
+            that this one was made of, so it counts as made of them. Otherwise it is built whole.
 
     Raises:
         ControlRefusedError: There is no such table or version, or its files were vacuumed.
@@ -40,19 +97,18 @@ def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
     table = open_table(name)
     newest = -1 if table is None else table.version()
     if table is None or not 0 <= version < newest:
-        raise ControlRefusedError(
-            expected=f"a version from 0 to {newest - 1}" if newest > 0 else "a table of versions",
-            came=str(version),
-            where=f"table {name}, now at version {newest}",
-            remedy="pick a version: the alerts and `trace` name them, so does the table's history",
-        )
+        raise no_such_version(name, version, newest)
     with storage_errors(f"restoring {name}"):
         try:
-            marks = _marks_at(table, version)
+            marks = _marks_at(table, version) | _marks_of(put_back or {})
             table.restore(
                 version,
                 commit_properties=CommitProperties(
-                    custom_metadata={**metadata_of(None, None), **notes},
+                    custom_metadata={
+                        **metadata_of(None, None),
+                        **notes,
+                        _RESTORED_TO: str(version),
+                    },
                     app_transactions=[Transaction(*mark) for mark in marks.items()],
                 ),
             )
@@ -66,15 +122,19 @@ def restore_table(name: str, version: int, notes: Mapping[str, str]) -> int:
                 remedy="wait until no run works on the table, and try again",
             ) from None
         except DeltaError as error:
-            raise ControlRefusedError(
-                expected="a version whose log and files are kept",
-                came=type(error).__name__,
-                where=f"table {name}, version {version}",
-                remedy="take a newer version: the vacuum removes older ones' files",
-            ) from None
+            raise vacuumed(name, version, type(error).__name__) from None
     table.update_incremental()
     sync_log(table.table_uri, newest, table.version())
     return table.version()
+
+
+def _marks_of(versions: Mapping[str, int]) -> dict[str, int]:
+    parents = {name: open_table(name, has_files=False) for name in versions}
+    return {
+        consumed_mark(identity_of(name, parent)): versions[name]
+        for name, parent in parents.items()
+        if parent
+    }
 
 
 def _marks_at(table: DeltaTable, version: int) -> dict[str, int]:
