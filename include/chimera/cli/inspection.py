@@ -18,8 +18,8 @@ from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
-    from include.chimera.operations.row_differences import RowDifference
     from include.chimera.operations.trace import Origin
+    from include.chimera.operations.versions.row_differences import RowDifference
 
 _RUNS = ("scheduled__2026-03-02T09:00:00+00:00", "scheduled__2026-03-02T10:00:00+00:00")
 
@@ -201,7 +201,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Count what differs between all tables as two runs left them, by key; no value is shown."""
-    from include.chimera.operations.whole_runs import differences
+    from include.chimera.operations.versions.whole_runs import differences
 
     for found in differences(*run):
         if isinstance(found, str):

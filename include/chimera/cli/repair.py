@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from include.chimera.lake.publish.stop_switch import Decision
-    from include.chimera.operations.whole_runs import RunPosition
+    from include.chimera.operations.versions.whole_runs import RunPosition
 
 dead_letters = typer.Typer(help="Records that could not be published.", no_args_is_help=True)
 _LETTER = "1662fb7a493b6547f49844aadc773843"  # pragma: allowlist secret - a letter's id
@@ -255,7 +255,8 @@ def restore(  # noqa: PLR0913, PLR0917 - the options of two ways to ask
     Publishing has to be stopped. With --run, readers of views.sql are switched once all are back;
     run it again if it was interrupted.
     """
-    from include.chimera.operations import manual_controls, whole_runs
+    from include.chimera.operations import manual_controls
+    from include.chimera.operations.versions import whole_runs
 
     if run is not None and table is None and version is None:
         found = (

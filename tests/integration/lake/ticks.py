@@ -35,7 +35,7 @@ from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
-from include.chimera.operations.whole_runs import restore_run
+from include.chimera.operations.versions.whole_runs import restore_run
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR as ONE_HOUR

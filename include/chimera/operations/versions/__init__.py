@@ -1,0 +1,1 @@
+"""Versions of tables, side by side: compared by key, and put back to one run."""
