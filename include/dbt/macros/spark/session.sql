@@ -45,7 +45,8 @@
     {%- set by = order.partition_by -%}
     {%- set table = lake_call("staging_table", [[]])[0] -%}
     {%- set columns = [] -%}
-    {%- for column in get_column_schema_from_query("select * from " ~ order.source) -%}
+    {%- for column in get_column_schema_from_query("select * from " ~ order.source)
+        if column.name != "lake_rank" -%}
         {%- do columns.append(adapter.quote(column.name)) -%}
     {%- endfor -%}
     {% call statement("stage") -%}
@@ -53,7 +54,7 @@
         {% if by %}partitioned by ({{ by }}){% endif %}
         location {{ lake_text(lake_call("staging_place", [[]])[0]) }}
         as
-        select {% if by %}/*+ rebalance({{ by }}) */{% endif %} *
+        select {% if by %}/*+ rebalance({{ by }}) */{% endif %} {{ columns | join(", ") }}
         from {{ order.source }}
         {% if order.strategy == "window" %}where {{ touched(by) }}{% endif %}
     {%- endcall %}
