@@ -1,0 +1,591 @@
+"""Looks at what a schedule left, and says what is wrong. Shares no code with the product.
+
+It reads the logs' JSON and the files' Parquet itself, and compares each version of each table with
+what the application ever held, and the final ones with two engines' reading.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import duckdb
+import duckdb_extension_delta
+import pyarrow as pa
+from deltalake import DeltaTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from tests.simulation.world import Event, World
+
+GENERATIONS, LOGS = "bronze.generations", "bronze.api_logs"
+LATEST, HOURLY, DEV = "silver.stg_app__generations", "gold.agg_provider_hourly", "dev.orders"
+KEYS = {
+    GENERATIONS: ("generation_id", "_row_hash"),
+    LOGS: ("_file", "_offset"),
+    LATEST: ("generation_id",),
+    HOURLY: ("_window_hour",),
+    DEV: ("id",),
+    "ops.dead_letters": ("letter_id", "event", "attempt"),
+    "ops.window_ledger": ("run_id", "table_name", "attempt_token"),
+}
+TIMES = {GENERATIONS: "updated_at", LOGS: "timestamp", LATEST: "created_at"}
+_HOUR = timedelta(hours=1)
+Row = dict[str, Any]
+_session: list[duckdb.DuckDBPyConnection] = []
+
+
+class Unreadable(Exception):
+    """A table or a file that can't be read."""
+
+
+def session() -> duckdb.DuckDBPyConnection:
+    """Return the auditor's own DuckDB, with the extension that reads Delta tables."""
+    if not _session:
+        folder = Path(duckdb_extension_delta.__file__).parent / "extensions"
+        opened = duckdb.connect(config={"threads": "1"})
+        opened.load_extension(str(next(folder.glob("*/delta.duckdb_extension"))))
+        opened.execute("set TimeZone = 'UTC'")
+        _session.append(opened)
+    return _session[0]
+
+
+@dataclass
+class Version:
+    """One version of a table: its files, its marks, and what its commit says."""
+
+    number: int
+    files: dict[str, dict[str, Any]]
+    added: list[str]
+    removed: list[str]
+    marks: dict[str, int]
+    told: dict[str, Any]
+
+    @property
+    def is_upkeep(self) -> bool:
+        return self.told.get("operation") in ("OPTIMIZE", "RESTORE", "VACUUM START", "VACUUM END")
+
+
+class Table:
+    """A table's versions and rows, read from its files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = f"{folder.parent.name}.{folder.name}"
+        self.versions = list(self._versions())
+        self.rows = self._rows()
+
+    def _versions(self) -> Iterator[Version]:
+        files: dict[str, dict[str, Any]] = {}
+        marks: dict[str, int] = {}
+        entries = sorted(path for path in (self.folder / "_delta_log").glob("*.json"))
+        for number, entry in enumerate(path for path in entries if path.stem.isdigit()):
+            if int(entry.stem) != number or entry.stat().st_size == 0:
+                message = f"{self.name}: version {number} is missing or hollow"
+                raise Unreadable(message)
+            added, removed, told = [], [], {}
+            for action in map(json.loads, entry.read_text().splitlines()):
+                ((kind, content),) = action.items()
+                if kind == "add":
+                    added.append(unquote(content["path"]))
+                    files = {**files, added[-1]: content}
+                elif kind == "remove":
+                    removed.append(unquote(content["path"]))
+                elif kind == "txn":
+                    marks = {**marks, content["appId"]: content["version"]}
+                elif kind == "commitInfo":
+                    told = content
+            files = {path: add for path, add in files.items() if path not in {*removed} - {*added}}
+            yield Version(number, files, added, removed, marks, told)
+
+    def _rows(self) -> dict[str, list[Row]]:
+        paths = {path for version in self.versions for path in version.files}
+        needed = set(self.versions[-1].files) if self.versions else set()
+        there = {path for path in paths if (self.folder / path).exists()}
+        if needed - there:
+            message = f"{self.name}: {len(needed - there)} files of the newest version are gone"
+            raise Unreadable(message)
+        if not there:
+            return {}
+        rows: dict[str, list[Row]] = {path: [] for path in there}
+        layouts: dict[tuple[str, ...], list[str]] = {}
+        for path in sorted(there):
+            layout = tuple(part.partition("=")[0] for part in path.split("/")[:-1])
+            layouts.setdefault(layout, []).append(str(self.folder / path))
+        for listed in layouts.values():
+            for row in self._read(listed):
+                rows[row.pop("filename")[len(str(self.folder)) + 1 :]].append(row)
+        return rows
+
+    def _read(self, listed: list[str]) -> list[Row]:
+        try:
+            found = session().execute(
+                "select * from read_parquet(?, filename = true, union_by_name = true, "
+                "hive_partitioning = true, hive_types_autocast = false)",
+                [listed],
+            )
+            return found.to_arrow_table().to_pylist()
+        except duckdb.Error as error:
+            message = f"{self.name}: {str(error).splitlines()[0]}"
+            raise Unreadable(message) from None
+
+    def at(self, version: Version) -> list[Row] | None:
+        """Return a version's rows; None: a vacuum has removed files of it."""
+        if not self.rows.keys() >= version.files.keys():
+            return None
+        return [row for path in version.files for row in self.rows[path]]
+
+    @property
+    def newest(self) -> list[Row]:
+        return self.at(self.versions[-1]) or [] if self.versions else []
+
+
+def audit(world: World) -> list[str]:
+    """Return what is wrong, in words; nothing if all is right."""
+    try:
+        return list(_wrong(world))
+    except Unreadable as error:
+        return [f"unreadable: {error}"]
+
+
+def _wrong(world: World) -> Iterator[str]:
+    folders = sorted(log.parent for log in world.lake.glob("*/*/_delta_log"))
+    names = Counter(f"{folder.parent.name}.{folder.name}".lower() for folder in folders)
+    for name, count in names.items():
+        if count > 1:
+            yield f"two folders: {count} of {name}"
+    tables = {table.name.lower(): table for table in map(Table, folders) if table.versions}
+    for table in tables.values():
+        yield from _each_version(table)
+        yield from _statistics(table)
+        yield from _never_back(table)
+        yield from _counts(table)
+        yield from _engines(table)
+    yield from _passed(world, tables)
+    yield from _stopped(world, tables)
+    if GENERATIONS in tables:
+        yield from _from_the_source(world, tables[GENERATIONS], tables)
+        yield from _watermark(world, tables[GENERATIONS])
+    if LOGS in tables:
+        yield from _lines(world, tables[LOGS], tables)
+    for child, parent in ((LATEST, GENERATIONS), (HOURLY, LATEST)):
+        if child in tables:
+            yield from _model(child, tables[child], tables[parent])
+    yield from _ledger(world, tables)
+    yield from _letters(tables)
+    if DEV in tables:
+        yield from _developer(world, tables[DEV])
+
+
+# -- each version -----------------------------------------------------------------------------------
+
+
+def _each_version(table: Table) -> Iterator[str]:
+    key, time = KEYS.get(table.name.lower()), TIMES.get(table.name)
+    for version in table.versions:
+        rows = table.at(version)
+        if rows is None or key is None:
+            continue
+        where = f"{table.name}, version {version.number}"
+        found = Counter(tuple(row[name] for name in key) for row in rows)
+        twice = [name for name, count in found.items() if count > 1]
+        if twice:
+            yield f"a row twice: {where}: {len(twice)}, as {twice[0]}"
+        if time:
+            other = [row for row in rows if row["_window_hour"] != f"{row[time]:%Y%m%dT%H}"]
+            if other:
+                yield f"a row in another hour: {where}: {len(other)}"
+
+
+def _statistics(table: Table) -> Iterator[str]:
+    for version in table.versions:
+        for path in version.added:
+            if path not in table.rows:
+                continue
+            rows, told = table.rows[path], json.loads(version.files[path]["stats"] or "{}")
+            if told.get("numRecords") != len(rows):
+                count = told.get("numRecords")
+                yield f"statistics: {table.name}, {count} rows told, {len(rows)} in the file"
+            for name, nulls in told.get("nullCount", {}).items():
+                if isinstance(nulls, int) and nulls != sum(row[name] is None for row in rows):
+                    yield f"statistics: {table.name}.{name}, {nulls} nulls told"
+            for bound, is_within in (("minValues", _at_least), ("maxValues", _at_most)):
+                for name, limit in told.get(bound, {}).items():
+                    values = [row[name] for row in rows if row[name] is not None]
+                    if not all(is_within(value, limit) for value in values):
+                        yield f"statistics: {table.name}.{name}, {bound} of {limit}"
+
+
+def _at_least(value: Any, limit: Any) -> bool:
+    return value >= _moment(value, limit)
+
+
+def _at_most(value: Any, limit: Any) -> bool:
+    limit = _moment(value, limit)
+    # Delta-rs cuts a time to milliseconds; readers know it.
+    return value <= (limit + timedelta(milliseconds=1) if isinstance(value, datetime) else limit)
+
+
+def _moment(value: Any, limit: Any) -> Any:
+    if isinstance(value, datetime):
+        return datetime.fromisoformat(limit.replace("Z", "+00:00"))
+    return type(value)(limit)
+
+
+def _never_back(table: Table) -> Iterator[str]:
+    """Bronze loses no row, an event's hour no line, a model's row gives way to newer ones alone."""
+    before: set[Any] = set()
+    ages: dict[str, datetime] = {}
+    for version in table.versions:
+        rows = table.at(version)
+        where = f"{table.name}, version {version.number}"
+        if rows is None or version.told.get("operation") == "RESTORE":
+            before, ages = set(), {}
+            continue
+        if table.name in (GENERATIONS, LOGS):
+            now = {tuple(row[name] for name in KEYS[table.name]) for row in rows}
+            if before - now:
+                yield f"rows lost: {where}: {len(before - now)}, as {min(before - now)}"
+            before = now
+        if table.name == LATEST and not _follows_a_restore(version):
+            now_ages = {row["generation_id"]: row["updated_at"] for row in rows}
+            older = [name for name, at in ages.items() if now_ages.get(name, at - _HOUR) < at]
+            if older:
+                yield f"an older row: {where}: {len(older)}, as {older[0]}"
+            ages = now_ages
+
+
+def _follows_a_restore(version: Version) -> bool:
+    return version.told.get("touched_hours") == "*"
+
+
+def _counts(table: Table) -> Iterator[str]:
+    """A commit's own counts balance, and tell the rows that it brought."""
+    tokens: Counter[str] = Counter()
+    for version in table.versions:
+        told = version.told
+        if "attempt_token" not in told:
+            continue
+        tokens[told["attempt_token"]] += 1
+        read, published, refused, held = (
+            int(told[f"rows_{word}"]) for word in ("read", "published", "refused", "duplicate")
+        )
+        where = f"{table.name}, version {version.number}"
+        if read != published + refused + held:
+            yield f"counts: {where}: {read} is not {published} + {refused} + {held}"
+        if table.name == GENERATIONS and all(path in table.rows for path in version.added):
+            brought = sum(len(table.rows[path]) for path in version.added)
+            if brought != published:
+                yield f"counts: {where}: {published} told, {brought} brought"
+    twice = [token for token, count in tokens.items() if count > 1]
+    if twice:
+        yield f"two commits of one attempt: {table.name}: {len(twice)}"
+
+
+def _engines(table: Table) -> Iterator[str]:
+    """Two engines read the newest version as we do, values and not only counts."""
+    if not table.versions[-1].files:
+        return
+    ours = _texts(table.newest)
+    theirs = {
+        "deltalake": lambda: DeltaTable(str(table.folder)).to_pyarrow_table().to_pylist(),
+        "DuckDB": lambda: (
+            session().execute(f"from delta_scan('{table.folder}')").to_arrow_table().to_pylist()
+        ),
+    }
+    for engine, read in theirs.items():
+        try:
+            found = _texts(read())
+        except Exception as error:  # noqa: BLE001 - whatever it says, it can't read the table
+            yield f"unreadable: {table.name} by {engine}: {type(error).__name__}"
+            continue
+        if found != ours:
+            yield f"engines disagree: {table.name}: {engine} reads {sum(found.values())} rows"
+
+
+def _texts(rows: Iterable[Row]) -> Counter[str]:
+    return Counter(str(sorted((name, str(value)) for name, value in row.items())) for row in rows)
+
+
+# -- gates, marks, counts ---------------------------------------------------------------------------
+
+
+def _passed(world: World, tables: dict[str, Table]) -> Iterator[str]:
+    """What a gate refuses was never visible, unless a person had accepted these files."""
+    for name, column in ((GENERATIONS, "user_id"), (LATEST, "user_id"), (HOURLY, "poisoned")):
+        if name not in tables:
+            continue
+        table = tables[name]
+        for version in table.versions:
+            if version.is_upkeep or not all(path in table.rows for path in version.added):
+                continue
+            rows = [row for path in version.added for row in table.rows[path]]
+            if any(row[column] in ("poison", *range(1, 99)) for row in rows) and (
+                "accepted_by" not in version.told
+            ):
+                yield f"not passed: {name}, version {version.number}"
+            if name == GENERATIONS and any(row["status"] == "unknown" for row in rows):
+                yield f"not passed: {name}, version {version.number}: a bad row"
+
+
+def _stopped(world: World, tables: dict[str, Table]) -> Iterator[str]:
+    """While publishing is stopped, no gate commits that did not look before the stop."""
+    switches = world.noted("switch")
+    for off, on in zip(switches[::2], [*switches[1::2], None], strict=False):
+        end = on.step if on else 10**9
+        for name, table in tables.items():
+            for version in table.versions:
+                step, actor = world.versions.get(table.folder, {}).get(version.number, (0, None))
+                is_gates = actor is not None and "/gate " in actor.name
+                if not (is_gates and off.step < step < end) or version.is_upkeep:
+                    continue
+                looked = actor.seen.get("/_controls/publishing.json")
+                if name in (GENERATIONS, LOGS, LATEST, HOURLY) and version.added and (
+                    looked is None or looked > off.step
+                ):
+                    yield f"published while stopped: {name}, version {version.number}"
+
+
+def _publications(world: World, table: str) -> Iterator[tuple[Event, Event]]:
+    """Yield each reading of a source whose rows a gate let through, with its publication."""
+    restored = max((e.step for e in world.noted("restored") if e.facts["table"] == table), default=0)
+    staged = {
+        event.facts["token"]: event
+        for event in world.noted("staged")
+        if event.facts["table"] == table
+    }
+    for event in world.noted("published"):
+        if event.facts["table"] == table and event.step >= restored:
+            found = staged.get(event.facts["publication"].token)
+            if found is not None and found.step > restored:
+                yield found, event
+
+
+def _from_the_source(world: World, table: Table, tables: dict[str, Table]) -> Iterator[str]:
+    """Each row that a run read stands there once, as it was; nothing else does."""
+    facts = world.application.facts
+    known = {(fact.key, fact.number, fact.updated_at) for fact in facts}
+    rows = table.newest
+    there = {(row["generation_id"], row["prompt_tokens"], row["updated_at"]) for row in rows}
+    made_up = [
+        row for row in rows
+        if not row["_is_deleted"]
+        and (row["generation_id"], row["prompt_tokens"], row["updated_at"]) not in known
+    ]  # fmt: skip
+    if made_up:
+        yield f"a row of nowhere: {len(made_up)}, as {made_up[0]['generation_id']}"
+    refused = _refused_keys(tables)
+    reads = {event.facts["token"]: event for event in world.noted("read")}
+    for staged, _ in _publications(world, GENERATIONS):
+        read, run = reads.get(staged.facts["token"]), staged.facts["run"]
+        if read is None or "reconcile" in run.run_id:
+            continue
+        upper = min(read.facts["safe"], run.window.end)
+        for fact in facts:
+            is_live = fact.since <= read.step < fact.until
+            if not is_live or not run.window.start <= fact.updated_at < upper:
+                continue
+            is_there = (fact.key, fact.number, fact.updated_at) in there
+            if fact.status == "unknown":
+                if fact.key not in refused:
+                    yield f"a refused row without a letter: {fact.key}"
+            elif not is_there:
+                yield f"a row is missing: {fact.key}, read by {run.run_id}"
+
+
+def _refused_keys(tables: dict[str, Table]) -> set[str]:
+    letters = tables["ops.dead_letters"].newest if "ops.dead_letters" in tables else []
+    return {
+        json.loads(row["coordinates"]).get("generation_id")
+        for row in letters
+        if row["event"] == "refused"
+    }
+
+
+def _watermark(world: World, table: Table) -> Iterator[str]:
+    """The mark never goes beyond what its run could read, and back by a restore alone."""
+    bounds = {event.facts["token"]: event.facts["safe"] for event in world.noted("read")}
+    before = 0
+    for version in table.versions:
+        mark = version.marks.get("watermark")
+        token = version.told.get("attempt_token")
+        if version.told.get("operation") == "RESTORE":
+            before = mark or 0
+        if mark is None or mark == before:
+            continue
+        where = f"{table.name}, version {version.number}"
+        if mark < before:
+            yield f"the watermark went back: {where}"
+        if token and int(token) in bounds:
+            limit = bounds[int(token)].timestamp() * 1_000_000
+            if mark > limit + 1:
+                yield f"the watermark lies: {where}: beyond the safe bound"
+            if not str(version.told.get("run_id", "")).startswith("scheduled"):
+                yield f"the watermark lies: {where}: moved by {version.told.get('run_id')}"
+        before = mark
+    yield from _held_back(world, table)
+
+
+def _held_back(world: World, table: Table) -> Iterator[str]:
+    """What an open transaction held back comes with the schedule's next run."""
+    there = {(row["generation_id"], row["prompt_tokens"]) for row in table.newest}
+    reads = {event.facts["token"]: event for event in world.noted("read")}
+    found = [
+        (reads[staged.facts["token"]], staged.facts["run"], done)
+        for staged, done in _publications(world, GENERATIONS)
+        if staged.facts["token"] in reads and staged.facts["run"].moves_watermark
+    ]
+    for first, run, done in found:
+        for later, next_run, _ in found:
+            if later.step <= done.step or next_run.window.start < run.window.end:
+                continue
+            for fact in world.application.facts:
+                is_due = run.window.start <= fact.updated_at < min(
+                    later.facts["safe"], next_run.window.end
+                )
+                is_live = first.step < fact.since <= later.step < fact.until
+                if is_due and is_live and (fact.key, fact.number) not in there and (
+                    fact.status != "unknown"
+                ):
+                    yield f"a row is missing: {fact.key}, held back before {next_run.run_id}"
+
+
+def _lines(world: World, table: Table, tables: dict[str, Table]) -> Iterator[str]:
+    there = {(row["_file"], row["_offset"]) for row in table.newest}
+    known = {(line.file, line.offset) for line in world.application.lines}
+    if there - known:
+        yield f"a row of nowhere: {len(there - known)} lines"
+    letters = tables["ops.dead_letters"].newest if "ops.dead_letters" in tables else []
+    refused = {
+        (place.get("file"), place.get("offset"))
+        for place in (json.loads(row["coordinates"]) for row in letters)
+    }
+    for staged, _ in _publications(world, LOGS):
+        window = staged.facts["run"].window
+        if "step" not in staged.facts:
+            continue
+        for line in world.application.lines:
+            place = (line.file, line.offset)
+            is_read = line.written <= staged.facts["step"]
+            if not is_read or not window.start - _HOUR <= line.timestamp < window.end:
+                continue
+            if line.is_near and place not in there:
+                yield f"a line is missing: {line.file}, read by {staged.facts['run'].run_id}"
+    settled = {
+        (json.loads(row["coordinates"]).get("file"), json.loads(row["coordinates"]).get("offset"))
+        for row in letters
+        if row["event"] == "published"
+    }
+    restored = any(event.facts["table"] == LOGS for event in world.noted("restored"))
+    if settled - there and not restored:
+        yield f"a replayed line is missing: {len(settled - there)}"
+    both = {place for place in refused - settled if place in there}
+    del both  # a replay that died before it told so: the next one finds it published
+
+
+def _model(name: str, table: Table, parent: Table) -> Iterator[str]:
+    """Each hour of each version is what its parent had, at the version read or a later one."""
+    expected: dict[tuple[int, str], Any] = {}
+    made = {version.number: version for version in parent.versions}
+    build = _latest_of if name == LATEST else _hourly_of
+    contents = {}
+    for number, version in made.items():
+        rows = parent.at(version)
+        contents[number] = build(rows) if rows is not None else None
+    del expected
+    is_restored = any(version.told.get("operation") == "RESTORE" for version in parent.versions)
+    for version in table.versions:
+        marks = [
+            mark for app, mark in version.marks.items() if app.startswith(f"consumed:{parent.name}#")
+        ]
+        rows = table.at(version)
+        if not marks or rows is None or is_restored:
+            continue
+        have = _by_hour(name, rows)
+        later = [content for number, content in contents.items() if number >= marks[0]]
+        if None in later:
+            continue
+        for hour in {*have, *(hour for content in later for hour in content)}:
+            if have.get(hour) not in [content.get(hour) for content in later]:
+                yield f"a mark lies: {name}, version {version.number}, hour {hour}"
+
+
+def _latest_of(rows: list[Row]) -> dict[str, Any]:
+    newest: dict[str, Row] = {}
+    for row in rows:
+        held = newest.get(row["generation_id"])
+        order = (row["updated_at"], row["_row_hash"])
+        if held is None or order > (held["updated_at"], held["_row_hash"]):
+            newest[row["generation_id"]] = row
+    hours: dict[str, set[Any]] = {}
+    for row in newest.values():
+        hour = f"{row['created_at']:%Y%m%dT%H}"
+        hours.setdefault(hour, set()).add((row["generation_id"], row["_row_hash"]))
+    return hours
+
+
+def _hourly_of(rows: list[Row]) -> dict[str, Any]:
+    hours: dict[str, tuple[int, Any]] = {}
+    for row in rows:
+        if not row["_is_deleted"]:
+            count, cost = hours.get(row["_window_hour"], (0, 0))
+            hours[row["_window_hour"]] = (count + 1, cost + row["cost_usd"])
+    return hours
+
+
+def _by_hour(name: str, rows: list[Row]) -> dict[str, Any]:
+    if name == HOURLY:
+        return {row["_window_hour"]: (row["generations"], row["cost_usd"]) for row in rows}
+    hours: dict[str, set[Any]] = {}
+    for row in rows:
+        found = (row["generation_id"], row["_row_hash"])
+        hours.setdefault(row["_window_hour"], set()).add(found)
+    return hours
+
+
+def _ledger(world: World, tables: dict[str, Table]) -> Iterator[str]:
+    """Each commit of a run that was closed stands in the ledger, with its own counts."""
+    ledger = tables["ops.window_ledger"].newest if "ops.window_ledger" in tables else []
+    told = {(row["run_id"], row["table_name"], row["attempt_token"]): row for row in ledger}
+    words = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
+    for row in ledger:
+        read, published, refused, held = (row[word] for word in words)
+        if read != published + refused + held:
+            yield f"counts: the ledger of {row['table_name']}"
+    for closed in world.noted("closed"):
+        run = closed.facts["run"].run_id
+        for name in (GENERATIONS, LOGS):
+            for version in tables[name].versions if name in tables else ():
+                step, _ = world.versions[tables[name].folder].get(version.number, (10**9, None))
+                token = version.told.get("attempt_token")
+                if token is None or version.told.get("run_id") != run or step > closed.step:
+                    continue
+                row = told.get((run, name, int(token)))
+                if row is None:
+                    yield f"not in the ledger: {name}, version {version.number}"
+                elif any(row[word] != int(version.told[word]) for word in words):
+                    yield f"counts: the ledger differs from {name}, version {version.number}"
+
+
+def _letters(tables: dict[str, Table]) -> Iterator[str]:
+    letters = tables["ops.dead_letters"].newest if "ops.dead_letters" in tables else []
+    refused = {row["letter_id"] for row in letters if row["event"] == "refused"}
+    if any(row["letter_id"] not in refused for row in letters):
+        yield "letters: an event of a letter that nobody refused"
+
+
+def _developer(world: World, table: Table) -> Iterator[str]:
+    for version in table.versions:
+        rows = table.at(version)
+        if rows is not None and not {row["id"] for row in rows} >= set(range(1, 7)):
+            yield f"rows lost: {table.name}, version {version.number}: {len(rows)} left"
+    newest = {row["id"] for row in table.newest}
+    merged = {event.facts["key"] for event in world.noted("merged")}
+    if merged - newest and len(merged) == 1:
+        yield f"rows lost: {table.name}: {len(merged - newest)} merged ones"

@@ -1,0 +1,112 @@
+"""Play a schedule: make the world, let it run, and let the auditor look."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.simulation import seam
+from tests.simulation.actors import People
+from tests.simulation.application import Application
+from tests.simulation.auditor import audit
+from tests.simulation.world import Stuck, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.simulation.schedule import Schedule
+
+
+@dataclass
+class Outcome:
+    """What came of a schedule: how many steps, what was wrong, and what everybody did."""
+
+    schedule: Schedule
+    steps: int
+    wrong: list[str] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """The first thing that was wrong, without its particulars."""
+        return self.wrong[0].split(":")[0] if self.wrong else ""
+
+
+@contextmanager
+def _state() -> Iterator[Path]:
+    place = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a memory disk
+    folder = Path(tempfile.mkdtemp(prefix="chimera-simulation-", dir=place))
+    before = os.environ.get("CHIMERA_STATE_DIR")  # noqa: TID251 - a test's setting
+    os.environ["CHIMERA_STATE_DIR"] = str(folder)  # noqa: TID251
+    os.environ["CHIMERA_COMPACT_FILES"] = "2"  # noqa: TID251
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+        del os.environ["CHIMERA_COMPACT_FILES"]  # noqa: TID251
+        del os.environ["CHIMERA_STATE_DIR"]  # noqa: TID251
+        if before is not None:
+            os.environ["CHIMERA_STATE_DIR"] = before  # noqa: TID251
+
+
+def play(schedule: Schedule) -> Outcome:
+    """Play a schedule in a world of its own."""
+    seam.install()
+    with _state() as state:
+        world = World(schedule, state / "lake")
+        logs = state / "sources" / "api_logs"
+        logs.mkdir(parents=True)
+        world.application = Application(world, logs, random.Random(schedule.seed))
+        world.application.begin()
+        people = People(world)
+        if "hour" not in schedule.actors:
+            people.start("hour")
+        for kind in schedule.actors:
+            people.start(kind)
+        world.on_power_cut = lambda: _lose_unsynced(world)
+        seam.play(world, lambda: _note_versions(world))
+        wrong = []
+        try:
+            world.run()
+        except Stuck as error:
+            wrong.append(f"stuck: {error}")
+        for actor in world.actors:
+            if actor.error is not None and not actor.is_mortal:
+                wrong.append(f"{type(actor.error).__name__}: {actor.name}: {_told(actor.error)}")
+        with seam.world_asleep():
+            wrong += audit(world)
+        return Outcome(schedule, world.count, wrong, world.trace)
+
+
+def _note_versions(world: World) -> None:
+    """Keep who made which version of which table, and when."""
+    actor = world.acting
+    for log in world.lake.glob("*/*/_delta_log"):
+        known = world.versions.setdefault(log.parent, {})
+        for entry in log.glob("*.json"):
+            if entry.stem.isdigit() and int(entry.stem) not in known:
+                known[int(entry.stem)] = (world.count, actor)
+
+
+def _lose_unsynced(world: World) -> None:
+    """Leave hollow what no fsync had reached: data files, and the newest entries of logs."""
+    for path in world.lake.glob("*/*/**/*"):
+        is_kept = path.is_dir() or world.synced.get(str(path)) == path.stat().st_size
+        if not is_kept and path.suffix in (".parquet", ".json") and "_runs" not in str(path):
+            os.truncate(path, 0)
+
+
+def _told(error: BaseException) -> str:
+    """Return what was raised first, and where."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    places = " < ".join(f"{Path(at.filename).stem}:{at.lineno}" for at in reversed(frames))
+    return f"{type(error).__name__}: {error} ({places})"

@@ -1,0 +1,126 @@
+"""Schedules: who acts, when another one goes on, which faults happen; made from a seed, shrunk."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Fault = tuple[int, str, int]  # from which step on, its kind, for how many steps
+FAULTS = (
+    *("kill", "kill_after", "kill_after", "away", "lost", "echo", "echo", "full", "torn"),
+    *("stall", "stall", "stall", "power"),
+)
+_STEPS = 110  # of one actor, roughly
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Everything that a run of the world depends on.
+
+    Args:
+        seed: What it was made from; also decides what the application writes.
+        actors: Their kinds, in order; a kind may come several times.
+        switches: At these steps another actor goes on: the number of it among those able to.
+        faults: What happens to the first fitting call from a step on.
+        skews: Seconds by which the clocks of the processes are ahead, taken in turn.
+    """
+
+    seed: int
+    actors: tuple[str, ...]
+    switches: dict[int, int]
+    faults: tuple[Fault, ...]
+    skews: tuple[int, ...]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Schedule:
+        found = json.loads(text)
+        return cls(
+            found["seed"],
+            tuple(found["actors"]),
+            {int(step): choice for step, choice in found["switches"].items()},
+            tuple((step, kind, length) for step, kind, length in found["faults"]),
+            tuple(found["skews"]),
+        )
+
+    def __str__(self) -> str:
+        """Describe it in a few lines."""
+        faults = ", ".join(f"{kind} from step {step}" for step, kind, _ in self.faults)
+        switches = ", ".join(f"{step}→{choice}" for step, choice in self.switches.items())
+        return (
+            f"seed {self.seed}: {', '.join(self.actors)}\n  faults: {faults or 'none'}\n"
+            f"  switches: {switches or 'none'}\n  clocks: {self.skews}"
+        )
+
+
+def schedule_of(seed: int, kinds: dict[str, int]) -> Schedule:
+    """Return the schedule of a seed.
+
+    Args:
+        seed: Any number.
+        kinds: How often each kind of actor is to come, as weights.
+    """
+    draw = random.Random(seed)  # noqa: S311 - a schedule, no secret
+    count = draw.choice((1, 2, 2, 3, 3, 4, 5))
+    actors = tuple(draw.choices(list(kinds), list(kinds.values()), k=count))
+    horizon = (len(actors) + 2) * _STEPS
+    # Few switches leave long stretches of one actor, in which most races are: some schedules have
+    # three, others hundreds.
+    switches = {
+        draw.randrange(1, horizon): draw.randrange(8)
+        for _ in range(draw.choice((2, 4, 8, 16, 40, 150)))
+    }
+    faults = tuple(
+        (draw.randrange(1, horizon), draw.choice(FAULTS), draw.choice((40, 150, 600)))
+        for _ in range(draw.choice((0, 0, 1, 1, 2, 3)))
+    )
+    skews = draw.choice(((0,), (0,), (0, 300, -300), (-120, 0, 600, 5)))
+    return Schedule(seed, actors, dict(sorted(switches.items())), faults, skews)
+
+
+def shrunk(schedule: Schedule, fails: Callable[[Schedule], bool], most: int = 200) -> Schedule:
+    """Return a schedule that still fails, and of which nothing more can be left out.
+
+    Args:
+        schedule: One that fails.
+        fails: Runs a schedule; returns whether it fails in the same way.
+        most: How many runs to spend.
+    """
+    runs = 0
+    is_smaller = True
+    while is_smaller:
+        is_smaller = False
+        for smaller in _smaller(schedule):
+            runs += 1
+            if runs > most:
+                return schedule
+            if fails(smaller):
+                schedule, is_smaller = smaller, True
+                break
+    return schedule
+
+
+def _smaller(schedule: Schedule) -> Iterator[Schedule]:
+    for index in range(len(schedule.actors)):
+        left = schedule.actors[:index] + schedule.actors[index + 1 :]
+        yield replace(schedule, actors=left)
+    for index in range(len(schedule.faults)):
+        left = schedule.faults[:index] + schedule.faults[index + 1 :]
+        yield replace(schedule, faults=left)
+    steps = list(schedule.switches)
+    size = len(steps)
+    while size:
+        for start in range(0, len(steps), size):
+            gone = set(steps[start : start + size])
+            kept = {step: to for step, to in schedule.switches.items() if step not in gone}
+            yield replace(schedule, switches=kept)
+        size //= 2
+    if any(schedule.skews):
+        yield replace(schedule, skews=(0,))
