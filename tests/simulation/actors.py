@@ -65,8 +65,9 @@ LATEST, HOURLY, DEV = "silver.stg_app__generations", "gold.agg_provider_hourly",
 _ATTEMPTS = 12
 # How often each kind comes, as weights.
 KINDS = {
-    **{"hour": 5, "backfill": 4, "again": 3, "application": 4, "compact": 3, "restore": 1},
-    **{"stop": 1, "accept": 1, "reconcile": 2, "replay": 1, "developer": 2, "maintain": 1},
+    **{"hour": 2, "backfill": 1, "again": 1, "rows": 5, "lines": 5, "models": 3, "application": 4},
+    **{"compact": 2, "restore": 1, "stop": 1, "accept": 1, "reconcile": 2, "replay": 2},
+    **{"developer": 2, "maintain": 1},
 }
 # What the product itself says of a fault of its own: never right, whatever happened before.
 NEVER_RIGHT = (VerificationError,)
@@ -124,7 +125,7 @@ class People:
                     (log / "_last_checkpoint").unlink(missing_ok=True)
             if hollow and not list(log.glob("*.json")):
                 shutil.rmtree(log.parent)
-                self.world.versions.pop(log.parent, None)
+                self.world.versions.pop(str(log.parent), None)
 
     def _hour(self, number: int) -> None:
         """Run the schedule's next hour, after those before it."""
@@ -149,18 +150,30 @@ class People:
         hour = (1, 0, 2)[number % 3]
         self._run(Run(f"backfill__{number}", _window(hour), moves_watermark=False))
 
+    def _rows(self, number: int) -> None:
+        """Read and judge an hour's rows; the third actor works on the first one's run."""
+        run = Run(f"rows__{number % 2}", _window(number % 2), moves_watermark=False)
+        self._read_and_judge(run, GENERATIONS, lambda: self._extract_rows(run))
+
+    def _lines(self, number: int) -> None:
+        run = Run(f"lines__{number % 2}", _window(1 + number % 2), moves_watermark=False)
+        self._read_and_judge(run, LOGS, lambda: self._extract_logs(run))
+
+    def _models(self, number: int) -> None:
+        self._build(Run(f"models__{number}", _window(number % 3), moves_watermark=False))
+
     def _run(self, run: Run) -> None:
-        name = run.run_id
-        gated = [
-            self._read_and_judge(run, GENERATIONS, lambda: self._extract_rows(run)),
-            self._read_and_judge(run, LOGS, lambda: self._extract_logs(run)),
-        ]
-        if gated[0]:
-            for model, build in ((LATEST, build_latest), (HOURLY, build_hourly)):
-                self._task(f"{name}/build {model}", lambda build=build: build(run))
-                if not self._judge(run, model):
-                    break
-        self._task(f"{name}/close", lambda: self._close(run))
+        has_rows = self._read_and_judge(run, GENERATIONS, lambda: self._extract_rows(run))
+        self._read_and_judge(run, LOGS, lambda: self._extract_logs(run))
+        if has_rows:
+            self._build(run)
+        self._task(f"{run.run_id}/close", lambda: self._close(run))
+
+    def _build(self, run: Run) -> None:
+        for model, build in ((LATEST, build_latest), (HOURLY, build_hourly)):
+            self._task(f"{run.run_id}/build {model}", lambda build=build: build(run))
+            if not self._judge(run, model):
+                break
 
     def _extract_rows(self, run: Run) -> None:
         batch = extract_table(intake_of(GENERATIONS), "simulated", run)

@@ -175,7 +175,7 @@ def _wrong(world: World) -> Iterator[str]:
     if LOGS in tables:
         yield from _lines(world, tables[LOGS], tables)
     for child, parent in ((LATEST, GENERATIONS), (HOURLY, LATEST)):
-        if child in tables:
+        if child in tables and parent in tables:
             yield from _model(child, tables[child], tables[parent])
     yield from _ledger(world, tables)
     yield from _letters(tables)
@@ -190,9 +190,13 @@ def _each_version(table: Table) -> Iterator[str]:
     key, time = KEYS.get(table.name.lower()), TIMES.get(table.name)
     for version in table.versions:
         rows = table.at(version)
+        if rows is None:
+            yield f"vacuumed too early: {table.name}, version {version.number}"
         if rows is None or key is None:
             continue
         where = f"{table.name}, version {version.number}"
+        if {*version.added} & {*version.removed}:
+            yield f"a file added and removed at once: {where}"
         found = Counter(tuple(row[name] for name in key) for row in rows)
         twice = [name for name, count in found.items() if count > 1]
         if twice:
@@ -341,7 +345,7 @@ def _stopped(world: World, tables: dict[str, Table]) -> Iterator[str]:
         end = on.step if on else 10**9
         for name, table in tables.items():
             for version in table.versions:
-                step, actor = world.versions.get(table.folder, {}).get(version.number, (0, None))
+                step, actor = world.versions.get(str(table.folder), {}).get(version.number, (0, None))
                 is_gates = actor is not None and "/gate " in actor.name
                 if not (is_gates and off.step < step < end) or version.is_upkeep:
                     continue
@@ -562,7 +566,7 @@ def _ledger(world: World, tables: dict[str, Table]) -> Iterator[str]:
         run = closed.facts["run"].run_id
         for name in (GENERATIONS, LOGS):
             for version in tables[name].versions if name in tables else ():
-                step, _ = world.versions[tables[name].folder].get(version.number, (10**9, None))
+                step, _ = world.versions[str(tables[name].folder)].get(version.number, (10**9, None))
                 token = version.told.get("attempt_token")
                 if token is None or version.told.get("run_id") != run or step > closed.step:
                     continue

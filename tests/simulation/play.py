@@ -43,13 +43,14 @@ class Outcome:
 def _state() -> Iterator[Path]:
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a memory disk
     folder = Path(tempfile.mkdtemp(prefix="chimera-simulation-", dir=place))
-    before = os.environ.get("CHIMERA_STATE_DIR")  # noqa: TID251 - a test's setting
+    before, tempfile.tempdir = os.environ.get("CHIMERA_STATE_DIR"), place  # noqa: TID251
     os.environ["CHIMERA_STATE_DIR"] = str(folder)  # noqa: TID251
     os.environ["CHIMERA_COMPACT_FILES"] = "2"  # noqa: TID251
     try:
         yield folder
     finally:
         shutil.rmtree(folder)
+        tempfile.tempdir = None
         del os.environ["CHIMERA_COMPACT_FILES"]  # noqa: TID251
         del os.environ["CHIMERA_STATE_DIR"]  # noqa: TID251
         if before is not None:
@@ -66,8 +67,6 @@ def play(schedule: Schedule) -> Outcome:
         world.application = Application(world, logs, random.Random(schedule.seed))
         world.application.begin()
         people = People(world)
-        if "hour" not in schedule.actors:
-            people.start("hour")
         for kind in schedule.actors:
             people.start(kind)
         world.on_power_cut = lambda: _lose_unsynced(world)
@@ -87,12 +86,13 @@ def play(schedule: Schedule) -> Outcome:
 
 def _note_versions(world: World) -> None:
     """Keep who made which version of which table, and when."""
-    actor = world.acting
-    for log in world.lake.glob("*/*/_delta_log"):
-        known = world.versions.setdefault(log.parent, {})
-        for entry in log.glob("*.json"):
-            if entry.stem.isdigit() and int(entry.stem) not in known:
-                known[int(entry.stem)] = (world.count, actor)
+    for layer in os.scandir(world.lake):
+        for table in () if layer.name.startswith("_") else os.scandir(layer):
+            known = world.versions.setdefault(table.path, {})
+            log = f"{table.path}/_delta_log"
+            for name in os.listdir(log) if os.path.isdir(log) else ():  # noqa: PTH112, PTH208
+                if name.endswith(".json") and name[:-5].isdigit() and int(name[:-5]) not in known:
+                    known[int(name[:-5])] = (world.count, world.acting)
 
 
 def _lose_unsynced(world: World) -> None:

@@ -38,9 +38,12 @@ from include.chimera.lake.upkeep import orphaned_files, restore  # noqa: F401 - 
 from include.chimera.operations import replay
 from include.chimera.quality import acceptance, gate
 from include.chimera.quality.gx import checkpoint
+from include.chimera.quality.rules.book import rule_book
+from include.chimera.quality.rules.good_and_bad_rows import suite_expectations
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs import extract as api_logs
 from include.chimera.sources.postgres import sessions
+from tests.simulation import quick_log
 from tests.simulation.world import COMMIT_FAULTS, READ_FAULTS, WRITE_FAULTS, World
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ _listeners: list[Callable[[], None]] = []
 def _replace(original: Any, new: Any) -> None:
     """Put something in the place of a name of the product, wherever it was imported."""
     for name, module in list(sys.modules.items()):
-        if name.startswith(("include.chimera", "tests.simulation")) and name != __name__:
+        if name.startswith("include.chimera"):
             for key, value in list(vars(module).items()):
                 if value is original:
                     setattr(module, key, new)
@@ -95,10 +98,10 @@ def _call(
     """Make one step of a call; let a fault come before, after or in the middle of its effect."""
     fault = world.step(label, possible)
     if fault is None:
-        return _done(effect)
+        return effect()
     if fault in ("away", "full"):
         raise error(fault)
-    result = _done(effect)
+    result = effect()
     if fault == "torn":
         tear(result)
     if fault in ("torn", "kill_after"):
@@ -106,7 +109,8 @@ def _call(
     raise error(fault)
 
 
-def _done(effect: Callable[[], Any]) -> Any:
+def _committed(effect: Callable[[], Any]) -> Any:
+    """Do what may make a version, and tell who wants to know."""
     result = effect()
     if world.acting is not None:
         for listener in _listeners:
@@ -175,7 +179,7 @@ def _replace_storage() -> None:
         fault = world.step(f"create_text {_short(place)}", possible)
         if fault in ("away", "full"):
             raise _storage_error(fault)
-        made = _done(done)
+        made = _committed(done)
         if fault == "echo":
             return False
         if fault == "kill_after":
@@ -235,6 +239,7 @@ class _InOrder:
 
 def _delta(owner: type, name: str, possible: frozenset[str], where: Callable[[Any], str]) -> None:
     original = getattr(owner, name)
+    commit_or_read = _committed if possible - READ_FAULTS else lambda effect: effect()
 
     @wraps(original)
     def called(self: Any, *given: Any, **options: Any) -> Any:
@@ -246,46 +251,55 @@ def _delta(owner: type, name: str, possible: frozenset[str], where: Callable[[An
             f"delta {name.strip('_')} {_short(place)}",
             possible,
             _delta_error,
-            lambda: original(self, *given, **options),
+            lambda: commit_or_read(lambda: original(self, *given, **options)),
         )
 
     setattr(owner, name, called)
 
 
-def _replace_delta() -> None:
-    def uri(table: DeltaTable) -> str:
-        return table.table_uri
+def _replace_delta(*, is_quick: bool) -> None:
+    kind: Any = DeltaTable
+    if is_quick:
+        kind = quick_log.QuickTable
+        _replace(DeltaTable, kind)
+
+    def uri(table: Any) -> str:
+        return str(table.table_uri)
 
     def of(part: Any) -> str:
         return uri(part.table)
 
-    _delta(DeltaTable, "__init__", READ_FAULTS, uri)
+    _delta(kind, "__init__", READ_FAULTS, uri)
     for name in ("history", "update_incremental"):
-        _delta(DeltaTable, name, READ_FAULTS, uri)
-    for name in ("create_write_transaction", "restore"):
-        _delta(DeltaTable, name, COMMIT_FAULTS, uri)
+        _delta(kind, name, READ_FAULTS, uri)
+    _delta(kind, "create_write_transaction", COMMIT_FAULTS, uri)
+    _delta(DeltaTable, "restore", COMMIT_FAULTS, uri)
     _delta(DeltaTable, "create_checkpoint", WRITE_FAULTS - {"torn"}, uri)
     _delta(TableOptimizer, "compact", COMMIT_FAULTS, of)
     for name in ("add_constraint", "drop_constraint", "set_table_properties"):
         _delta(TableAlterer, name, COMMIT_FAULTS - {"echo"}, of)
     for name in ("set_table_description", "add_feature"):
         _delta(TableAlterer, name, COMMIT_FAULTS - {"echo"}, of)
-    create, write = DeltaTable.create, commits.write_deltalake
+    create, write = kind.create, commits.write_deltalake
 
-    def created(place: str, *given: Any, **options: Any) -> DeltaTable:
-        if not str(place).startswith(str(world.lake)):
-            return create(place, *given, **options)
-        label, possible = f"delta create {_short(place)}", COMMIT_FAULTS - {"echo"}
-        return _call(label, possible, _delta_error, lambda: create(place, *given, **options))
+    def created(place: str, *given: Any, **options: Any) -> Any:
+        return _commit_at(str(place), "create", lambda: create(place, *given, **options))
 
-    def written(table: DeltaTable, *given: Any, **options: Any) -> None:
-        if not uri(table).removeprefix("file://").startswith(str(world.lake)):
-            return write(table, *given, **options)
-        label, possible = f"delta write {_short(uri(table))}", COMMIT_FAULTS - {"echo"}
-        return _call(label, possible, _delta_error, lambda: write(table, *given, **options))
+    def written(table: Any, *given: Any, **options: Any) -> Any:
+        real = table._delta_rs() if is_quick else table
+        return _commit_at(uri(table), "write", lambda: write(real, *given, **options))
 
-    DeltaTable.create = staticmethod(created)  # type: ignore[method-assign, assignment]
+    kind.create = staticmethod(created)
     _replace(write, written)
+
+
+def _commit_at(place: str, name: str, effect: Callable[[], Any]) -> Any:
+    place = place.removeprefix("file://")
+    if not place.startswith(str(world.lake)):
+        return effect()
+    possible = COMMIT_FAULTS - {"echo"}
+    label = f"delta {name} {_short(place)}"
+    return _call(label, possible, _delta_error, lambda: _committed(effect))
 
 
 # -- DuckDB ---------------------------------------------------------------------------------------
@@ -374,13 +388,13 @@ def _scan(table: DeltaTable, name: object) -> str:
     """Return a query of a version's rows, from the files that delta-rs lists for it."""
     del name
     schema = pa.schema(table.schema().to_arrow())
-    paths = _paths_of(table.table_uri, str(table.metadata().id), table.version())
     columns = ", ".join(duckdb_sessions.identifier(name) for name in schema.names)
+    paths = _paths_of(table)
     if not paths:
         return f"select {columns} from ({scans.empty(schema)})"
     listed = ", ".join(duckdb_sessions.quote(path) for path in paths)
     return (
-        f"select {columns} from read_parquet([{listed}], union_by_name = true, "
+        f"select {columns} from read_parquet([{listed}], "
         "hive_partitioning = true, hive_types_autocast = false)"
     )
 
@@ -388,12 +402,15 @@ def _scan(table: DeltaTable, name: object) -> str:
 _known_paths: dict[tuple[str, str, int], list[str]] = {}
 
 
-def _paths_of(uri: str, identity: str, version: int) -> list[str]:
-    key = (uri, identity, version)
+def _paths_of(table: DeltaTable) -> list[str]:
+    key = (table.table_uri, str(table.metadata().id), table.version())
     if key not in _known_paths:
-        with world_asleep():
-            found = DeltaTable(uri, version=version).file_uris()
-        _known_paths[key] = [path.removeprefix("file://") for path in found]
+        try:
+            paths = table.file_uris()
+        except DeltaError:  # opened without its list of files
+            with world_asleep():
+                paths = DeltaTable(table.table_uri, version=table.version()).file_uris()
+        _known_paths[key] = [path.removeprefix("file://") for path in paths]
     return _known_paths[key]
 
 
@@ -463,6 +480,8 @@ _tenacity = commits.Retrying
 
 
 def _replace_source_and_rules() -> None:
+    for reader in (rule_book, suite_expectations):  # of files that nobody changes meanwhile
+        _replace(reader, cache(reader))
     _replace(sessions.snapshot, lambda uri: world.application.snapshot(uri))
     _replace(gate.gate_database, _no_database)
     gate.gx_context = lambda _: SimpleNamespace(
@@ -481,11 +500,15 @@ def _no_database(*_: Any) -> Iterator[Path]:
 _is_installed: list[bool] = []
 
 
-def install() -> None:
-    """Replace the seam in this process, once."""
+def install(*, is_quick: bool = True) -> None:
+    """Replace the seam in this process, once.
+
+    Args:
+        is_quick: Whether logs are read and written by `quick_log` where it can.
+    """
     if not _is_installed:
         _replace_storage()
-        _replace_delta()
+        _replace_delta(is_quick=is_quick)
         _replace_duckdb()
         _replace_clocks()
         _replace_source_and_rules()
@@ -498,5 +521,6 @@ def play(new: World, listener: Callable[[], None]) -> None:
     world = new
     _listeners[:] = [listener]
     _known_paths.clear()
+    quick_log.forget()
     places.forget()
     get_settings.cache_clear()

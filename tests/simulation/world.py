@@ -92,7 +92,7 @@ class World:
         self.events: list[Event] = []
         self.trace: list[str] = []
         self.synced: dict[str, int] = {}  # bytes on the disk, by path
-        self.versions: dict[Path, dict[int, tuple[int, Actor | None]]] = {}  # who made each, when
+        self.versions: dict[str, dict[int, tuple[int, Actor | None]]] = {}  # who made each, when
         self.application: Any = None
         self._faults = sorted(schedule.faults)
         self._current: Actor | None = None

@@ -1,0 +1,246 @@
+"""Bugs that are planted into the product, to see whether the simulation finds them.
+
+Each is a change of a few characters in one file. It is planted into a process by compiling the
+changed source and giving the functions that differ their new code; nothing on the disk changes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PACKAGE = "include.chimera"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A change of a module's source: in `module`, `old` becomes `new`."""
+
+    name: str
+    module: str
+    old: str
+    new: str
+
+
+@contextmanager
+def planted(bug: Bug) -> Iterator[None]:
+    """Give this process's product a bug for a while.
+
+    Raises:
+        LookupError: The source has changed, so that the bug can't be planted as it is written.
+    """
+    module = importlib.import_module(f"{_PACKAGE}.{bug.module}")
+    source = Path(str(module.__file__)).read_text(encoding="utf-8")
+    if source.count(bug.old) != 1:
+        message = f"{bug.name}: {source.count(bug.old)} places in {bug.module}"
+        raise LookupError(message)
+    whole = compile(source.replace(bug.old, bug.new), str(module.__file__), "exec",
+                    dont_inherit=True)  # fmt: skip
+    codes = dict(_codes(whole))
+    before = {
+        function: function.__code__
+        for name, function in _functions(module)
+        if name in codes and not _is_same(function.__code__, codes[name])
+    }
+    if not before:
+        message = f"{bug.name}: no function of {bug.module} has changed"
+        raise LookupError(message)
+    for function in before:
+        function.__code__ = codes[function.__qualname__]
+    try:
+        yield
+    finally:
+        for function, code in before.items():
+            function.__code__ = code
+
+
+def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
+    """Yield each function's code of a module, by its qualified name."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield constant.co_qualname, constant
+            yield from _codes(constant)
+
+
+def _functions(module: ModuleType) -> Iterator[tuple[str, FunctionType]]:
+    for holder in (module, *(kind for kind in vars(module).values() if isinstance(kind, type))):
+        for value in list(vars(holder).values()):
+            function = _plain(value)
+            if function is not None and function.__module__ == module.__name__:
+                yield function.__qualname__, function
+
+
+def _plain(value: Any) -> FunctionType | None:
+    for attribute in ("__func__", "fget", "func", "__wrapped__"):
+        value = getattr(value, attribute, value)
+    return value if isinstance(value, FunctionType) else None
+
+
+def _is_same(one: CodeType, two: CodeType) -> bool:
+    return one.co_code == two.co_code and _plain_constants(one) == _plain_constants(two) and (
+        one.co_names == two.co_names and one.co_freevars == two.co_freevars
+    )
+
+
+def _plain_constants(code: CodeType) -> list[Any]:
+    return [
+        _plain_constants(constant) + [constant.co_code]
+        if isinstance(constant, CodeType)
+        else constant
+        for constant in code.co_consts
+    ]
+
+
+_PUBLISHER, _COMMITS, _LINEAGE = (
+    "lake.publish.bronze_publisher", "lake.delta.commits", "lake.delta.lineage"
+)  # fmt: skip
+_BUILDS, _TOKENS, _STORAGE = (
+    "lake.publish.model_builds", "lake.staged.fencing_tokens", "lake.store.storage"
+)  # fmt: skip
+_POSTGRES = "sources.postgres.extract"
+
+BUGS = (
+    # fences and tokens
+    Bug("a fence that is not looked at", _PUBLISHER, "if fence_of(table, hour) <= token]", "]"),
+    Bug("a fence compared the other way", _PUBLISHER,
+        "if fence_of(table, hour) <= token]", "if fence_of(table, hour) >= token]"),
+    Bug("a fence that is not set", _PUBLISHER,
+        "fences={fence_mark(hour): self.batch.token for hour in fenced}", "fences={}"),
+    Bug("a token by the clock alone", _TOKENS,
+        "*(token + 1 for token in held), 0)", "0)"),
+    Bug("a token that equals the fence", _TOKENS, "token + 1 for token", "token for token"),
+    Bug("a retry without a new token", _TOKENS,
+        "max(time.time_ns() // 1000, *(token + 1 for token in held), 0)", "max(held, default=0) + 1"),
+    Bug("the oldest attempt's files", "lake.staged.manifests",
+        "max(attempts, default=record_place", "min(attempts, default=record_place"),
+    # commits
+    Bug("two appends that both succeed", _COMMITS,
+        "marks = {**change.marks, _WRITER: version}", "marks = {**change.marks}"),
+    Bug("a decision that is not made anew", _COMMITS,
+        "            found = load()\n",
+        "            found = known[0] if (known := _REFUSED.__dict__ if 0 else load.__dict__"
+        ".setdefault('known', [])) else (known.append(load()) or known[0])\n"),
+    Bug("a commit before its files are synced", _COMMITS,
+        "    sync_files(folder, [file.path for file in change.files])\n", ""),
+    Bug("a success before its log entry is synced", _COMMITS,
+        "    sync_log(table.table_uri, base, table.version())\n", ""),
+    Bug("a table replaced in two commits", _COMMITS,
+        "    draft = DeltaTable(place) if table is None else copy_log(table, folder, place)\n"
+        "    _prepare(draft, change, is_new=table is None)\n",
+        "    if table is not None:\n"
+        "        _prepare(DeltaTable(folder), change, is_new=False)\n"
+        "        return _write(DeltaTable(folder), change, version)\n"
+        "    draft = DeltaTable(place)\n"
+        "    _prepare(draft, change, is_new=table is None)\n"),
+    Bug("marks in a commit before their data", _COMMITS,
+        "        _write(table, change, table.version() + 1)\n",
+        "        if change.marks and change.files:\n"
+        "            _write(table, Change(marks=change.marks, metadata=run_metadata(None) | "
+        "{'touched_hours': '[]', 'arrived_partitions': '[]'}), table.version() + 1)\n"
+        "            table = DeltaTable(folder)\n"
+        "        _write(table, change, table.version() + 1)\n"),
+    Bug("a put that replaces what is there", _STORAGE,
+        "        os.link(written, target)\n",
+        "        written.replace(target)\n        written.touch()\n"),
+    Bug("a merged draft without its removals", "lake.delta.draft_commits",
+        "return [*words.values(), *removes.values(), *adds.values()]",
+        "return [*words.values(), *adds.values()]"),
+    Bug("a compaction of what was there before", "lake.upkeep.optimization",
+        "            metrics = table.optimize.compact(",
+        "            import deltalake\n"
+        "            if crowded:\n"
+        "                old = table.to_pyarrow_table(partitions=[(column, 'in', crowded)])\n"
+        "                listed = ', '.join(repr(value) for value in crowded)\n"
+        "                deltalake.write_deltalake(table.table_uri, old, mode='overwrite',\n"
+        "                    predicate=f'{column} in ({listed})')\n"
+        "                return\n"
+        "            metrics = table.optimize.compact("),
+    # bronze
+    Bug("bad rows adopted with the files", "lake.publish.incoming_batch",
+        "        if self.count != sum(file.rows for file in staged):\n            return []\n", ""),
+    Bug("versions told apart by the key alone", _PUBLISHER,
+        "for column in (*self.contract.key, ROW_HASH))\n        hours",
+        "for column in self.contract.key)\n        hours"),
+    Bug("rows appended without a look at what is there", _PUBLISHER,
+        "new = f\"from ({good}) anti join ({known}) using ({key})\"", "new = f\"from ({good})\""),
+    Bug("every hour's files copied", _PUBLISHER,
+        "{*hours}.difference(held, repeated)", "{*hours}.difference(repeated)"),
+    Bug("an hour that may shrink", _PUBLISHER, "if after < before and not", "if after < 0 and not"),
+    Bug("no read-back", "lake.publish.verification",
+        "if found.get(hour, Content()) != content:", "if False:"),
+    Bug("staged files that are not compared", "lake.staged.stage_rows",
+        "if found != digest:", "if False:"),
+    Bug("counts that are one too many", _PUBLISHER,
+        "published = written if published is None", "published = written + 1 if published is None"),
+    # marks
+    Bug("a watermark beyond the safe bound", _POSTGRES,
+        "        upper = min(source.safe_bound, run.window.end)\n", "        upper = run.window.end\n"),
+    Bug("a backfill that moves the watermark", _PUBLISHER,
+        "if mark is None or not self.run.moves_watermark:", "if mark is None:"),
+    Bug("a watermark that goes back", _PUBLISHER,
+        "if current is None or mark > current else {}", "if True else {}"),
+    Bug("reading from the window's start alone", _POSTGRES,
+        "    return min(datetime.fromtimestamp(mark / 1_000_000, UTC) - overlap, run.window.start)",
+        "    return run.window.start"),
+    Bug("a parent's version that was not read", _LINEAGE,
+        "identity_of(name, found): found.version() for", "identity_of(name, found): found.version() + 1 for"),
+    Bug("hours touched without the parents' commits", _LINEAGE,
+        "        touched = _union(touched, change.touched)\n", ""),
+    Bug("one commit too few of a parent", _LINEAGE,
+        "    wanted = table.version() - version\n", "    wanted = table.version() - version - 1\n"),
+    Bug("a parent's newest commits for its oldest", _LINEAGE,
+        "found[::-1][:wanted] if", "found[:wanted] if"),
+    # models
+    Bug("a stale build over a newer one", _BUILDS,
+        "if value not in others)", "if True)"),
+    Bug("marks of hours that were left out", _BUILDS, "        marks = {}\n    wanted", "    wanted"),
+    Bug("a first build over another one's", _BUILDS,
+        "if is_whole and (others == frozenset() or not _is_stale(table, base, build)):", "if is_whole:"),
+    # gates and people
+    Bug("a gate that publishes what it refused", "quality.gate",
+        "        if not verdict.success:\n            raise self._refusal(verdict)\n", ""),
+    Bug("a gate that does not look at the stop switch", "quality.gate",
+        '        require_publishing(f"gate of {self.table}, run {self.run.run_id}")\n', ""),
+    Bug("the oldest decision in force", "lake.publish.stop_switch",
+        "next(reversed(read_decisions()), None)", "next(iter(read_decisions()), None)"),
+    Bug("an acceptance of any files", "quality.acceptance",
+        "return found if found.stage == _stage_digest(run, table) else None", "return found"),
+    Bug("an acceptance that nobody can find", "quality.gate",
+        "notes = acceptance.metadata() if acceptance else {}", "notes = {}"),
+    Bug("a restore that keeps the marks", "lake.upkeep.restore",
+        "[Transaction(*mark) for mark in marks.items()]", "[]"),
+    # the rest
+    Bug("statistics off by one row", "lake.delta.parquet_files",
+        '{"numRecords": rows,', '{"numRecords": rows + 1,'),
+    Bug("a bound that is too low", "lake.delta.parquet_files",
+        "return int(low), int(high)", "return int(low), int(high) - 1"),
+    Bug("a table looked up with its case", "lake.store.places",
+        "and folded(decoded(entry.removesuffix(ending))) == folded(name)",
+        "and decoded(entry.removesuffix(ending)) == name"),
+    Bug("the ledger appended twice", "lake.ops_tables.appends",
+        'new = f"from batch anti join ({known}) using ({key})"', 'new = "from batch"'),
+    Bug("letters appended twice", "lake.dead_letters.letters",
+        'new = f"from ({distinct}) anti join ({known}) using (letter_id, event, attempt)"',
+        'new = f"from ({distinct})"'),
+    Bug("a replay that replaces the hour", "operations.replay",
+        'is_addition=contract.kind == "events")', "is_addition=False)"),
+    Bug("a letter settled before its row is there", "operations.replay",
+        '    if good and not _publish(run, source):\n        good = []\n    fault_point("replay.published")\n'
+        '    published = _record(connection, run, "published", dict.fromkeys(good, ""))\n',
+        '    published = _record(connection, run, "published", dict.fromkeys(good, ""))\n'
+        '    if good and not _publish(run, source):\n        good = []\n'),
+    Bug("a vacuum of what is young", "lake.upkeep.optimization",
+        "        table.vacuum(settings.vacuum_hours, dry_run=False)\n",
+        "        table.vacuum(0, dry_run=False, enforce_retention_duration=False)\n"),
+    Bug("another run's commits in the ledger", "lake.publish.verification",
+        'if TOKEN in entry and entry["run_id"] == run.run_id', "if TOKEN in entry"),
+    Bug("version numbers of a moving log", "lake.publish.verification",
+        "        table = newest\n", "        return found\n"),
+)  # fmt: skip
