@@ -342,7 +342,8 @@ def _built(run: Run | None, order: dict[str, Any], query: Callable[[Session], st
         text = query(session)
         session.catalog.show_named(text)
         connection.execute(f"create or replace temp view incoming as {text}")
-        session.write(connection, Order(source="incoming", **order))
+        invocation = str(seam.world.count)
+        session.write(connection, Order(source="incoming", invocation_id=invocation, **order))
 
 
 def build_by_hand(query: str, order: dict[str, Any]) -> None:

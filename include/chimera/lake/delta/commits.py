@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
@@ -45,8 +46,28 @@ logger = logging.getLogger(__name__)
 _ATTEMPTS = 8
 _MANY_FILES = 100  # delta-rs itself writes a checkpoint at each hundredth commit
 _WRITER = "writer"
+_TOKEN = "commit_token"  # noqa: S105 - names the commit in the history, no secret
 # delta-rs raises CommitFailedError for these refusals too, though no other writer is involved.
 _REFUSED = re.compile(r"Unsupported|Table features must be|append-only")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a commit knows itself in its table's history.
+
+    Args:
+        token: What its metadata names it by.
+        base: The version after which it may stand, -1 for a table that was not there.
+    """
+
+    token: str
+    base: int
+
+    def stands_in(self, table: DeltaTable) -> bool:
+        """Does the table's history have the commit?"""
+        newer = table.version() - self.base
+        entries = table.history(newer) if newer > 0 else []
+        return any(entry.get(_TOKEN) == self.token for entry in entries)
 
 
 @dataclass(frozen=True)
@@ -90,6 +111,7 @@ def commit(
     load: Callable[[], DeltaTable | None],
     decide: Callable[[DeltaTable], Change | None],
     create: Callable[[str], DeltaTable] = DeltaTable,
+    mark: Mark | None = None,
 ) -> tuple[DeltaTable, Change | None]:
     """Load the table, commit the change that `decide` returns, and retry both on a conflict.
 
@@ -98,26 +120,39 @@ def commit(
     therefore always applies to the version that `decide` saw. Returns the table after the commit,
     without its list of files (see `tables.open_table`), and the change (None: nothing to do).
 
+    An object store may tell us that another writer was first, though it was our own put, whose
+    answer was lost. To make the same change again would add files that the table has, or delete
+    them as left over: so each commit bears a token, by which a further attempt finds it.
+
     Args:
         name: The table.
         load: Opens the table; returns None if it does not exist.
         decide: Returns the change to make, None for nothing.
         create: Creates an empty table in a scratch folder if `load` returns None. The change is
             then required and becomes, with its rows, version 0.
+        mark: Given where an earlier process may have made this very commit; then the change that
+            is returned is an empty one.
 
     Raises:
         CommitConflictError: All eight attempts lost to another writer.
         ProtocolUnsupportedError: The table requires a writer feature that delta-rs lacks.
         DeltaRefusedError: The table's properties forbid the change.
     """
+    marks = [mark] if mark else []
+    tried: list[Change] = []
 
     def attempt() -> tuple[DeltaTable, Change | None]:
         with scratch("draft") as place:
             found = load()
+            if found and marks and marks[0].stands_in(found):
+                return found, tried[-1] if tried else Change()
+            if not marks:
+                marks.append(Mark(uuid4().hex, found.version() if found else -1))
             table = found or create(place)
             change = decide(table)
             if change is not None:
-                _apply(folder_of(name), found, change, place)
+                tried.append(replace(change, metadata={**change.metadata, _TOKEN: marks[0].token}))
+                _apply(folder_of(name), found, tried[-1], place)
             return table, change
 
     retrying = Retrying(
@@ -135,7 +170,11 @@ def commit(
             came="another writer's commit first, each time",
             where=f"table {name}",
         ) from None
-    return (table if change is None else _committed(name, table.version(), change)), change
+    if change is None:
+        # An attempt that died before it did so may have committed what there is nothing to add to.
+        sync_log(table.table_uri, table.version(), table.version())
+        return table, None
+    return _committed(name, marks[0].base, change), change
 
 
 def is_conflict(error: BaseException) -> bool:

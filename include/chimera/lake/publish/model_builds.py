@@ -18,7 +18,7 @@ from include.chimera.lake.delta.columns import (
     same_columns,
     with_comments,
 )
-from include.chimera.lake.delta.commits import Change, commit, run_metadata
+from include.chimera.lake.delta.commits import Change, Mark, commit, run_metadata
 from include.chimera.lake.delta.details import Details
 from include.chimera.lake.delta.lineage import (
     READ,
@@ -93,6 +93,8 @@ def commit_build(
         lambda: _free(build, run, opened.pop() if opened else open_table(build.table)),
         lambda loaded: _noted(_decide(loaded, build, schema, run), notes),
         lambda place: create_at(place, schema, build.partition_by, build.properties),
+        # A gate that died after its commit is tried again, with the same files.
+        Mark(f"{build.invocation_id}/{build.table}", _base(build)) if run else None,
     )
     if build.plan.base_version is None:
         end_beginning(build.table)
@@ -139,12 +141,17 @@ def require_free(name: str, table: DeltaTable | None, *, may_replace: bool) -> N
         )
 
 
+def _base(build: Build) -> int:
+    """Return the table's version when the build was planned, -1 if there was no table."""
+    return -1 if build.plan.base_version is None else build.plan.base_version
+
+
 def _noted(change: Change | None, notes: Mapping[str, str] | None) -> Change | None:
     return replace(change, metadata={**change.metadata, **(notes or {})}) if change else None
 
 
 def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) -> Change | None:
-    base = -1 if build.plan.base_version is None else build.plan.base_version
+    base = _base(build)
     others = changes_since(table, base).touched
     metadata = {
         **run_metadata(run),
