@@ -7,7 +7,6 @@ import logging
 import sys
 import time
 
-from tests.simulation.actors import KINDS
 from tests.simulation.play import Outcome, play
 from tests.simulation.schedule import Schedule, schedule_of, shrunk
 
@@ -24,7 +23,7 @@ def main() -> int:
         schedule = (
             Schedule.from_json(given.schedule)
             if given.schedule
-            else schedule_of(given.seed, KINDS)
+            else schedule_of(given.seed)
         )
         outcome = play(schedule)
         print(*outcome.trace, sep="\n")
@@ -32,7 +31,7 @@ def main() -> int:
         return bool(outcome.wrong)
     began, steps = time.monotonic(), 0
     for seed in range(given.first, given.first + given.seeds):
-        outcome = play(schedule_of(seed, KINDS))
+        outcome = play(schedule_of(seed))
         steps += outcome.steps
         if outcome.wrong:
             _print(outcome)

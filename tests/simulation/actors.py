@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from include.chimera.contracts import CONTRACTS
 from include.chimera.errors import (
     ChimeraError,
     GateFailedError,
@@ -28,8 +27,6 @@ from include.chimera.lake.dbt_plugin.session import Session
 from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.ledger import close_run
-from include.chimera.lake.staged.manifests import Batch
-from include.chimera.lake.staged.verdicts import RATIO_RULE, RuleResult
 from include.chimera.lake.store import duckdb_sessions
 from include.chimera.lake.upkeep.optimization import maintain, optimize_layer
 from include.chimera.operations.manual_controls import (
@@ -41,7 +38,6 @@ from include.chimera.operations.replay import replay
 from include.chimera.profiles.chosen import intake_of
 from include.chimera.quality.acceptance import accept
 from include.chimera.quality.gate import open_gate
-from include.chimera.quality.rules.good_and_bad_rows import bad_rows
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs.extract import extract_api_logs
@@ -51,24 +47,17 @@ from include.chimera.sources.postgres.extract import extract_table
 from include.chimera.sources.postgres.late_rows import extract_late_rows
 from include.chimera.window import Run, Window
 from tests.simulation import seam
-from tests.simulation.application import BAD, POISON
+from tests.simulation.application import POISON
 from tests.simulation.world import HOUR, START
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from include.chimera.quality.gate import Gate
     from tests.simulation.world import Actor, World
 
 GENERATIONS, LOGS = "bronze.generations", "bronze.api_logs"
 LATEST, HOURLY, DEV = "silver.stg_app__generations", "gold.agg_provider_hourly", "dev.orders"
 _ATTEMPTS = 12
-# How often each kind comes, as weights.
-KINDS = {
-    **{"hour": 2, "backfill": 1, "again": 1, "rows": 5, "lines": 5, "models": 3, "application": 4},
-    **{"compact": 2, "restore": 1, "stop": 1, "accept": 1, "reconcile": 2, "replay": 2},
-    **{"developer": 2, "maintain": 1},
-}
 # What the product itself says of a fault of its own: never right, whatever happened before.
 NEVER_RIGHT = (VerificationError,)
 
@@ -129,6 +118,16 @@ class People:
 
     def _hour(self, number: int) -> None:
         """Run the schedule's next hour, after those before it."""
+        self._in_turn(number, self._run)
+
+    def _watermark(self, number: int) -> None:
+        """The same, of the rows alone."""
+        self._in_turn(
+            number,
+            lambda run: self._read_and_judge(run, GENERATIONS, lambda: self._extract_rows(run)),
+        )
+
+    def _in_turn(self, number: int, work: Callable[[Run], Any]) -> None:
         before = list(self._ends)
         done: list[bool] = []
         self._ends.append(lambda: bool(done))
@@ -137,7 +136,7 @@ class People:
             end = START + (number + 1) * HOUR
             if self.world.now < end + timedelta(minutes=1):  # the next hour comes
                 self.world.now = end + timedelta(minutes=1)
-            self._run(Run(f"scheduled__{number}", _window(number)))
+            work(Run(f"scheduled__{number}", _window(number)))
         finally:
             done.append(True)
 
@@ -158,6 +157,8 @@ class People:
     def _lines(self, number: int) -> None:
         run = Run(f"lines__{number % 2}", _window(1 + number % 2), moves_watermark=False)
         self._read_and_judge(run, LOGS, lambda: self._extract_logs(run))
+        if number % 3 == 1:
+            self._task(f"{run.run_id}/close", lambda: self._close(run))
 
     def _models(self, number: int) -> None:
         self._build(Run(f"models__{number}", _window(number % 3), moves_watermark=False))
@@ -302,30 +303,8 @@ def _window(number: int) -> Window:
 def judge(run: Run, table: str) -> Any:
     """Let a gate judge what is staged, and publish."""
     with open_gate(table, run) as gate:
-        checkpoint = gate.checkpoint(gate.context())
-        checkpoint.judged = _judged(gate)
-        checkpoint.run()
+        gate.checkpoint(gate.context()).run()
         return gate.publish()
-
-
-def _judged(gate: Gate) -> tuple[RuleResult, ...]:
-    is_bronze = isinstance(gate.staged, Batch)
-    bad, flag = 0, {GENERATIONS: f"user_id = '{POISON}'", LATEST: f"user_id = '{POISON}'"}
-    if is_bronze:
-        bad = _count(gate, bad_rows(gate.table, gate.rows)) + gate.staged.rows_unparsed
-    wrong = {**flag, HOURLY: "poisoned > 0"}.get(gate.table, "false")
-    poisoned = _count(gate, f"from ({gate.rows}) where {wrong}")
-    rows = sum(file.rows for file in gate.staged.files) + gate.staged.rows_unparsed
-    return (
-        RuleResult(RATIO_RULE, "critical", is_passed=not bad, checked_count=rows,
-                   unexpected_count=bad, tolerated_count=rows),
-        RuleResult("no_poison", "critical", is_passed=not poisoned, checked_count=rows,
-                   unexpected_count=poisoned),
-    )  # fmt: skip
-
-
-def _count(gate: Gate, rows: str) -> int:
-    return gate.connection.execute(f"select count(*) from ({rows})").fetchone()[0]
 
 
 # -- models, as dbt builds them ---------------------------------------------------------------------

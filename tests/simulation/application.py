@@ -97,7 +97,8 @@ class Application:
     _numbers: int = 0
 
     def begin(self) -> None:
-        """Fill the first three hours."""
+        """Fill the first three hours, with what the actors of the schedule work on."""
+        actors = self.world.schedule.actors
         for hour in range(3):
             for _ in range(self.draw.choice((1, 2, 3))):
                 at = START + hour * HOUR + timedelta(seconds=self.draw.randrange(3599))
@@ -106,9 +107,11 @@ class Application:
                 self._log(hour, hour, 0)
         if self.draw.random() < 0.3:
             self._commit([self._made(START + HOUR / 2, status=BAD)], 0)
-        if self.draw.random() < 0.25:
+        if self.draw.random() < (0.9 if "accept" in actors else 0.1):
             hour = self.draw.randrange(3)
             self._commit([self._made(START + (hour + 0.7) * HOUR, user=POISON)], 0)
+        if "replay" in actors:
+            self._log(2, 0, 0)
         if self.draw.random() < 0.4:
             at = START + self.draw.randrange(3) * HOUR + 0.9 * HOUR
             self.open.append((at, [self._made(at)]))
@@ -117,6 +120,7 @@ class Application:
         """Do a few things, others in between."""
         for _ in range(self.draw.choice((2, 4, 6))):
             self.world.step("application: goes on")
+            self.world.pause()
             self.draw.choice(
                 (self._insert, self._update, self._update, self._delete, self._line, self._line)
                 + (self._late_line, self._commit_open, self._far_line)

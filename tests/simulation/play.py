@@ -57,7 +57,7 @@ def _state() -> Iterator[Path]:
             os.environ["CHIMERA_STATE_DIR"] = before  # noqa: TID251
 
 
-def play(schedule: Schedule) -> Outcome:
+def play(schedule: Schedule, *, has_engines: bool = True) -> Outcome:
     """Play a schedule in a world of its own."""
     seam.install()
     with _state() as state:
@@ -80,7 +80,7 @@ def play(schedule: Schedule) -> Outcome:
             if actor.error is not None and not actor.is_mortal:
                 wrong.append(f"{type(actor.error).__name__}: {actor.name}: {_told(actor.error)}")
         with seam.world_asleep():
-            wrong += audit(world)
+            wrong += audit(world, has_engines=has_engines)
         return Outcome(schedule, world.count, wrong, world.trace)
 
 

@@ -44,6 +44,7 @@ from include.chimera.settings import get_settings
 from include.chimera.sources.api_logs import extract as api_logs
 from include.chimera.sources.postgres import sessions
 from tests.simulation import quick_log
+from tests.simulation.judging import judged
 from tests.simulation.world import COMMIT_FAULTS, READ_FAULTS, WRITE_FAULTS, World
 
 if TYPE_CHECKING:
@@ -490,6 +491,14 @@ def _replace_source_and_rules() -> None:
     gate.keep_result = lambda _: None
     checkpoint.GatedCheckpoint._validate = lambda self, _: None
     checkpoint.GatedCheckpoint._results = lambda self, _: self.judged
+    prepare = gate.Gate.checkpoint
+
+    def prepared(self: gate.Gate, context: Any) -> checkpoint.GatedCheckpoint:
+        found = prepare(self, context)
+        found.judged = judged(self)
+        return found
+
+    gate.Gate.checkpoint = prepared
 
 
 @contextmanager

@@ -7,6 +7,7 @@ The same schedule always gives the same run.
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -97,6 +98,8 @@ class World:
         self._faults = sorted(schedule.faults)
         self._current: Actor | None = None
         self._choice: int | None = None
+        self._last: Actor | None = None
+        self._draw = random.Random(schedule.seed)  # noqa: S311 - an order, no secret
         self._is_power_cut = False
         self._main = greenlet.getcurrent()
         self.on_power_cut: Callable[[], None] = lambda: None
@@ -143,9 +146,9 @@ class World:
         if self._choice is not None:
             chosen, self._choice = able[self._choice % len(able)], None
             return self._woken(chosen)
-        return self._woken(self._last if self._last in able else able[0])
-
-    _last: Actor | None = None
+        if self._last in able:
+            return self._woken(self._last)
+        return self._woken(self._draw.choice(able) if self.schedule.wanders else able[0])
 
     def _is_able(self, actor: Actor) -> bool:
         if actor.is_stalled:
@@ -164,6 +167,11 @@ class World:
         while not ready():
             actor.ready = ready
             self._main.switch()
+
+    def pause(self) -> None:
+        """Let any other go on, if the schedule wanders."""
+        self._last = None
+        self._main.switch()
 
     @property
     def acting(self) -> Actor | None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from include.chimera.contracts import DEAD_LETTERS, PARTITION
+from include.chimera.contracts import API_LOGS, CONTRACTS, DEAD_LETTERS, PARTITION, ROW_HASH
 from include.chimera.lake.delta.commits import Change, commit, run_metadata
 from include.chimera.lake.delta.lineage import metadata_of
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.scans import empty, scan
 from include.chimera.lake.delta.tables import contract_table, open_table
-from include.chimera.lake.store.duckdb_sessions import among, quote
+from include.chimera.lake.store.duckdb_sessions import among, identifier, quote
 from include.chimera.lake.store.places import folder_of
 
 if TYPE_CHECKING:
@@ -117,6 +117,29 @@ def append_letters(
 def all_events(table: DeltaTable | None) -> str:
     """Return a query of all events of the dead-letter table; no rows if it does not exist."""
     return empty(DEAD_LETTERS.schema) if table is None else scan(table, DEAD_LETTERS.name)
+
+
+def replayed(source: str, rows: str) -> str:
+    """Return a query of those of a table's rows that a replay has published.
+
+    Args:
+        source: Bronze table.
+        rows: Query with the columns of the table's key.
+    """
+    contract = CONTRACTS[source]
+    names = [*contract.key, *(name for name in contract.schema.names if name == ROW_HASH)]
+    fields = ", ".join(f"{identifier(name)} := {identifier(name)}" for name in names)
+    is_it = f"coordinates = cast(to_json(struct_pack({fields})) as varchar)"
+    if source == API_LOGS.name:  # a line that was refused before it was a row
+        is_it += (
+            " or (coordinates ->> '$.file' = _file"
+            " and try_cast(coordinates ->> '$.offset' as bigint) = _offset)"
+        )
+    return (
+        f"select * from ({rows}) where exists (select 1 from "
+        f"({all_events(open_table(DEAD_LETTERS.name))}) as letters "
+        f"where letters.source = {quote(source)} and event = 'published' and ({is_it}))"
+    )
 
 
 def letter_states() -> str:

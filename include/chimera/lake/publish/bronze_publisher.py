@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from include.chimera.contracts import CONTRACTS, PARTITION, ROW_HASH, Contract
 from include.chimera.errors import CountError, ShrinkError
 from include.chimera.fault_points import fault_point
+from include.chimera.lake.dead_letters.letters import replayed
 from include.chimera.lake.delta.commits import Change, commit, run_metadata
 from include.chimera.lake.delta.lineage import metadata_of
 from include.chimera.lake.delta.partitions import Append, Partitions, Replaced, Whole
@@ -162,13 +163,14 @@ class Publisher:
                 name,
             )
         live_rows = f"{scan(table, name)} where {among(PARTITION, hours)}"
-        good = self._with_live(live_rows) if self.batch.is_addition else self.good
+        is_addition = self.batch.is_addition
+        good = self._with_live(live_rows) if is_addition else self._with_replayed(live_rows)
         live, staged = self._rows.content(live_rows), self._rows.content(good)
         changed = [hour for hour in hours if staged.get(hour) != live.get(hour)]
         self._guard_against_shrinking(changed, live, staged)
         if not changed:
             return None
-        files = [] if self.batch.is_addition else self._rows.adopt(changed)
+        files = self._rows.adopt(changed) if good is self.good else []
         adopted = hours_of(files)
         others = [hour for hour in changed if hour not in adopted]
         if others:
@@ -205,6 +207,21 @@ class Publisher:
     def _with_live(self, live: str) -> str:
         key = ", ".join(identifier(column) for column in self.contract.key)
         return f"({live}) union all by name (from ({self.good}) anti join ({live}) using ({key}))"
+
+    def _with_replayed(self, live: str) -> str:
+        """Add the rows that a replay has published and the batch lacks.
+
+        A line far from the hour of its file comes by a replay alone: whoever reads its own hour
+        anew does not find it there.
+        """
+        key = ", ".join(identifier(column) for column in self.contract.key)
+        gone = f"from ({live}) anti join ({self.good}) using ({key})"
+        if not self.connection.execute(f"select 1 from ({gone}) limit 1").fetchone():
+            return self.good
+        kept = replayed(self.contract.name, gone)
+        if not self.connection.execute(f"select 1 from ({kept}) limit 1").fetchone():
+            return self.good
+        return f"({self.good}) union all by name ({kept})"
 
     def _guard_against_shrinking(
         self, changed: list[str], live: dict[str, Content], staged: dict[str, Content]
