@@ -150,12 +150,13 @@ class People:
         self._run(Run(f"backfill__{number}", _window(hour), moves_watermark=False))
 
     def _rows(self, number: int) -> None:
-        """Read and judge an hour's rows; the third actor works on the first one's run."""
-        run = Run(f"rows__{number % 2}", _window(number % 2), moves_watermark=False)
+        """Read and judge all rows so far; each second actor works on the same run."""
+        run = Run(f"rows__{number % 2}", Window(START, START + 4 * HOUR), moves_watermark=False)
         self._read_and_judge(run, GENERATIONS, lambda: self._extract_rows(run))
 
     def _lines(self, number: int) -> None:
-        run = Run(f"lines__{number % 2}", _window(1 + number % 2), moves_watermark=False)
+        """Read and judge the last whole hour's lines, and those of the hour before."""
+        run = Run(f"lines__{number % 2}", _window(2), moves_watermark=False)
         self._read_and_judge(run, LOGS, lambda: self._extract_logs(run))
         if number % 3 == 1:
             self._task(f"{run.run_id}/close", lambda: self._close(run))

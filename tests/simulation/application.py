@@ -122,8 +122,9 @@ class Application:
             self.world.step("application: goes on")
             self.world.pause()
             self.draw.choice(
-                (self._insert, self._update, self._update, self._delete, self._line, self._line)
-                + (self._late_line, self._commit_open, self._far_line)
+                (self._insert, self._update, self._update, self._update, self._delete)
+                + (self._commit_open, self._line, self._far_line)
+                + (self._late_line,) * (12 if "lines" in self.world.schedule.actors else 1)
             )()
         self._commit_open()
 

@@ -75,12 +75,12 @@ class Schedule:
         )
 
 
-def schedule_of(seed: int) -> Schedule:
-    """Return the schedule of a seed."""
+def schedule_of(seed: int, theme: str = "") -> Schedule:
+    """Return the schedule of a seed, of one theme or of any."""
     draw = random.Random(seed)  # noqa: S311 - a schedule, no secret
-    theme = draw.choice(list(THEMES.values()))
+    kinds = THEMES[theme or draw.choice(list(THEMES))]
     count = draw.choice((2, 3, 3, 4, 4, 5))
-    actors = tuple(draw.choices(list(theme), list(theme.values()), k=count))
+    actors = tuple(draw.choices(list(kinds), list(kinds.values()), k=count))
     horizon = count * _STEPS
     # Few switches leave long stretches of one actor, in which most races are: some schedules have
     # none, others many.

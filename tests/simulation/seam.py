@@ -169,6 +169,7 @@ def _replace_storage() -> None:
     _storage("copy_file", WRITE_FAULTS, lambda _, target: _cut(target))
     create = storage.create_text
 
+    @wraps(create)
     def create_text(place: str, text: str) -> bool:
         def done() -> bool:
             is_new = create(place, text)
@@ -443,15 +444,15 @@ class _Now(datetime):
         return world.clock().astimezone(tz or UTC)
 
 
+_drawn = fencing_tokens.draw_token
+
+
+@wraps(_drawn)
 def _token(name: str, *hours: Any) -> int:
     token = _drawn(name, *hours)
     if world.acting is not None:
         world.acting.token = token
-        world.note("drawn", token=token, table=name)
     return token
-
-
-_drawn = fencing_tokens.draw_token
 
 
 def _replace_clocks() -> None:
