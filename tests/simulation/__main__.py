@@ -1,4 +1,8 @@
-"""`python -m tests.simulation --seeds 1000`; `--seed 42` plays one again, step by step."""
+"""Search for schedules in which the lake goes wrong.
+
+`python -m tests.simulation --seeds 1000` plays schedules until one leaves something wrong, and prints
+it shrunk; `--seed 42` plays one again, step by step. `--bugs` plants bugs and says which are found.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +10,104 @@ import argparse
 import logging
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
+from tests.simulation import seam
+from tests.simulation.planted import BUGS, Bug, planted
 from tests.simulation.play import Outcome, play
-from tests.simulation.schedule import Schedule, schedule_of, shrunk
+from tests.simulation.schedule import THEMES, Schedule, schedule_of, shrunk
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=100, help="how many")
+    parser.add_argument("--seeds", type=int, default=100, help="how many (of each bug at most)")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--theme", default="", choices=("", *THEMES), help="which actors meet")
+    parser.add_argument("--processes", type=int, default=1, help="how many at once")
     parser.add_argument("--seed", type=int, help="play this one, and print its steps")
     parser.add_argument("--schedule", help="play this schedule (JSON, as a failure prints it)")
+    parser.add_argument("--bugs", nargs="*", help="plant these bugs, all if none is named")
+    parser.add_argument("--delta-rs", action="store_true", help="let delta-rs do all of the logs")
     given = parser.parse_args()
-    logging.disable(logging.ERROR)
+    _prepare(is_quick=not given.delta_rs)
+    if given.bugs is not None:
+        return _hunt_bugs(given.bugs, given.seeds)
     if given.seed is not None or given.schedule:
-        schedule = (
-            Schedule.from_json(given.schedule)
-            if given.schedule
-            else schedule_of(given.seed)
-        )
-        outcome = play(schedule)
+        text = given.schedule
+        outcome = play(Schedule.from_json(text) if text else schedule_of(given.seed, given.theme))
         print(*outcome.trace, sep="\n")
         _print(outcome)
         return bool(outcome.wrong)
-    began, steps = time.monotonic(), 0
-    for seed in range(given.first, given.first + given.seeds):
-        outcome = play(schedule_of(seed))
-        steps += outcome.steps
-        if outcome.wrong:
-            _print(outcome)
-            smaller = shrunk(outcome.schedule, lambda other: play(other).kind == outcome.kind)
-            print("shrunk:")
-            _print(play(smaller))
-            print(f"again: python -m tests.simulation --schedule '{smaller.to_json()}'")
-            return 1
+    return _search(given)
+
+
+def _prepare(*, is_quick: bool) -> None:
+    logging.disable(logging.ERROR)
+    seam.install(is_quick=is_quick)
+
+
+def _search(given: argparse.Namespace) -> int:
+    began, steps, count = time.monotonic(), 0, given.processes
+    with ProcessPoolExecutor(count, get_context("spawn"), _ready, (given.delta_rs,)) as pool:
+        portions = [range(given.first + number, given.first + given.seeds, count * 4)
+                    for number in range(count * 4)]  # fmt: skip
+        for played, outcome in pool.map(_played, portions, [given.theme] * len(portions)):
+            steps += played
+            if outcome is not None:
+                pool.shutdown(cancel_futures=True)
+                return _tell(outcome)
     seconds = time.monotonic() - began
     print(
-        f"{given.seeds} schedules, {steps:,} steps, {seconds:.1f} s: "
-        f"{given.seeds / seconds * 60:.0f} schedules a minute in one process"
+        f"{given.seeds} schedules, {steps:,} steps, nothing wrong; {seconds:.0f} s: "
+        f"{given.seeds / seconds * 60:.0f} schedules a minute in {count} processes"
     )
     return 0
+
+
+def _ready(is_slow: bool) -> None:  # noqa: FBT001 - of a pool's initializer
+    _prepare(is_quick=not is_slow)
+
+
+def _played(seeds: range, theme: str) -> tuple[int, Outcome | None]:
+    """Play schedules until one leaves something wrong; return the steps and that one's outcome."""
+    steps = 0
+    for seed in seeds:
+        outcome = play(schedule_of(seed, theme))
+        steps += outcome.steps
+        if outcome.wrong:
+            return steps, outcome
+    return steps, None
+
+
+def _tell(outcome: Outcome) -> int:
+    _print(outcome)
+    smaller = shrunk(outcome.schedule, lambda other: play(other).kind == outcome.kind)
+    print("shrunk:")
+    _print(play(smaller))
+    print(f"again: python -m tests.simulation --schedule '{smaller.to_json()}'")
+    return 1
+
+
+def _hunt_bugs(names: list[str], most: int) -> int:
+    """Plant each bug, and play schedules of its theme until something is wrong."""
+    chosen = [bug for bug in BUGS if not names or any(name in bug.name for name in names)]
+    found = sum(_is_found(bug, most) for bug in chosen)
+    print(f"{found} of {len(chosen)} bugs found")
+    return found != len(chosen)
+
+
+def _is_found(bug: Bug, most: int) -> bool:
+    began = time.process_time()
+    with planted(bug):
+        for seed in range(most):
+            outcome = play(schedule_of(seed, bug.theme), has_engines=False)
+            if outcome.wrong:
+                seconds = time.process_time() - began
+                print(f"found in {seconds:.1f} s, seed {seed}: {bug.name}: {outcome.wrong[0][:90]}")
+                return True
+    print(f"NOT found in {most} schedules: {bug.name}")
+    return False
 
 
 def _print(outcome: Outcome) -> None:

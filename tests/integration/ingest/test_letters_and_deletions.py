@@ -19,6 +19,8 @@ from include.chimera.operations import replay as replays
 from include.chimera.operations.gaps import Gap, backfills, find_gaps
 from include.chimera.profiles.chosen import intake_of
 from include.chimera.settings import get_settings
+from include.chimera.sources.api_logs.extract import extract_api_logs
+from include.chimera.sources.api_logs.log_files import log_root
 from include.chimera.sources.postgres.deletions import extract_deletions
 from include.chimera.window import Window
 from tests.integration.ingest import process
@@ -106,6 +108,31 @@ def test_a_line_that_a_newer_parser_reads_joins_its_hour():
     (done,) = replays.replay(LOGS)
     assert done.published == 1
     assert rows(LOGS, "_file, _offset") == [("dt=2026-01-05/hour=08/api.jsonl", 7)]
+
+
+def test_a_replayed_line_stays_when_its_hour_is_read_anew(tmp_path):
+    """Its file is far from its hour: no run but the replay finds it there."""
+    write_log(tmp_path, 8, ("2026-01-05T08:00:00Z", "near"))
+    write_log(tmp_path, 11, ("2026-01-05T08:30:00Z", "far"))
+    for number in (0, 3):
+        read_logs(tmp_path, number)
+    replays.replay(LOGS)
+    assert rows(LOGS, "message") == [("far",), ("near",)]
+    write_log(tmp_path, 8, ("2026-01-05T08:00:00Z", "near"), ("2026-01-05T08:59:00Z", "late"))
+    read_logs(tmp_path, 0)
+    assert rows(LOGS, "message") == [("far",), ("late",), ("near",)]
+
+
+def write_log(root, hour, *lines):
+    file = root / "dt=2026-01-05" / f"hour={hour:02}" / "api.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    texts = (json.dumps({"timestamp": at, "message": text}) for at, text in lines)
+    file.write_text("".join(f"{text}\n" for text in texts))
+
+
+def read_logs(root, number):
+    run = run_of(number, f"run {number}", moves_watermark=False)
+    publish(run, LOGS, extract_api_logs(log_root(str(root)), run))
 
 
 def test_a_letter_that_holds_no_record_waits_and_stops_no_other():

@@ -1,14 +1,18 @@
 """If two commits start from one version, the loser is decided anew from the winner's version."""
 
+from collections.abc import Callable
+
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from duckdb import DuckDBPyConnection
 
 from include.chimera.errors import CommitConflictError
 from include.chimera.lake.delta import commits
 from include.chimera.lake.delta.commits import Change, commit
-from include.chimera.lake.delta.tables import contract_table
+from include.chimera.lake.delta.tables import contract_table, open_table
 from tests.builders import generations, publish, run_of
+from tests.integration.lake.conftest import Process
 
 pytestmark = pytest.mark.integration
 
@@ -51,3 +55,25 @@ def test_a_decision_for_nothing_commits_nothing(connection: DuckDBPyConnection) 
     del connection
     table, change = commit(TABLE, lambda: contract_table(TABLE), lambda _: None)
     assert (table.version(), change) == (0, None)
+
+
+@pytest.mark.parametrize("strategy", ["append", "merge"])
+def test_a_commit_whose_answer_was_lost_is_not_made_again(
+    process: Callable[[], Process], monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    """The store has it, tries the put again and meets it: our own commit is no other writer's."""
+    one = process()
+    one.build("select 1 as id")
+    put, lost = DeltaTable.create_write_transaction, []
+
+    def losing(*given: object, **options: object) -> None:
+        put(*given, **options)
+        if not lost:
+            lost.append("the answer")
+            raise CommitFailedError
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", losing)
+    one.build("select 2 as id", strategy, how={"keys": ("id",)})
+    assert lost
+    assert process().rows() == [(1,), (2,)]
+    assert open_table("dev.model").version() == 1

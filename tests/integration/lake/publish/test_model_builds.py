@@ -59,7 +59,7 @@ def build(
     schema = Schema.from_arrow(columns).to_json()
     planned = Plan(base.version() if base else None, {parent_identity(): read}, None)
     replaces = Whole() if replaced is None else Partitions("_window_hour", tuple(replaced))
-    return Build(MODEL, files, schema, ["_window_hour"], replaces, planned, "invocation")
+    return Build(MODEL, files, schema, ["_window_hour"], replaces, planned, f"invocation {read}")
 
 
 def live(connection: DuckDBPyConnection) -> dict[str, int]:
@@ -156,6 +156,19 @@ def test_a_whole_rebuild_keeps_the_hours_that_a_newer_build_made(
     commit_build(slow, None)
     assert live(connection) == {LABEL: 20, NEXT: 30}
     assert consumed() == 3
+
+
+@pytest.mark.parametrize("replaced", [None, [LABEL]])
+def test_a_gate_that_died_after_its_commit_commits_no_file_twice(
+    connection: DuckDBPyConnection, replaced: list[str] | None
+) -> None:
+    """A file that one commit adds and removes is there for some readers and gone for others."""
+    base = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, 1), run_of())
+    staged = build(connection, {LABEL: 2}, replaced, base, 2)
+    first = commit_build(staged, run_of())
+    again = commit_build(staged, run_of())
+    assert again.version() == first.version() == base.version() + 1
+    assert live(connection)[LABEL] == 2
 
 
 def test_a_newer_build_that_moved_no_mark_is_newer_all_the_same(
