@@ -1,7 +1,7 @@
 """Search for schedules in which the lake goes wrong.
 
-`python -m tests.simulation --seeds 1000` plays schedules until one leaves something wrong, and prints
-it shrunk; `--seed 42` plays one again, step by step. `--bugs` plants bugs and says which are found.
+`python -m tests.simulation --seeds 1000` plays schedules until one leaves something wrong, and
+prints it shrunk; `--seed 42` plays one again, step by step. `--bugs` plants bugs and says which are found.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _search(given: argparse.Namespace) -> int:
     return 0
 
 
-def _ready(is_slow: bool) -> None:  # noqa: FBT001 - of a pool's initializer
+def _ready(is_slow: bool) -> None:
     _prepare(is_quick=not is_slow)
 
 

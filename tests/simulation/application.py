@@ -7,7 +7,7 @@ alone.
 from __future__ import annotations
 
 import json
-import random
+import random  # noqa: TC003
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -177,9 +177,7 @@ class Application:
         since = tuple(began for began, _ in self.open)
         bound = min(self.world.now - MARGIN, *since, self.world.now)
         actor = self.world.acting
-        self.world.note(
-            "read", token=actor.token if actor else 0, safe=bound, source="generations"
-        )
+        self.world.note("read", token=actor.token if actor else 0, safe=bound, source="generations")
         yield Snapshot(self._database.cursor(), list(self.current.values()), bound, since)
 
     # -- logs -----------------------------------------------------------------------------------

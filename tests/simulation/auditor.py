@@ -16,7 +16,6 @@ from urllib.parse import unquote
 
 import duckdb
 import duckdb_extension_delta
-import pyarrow as pa
 from deltalake import DeltaTable
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ Row = dict[str, Any]
 _session: list[duckdb.DuckDBPyConnection] = []
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """A table or a file that can't be read."""
 
 
@@ -88,7 +87,7 @@ class Table:
         for number, entry in enumerate(path for path in entries if path.stem.isdigit()):
             if int(entry.stem) != number or entry.stat().st_size == 0:
                 message = f"{self.name}: version {number} is missing or hollow"
-                raise Unreadable(message)
+                raise UnreadableError(message)
             added, removed, told = [], [], {}
             for action in map(json.loads, entry.read_text().splitlines()):
                 ((kind, content),) = action.items()
@@ -110,7 +109,7 @@ class Table:
         there = {path for path in paths if (self.folder / path).exists()}
         if needed - there:
             message = f"{self.name}: {len(needed - there)} files of the newest version are gone"
-            raise Unreadable(message)
+            raise UnreadableError(message)
         if not there:
             return {}
         rows: dict[str, list[Row]] = {path: [] for path in there}
@@ -133,7 +132,7 @@ class Table:
             return found.to_arrow_table().to_pylist()
         except duckdb.Error as error:
             message = f"{self.name}: {str(error).splitlines()[0]}"
-            raise Unreadable(message) from None
+            raise UnreadableError(message) from None
 
     def at(self, version: Version) -> list[Row] | None:
         """Return a version's rows; None: a vacuum has removed files of it."""
@@ -155,26 +154,32 @@ def audit(world: World, *, has_engines: bool = True) -> list[str]:
     """
     try:
         return list(_wrong(world, has_engines=has_engines))
-    except Unreadable as error:
+    except UnreadableError as error:
         return [f"unreadable: {error}"]
 
 
 def _wrong(world: World, *, has_engines: bool) -> Iterator[str]:
     folders = sorted(log.parent for log in world.lake.glob("*/*/_delta_log"))
     names = Counter(f"{folder.parent.name}.{folder.name}".lower() for folder in folders)
-    for name, count in names.items():
-        if count > 1:
-            yield f"two folders: {count} of {name}"
+    yield from (f"two folders: {count} of {name}" for name, count in names.items() if count > 1)
     tables = {table.name.lower(): table for table in map(Table, folders) if table.versions}
     for table in tables.values():
         yield from _each_version(table)
         yield from _statistics(table)
         yield from _never_back(table)
+        yield from _written_once(world, table)
         yield from _counts(table)
-        if has_engines:
-            yield from _engines(table)
+        yield from _engines(table) if has_engines else ()
     yield from _passed(world, tables)
     yield from _stopped(world, tables)
+    yield from _newest_files(world)
+    yield from _layers(world, tables)
+    yield from _ledger(world, tables)
+    yield from _letters(tables)
+
+
+def _layers(world: World, tables: dict[str, Table]) -> Iterator[str]:
+    """Look at each table with what knows its rows."""
     if GENERATIONS in tables:
         yield from _from_the_source(world, tables[GENERATIONS], tables)
         yield from _watermark(world, tables[GENERATIONS])
@@ -183,13 +188,17 @@ def _wrong(world: World, *, has_engines: bool) -> Iterator[str]:
     for child, parent in ((LATEST, GENERATIONS), (HOURLY, LATEST)):
         if child in tables and parent in tables:
             yield from _model(child, tables[child], tables[parent])
-    yield from _ledger(world, tables)
-    yield from _letters(tables)
     if DEV in tables:
         yield from _developer(world, tables[DEV])
 
 
-# -- each version -----------------------------------------------------------------------------------
+def _newest_files(world: World) -> Iterator[str]:
+    for event in world.noted("published"):
+        if event.facts["publication"].token < event.facts["wanted"]:
+            yield f"an older attempt's files: {event.facts['table']}"
+
+
+# -- each version -------------------------------------------------------------------------------
 
 
 def _each_version(table: Table) -> Iterator[str]:
@@ -215,21 +224,23 @@ def _each_version(table: Table) -> Iterator[str]:
 
 def _statistics(table: Table) -> Iterator[str]:
     for version in table.versions:
-        for path in version.added:
-            if path not in table.rows:
-                continue
-            rows, told = table.rows[path], json.loads(version.files[path]["stats"] or "{}")
-            if told.get("numRecords") != len(rows):
-                count = told.get("numRecords")
-                yield f"statistics: {table.name}, {count} rows told, {len(rows)} in the file"
-            for name, nulls in told.get("nullCount", {}).items():
-                if isinstance(nulls, int) and nulls != sum(row[name] is None for row in rows):
-                    yield f"statistics: {table.name}.{name}, {nulls} nulls told"
-            for bound, is_within in (("minValues", _at_least), ("maxValues", _at_most)):
-                for name, limit in told.get(bound, {}).items():
-                    values = [row[name] for row in rows if row[name] is not None]
-                    if not all(is_within(value, limit) for value in values):
-                        yield f"statistics: {table.name}.{name}, {bound} of {limit}"
+        for path in set(version.added) & table.rows.keys():
+            told = json.loads(version.files[path]["stats"] or "{}")
+            for what in _untrue(told, table.rows[path]):
+                yield f"statistics: {table.name}, version {version.number}: {what}"
+
+
+def _untrue(told: dict[str, Any], rows: list[Row]) -> Iterator[str]:
+    if told.get("numRecords") != len(rows):
+        yield f"{told.get('numRecords')} rows told, {len(rows)} in the file"
+    for name, nulls in told.get("nullCount", {}).items():
+        if isinstance(nulls, int) and nulls != sum(row[name] is None for row in rows):
+            yield f"{nulls} nulls of {name} told"
+    for bound, is_within in (("minValues", _at_least), ("maxValues", _at_most)):
+        for name, limit in told.get(bound, {}).items():
+            values = [row[name] for row in rows if row[name] is not None]
+            if not all(is_within(value, limit) for value in values):
+                yield f"{bound} of {name}: {limit}"
 
 
 def _at_least(value: Any, limit: Any) -> bool:
@@ -244,7 +255,7 @@ def _at_most(value: Any, limit: Any) -> bool:
 
 def _moment(value: Any, limit: Any) -> Any:
     if isinstance(value, datetime):
-        return datetime.fromisoformat(limit.replace("Z", "+00:00"))
+        return datetime.fromisoformat(limit)
     return type(value)(limit)
 
 
@@ -269,6 +280,14 @@ def _never_back(table: Table) -> Iterator[str]:
             if older:
                 yield f"an older row: {where}: {len(older)}, as {older[0]}"
             ages = now_ages
+
+
+def _written_once(world: World, table: Table) -> Iterator[str]:
+    """Nobody has put another entry in the place of one that was there."""
+    for number, (_, _, inode) in world.versions.get(str(table.folder), {}).items():
+        entry = table.folder / "_delta_log" / f"{number:020d}.json"
+        if not entry.exists() or entry.stat().st_ino != inode:
+            yield f"history rewritten: {table.name}, version {number}"
 
 
 def _follows_a_restore(version: Version) -> bool:
@@ -323,7 +342,7 @@ def _texts(rows: Iterable[Row]) -> Counter[str]:
     return Counter(str(sorted((name, str(value)) for name, value in row.items())) for row in rows)
 
 
-# -- gates, marks, counts ---------------------------------------------------------------------------
+# -- gates, marks, counts -----------------------------------------------------------------------
 
 
 def _passed(world: World, tables: dict[str, Table]) -> Iterator[str]:
@@ -340,6 +359,15 @@ def _passed(world: World, tables: dict[str, Table]) -> Iterator[str]:
                 "accepted_by" not in version.told
             ):
                 yield f"not passed: {name}, version {version.number}"
+            accepted = {
+                token
+                for event in world.noted("accepted")
+                if (event.facts["table"], event.facts["run"]) == (name, version.told.get("run_id"))
+                for token in event.facts["tokens"]
+            }
+            token = int(version.told.get("attempt_token", 0))
+            if "accepted_by" in version.told and token not in accepted:
+                yield f"not passed: {name}, version {version.number}: other files were accepted"
             if name == GENERATIONS and any(row["status"] == "unknown" for row in rows):
                 yield f"not passed: {name}, version {version.number}: a bad row"
 
@@ -351,20 +379,26 @@ def _stopped(world: World, tables: dict[str, Table]) -> Iterator[str]:
         end = on.step if on else 10**9
         for name, table in tables.items():
             for version in table.versions:
-                step, actor = world.versions.get(str(table.folder), {}).get(version.number, (0, None))
+                step, actor, _ = world.versions.get(str(table.folder), {}).get(
+                    version.number, (0, None, 0)
+                )
                 is_gates = actor is not None and "/gate " in actor.name
                 if not (is_gates and off.step < step < end) or version.is_upkeep:
                     continue
                 looked = actor.seen.get("/_controls/publishing.json")
-                if name in (GENERATIONS, LOGS, LATEST, HOURLY) and version.added and (
-                    looked is None or looked > off.step
+                if (
+                    name in (GENERATIONS, LOGS, LATEST, HOURLY)
+                    and version.added
+                    and (looked is None or looked > off.step)
                 ):
                     yield f"published while stopped: {name}, version {version.number}"
 
 
 def _publications(world: World, table: str) -> Iterator[tuple[Event, Event]]:
     """Yield each reading of a source whose rows a gate let through, with its publication."""
-    restored = max((e.step for e in world.noted("restored") if e.facts["table"] == table), default=0)
+    restored = max(
+        (e.step for e in world.noted("restored") if e.facts["table"] == table), default=0
+    )
     staged = {
         event.facts["token"]: event
         for event in world.noted("staged")
@@ -379,17 +413,12 @@ def _publications(world: World, table: str) -> Iterator[tuple[Event, Event]]:
 
 def _from_the_source(world: World, table: Table, tables: dict[str, Table]) -> Iterator[str]:
     """Each row that a run read stands there once, as it was; nothing else does."""
-    facts = world.application.facts
-    known = {(fact.key, fact.number, fact.updated_at) for fact in facts}
-    rows = table.newest
-    there = {(row["generation_id"], row["prompt_tokens"], row["updated_at"]) for row in rows}
-    made_up = [
-        row for row in rows
-        if not row["_is_deleted"]
-        and (row["generation_id"], row["prompt_tokens"], row["updated_at"]) not in known
-    ]  # fmt: skip
-    if made_up:
-        yield f"a row of nowhere: {len(made_up)}, as {made_up[0]['generation_id']}"
+    known = {(fact.key, fact.number, fact.updated_at) for fact in world.application.facts}
+    places = ("generation_id", "prompt_tokens", "updated_at")
+    there = {tuple(row[name] for name in places) for row in table.newest if not row["_is_deleted"]}
+    if there - known:
+        yield f"a row of nowhere: {len(there - known)}, as {min(there - known)[0]}"
+    there = {tuple(row[name] for name in places) for row in table.newest}
     refused = _refused_keys(tables)
     reads = {event.facts["token"]: event for event in world.noted("read")}
     for staged, _ in _publications(world, GENERATIONS):
@@ -397,15 +426,11 @@ def _from_the_source(world: World, table: Table, tables: dict[str, Table]) -> It
         if read is None or "reconcile" in run.run_id:
             continue
         upper = min(read.facts["safe"], run.window.end)
-        for fact in facts:
+        for fact in world.application.facts:
             is_live = fact.since <= read.step < fact.until
-            if not is_live or not run.window.start <= fact.updated_at < upper:
-                continue
-            is_there = (fact.key, fact.number, fact.updated_at) in there
-            if fact.status == "unknown":
-                if fact.key not in refused:
-                    yield f"a refused row without a letter: {fact.key}"
-            elif not is_there:
+            is_due = is_live and run.window.start <= fact.updated_at < upper
+            place = (fact.key, fact.number, fact.updated_at)
+            if is_due and place not in there and fact.key not in refused:
                 yield f"a row is missing: {fact.key}, read by {run.run_id}"
 
 
@@ -456,12 +481,17 @@ def _held_back(world: World, table: Table) -> Iterator[str]:
             if later.step <= done.step or next_run.window.start < run.window.end:
                 continue
             for fact in world.application.facts:
-                is_due = run.window.start <= fact.updated_at < min(
-                    later.facts["safe"], next_run.window.end
+                is_due = (
+                    run.window.start
+                    <= fact.updated_at
+                    < min(later.facts["safe"], next_run.window.end)
                 )
                 is_live = first.step < fact.since <= later.step < fact.until
-                if is_due and is_live and (fact.key, fact.number) not in there and (
-                    fact.status != "unknown"
+                if (
+                    is_due
+                    and is_live
+                    and (fact.key, fact.number) not in there
+                    and (fact.status != "unknown")
                 ):
                     yield f"a row is missing: {fact.key}, held back before {next_run.run_id}"
 
@@ -522,7 +552,9 @@ def _model(name: str, table: Table, parent: Table) -> Iterator[str]:
     is_restored = any(version.told.get("operation") == "RESTORE" for version in parent.versions)
     for version in table.versions:
         marks = [
-            mark for app, mark in version.marks.items() if app.startswith(f"consumed:{parent.name}#")
+            mark
+            for app, mark in version.marks.items()
+            if app.startswith(f"consumed:{parent.name}#")
         ]
         rows = table.at(version)
         if not marks or rows is None or is_restored:
@@ -569,28 +601,37 @@ def _by_hour(name: str, rows: list[Row]) -> dict[str, Any]:
     return hours
 
 
+_COUNTS = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
+
+
 def _ledger(world: World, tables: dict[str, Table]) -> Iterator[str]:
-    """Each commit of a run that was closed stands in the ledger, with its own counts."""
+    """Each line tells of one commit, or of none; each commit of a closed run has its line."""
     ledger = tables["ops.window_ledger"].newest if "ops.window_ledger" in tables else []
-    told = {(row["run_id"], row["table_name"], row["attempt_token"]): row for row in ledger}
-    words = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
+    made = {
+        (name, version.told["attempt_token"]): version
+        for name in (GENERATIONS, LOGS)
+        for version in (tables[name].versions if name in tables else ())
+        if "attempt_token" in version.told
+    }
     for row in ledger:
-        read, published, refused, held = (row[word] for word in words)
-        if read != published + refused + held:
-            yield f"counts: the ledger of {row['table_name']}"
-    for closed in world.noted("closed"):
-        run = closed.facts["run"].run_id
-        for name in (GENERATIONS, LOGS):
-            for version in tables[name].versions if name in tables else ():
-                step, _ = world.versions[str(tables[name].folder)].get(version.number, (10**9, None))
-                token = version.told.get("attempt_token")
-                if token is None or version.told.get("run_id") != run or step > closed.step:
-                    continue
-                row = told.get((run, name, int(token)))
-                if row is None:
-                    yield f"not in the ledger: {name}, version {version.number}"
-                elif any(row[word] != int(version.told[word]) for word in words):
-                    yield f"counts: the ledger differs from {name}, version {version.number}"
+        yield from _ledger_line(row, made.get((row["table_name"], str(row["attempt_token"]))))
+    told = {(row["table_name"], str(row["attempt_token"])) for row in ledger}
+    closed = {event.facts["run"].run_id: event.step for event in world.noted("closed")}
+    for (name, token), version in made.items():
+        step, *_ = world.versions[str(tables[name].folder)].get(version.number, (10**9,))
+        is_due = step <= closed.get(version.told["run_id"], -1)
+        if is_due and (name, token) not in told:
+            yield f"not in the ledger: {name}, version {version.number}"
+
+
+def _ledger_line(row: Row, made: Version | None) -> Iterator[str]:
+    read, published, refused, held = (row[word] for word in _COUNTS)
+    if read != published + refused + held:
+        yield f"counts: the ledger of {row['table_name']}"
+    if made is not None:
+        wanted = (made.number, made.told["run_id"], *(int(made.told[word]) for word in _COUNTS))
+        if wanted != (row["table_version"], row["run_id"], read, published, refused, held):
+            yield f"counts: the ledger differs from {row['table_name']}, version {made.number}"
 
 
 def _letters(tables: dict[str, Table]) -> Iterator[str]:

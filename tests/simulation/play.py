@@ -16,7 +16,7 @@ from tests.simulation import seam
 from tests.simulation.actors import People
 from tests.simulation.application import Application
 from tests.simulation.auditor import audit
-from tests.simulation.world import Stuck, World
+from tests.simulation.world import StuckError, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ def play(schedule: Schedule, *, has_engines: bool = True) -> Outcome:
         world = World(schedule, state / "lake")
         logs = state / "sources" / "api_logs"
         logs.mkdir(parents=True)
-        world.application = Application(world, logs, random.Random(schedule.seed))
+        world.application = Application(world, logs, random.Random(schedule.seed))  # noqa: S311
         world.application.begin()
         people = People(world)
         for kind in schedule.actors:
@@ -74,11 +74,13 @@ def play(schedule: Schedule, *, has_engines: bool = True) -> Outcome:
         wrong = []
         try:
             world.run()
-        except Stuck as error:
+        except StuckError as error:
             wrong.append(f"stuck: {error}")
-        for actor in world.actors:
-            if actor.error is not None and not actor.is_mortal:
-                wrong.append(f"{type(actor.error).__name__}: {actor.name}: {_told(actor.error)}")
+        wrong += [
+            f"{type(actor.error).__name__}: {actor.name}: {_told(actor.error)}"
+            for actor in world.actors
+            if actor.error is not None and not actor.is_mortal
+        ]
         with seam.world_asleep():
             wrong += audit(world, has_engines=has_engines)
         return Outcome(schedule, world.count, wrong, world.trace)
@@ -92,7 +94,11 @@ def _note_versions(world: World) -> None:
             log = f"{table.path}/_delta_log"
             for name in os.listdir(log) if os.path.isdir(log) else ():  # noqa: PTH112, PTH208
                 if name.endswith(".json") and name[:-5].isdigit() and int(name[:-5]) not in known:
-                    known[int(name[:-5])] = (world.count, world.acting)
+                    known[int(name[:-5])] = (world.count, world.acting, _inode(f"{log}/{name}"))
+
+
+def _inode(place: str) -> int:
+    return os.stat(place).st_ino  # noqa: PTH116 - thousands of times
 
 
 def _lose_unsynced(world: World) -> None:

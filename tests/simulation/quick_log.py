@@ -21,14 +21,12 @@ from uuid import uuid4
 
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
-from deltalake.exceptions import TableNotFoundError
 
-_MISSING = "Not a Delta table: no log files"
 _ENGINE = {"engineInfo": "delta-rs:py-1.6.3", "clientVersion": "delta-rs.py-1.6.3"}
 _schema = lru_cache(None)(Schema.from_json)
 
 
-class _Unfit(Exception):
+class _UnfitError(Exception):
     """A log that only delta-rs is to read: damaged, or without its beginning."""
 
 
@@ -56,7 +54,9 @@ class _State:
             elif kind == "commitInfo":
                 told = {**content, "version": number}
         # A file that one commit removes and adds stays.
-        again = {unquote(action["add"]["path"]): action["add"] for action in actions if "add" in action}
+        again = {
+            unquote(action["add"]["path"]): action["add"] for action in actions if "add" in action
+        }
         return _State({**files, **again}, marks, meta, (*self.told, told))
 
 
@@ -79,7 +79,7 @@ def _entries(folder: str) -> _Seen:
     except FileNotFoundError:
         return ()
     if any(int(name[:-5]) != number or size < 9 for number, (name, size, _) in enumerate(found)):
-        raise _Unfit
+        raise _UnfitError
     return tuple(found)
 
 
@@ -107,13 +107,11 @@ class QuickTable:
         self._real: DeltaTable | None = None
         try:
             entries = _entries(self._folder)
-            if not entries:
-                raise TableNotFoundError(_MISSING)
-            if version is not None and version >= len(entries):
-                raise _Unfit
             self._entries = entries if version is None else entries[: version + 1]
             self._state = _state(self._folder, self._entries)
-        except (_Unfit, ValueError, KeyError):
+        except (_UnfitError, ValueError, KeyError):
+            entries = ()
+        if not entries or (version is not None and version >= len(entries)):
             self._real = DeltaTable(self._folder, version=version, **self._options)
 
     def __getattr__(self, name: str) -> Any:
@@ -198,7 +196,9 @@ class QuickTable:
         else:
             self._load(None)
 
-    def create_write_transaction(self, actions: list[Any], mode: str, schema: Schema, **more: Any) -> None:
+    def create_write_transaction(
+        self, actions: list[Any], mode: str, schema: Schema, **more: Any
+    ) -> None:
         """Commit, if nobody has since; else let delta-rs decide whether the two conflict."""
         if self._real or not self._is_newest() or not self._write(actions, mode, schema, **more):
             self._delta_rs().create_write_transaction(actions, mode, schema, **more)
@@ -216,18 +216,24 @@ class QuickTable:
     ) -> bool:
         del partition_by
         now = int(time.time() * 1000)
-        told = {"timestamp": now, "operation": "WRITE", "operationParameters": {"mode": mode.title()}}
+        told = {
+            "timestamp": now,
+            "operation": "WRITE",
+            "operationParameters": {"mode": mode.title()},
+        }
         lines: list[dict[str, Any]] = [
             {"commitInfo": {**told, **_ENGINE, **commit_properties.custom_metadata}}
         ]
         if schema != self.schema():
             lines.append({"metaData": {**self._state.meta, "schemaString": schema.to_json()}})
-        for action in actions:
-            lines.append({"add": {
+        lines += [
+            {"add": {
                 "path": action.path, "partitionValues": dict(action.partition_values),
                 "size": action.size, "modificationTime": action.modification_time,
                 "dataChange": action.data_change, "stats": action.stats,
-            }})  # fmt: skip
+            }}
+            for action in actions
+        ]  # fmt: skip
         for add in self._state.files.values() if mode == "overwrite" else ():
             values = add["partitionValues"]
             if all(values.get(column) in wanted for column, _, wanted in partition_filters or ()):
@@ -252,7 +258,7 @@ class QuickTable:
         return cls(folder)
 
 
-def _begin(
+def _begin(  # noqa: PLR0913 - delta-rs' own arguments
     folder: str,
     schema: str,
     *,

@@ -1,7 +1,7 @@
 """The seam: the only calls of the product that the simulation replaces.
 
-Each call to storage, to the Delta log, to DuckDB where it touches files, and to a clock is a step of
-the world, with the faults that it can have; then the real thing does it: pyarrow, delta-rs and
+Each call to storage, to the Delta log, to DuckDB where it touches files, and to a clock is a step
+of the world, with the faults that it can have; then the real thing does it: pyarrow, delta-rs and
 DuckDB, on a memory disk. Three things are done otherwise, for speed: a version's rows are read from
 the files that delta-rs lists for it instead of by `delta_scan`, sessions are pooled, and threads
 that wait for many requests do them one after the other. GX is left out: a gate's verdict comes from
@@ -33,7 +33,7 @@ from include.chimera.lake.delta import commits, scans
 from include.chimera.lake.ops_tables import ledger
 from include.chimera.lake.publish import stop_switch  # noqa: F401 - loaded before it is patched
 from include.chimera.lake.staged import fencing_tokens
-from include.chimera.lake.store import durability, duckdb_sessions, places, storage
+from include.chimera.lake.store import duckdb_sessions, durability, places, storage
 from include.chimera.lake.upkeep import orphaned_files, restore  # noqa: F401 - as above
 from include.chimera.operations import replay
 from include.chimera.quality import acceptance, gate
@@ -167,30 +167,7 @@ def _replace_storage() -> None:
         _storage(name, READ_FAULTS)
     _storage("write_bytes", WRITE_FAULTS, _torn_write)
     _storage("copy_file", WRITE_FAULTS, lambda _, target: _cut(target))
-    create = storage.create_text
-
-    @wraps(create)
-    def create_text(place: str, text: str) -> bool:
-        def done() -> bool:
-            is_new = create(place, text)
-            if is_new:
-                world.synced[place] = Path(place).stat().st_size
-            return is_new
-
-        possible = (WRITE_FAULTS | {"echo"}) - {"torn"}
-        fault = world.step(f"create_text {_short(place)}", possible)
-        if fault in ("away", "full"):
-            raise _storage_error(fault)
-        made = _committed(done)
-        if fault == "echo":
-            return False
-        if fault == "kill_after":
-            world.die()
-        if fault == "lost":
-            raise _storage_error(fault)
-        return made
-
-    _replace(create, create_text)
+    _replace(_create_text, _created_text)
     for name in ("_delete_file", "delete_folder", "move_folder"):
         _storage(name, WRITE_FAULTS - {"torn"})
     at_once = storage.at_once
@@ -199,6 +176,25 @@ def _replace_storage() -> None:
     _replace(walk, lambda place, **options: [_aged(file) for file in walk(place, **options)])
     _replace(durability._flush, _flush)
     _replace(ThreadPoolExecutor, _InOrder)
+
+
+_create_text = storage.create_text
+
+
+@wraps(_create_text)
+def _created_text(place: str, text: str) -> bool:
+    """Create a file unless it exists; a put that is tried again may meet itself."""
+    fault = world.step(f"create_text {_short(place)}", COMMIT_FAULTS)
+    if fault in ("away", "full"):
+        raise _storage_error(fault)
+    is_new = _committed(lambda: _create_text(place, text))
+    if is_new:
+        world.synced[place] = Path(place).stat().st_size
+    if fault == "kill_after":
+        world.die()
+    if fault == "lost":
+        raise _storage_error(fault)
+    return is_new and fault != "echo"
 
 
 def _aged(file: storage.StoredFile) -> storage.StoredFile:
@@ -259,29 +255,32 @@ def _delta(owner: type, name: str, possible: frozenset[str], where: Callable[[An
     setattr(owner, name, called)
 
 
+_DELTA_CALLS = {
+    "history": READ_FAULTS,
+    "update_incremental": READ_FAULTS,
+    "create_write_transaction": COMMIT_FAULTS,
+}
+_ALTERATIONS = (
+    *("add_constraint", "drop_constraint", "set_table_properties"),
+    *("set_table_description", "add_feature"),
+)
+
+
+def _uri(table: Any) -> str:
+    return str(table.table_uri)
+
+
 def _replace_delta(*, is_quick: bool) -> None:
-    kind: Any = DeltaTable
-    if is_quick:
-        kind = quick_log.QuickTable
-        _replace(DeltaTable, kind)
-
-    def uri(table: Any) -> str:
-        return str(table.table_uri)
-
-    def of(part: Any) -> str:
-        return uri(part.table)
-
-    _delta(kind, "__init__", READ_FAULTS, uri)
-    for name in ("history", "update_incremental"):
-        _delta(kind, name, READ_FAULTS, uri)
-    _delta(kind, "create_write_transaction", COMMIT_FAULTS, uri)
-    _delta(DeltaTable, "restore", COMMIT_FAULTS, uri)
-    _delta(DeltaTable, "create_checkpoint", WRITE_FAULTS - {"torn"}, uri)
-    _delta(TableOptimizer, "compact", COMMIT_FAULTS, of)
-    for name in ("add_constraint", "drop_constraint", "set_table_properties"):
-        _delta(TableAlterer, name, COMMIT_FAULTS - {"echo"}, of)
-    for name in ("set_table_description", "add_feature"):
-        _delta(TableAlterer, name, COMMIT_FAULTS - {"echo"}, of)
+    kind: Any = quick_log.QuickTable if is_quick else DeltaTable
+    _replace(DeltaTable, kind)
+    _delta(kind, "__init__", READ_FAULTS, _uri)
+    for name, possible in _DELTA_CALLS.items():
+        _delta(kind, name, possible, _uri)
+    _delta(DeltaTable, "restore", COMMIT_FAULTS, _uri)
+    _delta(DeltaTable, "create_checkpoint", WRITE_FAULTS - {"torn"}, _uri)
+    _delta(TableOptimizer, "compact", COMMIT_FAULTS, lambda part: _uri(part.table))
+    for name in _ALTERATIONS:
+        _delta(TableAlterer, name, COMMIT_FAULTS - {"echo"}, lambda part: _uri(part.table))
     create, write = kind.create, commits.write_deltalake
 
     def created(place: str, *given: Any, **options: Any) -> Any:
@@ -289,7 +288,7 @@ def _replace_delta(*, is_quick: bool) -> None:
 
     def written(table: Any, *given: Any, **options: Any) -> Any:
         real = table._delta_rs() if is_quick else table
-        return _commit_at(uri(table), "write", lambda: write(real, *given, **options))
+        return _commit_at(_uri(table), "write", lambda: write(real, *given, **options))
 
     kind.create = staticmethod(created)
     _replace(write, written)
@@ -429,13 +428,13 @@ def world_asleep() -> Iterator[None]:
 def _replace_duckdb() -> None:
     _replace(duckdb_sessions.connect, _connect)
     _replace(scans.scan, _scan)
-    _replace(scans.pin, lambda connection, table, name: _scan(table, name))
+    _replace(scans.pin, lambda _, table, name: _scan(table, name))
     described = cache(lambda kinds: described_once(pa.schema(list(kinds))))
     described_once = duckdb_sessions.described
     _replace(described_once, lambda schema: described(tuple(schema)))
 
 
-# -- clocks, chance, the source, GX -----------------------------------------------------------------
+# -- clocks, chance, the source, GX -------------------------------------------------------------
 
 
 class _Now(datetime):
@@ -455,11 +454,15 @@ def _token(name: str, *hours: Any) -> int:
     return token
 
 
+def _seconds() -> float:
+    return world.now.timestamp()
+
+
 def _replace_clocks() -> None:
     clock = SimpleNamespace(
         time_ns=lambda: int(world.clock().timestamp() * 1_000_000) * 1000,
         time=lambda: world.clock().timestamp(),
-        monotonic=lambda: world.now.timestamp(),
+        monotonic=_seconds,
     )
     for module in (fencing_tokens, replay):
         module.time = clock
@@ -484,13 +487,11 @@ _tenacity = commits.Retrying
 def _replace_source_and_rules() -> None:
     for reader in (rule_book, suite_expectations):  # of files that nobody changes meanwhile
         _replace(reader, cache(reader))
-    _replace(sessions.snapshot, lambda uri: world.application.snapshot(uri))
+    _replace(sessions.snapshot, _snapshot)
     _replace(gate.gate_database, _no_database)
-    gate.gx_context = lambda _: SimpleNamespace(
-        checkpoints=SimpleNamespace(get=lambda _: None)
-    )
+    gate.gx_context = lambda _: SimpleNamespace(checkpoints=SimpleNamespace(get=lambda _: None))
     gate.keep_result = lambda _: None
-    checkpoint.GatedCheckpoint._validate = lambda self, _: None
+    checkpoint.GatedCheckpoint._validate = lambda *_: None
     checkpoint.GatedCheckpoint._results = lambda self, _: self.judged
     prepare = gate.Gate.checkpoint
 
@@ -500,6 +501,10 @@ def _replace_source_and_rules() -> None:
         return found
 
     gate.Gate.checkpoint = prepared
+
+
+def _snapshot(uri: str) -> Any:
+    return world.application.snapshot(uri)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Killed(BaseException):
     """The actor's process is dead: it unwinds, and no call of it has an effect any more."""
 
 
-class Stuck(AssertionError):
+class StuckError(AssertionError):
     """Actors wait for what never comes, or run for ever."""
 
 
@@ -93,7 +93,8 @@ class World:
         self.events: list[Event] = []
         self.trace: list[str] = []
         self.synced: dict[str, int] = {}  # bytes on the disk, by path
-        self.versions: dict[str, dict[int, tuple[int, Actor | None]]] = {}  # who made each, when
+        # By table and version: the step that made it, who did, and the entry's file.
+        self.versions: dict[str, dict[int, tuple[int, Actor | None, int]]] = {}
         self.application: Any = None
         self._faults = sorted(schedule.faults)
         self._current: Actor | None = None
@@ -141,7 +142,7 @@ class World:
                 return self._woken(sleepers[0])
             if left:
                 message = f"{', '.join(actor.name for actor in left)} wait for what never comes"
-                raise Stuck(message)
+                raise StuckError(message)
             return None
         if self._choice is not None:
             chosen, self._choice = able[self._choice % len(able)], None
@@ -192,7 +193,7 @@ class World:
         self.now += timedelta(milliseconds=20)
         if self.count > _MOST_STEPS:
             message = f"no end after {_MOST_STEPS} steps"
-            raise Stuck(message)
+            raise StuckError(message)
         self.trace.append(f"{actor.name}: {label}")
         choice = self.schedule.switches.get(self.count)
         if choice is not None:
