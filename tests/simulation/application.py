@@ -7,13 +7,11 @@ alone.
 from __future__ import annotations
 
 import json
-import random  # noqa: TC003
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -23,7 +21,9 @@ from include.chimera.errors import SourceUnavailableError
 from tests.simulation.world import HOUR, START, World
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterator
+    from pathlib import Path
 
 MARGIN = timedelta(seconds=5)  # of the database's safe bound
 NEVER = 10**9

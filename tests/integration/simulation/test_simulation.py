@@ -1,0 +1,76 @@
+"""The simulation of the protocol: it finds nothing wrong in the product, and planted bugs in it.
+
+It replaces calls in its whole process, so each test starts one of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from include.chimera.paths import PROJECT
+from tests.simulation.planted import BUGS
+from tests.simulation.schedule import THEMES, Schedule, schedule_of, shrunk
+
+pytestmark = pytest.mark.integration
+
+
+def simulate(*given: str) -> tuple[int, str]:
+    """Return the exit code and output of `python -m tests.simulation`."""
+    command = (sys.executable, "-m", "tests.simulation", *given)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_nothing_is_wrong_after_any_schedule() -> None:
+    code, told = simulate("--seeds", "60")
+    assert code == 0, told
+    assert "60 schedules" in told
+
+
+def test_delta_rs_alone_gives_the_same() -> None:
+    """The quick way of reading and writing logs is no other than delta-rs' own."""
+    code, told = simulate("--seeds", "10", "--delta-rs")
+    assert code == 0, told
+
+
+def test_a_seed_plays_the_same_each_time() -> None:
+    (_, one), (_, two) = (simulate("--seed", "11", "--theme", "lines") for _ in range(2))
+    assert "lines__0/gate bronze.api_logs" in one
+    assert one == two
+
+
+def test_bugs_are_found() -> None:
+    """One that each kind of schedule finds at once; all of them take longer."""
+    quick = ("compared the other way", "what it refused", "no retry", "both succeed", "its case")
+    code, told = simulate("--seeds", "40", "--bugs", *quick)
+    assert code == 0, told
+
+
+@pytest.mark.long
+def test_every_bug_is_found() -> None:
+    code, told = simulate("--seeds", "400", "--bugs")
+    assert code == 0, told
+    assert f"{len(BUGS)} of {len(BUGS)} bugs found" in told
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("theme", THEMES)
+def test_nothing_is_wrong_after_many_schedules(theme: str) -> None:
+    code, told = simulate("--seeds", "300", "--theme", theme, "--processes", "2")
+    assert code == 0, told
+
+
+def test_a_schedule_is_shrunk_to_what_it_needs() -> None:
+    """Whatever the failure, what it does not need goes."""
+    large = schedule_of(3, "models")
+
+    def fails(smaller: Schedule) -> bool:
+        return smaller.actors.count("models") == len(smaller.switches) == 1
+
+    small = shrunk(large, lambda other: other.actors.count("models") >= 1)
+    assert (small.actors, small.switches, small.faults) == (("models",), {}, ())
+    assert Schedule.from_json(large.to_json()) == large
+    del fails
