@@ -1,7 +1,8 @@
 """Search for schedules in which the lake goes wrong.
 
 `python -m tests.simulation --seeds 1000` plays schedules until one leaves something wrong, and
-prints it shrunk; `--seed 42` plays one again, step by step. `--bugs` plants bugs and says which are found.
+prints it shrunk; `--seed 42` plays one again, step by step. `--bugs` plants bugs and says which
+are found.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ _REFUSED = re.compile(r"Unsupported|Table features must be|append-only")
 
 
 @dataclass(frozen=True)
-class Mark:
+class Signature:
     """How a commit knows itself in its table's history.
 
     Args:
@@ -111,7 +111,7 @@ def commit(
     load: Callable[[], DeltaTable | None],
     decide: Callable[[DeltaTable], Change | None],
     create: Callable[[str], DeltaTable] = DeltaTable,
-    mark: Mark | None = None,
+    signature: Signature | None = None,
 ) -> tuple[DeltaTable, Change | None]:
     """Load the table, commit the change that `decide` returns, and retry both on a conflict.
 
@@ -130,28 +130,28 @@ def commit(
         decide: Returns the change to make, None for nothing.
         create: Creates an empty table in a scratch folder if `load` returns None. The change is
             then required and becomes, with its rows, version 0.
-        mark: Given where an earlier process may have made this very commit; then the change that
-            is returned is an empty one.
+        signature: Given where an earlier process may have made this very commit; then the change
+            that is returned is an empty one.
 
     Raises:
         CommitConflictError: All eight attempts lost to another writer.
         ProtocolUnsupportedError: The table requires a writer feature that delta-rs lacks.
         DeltaRefusedError: The table's properties forbid the change.
     """
-    marks = [mark] if mark else []
+    signed = [signature] if signature else []
     tried: list[Change] = []
 
     def attempt() -> tuple[DeltaTable, Change | None]:
         with scratch("draft") as place:
             found = load()
-            if found and marks and marks[0].stands_in(found):
+            if found and signed and signed[0].stands_in(found):
                 return found, tried[-1] if tried else Change()
-            if not marks:
-                marks.append(Mark(uuid4().hex, found.version() if found else -1))
+            if not signed:
+                signed.append(Signature(uuid4().hex, found.version() if found else -1))
             table = found or create(place)
             change = decide(table)
             if change is not None:
-                tried.append(replace(change, metadata={**change.metadata, _TOKEN: marks[0].token}))
+                tried.append(replace(change, metadata={**change.metadata, _TOKEN: signed[0].token}))
                 _apply(folder_of(name), found, tried[-1], place)
             return table, change
 
@@ -174,7 +174,7 @@ def commit(
         # An attempt that died before it did so may have committed what there is nothing to add to.
         sync_log(table.table_uri, table.version(), table.version())
         return table, None
-    return _committed(name, marks[0].base, change), change
+    return _committed(name, signed[0].base, change), change
 
 
 def is_conflict(error: BaseException) -> bool:

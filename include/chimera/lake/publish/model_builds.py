@@ -18,7 +18,7 @@ from include.chimera.lake.delta.columns import (
     same_columns,
     with_comments,
 )
-from include.chimera.lake.delta.commits import Change, Mark, commit, run_metadata
+from include.chimera.lake.delta.commits import Change, Signature, commit, run_metadata
 from include.chimera.lake.delta.details import Details
 from include.chimera.lake.delta.lineage import (
     READ,
@@ -94,7 +94,7 @@ def commit_build(
         lambda loaded: _noted(_decide(loaded, build, schema, run), notes),
         lambda place: create_at(place, schema, build.partition_by, build.properties),
         # A gate that died after its commit is tried again, with the same files.
-        Mark(f"{build.invocation_id}/{build.table}", _base(build)) if run else None,
+        Signature(f"{build.invocation_id}/{build.table}", _base(build)) if run else None,
     )
     if build.plan.base_version is None:
         end_beginning(build.table)
