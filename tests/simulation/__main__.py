@@ -8,16 +8,13 @@ are found.
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
-from tests.simulation import seam
 from tests.simulation.planted import BUGS, Bug, planted
 from tests.simulation.play import Outcome, play
 from tests.simulation.schedule import THEMES, Schedule, schedule_of, shrunk
+from tests.simulation.search import prepare, search
 
 
 def main() -> int:
@@ -31,7 +28,7 @@ def main() -> int:
     parser.add_argument("--bugs", nargs="*", help="plant these bugs, all if none is named")
     parser.add_argument("--delta-rs", action="store_true", help="let delta-rs do all of the logs")
     given = parser.parse_args()
-    _prepare(is_quick=not given.delta_rs)
+    prepare(is_quick=not given.delta_rs)
     if given.bugs is not None:
         return _hunt_bugs(given.bugs, given.seeds)
     if given.seed is not None or given.schedule:
@@ -43,42 +40,19 @@ def main() -> int:
     return _search(given)
 
 
-def _prepare(*, is_quick: bool) -> None:
-    logging.disable(logging.ERROR)
-    seam.install(is_quick=is_quick)
-
-
 def _search(given: argparse.Namespace) -> int:
     began, steps, count = time.monotonic(), 0, given.processes
-    with ProcessPoolExecutor(count, get_context("spawn"), _ready, (given.delta_rs,)) as pool:
-        portions = [range(given.first + number, given.first + given.seeds, count * 4)
-                    for number in range(count * 4)]  # fmt: skip
-        for played, outcome in pool.map(_played, portions, [given.theme] * len(portions)):
-            steps += played
-            if outcome is not None:
-                pool.shutdown(cancel_futures=True)
-                return _tell(outcome)
+    seeds = range(given.first, given.first + given.seeds)
+    for played, outcome in search(seeds, given.theme, count, is_quick=not given.delta_rs):
+        steps += played
+        if outcome is not None:
+            return _tell(outcome)
     seconds = time.monotonic() - began
     print(
         f"{given.seeds} schedules, {steps:,} steps, nothing wrong; {seconds:.0f} s: "
         f"{given.seeds / seconds * 60:.0f} schedules a minute in {count} processes"
     )
     return 0
-
-
-def _ready(is_slow: bool) -> None:
-    _prepare(is_quick=not is_slow)
-
-
-def _played(seeds: range, theme: str) -> tuple[int, Outcome | None]:
-    """Play schedules until one leaves something wrong; return the steps and that one's outcome."""
-    steps = 0
-    for seed in seeds:
-        outcome = play(schedule_of(seed, theme))
-        steps += outcome.steps
-        if outcome.wrong:
-            return steps, outcome
-    return steps, None
 
 
 def _tell(outcome: Outcome) -> int:
