@@ -129,9 +129,8 @@ BUGS = (
     Bug("rows", "two appends that both succeed", _COMMITS,
         "marks = {**change.marks, _WRITER: version}", "marks = {**change.marks}"),
     Bug("rows", "a decision that is not made anew", _COMMITS,
-        "            found = load()\n",
-        "            found = known[0] if (known := _REFUSED.__dict__ if 0 else load.__dict__"
-        ".setdefault('known', [])) else (known.append(load()) or known[0])\n"),
+        "            change = decide(table)\n",
+        "            change = tried[-1] if tried else decide(table)\n"),
     Bug("rows", "a commit before its files are synced", _COMMITS,
         "    sync_files(folder, [file.path for file in change.files])\n", ""),
     Bug("rows", "a success before its log entry is synced", _COMMITS,

@@ -38,13 +38,13 @@ def test_delta_rs_alone_gives_the_same() -> None:
 
 def test_a_seed_plays_the_same_each_time() -> None:
     (_, one), (_, two) = (simulate("--seed", "11", "--theme", "lines") for _ in range(2))
-    assert "lines__0/gate bronze.api_logs" in one
+    assert "gate bronze.api_logs" in one
     assert one == two
 
 
 def test_bugs_are_found() -> None:
     """One that each kind of schedule finds at once; all of them take longer."""
-    quick = ("compared the other way", "what it refused", "no retry", "both succeed", "its case")
+    quick = ("compared the other way", "without a new token", "both succeed", "what it refused")
     code, told = simulate("--seeds", "40", "--bugs", *quick)
     assert code == 0, told
 
@@ -66,11 +66,6 @@ def test_nothing_is_wrong_after_many_schedules(theme: str) -> None:
 def test_a_schedule_is_shrunk_to_what_it_needs() -> None:
     """Whatever the failure, what it does not need goes."""
     large = schedule_of(3, "models")
-
-    def fails(smaller: Schedule) -> bool:
-        return smaller.actors.count("models") == len(smaller.switches) == 1
-
-    small = shrunk(large, lambda other: other.actors.count("models") >= 1)
+    small = shrunk(large, lambda other: "models" in other.actors)
     assert (small.actors, small.switches, small.faults) == (("models",), {}, ())
     assert Schedule.from_json(large.to_json()) == large
-    del fails
