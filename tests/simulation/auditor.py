@@ -444,27 +444,36 @@ def _refused_keys(tables: dict[str, Table]) -> set[str]:
 
 
 def _watermark(world: World, table: Table) -> Iterator[str]:
-    """The mark never goes beyond what its run could read, and back by a restore alone."""
-    bounds = {event.facts["token"]: event.facts["safe"] for event in world.noted("read")}
+    """The mark moves with the rows that it tells of, and back by a restore alone."""
+    reads = {str(event.facts["token"]): event for event in world.noted("read")}
     before = 0
     for version in table.versions:
-        mark = version.marks.get("watermark")
-        token = version.told.get("attempt_token")
-        if version.told.get("operation") == "RESTORE":
-            before = mark or 0
-        if mark is None or mark == before:
-            continue
-        where = f"{table.name}, version {version.number}"
-        if mark < before:
-            yield f"the watermark went back: {where}"
-        if token and int(token) in bounds:
-            limit = bounds[int(token)].timestamp() * 1_000_000
-            if mark > limit + 1:
-                yield f"the watermark lies: {where}: beyond the safe bound"
-            if not str(version.told.get("run_id", "")).startswith("scheduled"):
-                yield f"the watermark lies: {where}: moved by {version.told.get('run_id')}"
+        mark, told = version.marks.get("watermark", 0), version.told
+        if mark != before and told.get("operation") != "RESTORE":
+            where = f"{table.name}, version {version.number}"
+            if mark < before:
+                yield f"the watermark went back: {where}"
+            if not told.get("run_id", "").startswith("scheduled"):
+                yield f"the watermark lies: {where}: moved by {told.get('run_id')}"
+            elif told.get("attempt_token") in reads:
+                read = reads[told["attempt_token"]]
+                for lie in _told_of(world, table, version, read, mark):
+                    yield f"the watermark lies: {where}: {lie}"
         before = mark
     yield from _held_back(world, table)
+
+
+def _told_of(world: World, table: Table, version: Version, read: Event, mark: int) -> Iterator[str]:
+    """Yield what a mark tells of and its version does not hold, of the hour that was read."""
+    if mark > read.facts["safe"].timestamp() * 1_000_000 + 1:
+        yield "beyond the safe bound"
+    start = datetime.fromisoformat(version.told["window"].split("/")[0])
+    there = {(row["generation_id"], row["prompt_tokens"]) for row in table.at(version) or ()}
+    for fact in world.application.facts:
+        is_told = start.timestamp() <= fact.updated_at.timestamp() < mark / 1_000_000
+        is_read = fact.since <= read.step < fact.until and fact.status != "unknown"
+        if is_told and is_read and (fact.key, fact.number) not in there:
+            yield f"{fact.key} is not there"
 
 
 def _held_back(world: World, table: Table) -> Iterator[str]:

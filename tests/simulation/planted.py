@@ -143,7 +143,7 @@ BUGS = (
         "        return _write(DeltaTable(folder), change, version)\n"
         "    draft = DeltaTable(place)\n"
         "    _prepare(draft, change, is_new=table is None)\n"),
-    Bug("rows", "marks in a commit before their data", _COMMITS,
+    Bug("watermark", "marks in a commit before their data", _COMMITS,
         "        _write(table, change, table.version() + 1)\n",
         "        if change.marks and change.files:\n"
         "            _write(table, Change(marks=change.marks, metadata=run_metadata(None) | "
@@ -156,7 +156,7 @@ BUGS = (
     Bug("developers", "a merged draft without its removals", "lake.delta.draft_commits",
         "return [*words.values(), *removes.values(), *adds.values()]",
         "return [*words.values(), *adds.values()]"),
-    Bug("rows", "a compaction of what was there before", "lake.upkeep.optimization",
+    Bug("compactions", "a compaction of what was there before", "lake.upkeep.optimization",
         "            metrics = table.optimize.compact(",
         "            import deltalake\n"
         "            if crowded:\n"

@@ -22,6 +22,7 @@ THEMES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
     "lines": (("lines", "lines", "application"), {"lines": 2, "compact": 1, "replay": 1}),
     "replays": (("lines", "replay"), {"replay": 2, "lines": 2, "application": 1}),
     "rows": (("rows", "rows", "application"), {"rows": 1, "reconcile": 1, "compact": 2}),
+    "compactions": (("rows", "rows", "compact", "compact", "application"), {"compact": 1}),
     "watermark": (("watermark", "watermark", "application"), {"rows": 2, "again": 1}),
     "models": (("rows", "models", "models", "application"), {"rows": 2, "restore": 1}),
     "people": (("accept", "rows", "rows"), {"again": 1, "models": 1, "application": 2}),
@@ -87,7 +88,8 @@ def schedule_of(seed: int, theme: str = "") -> Schedule:
     # Few switches leave long stretches of one actor, in which most races are: some schedules have
     # none, others many.
     switches = {
-        draw.randrange(1, horizon): draw.randrange(8) for _ in range(draw.choice((0, 1, 2, 4, 16)))
+        draw.randrange(1, horizon): draw.randrange(8)
+        for _ in range(draw.choice((0, 1, 2, 4, 16, 40)))
     }
     faults = tuple(
         (draw.randrange(1, horizon), draw.choice(FAULTS), draw.choice((40, 150, 600)))
