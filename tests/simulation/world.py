@@ -190,7 +190,7 @@ class World:
         if actor.is_dead:
             raise Killed
         self.count += 1
-        self.now += timedelta(milliseconds=20)
+        self.now += timedelta(milliseconds=200)
         if self.count > _MOST_STEPS:
             message = f"no end after {_MOST_STEPS} steps"
             raise StuckError(message)
