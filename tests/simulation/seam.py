@@ -174,7 +174,7 @@ def _replace_storage() -> None:
     _replace(at_once, lambda work, items: [work(item) for item in items])
     walk = storage.walk
     _replace(walk, lambda place, **options: [_aged(file) for file in walk(place, **options)])
-    _replace(durability._flush, _flush)
+    _replace(durability._sync, lambda paths: [_flush(path) for path in sorted(paths)])
     _replace(ThreadPoolExecutor, _InOrder)
 
 
