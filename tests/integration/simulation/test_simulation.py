@@ -25,14 +25,14 @@ def simulate(*given: str) -> tuple[int, str]:
 
 
 def test_nothing_is_wrong_after_any_schedule() -> None:
-    code, told = simulate("--seeds", "60")
+    code, told = simulate("--seeds", "40")
     assert code == 0, told
-    assert "60 schedules" in told
+    assert "40 schedules" in told
 
 
 def test_delta_rs_alone_gives_the_same() -> None:
     """The quick way of reading and writing logs is no other than delta-rs' own."""
-    code, told = simulate("--seeds", "10", "--delta-rs")
+    code, told = simulate("--seeds", "5", "--delta-rs")
     assert code == 0, told
 
 
@@ -44,7 +44,7 @@ def test_a_seed_plays_the_same_each_time() -> None:
 
 def test_bugs_are_found() -> None:
     """One that each kind of schedule finds at once; all of them take longer."""
-    quick = ("compared the other way", "without a new token", "both succeed", "what it refused")
+    quick = ("compared the other way", "without a new token", "both succeed")
     code, told = simulate("--seeds", "40", "--bugs", *quick)
     assert code == 0, told
 
