@@ -183,7 +183,7 @@ def _write(  # noqa: PLR0913, PLR0917 - the arguments of `stage_rows`
             _prepare(connection, prepared, rows, feed, place)
             files = write_files(connection, selected, folder, contract.schema, by)
         else:
-            for portion in _portions(rows) if is_rowwise else [rows]:
+            for portion in _portions(rows, _ROWS_A_FILE) if is_rowwise else [rows]:
                 connection.register("source", feed.reader(rows.schema, portion))
                 files += write_files(connection, selected, folder, contract.schema, by)
         fault_point("extract.rows_written")
@@ -224,9 +224,7 @@ def _prepare(
     connection.execute(f"create view source as from {quote(f'{place}/*.parquet')}")
 
 
-def _portions(
-    batches: Iterable[pa.RecordBatch], most: int = _ROWS_A_FILE
-) -> Iterator[Iterator[pa.RecordBatch]]:
+def _portions(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[Iterator[pa.RecordBatch]]:
     """Yield the batches in portions of so many rows; each must be read before the next."""
     left = iter(batches)
     for first in left:
