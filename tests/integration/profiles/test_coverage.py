@@ -165,7 +165,7 @@ def test_each_record_is_a_row_or_a_letter_with_its_reason(profile, choose, tmp_p
 
 def test_what_pyrit_says_of_its_scorers_is_kept(choose, tmp_path, traces_folder):
     choose("pyrit")
-    shutil.copytree(traces_folder / "pyrit", tmp_path / "pyrit")
+    shutil.copytree(traces_folder / "pyrit", tmp_path / "pyrit", copy_function=shutil.copy)
     (intake,) = intakes()
     for number in range(2):
         run = Run(f"pyrit_{number}", Window(NOW - HOUR, NOW + 2 * HOUR))
