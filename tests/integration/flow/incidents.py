@@ -68,6 +68,7 @@ IN_A_PROCESS = {
 
 
 def append(contract, rows):
+    """Append rows in one commit, a file for each hour."""
     place = contract_table(contract.name)
     write_deltalake(place, pa.Table.from_pylist(rows, schema=contract.schema), mode="append")
 

@@ -6,12 +6,9 @@ import itertools
 import time
 from datetime import UTC, datetime
 
-import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
 
-from include.chimera.contracts import DEAD_LETTERS, PARTITION, QUALITY_RESULTS, WINDOW_LEDGER
-from include.chimera.lake.delta.tables import contract_table
+from include.chimera.contracts import DEAD_LETTERS, QUALITY_RESULTS, WINDOW_LEDGER
 from include.chimera.operations.health import pages
 from include.chimera.operations.health.known_facts import (
     RunFact,
@@ -22,8 +19,9 @@ from include.chimera.operations.health.known_facts import (
 )
 from include.chimera.operations.health.table_graph import table_graph
 from include.chimera.operations.health.table_states import table_states
-from include.chimera.window import HOUR, hour_label
+from include.chimera.window import HOUR
 from tests.builders import run_of
+from tests.integration.flow.incidents import about, append
 
 pytestmark = [pytest.mark.integration, pytest.mark.long]
 
@@ -32,28 +30,10 @@ NOW = datetime(2026, 3, 1, 12, 5, tzinfo=UTC)
 ABOUT = {"root": "/chimera", "ui": "", "user": "maria", "may_change": True}
 
 
-def append(contract, rows):
-    """Append rows in one commit, a file for each hour."""
-    table = contract_table(contract.name)
-    write_deltalake(table, pa.Table.from_pylist(rows, schema=contract.schema), mode="append")
-
-
 def hours():
     """Yield the runs of a thousand hours up to now, the newest last."""
     for back in range(RUNS, 0, -1):
         yield run_of(NOW.replace(minute=0) - back * HOUR)
-
-
-def about(run):
-    window = run.window
-    return {
-        "run_id": run.run_id,
-        "correlation_id": run.correlation_id,
-        "window_start": window.start,
-        "window_end": window.end,
-        "recorded_at": window.end + HOUR / 20,
-        PARTITION: hour_label(window.start),
-    }
 
 
 def result(number):
