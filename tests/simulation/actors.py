@@ -109,7 +109,7 @@ class People:
             for entry in hollow:
                 entry.unlink()
                 if entry.stem.isdigit():
-                    self.world.versions[str(log.parent)].pop(int(entry.stem), None)
+                    self.world.versions.get(str(log.parent), {}).pop(int(entry.stem), None)
                 if entry.suffix == ".parquet":
                     (log / "_last_checkpoint").unlink(missing_ok=True)
             if hollow and not list(log.glob("*.json")):
@@ -272,6 +272,11 @@ class People:
         for _ in range(10):
             self.world.step("a person waits")
         self._task(f"resume{number}", lambda: self._switch(is_stopped=False))
+        self.world.wait(lambda: self._are_over(f"stop{number}#"))
+        self._task(f"resume{number} what stopped late", lambda: self._switch(is_stopped=False))
+
+    def _are_over(self, beginning: str) -> bool:
+        return all(a.is_over for a in self.world.actors if a.name.startswith(beginning))
 
     def _switch(self, *, is_stopped: bool) -> None:
         if is_stopped == self.is_stopped:
@@ -286,6 +291,8 @@ class People:
         self._task(f"stop-restore{number}", lambda: self._switch(is_stopped=True))
         self._task(f"restore{number}", lambda: self._put_back(table))
         self._task(f"resume-restore{number}", lambda: self._switch(is_stopped=False))
+        self.world.wait(lambda: self._are_over(f"stop-restore{number}#"))
+        self._task(f"resume-late{number}", lambda: self._switch(is_stopped=False))
 
     def _put_back(self, table: str) -> None:
         found = open_table(table)

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -225,7 +226,7 @@ def _each_version(table: Table) -> Iterator[str]:
 def _statistics(table: Table) -> Iterator[str]:
     for version in table.versions:
         for path in set(version.added) & table.rows.keys():
-            told = json.loads(version.files[path]["stats"] or "{}")
+            told = json.loads(version.files[path]["stats"] or "{}", parse_float=Decimal)
             for what in _untrue(told, table.rows[path]):
                 yield f"statistics: {table.name}, version {version.number}: {what}"
 
@@ -296,12 +297,12 @@ def _follows_a_restore(version: Version) -> bool:
 
 def _counts(table: Table) -> Iterator[str]:
     """A commit's own counts balance, and tell the rows that it brought."""
-    tokens: Counter[str] = Counter()
+    tokens: Counter[tuple[str, str]] = Counter()
     for version in table.versions:
         told = version.told
         if "attempt_token" not in told:
             continue
-        tokens[told["attempt_token"]] += 1
+        tokens[told["run_id"], told["attempt_token"]] += 1
         read, published, refused, held = (
             int(told[f"rows_{word}"]) for word in ("read", "published", "refused", "duplicate")
         )
@@ -375,8 +376,9 @@ def _passed(world: World, tables: dict[str, Table]) -> Iterator[str]:
 def _stopped(world: World, tables: dict[str, Table]) -> Iterator[str]:
     """While publishing is stopped, no gate commits that did not look before the stop."""
     switches = world.noted("switch")
-    for off, on in zip(switches[::2], [*switches[1::2], None], strict=False):
-        end = on.step if on else 10**9
+    for off in (switch for switch in switches if switch.facts["is_stopped"]):
+        ends = (s.step for s in switches if s.step > off.step and not s.facts["is_stopped"])
+        end = min(ends, default=10**9)
         for name, table in tables.items():
             for version in table.versions:
                 step, actor, _ = world.versions.get(str(table.folder), {}).get(
@@ -617,20 +619,23 @@ def _ledger(world: World, tables: dict[str, Table]) -> Iterator[str]:
     """Each line tells of one commit, or of none; each commit of a closed run has its line."""
     ledger = tables["ops.window_ledger"].newest if "ops.window_ledger" in tables else []
     made = {
-        (name, version.told["attempt_token"]): version
+        (name, version.told["run_id"], version.told["attempt_token"]): version
         for name in (GENERATIONS, LOGS)
         for version in (tables[name].versions if name in tables else ())
         if "attempt_token" in version.told
     }
     for row in ledger:
-        yield from _ledger_line(row, made.get((row["table_name"], str(row["attempt_token"]))))
-    told = {(row["table_name"], str(row["attempt_token"])) for row in ledger}
+        yield from _ledger_line(row, made.get(_attempt(row)))
+    told = set(map(_attempt, ledger))
     closed = {event.facts["run"].run_id: event.step for event in world.noted("closed")}
-    for (name, token), version in made.items():
+    for (name, run_id, token), version in made.items():
         step, *_ = world.versions[str(tables[name].folder)].get(version.number, (10**9,))
-        is_due = step <= closed.get(version.told["run_id"], -1)
-        if is_due and (name, token) not in told:
+        if step <= closed.get(run_id, -1) and (name, run_id, token) not in told:
             yield f"not in the ledger: {name}, version {version.number}"
+
+
+def _attempt(row: Row) -> tuple[str, str, str]:
+    return row["table_name"], row["run_id"], str(row["attempt_token"])
 
 
 def _ledger_line(row: Row, made: Version | None) -> Iterator[str]:
@@ -638,8 +643,8 @@ def _ledger_line(row: Row, made: Version | None) -> Iterator[str]:
     if read != published + refused + held:
         yield f"counts: the ledger of {row['table_name']}"
     if made is not None:
-        wanted = (made.number, made.told["run_id"], *(int(made.told[word]) for word in _COUNTS))
-        if wanted != (row["table_version"], row["run_id"], read, published, refused, held):
+        wanted = (made.number, *(int(made.told[word]) for word in _COUNTS))
+        if wanted != (row["table_version"], read, published, refused, held):
             yield f"counts: the ledger differs from {row['table_name']}, version {made.number}"
 
 

@@ -447,8 +447,8 @@ _drawn = fencing_tokens.draw_token
 
 
 @wraps(_drawn)
-def _token(name: str, *hours: Any) -> int:
-    token = _drawn(name, *hours)
+def _token(*given: Any) -> int:
+    token = _drawn(*given)
     if world.acting is not None:
         world.acting.token = token
     return token

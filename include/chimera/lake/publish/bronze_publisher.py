@@ -99,6 +99,7 @@ class Publisher:
                 self.connection,
                 table,
                 name,
+                run=self.run,
                 token=self.batch.token,
                 change=change,
                 expected=self._expected,
@@ -106,7 +107,7 @@ class Publisher:
             published = int(change.metadata["rows_published"])
         else:
             # If an attempt died after its commit, its retry has nothing new: report that commit.
-            found = committed_counts(table, name, self.batch.token)
+            found = committed_counts(table, name, self.run, self.batch.token)
             version = found.version if found else table.version()
             published = (found.rows_published or 0) if found else 0
         fault_point("publish.verified")

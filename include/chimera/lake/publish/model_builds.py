@@ -202,9 +202,12 @@ def _decide(table: DeltaTable, build: Build, schema: Schema, run: Run | None) ->
 
 
 def _is_stale(table: DeltaTable, base: int, build: Build) -> bool:
-    """Did another writer build the table meanwhile from newer parents than this build read?"""
+    """Did another writer build the table meanwhile from newer parents than this build read?
+
+    Any version is newer than that of a parent that was not there when this build was planned.
+    """
     read = read_since(table, base)
-    return any(
+    return not read.keys() <= build.plan.consumed.keys() or any(
         max(table.transaction_version(consumed_mark(name)) or 0, read.get(name, 0)) > version
         for name, version in build.plan.consumed.items()
     )

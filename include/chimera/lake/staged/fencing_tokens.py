@@ -1,10 +1,10 @@
 """Fencing tokens: an attempt never overwrites one that read the source later.
 
 A token is drawn before the source is read. It is the clock in microseconds or, if larger, one more
-than the highest token in the table, so that an attempt that starts after another one's commit
-outranks it even if the clocks of two machines disagree. The commit of an hour sets the hour's fence
-to its token, as an app transaction that expires with the table's
-`delta.setTransactionRetentionDuration`.
+than the highest token of the table so far, so that an attempt outranks all that began before it,
+even if the clocks of two machines disagree. An attempt takes its token by creating a file, so no
+other one has the same. The commit of an hour sets the hour's fence to its token, as an app
+transaction that expires with the table's `delta.setTransactionRetentionDuration`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ import time
 from typing import TYPE_CHECKING
 
 from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.store import storage
+from include.chimera.lake.store.places import encoded
+from include.chimera.lake.store.storage_errors import storage_errors
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 WHOLE = "all"
 """Stands for the hour in the fence of a table that is replaced whole."""
+_KEPT = 20  # newest tokens whose files stay: another attempt may have looked before them
 
 
 def fence_mark(hour: str) -> str:
@@ -29,15 +34,28 @@ def fence_mark(hour: str) -> str:
 
 
 def draw_token(name: str, hours: Iterable[str] = (WHOLE,)) -> int:
-    """Draw a token for an attempt that is about to read a source.
+    """Draw a token for an attempt that is about to read a source, and take it.
 
     Args:
         name: `<layer>.<table>`.
         hours: The hours that the attempt may replace.
+
+    Raises:
+        LakeError: The disk or store failed.
     """
     table = open_table(name)
     held = [] if table is None else [fence_of(table, hour) for hour in hours]
-    return max(time.time_ns() // 1000, *(token + 1 for token in held), 0)
+    folder = f"{get_settings().lake}/_tokens/{encoded(name)}"
+    with storage_errors(f"drawing a token of {name}"):
+        names = (file.place.rpartition("/")[2] for file in storage.walk(folder))
+        taken = sorted(name for name in names if name.isdigit())
+        held += map(int, taken)
+        token = max(time.time_ns() // 1000, *(token + 1 for token in held), 0)
+        while not storage.create_text(f"{folder}/{token:020d}", ""):
+            token += 1
+        if len(taken) > 2 * _KEPT:
+            storage.delete_files(f"{folder}/{name}" for name in taken[:-_KEPT])
+    return token
 
 
 def fence_of(table: DeltaTable, hour: str) -> int:

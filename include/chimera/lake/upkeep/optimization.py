@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from urllib.parse import unquote
 from uuid import uuid4
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from include.chimera.lake.delta.scans import pinned_versions, scan
 from include.chimera.lake.delta.tables import leaving_out, open_tables, table_names, vacuum
 from include.chimera.lake.publish.verification import latest_commits
 from include.chimera.lake.store.duckdb_sessions import among, connect
+from include.chimera.lake.store.durability import sync_files, sync_log
 from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.lake.upkeep.orphaned_files import Removal, remove_leftovers
 from include.chimera.relation import Relation
@@ -114,6 +116,9 @@ def _optimize(name: str, table: DeltaTable, pinned: int | None) -> Upkeep:
 def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
     """Merge the small files of partitions, and compare their rows before and after.
 
+    delta-rs writes and commits in one call, so the new files reach the disk right after the commit
+    and not before: a power cut in between may leave them hollow, with the version before whole.
+
     Args:
         name: `<layer>.<table>`.
         table: The table, freshly loaded.
@@ -144,10 +149,10 @@ def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
         entry["version"] for entry in latest_commits(table) if entry.get(_TOKEN) == token
     )
     chosen = among(column, crowded) if crowded else "true"
-    before, after = (
-        _content(DeltaTable(table.table_uri, number), name, chosen)
-        for number in (version - 1, version)
-    )
+    old, new = (DeltaTable(table.table_uri, number) for number in (version - 1, version))
+    sync_files(new.table_uri, sorted(_paths(new) - _paths(old)))
+    sync_log(new.table_uri, version - 1, version)
+    before, after = (_content(one, name, chosen) for one in (old, new))
     if before != after:
         raise VerificationError(
             expected=f"the same {before[0]} rows after a compaction",
@@ -155,6 +160,10 @@ def compact(name: str, table: DeltaTable, crowded: list[str]) -> None:
             where=f"table {name}, version {version}",
             remedy=f"stop the DAG; version {version - 1} is whole; check deltalake's version",
         )
+
+
+def _paths(table: DeltaTable) -> set[str]:
+    return {unquote(path) for path in pa.table(table.get_add_actions())["path"].to_pylist()}
 
 
 def _content(table: DeltaTable, name: str, chosen: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Bronze: publishing a batch twice changes nothing, and the row counts balance."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from include.chimera.lake.delta.partitions import Append
 from include.chimera.lake.delta.scans import live_rows, scan
 from include.chimera.lake.delta.tables import create_table, open_table
 from include.chimera.lake.publish.bronze_publisher import WATERMARK, Publisher
+from include.chimera.lake.staged.fencing_tokens import draw_token
 from include.chimera.lake.staged.manifests import attempt_folder
 from include.chimera.lake.staged.stage_rows import rows_of
 from include.chimera.lake.store.places import folder_of
@@ -203,6 +205,30 @@ def test_an_attempt_after_a_commit_outranks_it_whatever_the_clocks_say(
         publish(connection, run_of(), LOGS, api_logs(2), hours=[LABEL])
     again = publish(connection, run_of(run_id="again"), LOGS, api_logs(3), hours=[LABEL])
     assert again.rows_published == 1
+
+
+def test_an_attempt_outranks_those_that_began_before_it_whatever_the_clocks_say(
+    connection: DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one's clock is an hour ahead; it reads early, stages late, and replaces nothing."""
+    ahead = time.time_ns() + 3_600_000_000_000
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: ahead)
+        early = stage(connection, run_of(), LOGS, api_logs(2), hours=[LABEL])
+    publish(connection, run_of(run_id="next"), LOGS, api_logs(3), hours=[LABEL])
+    late = Publisher(connection, early, rows_of(run_of(), early), run_of()).publish(0)
+    assert late.rows_published == 0
+    assert len(rows(connection, LOGS)) == 3
+
+
+def test_no_two_attempts_have_one_token(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the clock stands still, eight draw at once, and older tokens' files are deleted."""
+    monkeypatch.setattr(time, "time_ns", lambda: 0)
+    with ThreadPoolExecutor(8) as pool:
+        drawn = list(pool.map(lambda _: draw_token(LOGS), range(64)))
+    assert len({*drawn}) == 64
+    assert draw_token(LOGS) > max(drawn)
+    assert len(list((lake / "_tokens" / LOGS).iterdir())) < 64
 
 
 def test_publish_adds_the_columns_that_an_older_release_lacked(

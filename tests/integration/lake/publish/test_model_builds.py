@@ -146,6 +146,17 @@ def test_a_whole_table_from_older_parents_is_superseded(connection: DuckDBPyConn
     assert live(connection) == {LABEL: 3}
 
 
+def test_a_build_that_found_no_parent_does_not_replace_one_that_did(
+    connection: DuckDBPyConnection,
+) -> None:
+    """An empty lake's first two runs: one built before the other's rows came, and commits last."""
+    slow = build(connection, {THIRD: 9}, None, None, 0)
+    slow = replace(slow, plan=replace(slow.plan, consumed={}))
+    made = commit_build(build(connection, {LABEL: 1, NEXT: 1}, None, None, 1), run_of())
+    assert commit_build(slow, run_of()).version() == made.version()
+    assert live(connection) == {LABEL: 1, NEXT: 1}
+
+
 def test_a_whole_rebuild_keeps_the_hours_that_a_newer_build_made(
     connection: DuckDBPyConnection,
 ) -> None:
