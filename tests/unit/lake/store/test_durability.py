@@ -27,7 +27,9 @@ def test_files_are_synced_before_their_commit_and_the_log_after_it(connection, l
     root = Path("bronze/generations")
     (new,) = set(table.file_uris()) - set(open_table(TABLE, before).file_uris())
     data = Path(new).relative_to(lake)
-    first = {place for place, version in synced if version == before and root in [place, *place.parents]}
+    first = {
+        place for place, version in synced if version == before and root in [place, *place.parents]
+    }
     assert first == {data, data.parent, root}
     after = {place for place, version in synced if version == table.version()}
     assert {root / "_delta_log", root / f"_delta_log/{table.version():020}.json"} <= after
