@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from include.chimera.errors import BuildOutageError
 from include.chimera.lake.staged.manifests import find_manifest
 from include.chimera.window import Run, Window
+from tests.environments import install
 from tests.integration.dbt.small_bronze import HOURS, publish_history, publish_late_rows
 from tests.integration.spark.building import Spark
 from tests.integration.spark.lakes import assert_same, duckdb_builds, lake_at, rows_of_lake
@@ -32,8 +30,7 @@ def spark_home(tmp_path_factory):
     if shutil.which("java") is None:
         pytest.skip("no java")
     folder = tmp_path_factory.mktemp("apache")
-    command = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet"]
-    subprocess.run([*command, "--target", str(folder), f"pyspark=={SPARK}"], check=True)  # noqa: S603 - ours
+    install("--target", str(folder), f"pyspark=={SPARK}")
     return folder / "pyspark"
 
 
