@@ -96,7 +96,10 @@ def _evals_of(garak: Path) -> list[tuple[str, str, int, int]]:
 
 
 def test_litellms_database_becomes_gold(tmp_path: Path, written: Versions) -> None:
-    """The sample's calls in LiteLLM's own tables: each successful one has its tokens and cost."""
+    """The sample's calls in LiteLLM's own tables: each successful one has its tokens and cost.
+
+    The sample is quiet at night: its quietest hour has 550 calls of 1,000.
+    """
     result = run_command(
         tmp_path / "state", hours=1, CHIMERA_PROFILE="litellm", CHIMERA_ROWS_PER_HOUR="1000"
     )
@@ -104,7 +107,7 @@ def test_litellms_database_becomes_gold(tmp_path: Path, written: Versions) -> No
     written.add(result.lake)
     (found,) = query(
         result.lake,
-        "select count(*) > 900, count(distinct generation_id) = count(*), "
+        "select count(*) > 500, count(distinct generation_id) = count(*), "
         "bool_and(cost_usd is not null and prompt_tokens > 0) filter (where status = 'succeeded'), "
         "count(*) filter (where status = 'failed' and error_code is not null) > 0 "
         "from {fct_generations}",

@@ -153,6 +153,15 @@ class People:
         run = Run(f"rows__{number // 2}", Window(START, START + 4 * HOUR), moves_watermark=False)
         self._read_and_judge(run, GENERATIONS, lambda: self._extract_rows(run))
 
+    def _trickle(self, number: int) -> None:
+        """Read and judge all rows, then again each time one has changed: many small files."""
+        for part in range(4):
+            self.world.application.change()
+            run = Run(
+                f"trickle__{number}_{part}", Window(START, START + 4 * HOUR), moves_watermark=False
+            )
+            self._read_and_judge(run, GENERATIONS, lambda run=run: self._extract_rows(run))
+
     def _lines(self, number: int) -> None:
         """Read and judge the last whole hour's lines, and those of the hour before."""
         run = Run(f"lines__{number // 2}", _window(2), moves_watermark=False)
@@ -244,8 +253,9 @@ class People:
         self.accepts = True
 
     def _compact(self, number: int) -> None:
-        for layer in ("bronze", "silver", "gold", "ops", "dev"):
+        for layer in ("bronze", "silver", "gold", "ops", "dev", "bronze", "bronze"):
             self._task(f"compact{number} {layer}", lambda layer=layer: optimize_layer(layer))
+            self.world.pause()
 
     def _maintain(self, number: int) -> None:
         self._task(f"maintain{number}", lambda: maintain(dry_run=False))

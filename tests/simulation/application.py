@@ -128,6 +128,10 @@ class Application:
             )()
         self._commit_open()
 
+    def change(self) -> None:
+        """Change one row."""
+        self._update()
+
     # -- rows -----------------------------------------------------------------------------------
 
     def _made(self, at: datetime, **values: str) -> Fact:

@@ -513,15 +513,8 @@ def _lines(world: World, table: Table, tables: dict[str, Table]) -> Iterator[str
     if there - known:
         yield f"a row of nowhere: {len(there - known)} lines"
     letters = tables["ops.dead_letters"].newest if "ops.dead_letters" in tables else []
-    refused = {
-        (place.get("file"), place.get("offset"))
-        for place in (json.loads(row["coordinates"]) for row in letters)
-    }
-    readings = list(_publications(world, LOGS))
-    for staged, _ in readings:
+    for staged, _ in _publications(world, LOGS):
         window = staged.facts["run"].window
-        if any(_outranks(other, done, staged) for other, done in readings):
-            continue
         for line in world.application.lines:
             place = (line.file, line.offset)
             is_read = line.written <= staged.facts["step"]
@@ -537,17 +530,6 @@ def _lines(world: World, table: Table, tables: dict[str, Table]) -> Iterator[str
     restored = any(event.facts["table"] == LOGS for event in world.noted("restored"))
     if settled - there and not restored:
         yield f"a replayed line is missing: {len(settled - there)}"
-    both = {place for place in refused - settled if place in there}
-    del both  # a replay that died before it told so: the next one finds it published
-
-
-def _outranks(other: Event, done: Event, staged: Event) -> bool:
-    """Has an earlier reading a higher token, as it was not published when this one drew its own?
-
-    Clocks that disagree do that (docs/faults.md); the next reading of the hour brings the lines.
-    """
-    is_higher = other.facts["token"] > staged.facts["token"]
-    return is_higher and other.facts["step"] <= staged.facts["step"] < done.step
 
 
 def _model(name: str, table: Table, parent: Table) -> Iterator[str]:

@@ -160,12 +160,15 @@ BUGS = (
         "return [*words.values(), *adds.values()]"),
     Bug("compactions", "a compaction of what was there before", "lake.upkeep.optimization",
         "            metrics = table.optimize.compact(",
-        "            import deltalake\n"
         "            if crowded:\n"
-        "                old = table.to_pyarrow_table(partitions=[(column, 'in', crowded)])\n"
-        "                listed = ', '.join(repr(value) for value in crowded)\n"
-        "                deltalake.write_deltalake(table.table_uri, old, mode='overwrite',\n"
-        "                    predicate=f'{column} in ({listed})')\n"
+        "                import deltalake\n"
+        "                chosen = among(column, crowded)\n"
+        "                with connect() as connection:\n"
+        "                    old = connection.execute(\n"
+        "                        f'from ({scan(table, name)}) where {chosen}'\n"
+        "                    ).to_arrow_table()\n"
+        "                deltalake.write_deltalake(\n"
+        "                    table.table_uri, old, mode='overwrite', predicate=chosen)\n"
         "                return\n"
         "            metrics = table.optimize.compact("),
     # bronze

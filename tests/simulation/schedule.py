@@ -15,14 +15,18 @@ FAULTS = (
     *("kill", "kill_after", "kill_after", "away", "lost", "echo", "echo", "full", "torn"),
     *("stall", "stall", "stall", "power"),
 )
-_STEPS = 80  # of one actor, roughly
+_STEPS = 80  # of one actor, roughly; these take more
+_MORE_STEPS = {"trickle": 320, "compact": 160}
 # Which actors meet: those that always do, and by weight those that may join them. They write the
 # same tables, or decide about them.
 THEMES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
     "lines": (("lines", "lines", "application"), {"lines": 2, "compact": 1, "replay": 1}),
     "replays": (("lines", "replay"), {"replay": 2, "lines": 2, "application": 1}),
     "rows": (("rows", "rows", "application"), {"rows": 1, "reconcile": 1, "compact": 2}),
-    "compactions": (("rows", "rows", "compact", "compact", "application"), {"compact": 1}),
+    "compactions": (
+        ("trickle", "trickle", "compact", "compact"),
+        {"compact": 1, "rows": 1, "application": 1},
+    ),
     "watermark": (("watermark", "watermark", "application"), {"rows": 2, "again": 1}),
     "models": (("rows", "models", "models", "application"), {"rows": 2, "restore": 1}),
     "people": (("accept", "rows", "rows"), {"again": 1, "models": 1, "application": 2}),
@@ -83,8 +87,7 @@ def schedule_of(seed: int, theme: str = "") -> Schedule:
     always, others = THEMES[theme or draw.choice(list(THEMES))]
     some = draw.choices(list(others), list(others.values()), k=draw.choice((0, 1, 1, 2)))
     actors = tuple(draw.sample([*always, *some], len(always) + len(some)))
-    count = len(actors)
-    horizon = count * _STEPS
+    horizon = sum(_MORE_STEPS.get(kind, _STEPS) for kind in actors)
     # Few switches leave long stretches of one actor, in which most races are: some schedules have
     # none, others many.
     switches = {
