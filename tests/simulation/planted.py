@@ -122,9 +122,8 @@ BUGS = (
         "*(token + 1 for token in held), 0)", "0)"),
     Bug("lines", "a token that others may have too", _TOKENS,
         "        held += map(int, taken)\n", ""),
-    Bug("lines", "a token that equals the fence", _TOKENS, "token + 1 for token", "token for token"),
-    Bug("lines", "a retry without a new token", _TOKENS,
-        "max(time.time_ns() // 1000, *(token + 1 for token in held), 0)", "max(held, default=0) + 1"),
+    Bug("lines", "a token that two attempts can take", _TOKENS,
+        "        while not storage.create_text(f\"{folder}/{token:020d}\", \"\"):\n            token += 1\n", ""),
     Bug("lines", "the oldest attempt's files", "lake.staged.manifests",
         "max(attempts, default=record_place", "min(attempts, default=record_place"),
     # commits

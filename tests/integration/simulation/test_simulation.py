@@ -44,7 +44,7 @@ def test_a_seed_plays_the_same_each_time() -> None:
 
 def test_bugs_are_found() -> None:
     """One that each kind of schedule finds at once; all of them take longer."""
-    quick = ("compared the other way", "without a new token", "both succeed")
+    quick = ("compared the other way", "the oldest attempt", "both succeed")
     code, told = simulate("--seeds", "40", "--bugs", *quick)
     assert code == 0, told
 

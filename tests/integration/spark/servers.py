@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,4 +98,10 @@ def apache_spark(folder: Path, home: Path, port: int | None = None) -> Iterator[
 def executors(server: Server) -> list[psutil.Process]:
     """Return the processes of Apache Spark's executors."""
     children = psutil.Process(server.process.pid).children(recursive=True)
-    return [each for each in children if "CoarseGrainedExecutorBackend" in " ".join(each.cmdline())]
+    return list(filter(_is_executor, children))
+
+
+def _is_executor(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):  # one that has just ended
+        return "CoarseGrainedExecutorBackend" in " ".join(process.cmdline())
+    return False
