@@ -115,7 +115,9 @@ def newest_busy_hour(now):
 
 
 @contextmanager
-def on_duty(root, hours=None, scheduled=None, workers=0, kind=Stack, **more):
+def on_duty(  # noqa: PLR0913 - each has its own meaning
+    root, hours=None, scheduled=None, workers=0, kind=Stack, *, clone=None, **more
+):
     """Start the stack in a folder, with the drills beside the hourly DAG.
 
     Args:
@@ -124,10 +126,15 @@ def on_duty(root, hours=None, scheduled=None, workers=0, kind=Stack, **more):
         scheduled: What the schedule covers; default: the first of these hours.
         workers: How many Celery workers.
         kind: The class of the stack.
+        clone: A copy of the project that the servers run; default: this one, with copied DAGs.
         more: CHIMERA_ variables beside the usual ones.
     """
-    code = root / "code"
-    shutil.copytree(PROJECT / "dags", code / "dags", ignore=shutil.ignore_patterns("__pycache__"))
+    code = clone or root / "code"
+    if clone is None:
+        pycache = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(PROJECT / "dags", code / "dags", ignore=pycache)
+    else:  # the servers begin in this project's folder, which must not come first
+        more |= {"PYTHONPATH": str(clone), "PYTHONSAFEPATH": "1"}
     shutil.copy(PROJECT / "tests/e2e/drill_dag.py", code / "dags/drill.py")
     layout = Layout.of(root / "state")
     layout.make_folders()
@@ -160,7 +167,7 @@ def on_duty(root, hours=None, scheduled=None, workers=0, kind=Stack, **more):
             **more,
         }
         plan = plan_start(layout, settings, variables, 600, code)
-        object.__setattr__(plan, "plugins_folder", PROJECT / "plugins")
+        object.__setattr__(plan, "plugins_folder", (clone or PROJECT) / "plugins")
         sample = demo_sample(settings, hours, plan, print)
         stack = start_stack(plan, sample, kind)
         duty = Duty(stack, slack, mail, settings, sample, Versions())

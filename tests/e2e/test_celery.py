@@ -11,8 +11,8 @@ from include.chimera.local.servers.stack import DAG_ID
 from include.chimera.window import HOUR, Window, floor_hour
 from tests.e2e.cluster import StoppingCluster, on_cluster, rows_by_table
 from tests.e2e.duty import on_duty
+from tests.e2e.source_rows import differences
 from tests.e2e.test_backfill import backfill, wait_for_all
-from tests.e2e.test_soak import differences
 from tests.integration.object_store import forget_settings
 
 pytestmark = [
@@ -33,7 +33,7 @@ def test_an_hour_on_two_workers_that_meet_in_a_store_alone(tmp_path, object_stor
         wait_for_all(duty.stack, 1)
         for name in ("worker-1", "worker-2"):
             assert "execute_workload" in duty.stack.layout.server_log(name).read_text()
-        assert differences(duty, monkeypatch) == {}
+        assert differences(duty) == {}
 
 
 @pytest.mark.long
@@ -64,7 +64,7 @@ def test_a_worker_lost_in_a_gate_and_one_in_a_model_cost_nothing_but_minutes(
         backfill(duty.stack, Window(hours.start, last))
         runs = wait_for_all(duty.stack, 5)
         found = rows_by_table()
-        assert differences(duty, monkeypatch) == {}
+        assert differences(duty) == {}
         lost = gates + models
         tries = [duty.tries(DAG_ID, t["dag_run_id"], t["task_id"]) for t in lost]
     with capsys.disabled():

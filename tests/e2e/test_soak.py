@@ -10,55 +10,16 @@ import sys
 import time
 from collections import Counter
 
-import psycopg
 import pytest
 
 from include.chimera.cli.servers import down
-from include.chimera.lake.delta.scans import scan
-from include.chimera.lake.delta.tables import open_table
-from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.local.supervision.processes import find_marked
-from include.chimera.settings import get_settings
-from include.chimera.sources.api_logs.extract import parse_line
 from include.chimera.window import HOUR, Window
 from tests.e2e.duty import on_duty
 from tests.e2e.soak import FAULTS, START, Soak
+from tests.e2e.source_rows import differences
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
-
-
-def differences(duty, monkeypatch):
-    """Compare each table's current rows with the source's; return the names that differ."""
-    monkeypatch.setenv("CHIMERA_STATE_DIR", str(duty.settings.state_dir))
-    get_settings.cache_clear()
-    found = {}
-    with psycopg.connect(duty.stack.app_db_uri) as database, connect() as connection:
-        for entity, columns in (
-            ("generations", "generation_id::text, status, latency_ms"),
-            ("evaluations", "evaluation_id::text, status, successes"),
-        ):
-            good = " where status <> 'refunded'" if entity == "generations" else ""
-            source = set(database.execute(f"select {columns} from app.{entity}{good}").fetchall())
-            for name in (f"silver.stg_app__{entity}", f"gold.fct_{entity}"):
-                shown = columns.replace("::text", "").replace("successes", "success_count")
-                table = scan(open_table(name), name)
-                rows = set(connection.execute(f"select {shown} from ({table})").fetchall())
-                found[name] = len(source ^ rows)
-        logs = duty.stack.layout.root / "sources" / "api_logs"
-        lines = good_lines(logs)
-        name = "gold.fct_api_requests"
-        (count,) = connection.execute(
-            f"select count(*) from ({scan(open_table(name), name)})"
-        ).fetchone()
-        found[name] = abs(lines - count)
-    get_settings.cache_clear()
-    return {name: count for name, count in found.items() if count}
-
-
-def good_lines(folder):
-    """Count the lines of the API's log that the contract takes."""
-    lines = (line for path in folder.rglob("*.jsonl") for line in path.read_bytes().splitlines())
-    return sum(parse_line(line) is not None for line in lines)
 
 
 def check_growth(measured, say):
@@ -73,7 +34,7 @@ def check_growth(measured, say):
         assert last <= allowed * first, name
 
 
-def check_day(duty, hours, monkeypatch, say, kinds):
+def check_day(duty, hours, say, kinds):
     """Run the day on a stack; check tables, messages and resources."""
     began = time.monotonic()
     taken = Soak(duty, hours, say, kinds)
@@ -81,7 +42,7 @@ def check_day(duty, hours, monkeypatch, say, kinds):
     say(f"{hours} hours in {time.monotonic() - began:.0f} s; faults {plan}")
     say(f"mended: {taken.mended}")
     say(f"hour, MiB, open files, processes: {taken.measured}")
-    assert differences(duty, monkeypatch) == {}
+    assert differences(duty) == {}
     told = Counter(text.partition("\n")[0] for _, text in duty.slack.taken)
     assert {line: count for line, count in told.items() if count > 1} == {}
     assert sum("published" in line for line in told) == hours
@@ -90,21 +51,21 @@ def check_day(duty, hours, monkeypatch, say, kinds):
     check_growth(taken.measured, say)
 
 
-def soak(root, hours, monkeypatch, say, kinds=FAULTS):
+def soak(root, hours, say, kinds=FAULTS):
     """Start the stack, run the day, stop everything."""
     day = Window(START, START + hours * HOUR)
     with on_duty(root, [day], day) as duty:
         try:
-            check_day(duty, hours, monkeypatch, say, kinds)
+            check_day(duty, hours, say, kinds)
         finally:
             down(duty.settings)
         layout = duty.stack.layout
     assert not find_marked(layout)
 
 
-def test_a_day_with_faults_ends_as_the_source_says(tmp_path, monkeypatch, capsys) -> None:
+def test_a_day_with_faults_ends_as_the_source_says(tmp_path, capsys) -> None:
     def say(text):
         with capsys.disabled():
             sys.stdout.write(f"{text}\n")
 
-    soak(tmp_path, 24, monkeypatch, say)
+    soak(tmp_path, 24, say)

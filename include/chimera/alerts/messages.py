@@ -109,6 +109,16 @@ def failed_again(run: Run, key: str, tasks: Sequence[str]) -> Message:
     return Message("failure", key, f"{run.window}: the run failed again", facts, steps)
 
 
+def failed_unmarked(run: Run, key: str, tasks: Sequence[str]) -> Message:
+    """Announce that a run failed while the lake could not keep which failures were announced."""
+    facts = (("failed, or killed", shorten(tasks)), *_about(run))
+    steps = (
+        "Let the lake's storage take files again: it could not keep what was told.",
+        "Mend what the tasks' own messages say; of a killed one there is none. Then clear them.",
+    )
+    return Message("failure", key, f"{run.window}: the run failed", facts, steps)
+
+
 def gate_failure(
     run: Run,
     key: str,

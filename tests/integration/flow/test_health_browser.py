@@ -5,7 +5,6 @@ Airflow's own API server shows it, on a lake where the pipeline's own code faile
 
 import json
 import re
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
@@ -16,11 +15,10 @@ from include.chimera.local.servers.postgres_server import APP_DATABASE
 from include.chimera.paths import PROJECT
 from include.chimera.window import HOUR, floor_hour
 from tests.integration.browser import DESK, PHONE, browsing, needs_browser, take
+from tests.integration.flow.person import ask, assert_understood, done, words
 from tests.integration.flow.programs import AIRFLOW_USERS, started
 
 pytestmark = [pytest.mark.integration, needs_browser]
-
-SECONDS, CLICKS = 10, 2
 
 
 @dataclass(frozen=True)
@@ -186,11 +184,6 @@ def again(served):
     served.planted = None
 
 
-def words(page):
-    """Return the text that is in sight or comes by scrolling; nothing that is folded."""
-    return re.sub(r"\s+", " ", page.inner_text("body"))
-
-
 @pytest.mark.parametrize(
     "name",
     [pytest.param(name, marks=() if name in BAD else pytest.mark.long) for name in INCIDENTS],
@@ -202,17 +195,7 @@ def test_an_incident_is_understood_in_two_clicks_and_ten_seconds(served, scene, 
     wanted = {expected.table, expected.state, *expected.why, *expected.what}
     wanted.add(f"{hour:%Y-%m-%d}")
     served.plant(SCENES[name])
-    begin = time.monotonic()
-    page = scene(SCENES[name])
-    found, clicks = words(page), 0
-    for link in (f'a[href$="/table/{expected.table}"]', "text=What happened in the run"):
-        if all(word in found for word in wanted):
-            break
-        page.click(link)
-        found, clicks = f"{found} {words(page)}", clicks + 1
-    assert [word for word in wanted if word not in found] == []
-    assert clicks <= CLICKS
-    assert time.monotonic() - begin < SECONDS
+    assert_understood(lambda: scene(SCENES[name]), expected.table, wanted)
 
 
 def test_what_waits_is_told_apart_from_what_needs_a_person(scene) -> None:
@@ -233,25 +216,6 @@ def test_a_viewer_has_no_working_control(scene) -> None:
     assert "may look but not change" in words(page)
     sent = "fetch('/chimera/actions/stop', {method: 'POST', body: '{}'}).then((it) => it.status)"
     assert page.evaluate(sent) == 403
-
-
-def ask(page, button, reason, version=None):
-    """Open a control's dialog, give a reason, and send it."""
-    button.click()
-    assert page.locator("dialog h2").inner_text() == button.inner_text() != ""
-    page.click("dialog [type=submit]")
-    assert page.locator("dialog").is_visible(), "a reason is required"
-    page.fill("dialog [name=reason]", reason)
-    if version is not None:
-        assert page.input_value("dialog [name=version]") == str(version)
-    else:
-        assert page.locator("dialog [name=version]").is_hidden()
-    page.click("dialog [type=submit]")
-
-
-def done(page):
-    page.wait_for_selector("#done:visible")
-    return page.inner_text("#done")
 
 
 @pytest.mark.usefixtures("again")

@@ -1,4 +1,4 @@
-"""Alerts from Airflow's DAG processor about a task whose worker is lost."""
+"""Alerts from Airflow's DAG processor about a task that could say nothing itself."""
 
 import json
 import uuid
@@ -14,8 +14,10 @@ from airflow.api_fastapi.execution_api.datamodels.taskinstance import (
 from airflow.callbacks.callback_requests import TaskCallbackRequest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.dag_processing.processor import _execute_task_callbacks
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from include.chimera.alerts.outbox import failed_hours
+from include.chimera.flow.delivery.callbacks import tell_run_failure
 from include.chimera.paths import PROJECT
 from tests.e2e.peers import slack_server
 
@@ -39,11 +41,9 @@ def slack(monkeypatch):
         yield inbox
 
 
-def lose(dags, try_number):
-    """Miss an attempt's heartbeat; the request names no kind of callback (Airflow 3.3.0)."""
+def run_of_nine():
     hour = datetime(2026, 1, 5, 9, tzinfo=UTC)
-    retries = dags.dags[DAG_ID].get_task(TASK_ID).retries
-    run = DagRun(
+    return DagRun(
         dag_id=DAG_ID,
         run_id="scheduled__9",
         logical_date=hour,
@@ -58,6 +58,11 @@ def lose(dags, try_number):
         consumed_asset_events=[],
         partition_key=None,
     )
+
+
+def lose(dags, try_number):
+    """Miss an attempt's heartbeat; the request names no kind of callback (Airflow 3.3.0)."""
+    run, retries = run_of_nine(), dags.dags[DAG_ID].get_task(TASK_ID).retries
     request = TaskCallbackRequest(
         filepath="chimera_etl_hourly.py",
         bundle_name="dags-folder",
@@ -93,3 +98,21 @@ def test_the_last_attempt_that_is_lost_is_told_once(dags, slack) -> None:
     assert len(slack.find("extract_models failed")) == len(slack.taken) == 1
     assert slack.find("bronze.models stays at no version yet", "gold.dim_models")
     assert len(failed_hours()) == 1
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_lake_that_keeps_no_marks_makes_no_failure_a_sudden_death(
+    dags, slack, lake, monkeypatch, is_full
+) -> None:
+    """Its tasks have told what failed; of a killed one nobody can know."""
+    run = run_of_nine()
+    states = {run.run_id: {TASK_ID: "failed", "extract_generations": "success"}}
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda *_, **__: states)
+    if is_full:
+        lake.mkdir(exist_ok=True)
+        (lake / "_alerts").write_text("no folder")
+    about = {"dag_run": run, "params": {}, "dag": dags.dags[DAG_ID], "reason": "task_failure"}
+    tell_run_failure(about)
+    assert len(slack.taken) == 1
+    assert bool(slack.find("sudden death", "extract_models failed")) is not is_full
+    assert bool(slack.find("the run failed", TASK_ID, "storage take files")) is is_full

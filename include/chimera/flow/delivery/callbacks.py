@@ -81,7 +81,8 @@ def tell_run_failure(context: Context) -> None:
     """Announce failures that no task could: a killed task, or a run that timed out.
 
     When a cleared run fails again, Airflow does not say which tasks have run again. Failed tasks
-    that were announced before the clear, but not since, share one message.
+    that were announced before the clear, but not since, share one message. So do all if the lake
+    takes no marks: those that could speak have told of it themselves.
     """
     told = channels()
     if not told or "dag_run" not in context:
@@ -98,17 +99,15 @@ def tell_run_failure(context: Context) -> None:
         key = _marks(dag_run, WHOLE_RUN)[0].key
         tell(messages.failure(run, key, WHOLE_RUN, fault, Affected()))
         return
-    again = []
-    for task_id in _tasks_in(dag_run, "failed"):
-        now, ever = _marks(dag_run, task_id)
-        if not _is_noted(ever):
-            affected = _affected(context["dag"].get_task(task_id))
-            tell(messages.failure(run, now.key, task_id, Fault.of(None), affected))
-            _note(ever)
-        elif not _is_noted(now):
-            again.append(task_id)
-    if again:
+    untold = _untold(dag_run)
+    for task_id in untold["killed"]:
+        affected = _affected(context["dag"].get_task(task_id))
+        key = _marks(dag_run, task_id)[0].key
+        tell(messages.failure(run, key, task_id, Fault.of(None), affected))
+    if again := untold["again"]:
         tell(messages.failed_again(run, _marks(dag_run, "again")[0].key, again))
+    if unmarked := untold["unmarked"]:
+        tell(messages.failed_unmarked(run, _marks(dag_run, "unmarked")[0].key, unmarked))
 
 
 @own_words()
@@ -169,7 +168,8 @@ def run_url(run_id: str, dag_id: str = HOURLY) -> str:
 def _announce_failure(message: Message, told: Mapping[str, Send], run: Run, dag_id: str) -> None:
     """Announce a failure; for an hourly run, record its hours as failed until they publish."""
     if announce(message, told) and dag_id == HOURLY:
-        open_failure(run.window, message.title)
+        with suppress(OSError):  # a full lake: then no recovery is told, but the failure is
+            open_failure(run.window, message.title)
 
 
 def _marks(dag_run: Any, task_id: str) -> tuple[Message, Message]:  # noqa: ANN401 - Airflow's DagRun
@@ -179,11 +179,29 @@ def _marks(dag_run: Any, task_id: str) -> tuple[Message, Message]:  # noqa: ANN4
     return Message("failure", now, "", ()), Message("failure", ever, "", ())
 
 
-def _note(*marks: Message) -> None:
-    """Record that a failure was announced; if the lake is away, it may be announced twice."""
+def _untold(dag_run: Any) -> dict[str, list[str]]:  # noqa: ANN401 - Airflow's DagRun
+    """Return the failed tasks that have not told of this failure.
+
+    They were killed, failed again after they had told of it before the run was cleared, or are
+    unmarked: the lake keeps no marks, so nobody knows whether they have.
+    """
+    found: dict[str, list[str]] = {"killed": [], "again": [], "unmarked": []}
+    for task_id in _tasks_in(dag_run, "failed"):
+        now, ever = _marks(dag_run, task_id)
+        if not _is_noted(ever):
+            found["killed" if _note(ever) else "unmarked"].append(task_id)
+        elif not _is_noted(now):
+            found["again"].append(task_id)
+    return found
+
+
+def _note(*marks: Message) -> bool:
+    """Record that a failure was announced; return whether the lake took it."""
     with suppress(OSError):
         for mark in marks:
             note(mark)
+        return True
+    return False
 
 
 def _is_noted(mark: Message) -> bool:
