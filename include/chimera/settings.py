@@ -7,6 +7,7 @@ Secrets are not here: they come through Airflow connections.
 from __future__ import annotations
 
 import posixpath
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path  # noqa: TC003 - pydantic resolves it at run time
@@ -21,6 +22,19 @@ from include.chimera.paths import STATE
 from include.chimera.window import Run, floor_hour
 
 _UNREADABLE = frozenset("%[]*?\\")
+
+
+@dataclass(frozen=True)
+class PinnedLake:
+    """Versions of another lake's tables, which a preview reads in place.
+
+    Args:
+        lake: The root of that lake.
+        versions: Version by `<layer>.<table>`; it reads no other table of that lake.
+    """
+
+    lake: str
+    versions: dict[str, int]
 
 
 class Settings(BaseSettings):
@@ -189,6 +203,11 @@ class Settings(BaseSettings):
     run: Run | None = Field(
         None, description="The DAG run this process works for, as JSON; none: standalone"
     )
+    published: PinnedLake | None = Field(
+        None,
+        description="What a preview reads of another lake, as JSON (`./chimera preview` sets it); "
+        "none: a process reads its own lake",
+    )
 
     @field_validator("start_date", "end_date")
     @classmethod
@@ -253,6 +272,11 @@ class Settings(BaseSettings):
     def lake(self) -> str:
         """The lake's root: a local folder or an object store's URL, without a final slash."""
         return _normal(self.lake_root or str(self.state_dir / "lake"))
+
+    @property
+    def read_roots(self) -> tuple[str, ...]:
+        """The roots of the lakes that are read: this one, in a preview also the published one."""
+        return (self.lake, self.published.lake) if self.published else (self.lake,)
 
     @property
     def reports(self) -> str:

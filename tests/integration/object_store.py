@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 WEED = Path(sys.executable).with_name("weed")
 KEY, SECRET = "tests", "known-to-the-tests-alone"  # pragma: allowlist secret
+READER = ("readers", "may-read-alone")  # pragma: allowlist secret
 BUCKET = "lake"
 _SERVERS = ("master", "volume", "filer", "s3")
 _OPTIONS = {
@@ -66,6 +67,12 @@ class Store:
             "AWS_SECRET_ACCESS_KEY": SECRET,
         }
 
+    @property
+    def reading(self) -> dict[str, str]:
+        """Return the variables of a process that may only read."""
+        key, secret = READER
+        return {**self.variables, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+
     def new_lake(self) -> dict[str, str]:
         """Return the variables that put a lake into a folder that nobody else uses."""
         return {**self.variables, "CHIMERA_LAKE_ROOT": f"s3://{BUCKET}/{uuid4().hex}"}
@@ -92,9 +99,11 @@ def store_server() -> Iterator[Store]:
     """Run SeaweedFS with one bucket; it answers after 2 s."""
     folder = Path(tempfile.mkdtemp(prefix="chimera-s3-"))
     ports = {name: (choose_port(0), choose_port(0)) for name in _SERVERS}
-    identity = {"accessKey": KEY, "secretKey": SECRET}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
-    identities = [{"name": "tests", "credentials": [identity], "actions": actions}]
+    everything = ["Admin", "Read", "Write", "List", "Tagging"]
+    identities = [
+        {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+        for key, secret, actions in ((KEY, SECRET, everything), (*READER, ["Read", "List"]))
+    ]
     (folder / "identities.json").write_text(json.dumps({"identities": identities}))
     options = {**_OPTIONS, "dir": str(folder), "s3.config": str(folder / "identities.json")}
     for name, (port, grpc) in ports.items():

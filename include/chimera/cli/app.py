@@ -14,7 +14,7 @@ import typer
 
 from include.chimera import __version__
 from include.chimera.cli import inspection as inquiry
-from include.chimera.cli import repair
+from include.chimera.cli import previews, repair
 from include.chimera.cli.conventions import AsJson, example, print_json, show_error
 from include.chimera.cli.gates import add_commands
 from include.chimera.errors import CLI, ChimeraError
@@ -51,6 +51,7 @@ def _options(
 add_commands(app)
 repair.add_commands(app)
 inquiry.add_commands(app)
+previews.add_commands(app)
 
 
 @app.command(epilog=example("run --hours 3"))

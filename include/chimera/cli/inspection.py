@@ -19,7 +19,7 @@ from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from include.chimera.operations.trace import Origin
-    from include.chimera.operations.versions.row_differences import RowDifference
+    from include.chimera.quality.row_differences import RowDifference
 
 _RUNS = ("scheduled__2026-03-02T09:00:00+00:00", "scheduled__2026-03-02T10:00:00+00:00")
 
@@ -214,9 +214,11 @@ def diff(
 
 
 def _show_difference(found: RowDifference) -> None:
+    from include.chimera.operations.versions.difference_texts import details_of
+
     versions = f"{found.table}, version {found.version} to {found.newer}"
     counts = {"added": found.added, "changed": found.changed, "removed": found.removed}
-    if not any((*counts.values(), found.columns_added, found.columns_removed)):
+    if found.is_empty:
         echo(f"{versions}: the same {found.same:,} rows")
         return
     by = (
@@ -226,12 +228,5 @@ def _show_difference(found: RowDifference) -> None:
     )
     told = ", ".join(f"{count:,} {word}" for word, count in counts.items())
     echo(f"{versions}: {told}, {found.same:,} as they were ({by})")
-    for word, names in (("new", found.columns_added), ("lost", found.columns_removed)):
-        if names:
-            echo(f"  columns that are {word}: {', '.join(names)}")
-    if found.columns:
-        changed = (f"{name} ({count:,})" for name, count in found.columns.items())
-        echo(f"  columns that changed: {', '.join(changed)}")
-    if found.partitions:
-        first, *_, last = (*found.partitions, *found.partitions)
-        echo(f"  in {len(found.partitions):,} partitions, {first} to {last}; --json counts in each")
+    for line in details_of(found):
+        echo(f"  {line}")

@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import CONTRACTS
-from include.chimera.lake.delta.scans import read_files_as_they_are, scan
-from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.delta.scans import open_readable, read_files_as_they_are, scan
 from include.chimera.lake.publish.model_builds import staged_columns
 from include.chimera.lake.staged.manifests import Batch, Build, attempt_folder, find_manifest
 from include.chimera.lake.store.duckdb_sessions import identifier, quote
 from include.chimera.lake.store.places import folder_of
 from include.chimera.quality.outliers import limits
 from include.chimera.quality.rules.kinds import keys_relation
+from include.chimera.settings import get_settings
 
 _AT_ONCE = 4  # look-ups that wait for an object store
 
@@ -83,11 +83,12 @@ def window_and_keys(
 def _known_keys(lake: DuckDBPyConnection, run: Run, table: str, key: str) -> pa.Table:
     """Return the distinct keys of another table, as one column."""
     column, sources = identifier(key), []
-    live = open_table(table)
+    live = open_readable(table)
     if live is not None:
         sources.append(f"select {column} from ({scan(live, table)})")
     staged = find_manifest(run, table)
-    if isinstance(staged, Batch):
+    # A model's rows are live by now, but in a preview, which reads what is published.
+    if isinstance(staged, Batch) or (staged and get_settings().published):
         sources.append(f"select {column} from ({staged_rows(run, staged)})")
     union = " union all ".join(sources) or f"select cast(null as varchar) as {column} where false"
     return lake.execute(

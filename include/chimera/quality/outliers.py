@@ -18,8 +18,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from include.chimera.contracts import PARTITION, QUALITY_RESULTS
-from include.chimera.lake.delta.scans import scan
-from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.delta.scans import open_readable, scan
 from include.chimera.lake.store.duckdb_sessions import quote
 from include.chimera.window import HOUR, hour_label
 
@@ -69,7 +68,7 @@ def limits(book: RuleBook, run: Run, lake: DuckDBPyConnection) -> list[tuple[str
         lake: A session that reads the lake's tables.
     """
     rules = [rule for rule in book.rules if rule.check == "usual"]
-    results = open_table(QUALITY_RESULTS.name) if rules else None
+    results = open_readable(QUALITY_RESULTS.name) if rules else None
     if results is None:
         return []
     first = hour_label(run.window.start - timedelta(days=MAX_DAYS))

@@ -18,8 +18,8 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot
 from include.chimera.lake.upkeep.optimization import maintain, optimize_layer
 from include.chimera.operations.manual_controls import resume_publishing, stop_publishing
-from include.chimera.operations.versions.row_differences import version_difference
 from include.chimera.operations.versions.whole_runs import restore_run
+from include.chimera.quality.row_differences import version_difference
 from tests.builders import run_of
 from tests.integration.lake.ticks import (
     TABLES,

@@ -35,7 +35,7 @@ from include.chimera.operations.health.table_details import rule_histories, tabl
 from include.chimera.operations.health.table_graph import table_graph
 from include.chimera.operations.insight.page import insight_place
 from include.chimera.operations.quality_report import report_place
-from include.chimera.operations.versions.row_differences import (
+from include.chimera.quality.row_differences import (
     published_difference,
     staged_difference,
 )

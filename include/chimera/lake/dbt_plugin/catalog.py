@@ -21,8 +21,16 @@ import duckdb
 from include.chimera.contracts import BRONZE, CONTRACTS
 from include.chimera.errors import ChimeraError, LakeError, RetryableError
 from include.chimera.lake.dbt_plugin.views import View, load_view
-from include.chimera.lake.delta.scans import define, empty, padded, pin, remove, show_view
-from include.chimera.lake.delta.tables import lake_relations, open_table
+from include.chimera.lake.delta.scans import (
+    define,
+    empty,
+    open_readable,
+    padded,
+    pin,
+    readable_relations,
+    remove,
+    show_view,
+)
 from include.chimera.lake.store.duckdb_sessions import identifier
 from include.chimera.lake.store.storage_errors import storage_errors
 from include.chimera.relation import Relation, folded
@@ -55,7 +63,7 @@ class Catalog:
         self._connection = connection
         self._lock = threading.RLock()
         self._kinds = dict.fromkeys((contract.relation for contract in BRONZE), _TABLE)
-        tables, views = lake_relations()
+        tables, views = readable_relations()
         self._kinds |= dict.fromkeys(tables, _TABLE) | dict.fromkeys(views, _VIEW)
         self._waiting = set(self._kinds)
         self._shown: dict[Relation, int] = {}
@@ -149,7 +157,7 @@ class Catalog:
 
     def _opened(self, name: Relation) -> tuple[DeltaTable | None, str]:
         """Open a table here and in DuckDB, both of which read its log; return it and its rows."""
-        table = open_table(name, has_files=False)
+        table = open_readable(name, has_files=False)
         return table, "" if table is None else self._pin(name, table)
 
     def _show_table(self, name: Relation, opened: Future[tuple[DeltaTable | None, str]]) -> None:

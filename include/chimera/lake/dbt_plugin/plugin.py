@@ -7,8 +7,9 @@ them (`catalog`). A materialization passes its request to `store`, which either 
 The macros call these SQL functions, with a relation as the list of its schema and identifier:
 `lake_touched(model, parents)` and `lake_arrived(model, parents, parent)` return the hours to
 recompute (NULL: all); `lake_built(model)` the partitions that this process built (NULL: none, or
-the whole table); `lake_names(schema)` the lake's relations in a schema; and `lake_kind(relation)`
-whether one is a table or a view.
+the whole table); `lake_names(schema)` the lake's relations in a schema; `lake_kind(relation)`
+whether one is a table or a view; and `lake_is_preview('')` whether published tables of another lake
+are read (`CHIMERA_PUBLISHED`).
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ class Plugin(BasePlugin):
             ("lake_kind", self._kind, [texts], text),
             ("lake_is_partial", self._is_partial, [texts], "BOOLEAN"),
             ("lake_changed_by", self._changed_by, [text], text),
+            ("lake_is_preview", self._is_preview, [text], "BOOLEAN"),
         ]
         for name, function, parameters, returned in functions:
             conn.create_function(
@@ -218,6 +220,9 @@ class Plugin(BasePlugin):
 
     def _is_partial(self, relation: list[str]) -> bool:
         return self._session.is_partial(Relation(*relation))
+
+    def _is_preview(self, _: str) -> bool:
+        return get_settings().published is not None
 
     def _changed_by(self, statements: str) -> str | None:
         for statement in duckdb.extract_statements(statements):

@@ -20,7 +20,7 @@ from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.dbt_plugin.views import View, drop_view, save_view
 from include.chimera.lake.delta.columns import arrow_schema, describe, respell, select
 from include.chimera.lake.delta.constraints import Constraints, check_rows
-from include.chimera.lake.delta.lineage import Plan, identity_of, is_partial, plan
+from include.chimera.lake.delta.lineage import Plan, identity_of, is_partial, plan, plan_anew
 from include.chimera.lake.delta.parquet_files import write_files
 from include.chimera.lake.delta.partitions import Partitions, Whole, partition_columns
 from include.chimera.lake.delta.scans import read_files
@@ -30,6 +30,7 @@ from include.chimera.lake.staged.manifests import save
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import among, identifier
 from include.chimera.lake.store.places import folder_of, forget, schema_folder
+from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,11 @@ class Session:
             for name, table in ((model, own), *read.items())
         )
         if versions not in self._plans:
-            self._plans[versions] = plan(own, read, self.run)
+            self._plans[versions] = (
+                plan_anew(read, self.run.window)
+                if self.run and get_settings().published
+                else plan(own, read, self.run)
+            )
         return self._plans[versions]
 
     def write(self, connection: DuckDBPyConnection, order: Order) -> None:
@@ -169,7 +174,7 @@ class Session:
         if order.strategy == WINDOW and planned.touched is not None:
             replaced = partitions_of(planned.touched, partition_by)
             rows = f"{rows} where {among(replaced.column, replaced.values)}"
-        if live is None:
+        if live is None or get_settings().published:
             begin_table(order.table)
         files = write_files(connection, rows, folder_of(order.table), columns, partition_by)
         build = order.build(planned, files, columns, partition_by, replaced)

@@ -22,7 +22,7 @@ from include.chimera.relation import Relation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from include.chimera.window import Run
+    from include.chimera.window import Run, Window
 
 TOUCHED, ARRIVED, READ = "touched_hours", "arrived_partitions", "read_versions"
 # Commits that leave every row as it was.
@@ -201,3 +201,21 @@ def plan(
         arrived[name] = change.arrived
         touched = _union(touched, change.touched)
     return Plan(own.version(), consumed, touched, arrived)
+
+
+def plan_anew(parents: Mapping[Relation, DeltaTable | None], window: Window) -> Plan:
+    """Plan a preview's build: a window's hours, from all that has arrived since the first of them.
+
+    Args:
+        parents: Each parent by name, loaded at the version to read.
+        window: The hours; nothing of them can have arrived before they began.
+    """
+    hours = window.labels()
+    arrived: dict[Relation, frozenset[str] | None] = {}
+    for name, table in parents.items():
+        if table is None or PARTITION not in table.metadata().partition_columns:
+            continue
+        found = DeltaTable(table.table_uri, version=table.version()).partitions()
+        held = {str(values[PARTITION]) for values in found}
+        arrived[name] = frozenset(label for label in held if label >= hours[0])
+    return Plan(None, {}, frozenset(hours), arrived)

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 from uuid import uuid4
 
+from deltalake import DeltaTable
+
 from include.chimera.lake.delta.columns import comments_of
-from include.chimera.lake.delta.tables import missing_columns, open_table
+from include.chimera.lake.delta.tables import lake_relations, missing_columns, open_table
 from include.chimera.lake.store import storage
 from include.chimera.lake.store.duckdb_sessions import (
     connect,
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     import duckdb
     import pyarrow as pa
-    from deltalake import DeltaTable
 
     from include.chimera.contracts import Contract
     from include.chimera.lake.dbt_plugin.views import View
@@ -36,9 +37,47 @@ _PARTITION = re.compile(r"(?<=/)([^/=]+)=[^/]*(?=/)")
 _PINNED = re.compile(r"^create or replace view (.+?) as from .* version => (\d+)\);$", re.MULTILINE)
 
 
+def readable_relations() -> tuple[list[Relation], list[Relation]]:
+    """Return the tables and views that this process reads: a preview, the published tables."""
+    published = get_settings().published
+    if published is None:
+        return lake_relations()
+    return sorted(map(Relation.parse, published.versions)), []
+
+
+def open_readable(name: Relation | str, *, has_files: bool = True) -> DeltaTable | None:
+    """Open a table as this process reads it; None if there is none.
+
+    That is the lake's newest version; in a preview, the published version of the other lake, to
+    which nothing is ever committed: commits open their table by `open_table`.
+
+    Args:
+        name: The table.
+        has_files: As in `open_table`.
+
+    Raises:
+        LakeError: The table's folder can't be read as a table.
+    """
+    published = get_settings().published
+    if published is None:
+        return open_table(name, has_files=has_files)
+    versions = {Relation.parse(table): version for table, version in published.versions.items()}
+    version = versions.get(Relation.of(name))
+    if version is None:
+        return None
+    with storage_errors(f"{name}, opening version {version} of what is published"):
+        return DeltaTable(_readable_folder(name), version=version, without_files=not has_files)
+
+
+def _readable_folder(name: Relation | str) -> str:
+    published = get_settings().published
+    return folder_of(name, published.lake if published else "")
+
+
 def scan(table: DeltaTable, name: Relation | str) -> str:
-    """Return a query of the table's rows at the loaded version."""
-    return f"select * from delta_scan({quote(folder_of(name))}, version => {table.version()})"
+    """Return a query of the rows of a readable table at the loaded version."""
+    place = quote(_readable_folder(name))
+    return f"select * from delta_scan({place}, version => {table.version()})"
 
 
 def live_rows(table: DeltaTable, contract: Contract) -> str:
@@ -68,7 +107,7 @@ def pin(connection: duckdb.DuckDBPyConnection, table: DeltaTable, name: Relation
     # A table that is dropped and made anew begins with the same versions.
     database = identifier(f"{name}, version {table.version()}, {uuid4().hex}")
     connection.execute(
-        f"attach {quote(folder_of(name))} as {database} "
+        f"attach {quote(_readable_folder(name))} as {database} "
         f"(type delta, read_only, pin_snapshot true, version {table.version()})"
     )
     rows = f"select * from {database}"

@@ -55,15 +55,19 @@ def load_extension(connection: duckdb.DuckDBPyConnection, name: str) -> None:
 
 
 def _extensions(*, has_delta: bool) -> Sequence[str]:
-    needed = {"delta": has_delta, "httpfs": storage.is_remote(get_settings().lake)}
+    needed = {"delta": has_delta, "httpfs": _is_remote()}
     return [name for name, is_needed in needed.items() if is_needed]
+
+
+def _is_remote() -> bool:
+    return any(map(storage.is_remote, get_settings().read_roots))
 
 
 def prepare(connection: duckdb.DuckDBPyConnection, *, has_delta: bool = True) -> None:
     """Prepare a fresh database for the lake: extensions, credentials, UTC."""
     if has_delta:
         load_extension(connection, "delta")
-    if storage.is_remote(get_settings().lake):
+    if _is_remote():
         reach_object_store(connection)
     connection.execute("set TimeZone = 'UTC'")
     connection.execute("set allow_unsigned_extensions = false")

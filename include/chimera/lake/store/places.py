@@ -50,19 +50,23 @@ def decoded(folder: str) -> str:
     return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), folder)
 
 
-def schema_folder(schema: str) -> str:
-    """Return the folder of a schema's tables and views."""
-    return _find(get_settings().lake, schema, storage.folders)
+def schema_folder(schema: str, root: str = "") -> str:
+    """Return the folder of a schema's tables and views, as `folder_of` does."""
+    return _find(root or get_settings().lake, schema, storage.folders)
 
 
-def folder_of(name: Relation | str) -> str:
+def folder_of(name: Relation | str, root: str = "") -> str:
     """Return a table's folder, whether it exists or not.
+
+    Args:
+        name: The table.
+        root: The root of the lake; "": this process's own.
 
     Raises:
         ContractError: Two folders differ only in case, or the name is too long.
     """
     relation = Relation.of(name)
-    return _find(schema_folder(relation.schema), relation.identifier, _table_folders)
+    return _find(schema_folder(relation.schema, root), relation.identifier, _table_folders)
 
 
 def _table_folders(parent: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""Versions of tables, side by side: compared by key, and put back to one run."""
+"""Versions of tables, side by side: compared by key, put back to one run, and what a change makes."""

@@ -25,8 +25,8 @@ from include.chimera.lake.ops_tables.consistent_snapshots import (
 from include.chimera.lake.upkeep.restore import Position, find_position, restore_table
 from include.chimera.operations.insight.page import write_insight
 from include.chimera.operations.manual_controls import require_stopped
-from include.chimera.operations.versions.row_differences import RowDifference, version_difference
 from include.chimera.quality.acceptance import current_user, require_reason
+from include.chimera.quality.row_differences import RowDifference, version_difference
 from include.chimera.relation import Relation
 
 if TYPE_CHECKING:

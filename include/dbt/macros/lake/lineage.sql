@@ -69,6 +69,9 @@
 
 {# Does a model read its parents whole? #}
 {% macro lake_takes_all() -%}
+    {%- if execute and config.get("materialized") == "incremental" and lake_is_preview() -%}
+        {{ return(false) }}
+    {%- endif -%}
     {{ return(not execute or not is_incremental() or lake_is_deferred()) }}
 {%- endmacro %}
 

@@ -91,7 +91,19 @@
 
 {# May parents resolve to another target's relations? Then their names don't say what is read. #}
 {% macro lake_is_deferred() -%}
-    {{ return(invocation_args_dict.get("defer") == true) }}
+    {{ return(invocation_args_dict.get("defer") == true and not lake_is_preview()) }}
+{%- endmacro %}
+
+{#
+  Does this process build beside a published lake, some hours anew? Then parents are what their
+  names say, and no model adds to what the unchanged one has built.
+#}
+{% macro lake_is_preview() -%}
+    {{ return(adapter.dispatch("lake_is_preview")()) }}
+{%- endmacro %}
+
+{% macro duckdb__lake_is_preview() -%}
+    {{ return(execute and lake_ask("lake_is_preview", "")) }}
 {%- endmacro %}
 
 {# A table left by `--empty` or `--sample` is not incremental: the next build rebuilds it whole. #}
@@ -101,7 +113,7 @@
 
 {% macro duckdb__lake_is_incremental() -%}
     {%- if not dbt.is_incremental() -%}{{ return(false) }}{%- endif -%}
-    {{ return(not lake_is_partial(this)) }}
+    {{ return(not (lake_is_partial(this) or lake_is_preview())) }}
 {%- endmacro %}
 
 {% macro lake_is_partial(relation) -%}

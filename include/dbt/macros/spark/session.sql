@@ -22,6 +22,8 @@
     {% do lake_refuse("a model that asks nothing else, on Spark", function) %}
 {%- endmacro %}
 
+{% macro spark__lake_is_preview() -%}{{ return(false) }}{%- endmacro %}
+
 {# Whether there is a table to add to, from whose plan the parents' hours were chosen. #}
 {% macro spark__lake_is_incremental() -%}
     {{ return(execute and lake_call("is_incremental", [[]]) is not none) }}

@@ -1,4 +1,7 @@
-"""How rows differ from those of a version of their table: counted by key, never shown."""
+"""How rows differ from those of a version of their table: counted by key.
+
+No value is shown, but of columns that are public; keys only where examples are asked for.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pyarrow as pa
 from include.chimera.contracts import CONTRACTS, IS_DELETED, PARTITION, ROW_HASH
 from include.chimera.lake.delta.lineage import ARRIVED, NO_ROWS
 from include.chimera.lake.delta.partitions import Partitions
-from include.chimera.lake.delta.scans import scan
+from include.chimera.lake.delta.scans import open_readable, scan
 from include.chimera.lake.delta.tables import open_kept, open_table, row_count
 from include.chimera.lake.staged.manifests import Batch, find_manifest
 from include.chimera.lake.store.duckdb_sessions import among, connect, identifier
@@ -19,7 +22,7 @@ from include.chimera.quality.batches import staged_rows
 from include.chimera.quality.rules.book import RULES, rule_book
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
@@ -40,6 +43,20 @@ _BY_COUNT = (
     "greatest(coalesce(o.c, 0) - coalesce(n.c, 0), 0)",
     "least(coalesce(n.c, 0), coalesce(o.c, 0))",
 )
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class KeyExample:
+    """One key of a difference.
+
+    Args:
+        key: The key's columns, as text.
+        values: Of a changed key, the public columns that changed: their values before and after.
+    """
+
+    key: Mapping[str, str]
+    values: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,6 +77,10 @@ class RowDifference:
         partitions: Keys added, changed and removed, by value of the partition column.
         columns_added: Columns that the version lacks.
         columns_removed: Columns that it has and the rows lack.
+        rows: How many rows were compared; None: they were not counted.
+        rows_before: With how many of the version's; None: likewise.
+        examples: Some keys that were added, changed or removed, by these words; {}: none were asked
+            for, or there is no key.
     """
 
     table: str
@@ -74,10 +95,27 @@ class RowDifference:
     partitions: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
     columns_added: tuple[str, ...] = ()
     columns_removed: tuple[str, ...] = ()
+    rows: int | None = None
+    rows_before: int | None = None
+    examples: Mapping[str, tuple[KeyExample, ...]] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs."""
+        return not any(
+            (self.added, self.changed, self.removed, self.columns_added, self.columns_removed)
+        )
 
 
-def staged_difference(table: str, run: Run) -> RowDifference | None:
+def staged_difference(
+    table: str, run: Run, public: Collection[str] | None = None
+) -> RowDifference | None:
     """Compare what a run staged with the live version; None: the run staged nothing.
+
+    Args:
+        table: `<layer>.<table>`.
+        run: The run.
+        public: The columns whose values examples may show; None: there are no examples.
 
     Raises:
         LakeError: The staged files or the table can't be read.
@@ -85,13 +123,13 @@ def staged_difference(table: str, run: Run) -> RowDifference | None:
     staged = find_manifest(run, table)
     if staged is None:
         return None
-    live, scope = open_table(table), ""
+    live, scope = open_readable(table), ""
     if isinstance(staged, Batch):
         is_by_hour = CONTRACTS[table].kind == "events" and not staged.is_addition
         scope = among(PARTITION, staged.hours) if is_by_hour else ""
     elif isinstance(staged.replaced, Partitions):
         scope = among(staged.replaced.column, staged.replaced.values)
-    return _compare(table, staged_rows(run, staged), live, scope)
+    return _compare(table, staged_rows(run, staged), live, scope, public)
 
 
 def published_difference(table: str) -> RowDifference | None:
@@ -127,8 +165,9 @@ def version_difference(table: str, before: int, after: int) -> RowDifference:
     scope = _differing(old, new)
     rows = scan(new, table) + (f" where {scope}" if scope else "")
     found = _compare(table, rows, old, scope)
-    same = row_count(new) - found.added - found.changed
-    return replace(found, newer=after, same=same)
+    count = row_count(new)
+    same = count - found.added - found.changed
+    return replace(found, newer=after, same=same, rows=count, rows_before=row_count(old))
 
 
 def _differing(old: DeltaTable, new: DeltaTable) -> str:
@@ -149,12 +188,19 @@ def _differing(old: DeltaTable, new: DeltaTable) -> str:
     return among(names[0], sorted({value for _, value in differ}))
 
 
-def _compare(table: str, rows: str, live: DeltaTable | None, scope: str) -> RowDifference:
+def _compare(
+    table: str,
+    rows: str,
+    live: DeltaTable | None,
+    scope: str,
+    public: Collection[str] | None = None,
+) -> RowDifference:
     """Compare rows with those of a version in a scope, a condition; "": all of them."""
     key, contract = _key(table), CONTRACTS.get(table)
     old = scan(live, table) + (f" where {scope}" if scope else "") if live else ""
     with connect() as session:
-        news = session.sql(rows).columns
+        made = session.sql(rows)
+        news = made.columns
         olds = session.sql(old).columns if old else news
         empty = RowDifference(
             table,
@@ -169,51 +215,69 @@ def _compare(table: str, rows: str, live: DeltaTable | None, scope: str) -> RowD
         if contract and contract.kind == "versions":
             # The table keeps each version of a row: what counts is whether it knows this one.
             return _versions(session, empty, rows, old)
-        shared = [name for name in news if name in olds]
+        kinds = dict(zip(news, made.types, strict=True))
+        shared = {name: _content(name, str(kinds[name])) for name in news if name in olds}
         parts = live.metadata().partition_columns if live else []
-        return _compared(session, empty, (rows, old), shared, parts[0] if parts else "")
+        found = _compared(session, empty, (rows, old), shared, parts[0] if parts else "")
+        if public is None or not key:
+            return found
+        shown = [name for name in shared if name in public and name not in key]
+        return replace(found, examples=_examples(session, found, (rows, old), shown))
+
+
+def _content(column: str, kind: str) -> str:
+    """Return what of a column is compared.
+
+    A sum of doubles has other last digits each time that it is computed, which is no change.
+    """
+    name = identifier(column)
+    return f"try_cast({name} as real)" if kind == "DOUBLE" else name
 
 
 def _compared(
     session: DuckDBPyConnection,
     empty: RowDifference,
     queries: tuple[str, str],
-    columns: Sequence[str],
+    columns: Mapping[str, str],
     partition: str,
 ) -> RowDifference:
     """Compare new rows with old ones by the hashes of their keys and of their columns."""
     key = empty.key
-    hashed = f"hash({', '.join(map(identifier, key or columns))})"
-    content = f"sum(hash({', '.join(map(identifier, columns))}))" if key else "count(*)"
+    contents = ", ".join(columns.values())
+    hashed = _hashed(key) if key else f"hash({contents})"
+    content = f"sum(hash({contents}))" if key else "count(*)"
     part = f"cast(any_value({identifier(partition)}) as varchar)" if partition else "''"
     new, old = (
-        f"select {hashed} as k, {content} as c, {part} as p from ({query}) group by 1"
+        f"select {hashed} as k, {content} as c, {part} as p, count(*) as n "
+        f"from ({query}) group by 1"
         for query in queries
     )
     added, changed, removed, same = _BY_KEY if key else _BY_COUNT
     session.execute(
         f"create temp table judged as select k, coalesce(n.p, o.p) as p, cast({added} as bigint) "
         f"as added, cast({changed} as bigint) as changed, cast({removed} as bigint) as removed, "
-        f"cast({same} as bigint) as same from ({new}) as n full join ({old}) as o using (k)"
+        f"cast({same} as bigint) as same, coalesce(n.n, 0) as news, coalesce(o.n, 0) as olds "
+        f"from ({new}) as n full join ({old}) as o using (k)"
     )
-    sums = "coalesce(sum(added), 0), coalesce(sum(changed), 0), coalesce(sum(removed), 0)"
-    rows = session.execute(
-        f"select p, {sums}, coalesce(sum(same), 0) from judged group by p order by p"
-    ).fetchall()
-    parts = {str(value): (int(a), int(c), int(r)) for value, a, c, r, _ in rows}
-    totals = [sum(int(row[place]) for row in rows) for place in range(1, 5)]
+    counts = ("added", "changed", "removed", "same", "news", "olds")
+    sums = ", ".join(f"coalesce(sum({name}), 0)" for name in counts)
+    rows = session.execute(f"select p, {sums} from judged group by p order by p").fetchall()
+    parts = {str(value): (int(a), int(c), int(r)) for value, a, c, r, *_ in rows}
+    totals = [sum(int(row[place]) for row in rows) for place in range(1, 7)]
     found = replace(
         empty,
         added=totals[0],
         changed=totals[1],
         removed=totals[2],
         same=totals[3],
+        rows=totals[4],
+        rows_before=totals[5],
         partitions={value: counts for value, counts in parts.items() if partition and any(counts)},
     )
     others = [name for name in columns if name not in key]
     if not found.changed or not others:
         return found
-    each = ", ".join(f"sum(hash({identifier(name)})) as c{n}" for n, name in enumerate(others))
+    each = ", ".join(f"sum(hash({columns[name]})) as c{n}" for n, name in enumerate(others))
     new, old = (
         f"select {hashed} as k, {each} from ({query}) "
         f"where {hashed} in (select k from judged where changed > 0) group by 1"
@@ -223,7 +287,49 @@ def _compared(
     (counts,) = session.execute(
         f"select {differ} from ({new}) as n join ({old}) as o using (k)"
     ).fetchall()
-    return replace(found, columns={name: n for name, n in zip(others, counts, strict=True) if n})
+    pairs = zip(others, counts, strict=True)
+    return replace(found, columns={name: int(count) for name, count in pairs if count})
+
+
+def _hashed(columns: Sequence[str]) -> str:
+    return f"hash({', '.join(map(identifier, columns))})"
+
+
+def _examples(
+    session: DuckDBPyConnection,
+    found: RowDifference,
+    queries: tuple[str, str],
+    public: Sequence[str],
+) -> dict[str, tuple[KeyExample, ...]]:
+    """Return the first keys, by their hashes, of each kind of difference that was judged."""
+    examples = {}
+    texts = ", ".join(
+        f"first(cast({identifier(name)} as varchar))" for name in (*found.key, *public)
+    )
+    hashed = _hashed(found.key)
+    for word in ("added", "changed", "removed"):
+        chosen = f"select k from judged where {word} > 0 order by k limit {_EXAMPLES}"
+        new, old = (
+            session.execute(
+                f"select {hashed}, {texts} from ({query}) where {hashed} in ({chosen}) "
+                "group by 1 order by 1"
+            ).fetchall()
+            for query in queries
+        )
+        before = {k: texts for k, *texts in old}
+        pairs = [(after, before.get(k, after)) for k, *after in new or old]
+        examples[word] = tuple(_example(found.key, public, *pair) for pair in pairs)
+    return {word: keys for word, keys in examples.items() if keys}
+
+
+def _example(
+    key: Sequence[str], public: Sequence[str], after: Sequence[str], before: Sequence[str]
+) -> KeyExample:
+    pairs = zip(public, before[len(key) :], after[len(key) :], strict=True)
+    return KeyExample(
+        {name: str(text) for name, text in zip(key, after, strict=False)},
+        {name: (str(was), str(now)) for name, was, now in pairs if was != now},
+    )
 
 
 def _key(table: str) -> tuple[str, ...]:
