@@ -145,12 +145,23 @@ class Gate:
         first = next((remedies[name] for name in verdict.failed_rules if name in remedies), "")
         return GateFailedError(
             expected=f"no broken critical rule, {verdict.min_pass_ratio:.0%} of the rows good",
-            came=f"{', '.join(verdict.failed_rules)}; "
+            came=f"{', '.join(self._counted(verdict))}; "
             f"{verdict.rows_refused} of {verdict.rows} rows bad",
             where=f"gate of {self.table}, run {self.run.run_id}; the live version is unchanged",
             remedy=f"{first} The staged files: {CLI} staged {self.table} "
             f"--run {self.run.run_id}".strip(),
         )
+
+    def _counted(self, verdict: Verdict) -> Iterator[str]:
+        """Yield each failed rule, with its counts if they are not among the bad rows."""
+        whole = {rule.rule_id for rule in self.book.rules if not rule.is_row_rule}
+        results = {result.rule_id: result for result in verdict.results}
+        for name in verdict.failed_rules:
+            found = results.get(name) if name in whole else None
+            if found and found.unexpected_count is not None:
+                yield f"{name} ({found.unexpected_count} of {found.checked_count})"
+            else:
+                yield name
 
     def _examples(self, rule_id: str) -> tuple[tuple[str, int], ...]:
         query = examples(self.table, rule_id, self.rows)

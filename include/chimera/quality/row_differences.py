@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from include.chimera.contracts import CONTRACTS, IS_DELETED, PARTITION, ROW_HASH
+from include.chimera.contracts import CONTRACTS, IS_DELETED, ROW_HASH
 from include.chimera.lake.delta.lineage import ARRIVED, NO_ROWS
-from include.chimera.lake.delta.partitions import Partitions
-from include.chimera.lake.delta.scans import open_readable, scan
+from include.chimera.lake.delta.scans import scan
 from include.chimera.lake.delta.tables import open_kept, open_table, row_count
-from include.chimera.lake.staged.manifests import Batch, find_manifest
 from include.chimera.lake.store.duckdb_sessions import among, connect, identifier
-from include.chimera.quality.batches import staged_rows
 from include.chimera.quality.rules.book import RULES, rule_book
 
 if TYPE_CHECKING:
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
 
-    from include.chimera.window import Run
 
 # Whether a key was added, changed, removed or left, from its rows' hashes; without a key, how many
 # equal rows were, from their counts.
@@ -107,31 +103,6 @@ class RowDifference:
         )
 
 
-def staged_difference(
-    table: str, run: Run, public: Collection[str] | None = None
-) -> RowDifference | None:
-    """Compare what a run staged with the live version; None: the run staged nothing.
-
-    Args:
-        table: `<layer>.<table>`.
-        run: The run.
-        public: The columns whose values examples may show; None: there are no examples.
-
-    Raises:
-        LakeError: The staged files or the table can't be read.
-    """
-    staged = find_manifest(run, table)
-    if staged is None:
-        return None
-    live, scope = open_readable(table), ""
-    if isinstance(staged, Batch):
-        is_by_hour = CONTRACTS[table].kind == "events" and not staged.is_addition
-        scope = among(PARTITION, staged.hours) if is_by_hour else ""
-    elif isinstance(staged.replaced, Partitions):
-        scope = among(staged.replaced.column, staged.replaced.values)
-    return _compare(table, staged_rows(run, staged), live, scope, public)
-
-
 def published_difference(table: str) -> RowDifference | None:
     """Compare the newest version that brought rows with the one before; None: there is none.
 
@@ -151,7 +122,7 @@ def published_difference(table: str) -> RowDifference | None:
     if columns and arrived != "*":
         scope = among(columns[0], json.loads(arrived))
     rows = scan(made, table) + (f" where {scope}" if scope else "")
-    return replace(_compare(table, rows, before, scope), newer=made.version())
+    return replace(compare_rows(table, rows, before, scope), newer=made.version())
 
 
 def version_difference(table: str, before: int, after: int) -> RowDifference:
@@ -164,7 +135,7 @@ def version_difference(table: str, before: int, after: int) -> RowDifference:
     old, new = open_kept(table, before), open_kept(table, after)
     scope = _differing(old, new)
     rows = scan(new, table) + (f" where {scope}" if scope else "")
-    found = _compare(table, rows, old, scope)
+    found = compare_rows(table, rows, old, scope)
     count = row_count(new)
     same = count - found.added - found.changed
     return replace(found, newer=after, same=same, rows=count, rows_before=row_count(old))
@@ -188,14 +159,22 @@ def _differing(old: DeltaTable, new: DeltaTable) -> str:
     return among(names[0], sorted({value for _, value in differ}))
 
 
-def _compare(
+def compare_rows(
     table: str,
     rows: str,
     live: DeltaTable | None,
     scope: str,
     public: Collection[str] | None = None,
 ) -> RowDifference:
-    """Compare rows with those of a version in a scope, a condition; "": all of them."""
+    """Compare rows with those of a version of their table.
+
+    Args:
+        table: `<layer>.<table>`.
+        rows: Query of the rows.
+        live: The version; None: there is none.
+        scope: A condition of the version's rows that count; "": all of them do.
+        public: The columns whose values examples may show; None: there are no examples.
+    """
     key, contract = _key(table), CONTRACTS.get(table)
     old = scan(live, table) + (f" where {scope}" if scope else "") if live else ""
     with connect() as session:

@@ -3,131 +3,54 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
 import subprocess
-import sys
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from pyarrow import fs
 
-from include.chimera.contracts import PUBLISHED_VERSIONS
-from include.chimera.lake.delta.tables import open_table, table_names
-from include.chimera.lake.ops_tables.appends import append_rows
-from include.chimera.lake.ops_tables.consistent_snapshots import PINNED_LAYERS, _row
-from include.chimera.paths import DBT_PROJECT, PROJECT
-from include.chimera.relation import Relation
-from include.chimera.window import Run, Window
+from benchmarks.preview import CHANGED, MODELS, multiply
+from benchmarks.preview import change as change_models
 from tests.integration.dbt.small_bronze import HOURS, publish, publish_history, publish_late_rows
 from tests.integration.dbt.small_bronze import generation as generation_row
-from tests.integration.object_store import BUCKET, forget_settings
+from tests.integration.operations.published import (
+    BOUND,
+    Change,
+    build_all,
+    change_in,
+    git,
+    here,
+    start,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from tests.integration.object_store import Store
+
 pytestmark = pytest.mark.integration
 
 HOURLY_SUMS = "models/intermediate/int_generations_aggregated_hourly.sql"
 FACTS = "models/marts/hourly/fct_generations.sql"
-# Root is bound to a folder's permissions as anybody is.
-_BOUND = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override"]
-BOUND = _BOUND if os.geteuid() == 0 else []
-
-
-@dataclass
-class Change:
-    """A copy of the project in which something changes, and the lake that it must not touch."""
-
-    root: Path
-    environment: dict[str, str]
-
-    def edit(self, path: str, old: str, new: str) -> None:
-        """Replace a text in a file of the dbt project."""
-        file = self.root / "include" / "dbt" / path
-        text = file.read_text()
-        assert old in text
-        file.write_text(text.replace(old, new))
-
-    def preview(self, *options: str, code: int = 0) -> dict:
-        """Run the command; return its JSON."""
-        done = subprocess.run(  # noqa: S603 - our own command line
-            [*BOUND, sys.executable, "-m", "include.chimera", "preview", "--json", *options],
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        found: dict = json.loads(done.stdout)
-        found["tables"] = {table["table"]: table for table in found["tables"]}
-        return found
-
-
-def fill(environment: dict[str, str]) -> None:
-    """Publish six hours of bronze and all models of them, as one run."""
-    publish_history()
-    subprocess.run(  # noqa: S603 - our own command line
-        [
-            *(sys.executable, "-m", "dbt.cli.main", "build", "--quiet", "--target", "prod"),
-            *("--exclude", "resource_type:unit_test", "resource_type:exposure"),
-            *("--target-path", environment["CHIMERA_STATE_DIR"]),
-        ],
-        cwd=DBT_PROJECT,
-        env={**environment, "PYTHONPATH": str(PROJECT)},
-        check=True,
-    )
-    run = Run("the last run", Window.of_hour(HOURS[-1]))
-    made = [name for name in table_names() if Relation.parse(name).schema in PINNED_LAYERS]
-    now = datetime.now(UTC)
-    rows = [_row(run, name, open_table(name).version(), now) for name in made]
-    append_rows(PUBLISHED_VERSIONS, rows, run)
-
-
-def start(folder: Path, **variables: str) -> dict[str, str]:
-    """Return the environment of processes on a state of their own."""
-    state = {"CHIMERA_STATE_DIR": str(folder), "HOME": str(folder), "PATH": os.environ["PATH"]}  # noqa: TID251 - git's
-    return {**state, "DO_NOT_TRACK": "1", **variables}
 
 
 @pytest.fixture(scope="module")
 def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Return a lake with something published, which nobody may write."""
     state = tmp_path_factory.mktemp("production")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CHIMERA_STATE_DIR", str(state))
-        forget_settings()
-        fill(start(state))
+    with here(state):
+        publish_history()
+        build_all(start(state))
         # Newer rows, which the published tables were not made of.
         publish_late_rows()
         publish("late", "bronze.generations", [generation_row(1, HOURS[-1], prompt_tokens=99)])
-    forget_settings()
     lake = state / "lake"
     for place in (lake, *lake.rglob("*")):
         place.chmod(place.stat().st_mode & ~0o222)
     yield lake
     for place in (lake, *lake.rglob("*")):
         place.chmod(place.stat().st_mode | 0o200)
-
-
-def git(folder: Path, *words: str) -> None:
-    """Run git as nobody in particular."""
-    who = ("-c", "user.name=nobody", "-c", "user.email=nobody@localhost")
-    subprocess.run(["git", "-C", str(folder), *who, *words], check=True)  # noqa: S603, S607 - ours
-
-
-def change_in(root: Path, environment: dict[str, str]) -> Change:
-    """Return a copy of the project whose git reference HEAD is what production runs."""
-    leave = shutil.ignore_patterns("target", "__pycache__")
-    shutil.copytree(PROJECT / "include", root / "include", ignore=leave)
-    git(root, "init", "--quiet")
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message", "what production runs")
-    return Change(root, environment)
 
 
 @pytest.fixture
@@ -223,16 +146,12 @@ def test_what_a_gate_or_dbt_refuses_is_told_and_keeps_nothing_else_from_being_se
 
 @pytest.mark.long
 def test_a_lake_in_a_bucket_is_read_with_a_key_that_may_read_alone(
-    object_store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    object_store: Store, tmp_path: Path
 ) -> None:
     variables = object_store.new_lake()
-    monkeypatch.setenv("CHIMERA_STATE_DIR", str(tmp_path))
-    for name, text in variables.items():
-        monkeypatch.setenv(name, text)
-    forget_settings()
-    fill(start(tmp_path, **variables))
-    monkeypatch.undo()
-    forget_settings()
+    with here(tmp_path, **variables):
+        publish_history()
+        build_all(start(tmp_path, **variables))
     lake = variables["CHIMERA_LAKE_ROOT"]
     (tmp_path / "head").mkdir()
     reading = start(tmp_path, CHIMERA_LAKE_ROOT=lake, **object_store.reading)
@@ -245,8 +164,25 @@ def test_a_lake_in_a_bucket_is_read_with_a_key_that_may_read_alone(
     assert files.get_file_info(_below(lake)) == before
 
 
-def _below(lake: str):
-    from pyarrow import fs  # noqa: PLC0415
-
-    assert BUCKET in lake
+def _below(lake: str) -> fs.FileSelector:
     return fs.FileSelector(lake.removeprefix("s3://"), recursive=True)
+
+
+@pytest.mark.long
+def test_ten_changed_models_of_fifty_are_all_that_is_built(tmp_path: Path) -> None:
+    """How long that takes, `make bench` says."""
+    (tmp_path / "head").mkdir()
+    change = change_in(tmp_path / "head", start(tmp_path))
+    names = multiply(change.root, MODELS)
+    assert len(list((change.root / "include/dbt/models").rglob("*.sql"))) == MODELS
+    git(change.root, "add", "--all")
+    git(change.root, "commit", "--quiet", "--message", "fifty models")
+    with here(tmp_path):
+        publish_history()
+        build_all(change.environment, change.root)
+    change_models(change.root, names[:CHANGED])
+    found = change.preview("--base", "HEAD")
+    assert {name.partition(".")[2] for name in found["tables"]} == set(names[:CHANGED])
+    assert {table["outcome"] for table in found["tables"].values()} <= {"passed", "warned"}
+    facts = found["tables"]["gold.fct_generations_0"]["difference"]
+    assert facts["columns"] == {"status": facts["changed"]}

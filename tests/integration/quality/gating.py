@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,14 +19,19 @@ from include.chimera.lake.staged.manifests import Batch, Build, attempt_folder, 
 from include.chimera.lake.staged.verdicts import RATIO_RULE
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
+from include.chimera.paths import INCLUDE
 from include.chimera.quality.gate import open_gate
+from include.chimera.quality.gx import checkpoint as gates
+from include.chimera.quality.rules import book, good_and_bad_rows, suites
 from include.chimera.quality.rules.good_and_bad_rows import broken_predicate, suite_expectations
 from include.chimera.window import Run, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import pyarrow as pa
+    import pytest
 
     from include.chimera.lake.staged.verdicts import Verdict
     from include.chimera.quality.gate import Gate
@@ -87,3 +93,20 @@ def assert_split_agrees(gate: Gate, verdict: Verdict) -> None:
     assert dict(zip(counted, found, strict=True)) == {
         rule_id: rule.unexpected_count or 0 for rule_id, rule in judged.items()
     }
+
+
+def configure(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, table: str, old: str, new: str
+) -> None:
+    """Change a line of a table's rules, in the test's own GX project."""
+    folder /= "project"
+    project = folder / "gx"
+    shutil.copytree(INCLUDE / "gx", project)
+    path = project / "rules" / f"{table}.yml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    monkeypatch.setattr(book, "RULES", project / "rules")
+    monkeypatch.setattr(good_and_bad_rows, "GX_PROJECT", project)
+    monkeypatch.setattr(gates, "INCLUDE", folder)
+    for changed, text in suites.drift(project).items():
+        changed.write_text(text)

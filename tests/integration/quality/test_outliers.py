@@ -13,14 +13,12 @@ import pytest
 from include.chimera.demo.recorded.replayed import ReplayedFeed
 from include.chimera.demo.synthetic.generator import GeneratedFeed
 from include.chimera.errors import GateFailedError
-from include.chimera.paths import INCLUDE
-from include.chimera.quality.gx import checkpoint as gates
 from include.chimera.quality.outliers import MIN_HOURS, limit
 from include.chimera.quality.quality_results import record_quality
-from include.chimera.quality.rules import book, good_and_bad_rows, suites
+from include.chimera.quality.rules import book
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Run, Window
-from tests.integration.quality.gating import START, alarms, gated
+from tests.integration.quality.gating import START, alarms, configure, gated
 from tests.integration.quality.hours import bronze_tables, stage_hour
 from tests.integration.quality.test_gate import rows_of
 
@@ -84,21 +82,6 @@ def usual_hours(past: Path, lake: Path) -> int:
     return MIN_HOURS
 
 
-def configure(monkeypatch: pytest.MonkeyPatch, folder: Path, line: str) -> None:
-    """Replace the line about the cost by another one, in the test's own GX project."""
-    folder /= "project"
-    project = folder / "gx"
-    shutil.copytree(INCLUDE / "gx", project)
-    path = project / "rules" / f"{TABLE}.yml"
-    assert LINE in path.read_text()
-    path.write_text(path.read_text().replace(LINE, line))
-    monkeypatch.setattr(book, "RULES", project / "rules")
-    monkeypatch.setattr(good_and_bad_rows, "GX_PROJECT", project)
-    monkeypatch.setattr(gates, "INCLUDE", folder)
-    for changed, text in suites.drift(project).items():
-        changed.write_text(text)
-
-
 def test_the_first_outlier_is_told_and_published(usual_hours: int) -> None:
     """A real cost of 9,990.01 USD: within every bound, and 3,600 times the next dearest."""
     verdict = go(usual_hours, generations(usual_hours, cost_usd=Decimal("9990.01252875")))
@@ -126,7 +109,13 @@ def test_a_critical_bound_sets_the_row_aside(
     usual_hours: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One line: the outlier is a dead letter, the hour's other rows are published."""
-    configure(monkeypatch, tmp_path, "check: usual, column: cost_usd, floor: 0.01, times: 100")
+    configure(
+        monkeypatch,
+        tmp_path,
+        TABLE,
+        LINE,
+        "check: usual, column: cost_usd, floor: 0.01, times: 100",
+    )
     rows = generations(usual_hours, cost_usd=Decimal(9990))
     before = rows_of(TABLE, "count(*)")[0][0]
     assert go(usual_hours, rows).rows_refused == 1
@@ -138,7 +127,9 @@ def test_a_critical_bound_of_every_row_refuses_the_hour(
     usual_hours: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """`mostly: 1`: nothing is published until a person has looked."""
-    configure(monkeypatch, tmp_path, "check: usual, column: cost_usd, floor: 0.01, mostly: 1")
+    configure(
+        monkeypatch, tmp_path, TABLE, LINE, "check: usual, column: cost_usd, floor: 0.01, mostly: 1"
+    )
     before = rows_of(TABLE, "count(*)")
     with pytest.raises(GateFailedError, match=RULE):
         go(usual_hours, generations(usual_hours, cost_usd=Decimal(9990)))

@@ -35,10 +35,8 @@ from include.chimera.operations.health.table_details import rule_histories, tabl
 from include.chimera.operations.health.table_graph import table_graph
 from include.chimera.operations.insight.page import insight_place
 from include.chimera.operations.quality_report import report_place
-from include.chimera.quality.row_differences import (
-    published_difference,
-    staged_difference,
-)
+from include.chimera.quality.batches import staged_difference
+from include.chimera.quality.row_differences import published_difference
 
 if TYPE_CHECKING:
     from include.chimera.operations.health.known_facts import Known

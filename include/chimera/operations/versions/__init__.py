@@ -1,1 +1,1 @@
-"""Versions of tables, side by side: compared by key, put back to one run, and what a change makes."""
+"""Versions of tables, side by side: compared by key, put back to one run; what a change does."""

@@ -29,13 +29,15 @@ from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.consistent_snapshots import published_snapshot
 from include.chimera.lake.store.places import forget
 from include.chimera.paths import DBT_PROJECT, PROJECT
+from include.chimera.quality.batches import staged_difference
 from include.chimera.quality.gate import open_gate
-from include.chimera.quality.row_differences import RowDifference, staged_difference
 from include.chimera.settings import PinnedLake, get_settings
 from include.chimera.window import HOUR, Run, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from include.chimera.quality.row_differences import RowDifference
 
 _MANIFEST = "manifest.json"
 _SELECTED = (

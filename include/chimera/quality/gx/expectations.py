@@ -1,8 +1,9 @@
 """Expectations that GX lacks: SQL predicates over rows, and statistics that may be unknown.
 
 Importing `duckdb_source` registers them and the datasource type. A predicate may use the relations
-of the gate's database: `run` (window_start, window_end, rows_unparsed), `usual` (rule_id, upper)
-and `keys_<layer>_<table>_<key>`, one row per known key of another table.
+of the gate's database: `run` (window_start, window_end, rows_unparsed), `usual` (rule_id, upper),
+`closed` (key_count, changed_count) and `keys_<layer>_<table>_<key>`, one row per known key of
+another table.
 """
 
 from __future__ import annotations
@@ -122,6 +123,20 @@ class GoodRowsStatistic(SqlAggregate):
     sql = "{function}({column}) filter (where isfinite({column}) and ({broken}) is not true)"
 
 
+class ClosedKeys(SqlAggregate):
+    """How many keys the hours before the run's window hold that staged rows replace."""
+
+    metric_name = "table.closed_keys"
+    sql = "(select max(key_count) from closed)"
+
+
+class ChangedKeys(SqlAggregate):
+    """How many of them the staged rows change, or lack."""
+
+    metric_name = "table.changed_keys"
+    sql = "(select max(changed_count) from closed)"
+
+
 def _counts(rows: int, unexpected: int) -> dict[str, float]:
     return {
         "element_count": rows,
@@ -145,6 +160,23 @@ class ExpectRowPassRatioToBeAtLeast(BatchExpectation):
             "success": refused <= tolerated(rows, self.min_value),
             "result": _counts(rows, refused),
         }
+
+
+class ExpectClosedKeysToBeKept(BatchExpectation):
+    """Expect at most a share of the keys of hours before the run's window to change."""
+
+    max_value: float
+    metric_dependencies = ("table.closed_keys", "table.changed_keys")
+    success_keys: ClassVar[tuple[str, ...]] = ("max_value",)
+    args_keys = ("max_value",)
+
+    def _validate(self, metrics: dict[str, int], *_: object, **__: object) -> dict[str, object]:
+        keys, changed = metrics["table.closed_keys"], metrics["table.changed_keys"]
+        is_kept = changed <= tolerated(keys, 1 - self.max_value)
+        # Late rows change some keys in many hours; that is none of what a person should look at.
+        counts = {} if is_kept else _counts(keys, changed)
+        share = changed / keys if keys else None
+        return {"success": is_kept, "result": {**counts, "observed_value": share}}
 
 
 class ExpectColumnValuesToBeUsual(BatchExpectation):

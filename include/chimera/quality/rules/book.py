@@ -154,6 +154,11 @@ class RuleBook:
         """Whether any rule compares values with the table's own history."""
         return any(rule.check == "usual" for rule in self.rules)
 
+    @property
+    def watches_closed_hours(self) -> bool:
+        """Whether any rule limits how many keys of earlier hours may change."""
+        return any(rule.check == "closed_hours" for rule in self.rules)
+
     def row_rules(self) -> list[Rule]:
         """Return the critical rules that apply to single rows."""
         return [rule for rule in self.rules if rule.is_row_rule and rule.severity == "critical"]
@@ -299,6 +304,11 @@ def _read_rule(table: str, line: RuleLine, ratio: float) -> Rule:
         isinstance(bound, int | float) and bound > 0 for bound in bounds.values()
     ):
         raise _misread(table, "a bound of usual that is not above zero", "compare the neighbours")
+    if name == "closed_hours" and (
+        table.startswith("bronze.") or not 0 <= float(line.get("max", 0)) <= 1
+    ):
+        wrong = "closed_hours on a source's rows, or with a max that is no share"
+        raise _misread(table, wrong, "give it to a model's table, with a max from 0 to 1")
     # Report the very first unusual value, whatever share of rows passes.
     is_told_at_once = is_watch and severity != "critical"
     share = ratio if check.is_row_check and not is_told_at_once else 1.0

@@ -260,6 +260,11 @@ CHECKS: dict[str, Check] = {
         _fresh,
         required=("within_minutes",),
     ),
+    "closed_hours": Check(
+        "Of the keys of hours before the run's, at most {max:.0%} change or go without a person.",
+        lambda rule: ("expect_closed_keys_to_be_kept", _bounds(rule)),
+        required=("max",),
+    ),
     "mean": Check(
         "The mean of {columns} lies where it has always been.",
         lambda rule: _statistic(rule, "avg"),
