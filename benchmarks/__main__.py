@@ -26,7 +26,7 @@ from include.chimera.paths import PROJECT, STATE
 
 BENCHES = (
     "models", "parse", "gates", "ingest", "materializations", "history", "hours", "far_store",
-    "idle",
+    "idle", "preview",
 )  # fmt: skip
 FOLDER = STATE / "bench"
 BASELINE = Path(__file__).with_name("baseline.json")

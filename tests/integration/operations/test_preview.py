@@ -157,15 +157,18 @@ def test_a_lake_in_a_bucket_is_read_with_a_key_that_may_read_alone(
     reading = start(tmp_path, CHIMERA_LAKE_ROOT=lake, **object_store.reading)
     change = change_in(tmp_path / "head", reading)
     files = object_store.files()
-    before = files.get_file_info(_below(lake))
+    before = stored(files, lake)
     change.edit(HOURLY_SUMS, "sum(cost_usd)", "sum(cost_usd) filter (where is_succeeded)")
     found = change.preview("--base", "HEAD")
     assert found["tables"]["gold.agg_provider_hourly"]["difference"]["columns"] == {"cost_usd": 4}
-    assert files.get_file_info(_below(lake)) == before
+    assert stored(files, lake) == before
 
 
-def _below(lake: str) -> fs.FileSelector:
-    return fs.FileSelector(lake.removeprefix("s3://"), recursive=True)
+def stored(files: fs.S3FileSystem, lake: str) -> set[tuple[str, int, int]]:
+    """Return each object's path, size and time of its last change, in nanoseconds."""
+    below = fs.FileSelector(lake.removeprefix("s3://"), recursive=True)
+    found = files.get_file_info(below)
+    return {(each.path, each.size, each.mtime_ns) for each in found if each.is_file}
 
 
 @pytest.mark.long
