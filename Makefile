@@ -23,7 +23,7 @@ PYTEST := exec $(PY) include/chimera/local/supervision/launch.py --die-with-pare
 BESIDE := $(PYTEST) -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down status sample sources suites docs pictures test test-unit test-long conformance bench bench-check bench-long check audit lock clean manifest setup
+.PHONY: help run up down status sample sources suites docs pictures test test-unit test-long conformance bench bench-check bench-long check audit lock release clean manifest setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,11 +70,15 @@ check: setup ## Check style, types, imports, SQL, YAML, and look for secrets
 	.venv/bin/lint-imports
 	$(PY) -m sqlfluff lint include/dbt
 	$(PY) -m yamllint --strict .
+	.venv/bin/zizmor --quiet --offline .github
 	@# An accepted finding carries `pragma: allowlist secret` on its line. Hashes of packages are none.
 	git ls-files -z | grep -zv '^constraints.txt$$' | xargs -0 .venv/bin/detect-secrets-hook
 
 audit: setup ## Look for known vulnerabilities in the locked packages (asks PyPI)
 	$(PY) -m pip_audit --requirement constraints.txt --disable-pip --require-hashes --strict
+
+release: setup ## Write what a release ships into dist/, with a bill of materials (asks PyPI)
+	@sh scripts/release.sh
 
 sample: setup ## Fill the lake's bronze with one hour, without Airflow (for dbt developers)
 	@$(OWNED) sample
