@@ -297,12 +297,12 @@ def _follows_a_restore(version: Version) -> bool:
 
 def _counts(table: Table) -> Iterator[str]:
     """A commit's own counts balance, and tell the rows that it brought."""
-    tokens: Counter[tuple[str, str]] = Counter()
+    tokens: Counter[str] = Counter()
     for version in table.versions:
         told = version.told
         if "attempt_token" not in told:
             continue
-        tokens[told["run_id"], told["attempt_token"]] += 1
+        tokens[told["attempt_token"]] += 1
         read, published, refused, held = (
             int(told[f"rows_{word}"]) for word in ("read", "published", "refused", "duplicate")
         )
@@ -601,23 +601,24 @@ def _ledger(world: World, tables: dict[str, Table]) -> Iterator[str]:
     """Each line tells of one commit, or of none; each commit of a closed run has its line."""
     ledger = tables["ops.window_ledger"].newest if "ops.window_ledger" in tables else []
     made = {
-        (name, version.told["run_id"], version.told["attempt_token"]): version
+        (name, version.told["attempt_token"]): version
         for name in (GENERATIONS, LOGS)
         for version in (tables[name].versions if name in tables else ())
         if "attempt_token" in version.told
     }
     for row in ledger:
         yield from _ledger_line(row, made.get(_attempt(row)))
-    told = set(map(_attempt, ledger))
+    told = {(*_attempt(row), row["run_id"]) for row in ledger}
     closed = {event.facts["run"].run_id: event.step for event in world.noted("closed")}
-    for (name, run_id, token), version in made.items():
+    for (name, token), version in made.items():
         step, *_ = world.versions[str(tables[name].folder)].get(version.number, (10**9,))
-        if step <= closed.get(run_id, -1) and (name, run_id, token) not in told:
+        run_id = version.told["run_id"]
+        if step <= closed.get(run_id, -1) and (name, token, run_id) not in told:
             yield f"not in the ledger: {name}, version {version.number}"
 
 
-def _attempt(row: Row) -> tuple[str, str, str]:
-    return row["table_name"], row["run_id"], str(row["attempt_token"])
+def _attempt(row: Row) -> tuple[str, str]:
+    return row["table_name"], str(row["attempt_token"])
 
 
 def _ledger_line(row: Row, made: Version | None) -> Iterator[str]:
@@ -625,8 +626,8 @@ def _ledger_line(row: Row, made: Version | None) -> Iterator[str]:
     if read != published + refused + held:
         yield f"counts: the ledger of {row['table_name']}"
     if made is not None:
-        wanted = (made.number, *(int(made.told[word]) for word in _COUNTS))
-        if wanted != (row["table_version"], read, published, refused, held):
+        wanted = (made.number, made.told["run_id"], *(int(made.told[word]) for word in _COUNTS))
+        if wanted != (row["table_version"], row["run_id"], read, published, refused, held):
             yield f"counts: the ledger differs from {row['table_name']}, version {made.number}"
 
 

@@ -21,7 +21,7 @@ _MORE_STEPS = {"trickle": 320, "compact": 160}
 # same tables, or decide about them.
 THEMES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
     "lines": (("lines", "lines", "application"), {"lines": 2, "compact": 1, "replay": 1}),
-    "replays": (("lines", "replay"), {"replay": 2, "lines": 2, "application": 1}),
+    "replays": (("lines", "replay"), {"replay": 2, "lines": 2, "application": 1, "hour": 2}),
     "rows": (("rows", "rows", "application"), {"rows": 1, "reconcile": 1, "compact": 2}),
     "compactions": (
         ("trickle", "trickle", "compact", "compact"),

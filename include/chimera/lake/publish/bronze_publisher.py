@@ -99,7 +99,6 @@ class Publisher:
                 self.connection,
                 table,
                 name,
-                run=self.run,
                 token=self.batch.token,
                 change=change,
                 expected=self._expected,
@@ -107,7 +106,7 @@ class Publisher:
             published = int(change.metadata["rows_published"])
         else:
             # If an attempt died after its commit, its retry has nothing new: report that commit.
-            found = committed_counts(table, name, self.run, self.batch.token)
+            found = committed_counts(table, name, self.batch.token)
             version = found.version if found else table.version()
             published = (found.rows_published or 0) if found else 0
         fault_point("publish.verified")

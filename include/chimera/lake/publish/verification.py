@@ -29,12 +29,10 @@ _LOOKS = 20
 _COMMITS = 500  # about a week of hours with their upkeep
 
 
-def committed_counts(table: DeltaTable, name: str, run: Run, token: int) -> Publication | None:
-    """Return the counts and version of the attempt's own commit, None if it made none.
-
-    An attempt of another run can have the same token where its clock is behind.
-    """
-    return counts_by_attempt(table, name, run).get(token)
+def committed_counts(table: DeltaTable, name: str, token: int) -> Publication | None:
+    """Return the counts and version of the attempt's own commit, None if it made none."""
+    entries = (entry for entry in latest_commits(table) if entry.get(TOKEN) == str(token))
+    return next((_publication(name, entry) for entry in entries), None)
 
 
 def counts_by_attempt(table: DeltaTable, name: str, run: Run) -> dict[int, Publication]:
@@ -72,7 +70,6 @@ def verify(  # noqa: PLR0913 - the two sides of a comparison
     table: DeltaTable,
     name: str,
     *,
-    run: Run,
     token: int,
     change: Change,
     expected: Mapping[str, Content],
@@ -83,7 +80,6 @@ def verify(  # noqa: PLR0913 - the two sides of a comparison
         connection: DuckDB session.
         table: The table after the commit, possibly with later commits by others.
         name: `<layer>.<table>`.
-        run: The attempt's run.
         token: The attempt's token, which names the commit in the history.
         change: What should have been committed.
         expected: Content of the changed hours at the commit's version.
@@ -92,7 +88,7 @@ def verify(  # noqa: PLR0913 - the two sides of a comparison
         VerificationError: The history lacks the commit or its counts differ, its version lacks
             files, or its hours read back differ.
     """
-    committed = committed_counts(table, name, run, token)
+    committed = committed_counts(table, name, token)
     wanted = {count: int(change.metadata[count]) for count in COUNTS}
     counts = committed and {count: getattr(committed, count) for count in COUNTS}
     if committed is None or counts != wanted:

@@ -37,6 +37,8 @@ from include.chimera.lake.staged.records import (
 from include.chimera.lake.staged.reports import RunReport
 from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store import storage
+from include.chimera.lake.store.durability import sync_files
+from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.store.storage_errors import storage_errors
 
 if TYPE_CHECKING:
@@ -151,8 +153,13 @@ def manifest_place(run: Run, table: str) -> str:
 
 
 def save(run: Run, staged: Batch | Build) -> None:
-    """Write the manifest, by which the gate finds the files; delete the verdict on earlier ones."""
+    """Write the manifest, by which the gate finds the files; delete the verdict on earlier ones.
+
+    A model's files are flushed to disk first: no digest would tell its gate that they are hollow.
+    """
     place = record_place(run, staged.table, Build)
+    if isinstance(staged, Build):
+        sync_files(folder_of(staged.table), [file.path for file in staged.files])
     if isinstance(staged, Batch):
         place = f"{attempt_folder(run, staged)}/{Batch.file_name}"
     storage.write_text(place, to_json(staged))

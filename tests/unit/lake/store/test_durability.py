@@ -3,7 +3,15 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
+from deltalake import Schema
+
+from include.chimera.lake.delta.lineage import Plan
+from include.chimera.lake.delta.parquet_files import write_files
+from include.chimera.lake.delta.partitions import Whole
 from include.chimera.lake.delta.tables import open_table
+from include.chimera.lake.staged.manifests import Build, save
+from include.chimera.lake.store.places import folder_of
 from include.chimera.lake.upkeep.optimization import optimize_layer
 from tests.builders import generations, publish, run_of
 
@@ -51,3 +59,19 @@ def test_what_a_compaction_wrote_is_synced(connection, lake, monkeypatch):
     (merged,) = table.file_uris()
     entry = f"bronze/generations/_delta_log/{table.version():020}.json"
     assert {Path(merged).relative_to(lake), Path(entry)} <= synced
+
+
+def test_what_a_model_staged_is_synced_before_its_manifest(connection, lake, monkeypatch):
+    """Its gate may come after a power cut, and could not tell a hollow file from its own."""
+    synced, sync = set(), os.fsync
+
+    def watch(descriptor):
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    columns = pa.schema({"value": pa.int64()})
+    files = write_files(connection, "select 1 as value", folder_of("gold.fct"), columns, [])
+    monkeypatch.setattr(os, "fsync", watch)
+    schema = Schema.from_arrow(columns).to_json()
+    save(run_of(), Build("gold.fct", files, schema, [], Whole(), Plan(None, {}), "invocation"))
+    assert {lake / "gold" / "fct" / file.path for file in files} <= synced
