@@ -113,7 +113,7 @@ _POSTGRES = "sources.postgres.extract"
 
 BUGS = (
     # fences and tokens
-    Bug("lines", "a fence that is not looked at", _PUBLISHER, "if fence_of(table, hour) <= token]", "]"),
+    Bug("lines", "a fence that is not looked at", _PUBLISHER, " if fence_of(table, hour) <= token]", "]"),
     Bug("lines", "a fence compared the other way", _PUBLISHER,
         "if fence_of(table, hour) <= token]", "if fence_of(table, hour) >= token]"),
     Bug("lines", "a fence that is not set", _PUBLISHER,
@@ -232,6 +232,8 @@ BUGS = (
     Bug("rows", "letters appended twice", "lake.dead_letters.letters",
         'new = f"from ({distinct}) anti join ({known}) using (letter_id, event, attempt)"',
         'new = f"from ({distinct})"'),
+    Bug("replays", "a replay that keeps the hour's own reading out", _PUBLISHER,
+        "fenced=() if is_addition else changed", "fenced=changed"),
     Bug("replays", "a replay that replaces the hour", "operations.replay",
         'is_addition=contract.kind == "events")', "is_addition=False)"),
     Bug("replays", "a letter settled before its row is there", "operations.replay",

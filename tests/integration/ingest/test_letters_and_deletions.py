@@ -123,6 +123,41 @@ def test_a_replayed_line_stays_when_its_hour_is_read_anew(tmp_path):
     assert rows(LOGS, "message") == [("far",), ("late",), ("near",)]
 
 
+def test_a_replay_keeps_no_reading_of_its_hour_out(tmp_path):
+    """An hour was read, a replay adds a line to it, and only then the hour's gate publishes."""
+    write_log(tmp_path, 8, ("2026-01-05T08:00:00Z", "near"))
+    write_log(tmp_path, 11, ("2026-01-05T08:30:00Z", "far"))
+    read_logs(tmp_path, 3)
+    run = run_of(0, "run 0", moves_watermark=False)
+    staged = extract_api_logs(log_root(str(tmp_path)), run)
+    replays.replay(LOGS)
+    publish(run, LOGS, staged)
+    assert rows(LOGS, "message") == [("far",), ("near",)]
+
+
+def test_a_replayed_line_stays_though_its_replay_could_not_say_so(tmp_path, monkeypatch):
+    """It died between its commit and the letter's."""
+    write_log(tmp_path, 8, ("2026-01-05T08:00:00Z", "near"))
+    write_log(tmp_path, 11, ("2026-01-05T08:30:00Z", "far"))
+    read_logs(tmp_path, 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(replays, "fault_point", dying_at("replay.published"))
+        with pytest.raises(KeyboardInterrupt):
+            replays.replay(LOGS)
+    read_logs(tmp_path, 0)
+    assert rows(LOGS, "message") == [("far",), ("near",)]
+    replays.replay(LOGS)
+    assert rows(LOGS, "message") == [("far",), ("near",)]
+
+
+def dying_at(point):
+    def die(reached):
+        if reached == point:
+            raise KeyboardInterrupt
+
+    return die
+
+
 def write_log(root, hour, *lines):
     file = root / "dt=2026-01-05" / f"hour={hour:02}" / "api.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)

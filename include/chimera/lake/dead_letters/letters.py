@@ -122,6 +122,8 @@ def all_events(table: DeltaTable | None) -> str:
 def replayed(source: str, rows: str) -> str:
     """Return a query of those of a table's rows that a replay has published.
 
+    A replay that died before it could say so counts too: its attempt is told, and the row is there.
+
     Args:
         source: Bronze table.
         rows: Query with the columns of the table's key.
@@ -138,7 +140,8 @@ def replayed(source: str, rows: str) -> str:
     return (
         f"select * from ({rows}) where exists (select 1 from "
         f"({all_events(open_table(DEAD_LETTERS.name))}) as letters "
-        f"where letters.source = {quote(source)} and event = 'published' and ({is_it}))"
+        f"where letters.source = {quote(source)} and event in ('replayed', 'published') "
+        f"and ({is_it}))"
     )
 
 

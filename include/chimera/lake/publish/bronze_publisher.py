@@ -152,9 +152,15 @@ class Publisher:
         return self._change(files, touched, arrived, replaced=Append(), marks=marks)
 
     def _events(self, table: DeltaTable) -> Change | None:
-        """Replace the batch's hours that changed, unless a newer attempt has published them."""
-        token, name = self.batch.token, self.contract.name
-        hours = [hour for hour in self.batch.hours if fence_of(table, hour) <= token]
+        """Replace the batch's hours that changed, unless a newer attempt has published them.
+
+        An addition has read no hour: it sets no fence, and neither gives way to newer attempts nor
+        keeps older ones from publishing what they read.
+        """
+        token, name, is_addition = self.batch.token, self.contract.name, self.batch.is_addition
+        hours = self.batch.hours
+        if not is_addition:
+            hours = [hour for hour in hours if fence_of(table, hour) <= token]
         if len(hours) < len(self.batch.hours):
             logger.warning(
                 "a newer attempt published %s of %s hours of %s: left out",
@@ -163,7 +169,6 @@ class Publisher:
                 name,
             )
         live_rows = f"{scan(table, name)} where {among(PARTITION, hours)}"
-        is_addition = self.batch.is_addition
         good = self._with_live(live_rows) if is_addition else self._with_replayed(live_rows)
         live, staged = self._rows.content(live_rows), self._rows.content(good)
         changed = [hour for hour in hours if staged.get(hour) != live.get(hour)]
@@ -186,7 +191,7 @@ class Publisher:
             changed,
             changed,
             replaced=Partitions(PARTITION, tuple(changed)),
-            fenced=changed,
+            fenced=() if is_addition else changed,
             published=published,
         )
 
