@@ -52,7 +52,11 @@ def judge(run, table, rows):
 
 
 def fill():
-    """Publish an hour; refuse two tables of the next, and let a person accept one of them."""
+    """Publish an hour; refuse two tables of the next, and let a person accept one of them.
+
+    Returns:
+        The rows of the refused table's hour.
+    """
     feed = GeneratedFeed(1000)
     earlier, newest = run_of(EARLIER), run_of(NEWEST)
     for table, rows in bronze_tables(feed, EARLIER).items():
@@ -68,6 +72,7 @@ def fill():
     for run in (earlier, newest):
         record_quality(run)
         close_run(run)
+    return len(tables[REFUSED])
 
 
 def plant(window, states, tries=()):
@@ -101,7 +106,7 @@ def plant(window, states, tries=()):
 
 def set_up():
     known_dags()
-    fill()
+    rows = fill()
     plant(EARLIER, {})
     bad = {
         "gate_bronze_generations": "failed",
@@ -114,6 +119,7 @@ def set_up():
         "report_run": "upstream_failed",
     }
     plant(NEWEST, bad, ["build_stg_app__models"])
+    return rows
 
 
 def finish(run_id):
@@ -147,13 +153,14 @@ class Page:
 
 
 def main():
-    set_up()
+    rows = set_up()
     whole = create_app(apps="all")
     (app,) = [route.app for route in whole.routes if getattr(route, "path", "") == "/chimera"]
     client = TestClient(whole)
     nobody, viewer, user = (Page(client, role) for role in (None, "VIEWER", "USER"))
     routes = [(method, path) for path, by in app.openapi()["paths"].items() for method in by]
     told = {
+        "rows": rows,
         "codes": [
             [method, path, *(each.code(method, path) for each in (nobody, viewer, user))]
             for method, path in routes
