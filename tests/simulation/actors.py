@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from include.chimera.errors import (
+    ControlRefusedError,
     GateFailedError,
     LogDamagedError,
     NothingToAcceptError,
@@ -24,7 +25,9 @@ from include.chimera.lake.dbt_plugin.session import Session
 from include.chimera.lake.dbt_plugin.strategies import Rewrite
 from include.chimera.lake.delta.tables import open_table
 from include.chimera.lake.ops_tables.ledger import close_run
+from include.chimera.lake.publish.stop_switch import newest_decision
 from include.chimera.lake.staged.manifests import load_manifest
+from include.chimera.lake.staged.records import read_record
 from include.chimera.lake.store import duckdb_sessions
 from include.chimera.lake.upkeep.optimization import maintain, optimize_layer
 from include.chimera.operations.manual_controls import (
@@ -34,7 +37,7 @@ from include.chimera.operations.manual_controls import (
 )
 from include.chimera.operations.replay import replay
 from include.chimera.profiles.chosen import intake_of
-from include.chimera.quality.acceptance import accept
+from include.chimera.quality.acceptance import Acceptance, accept
 from include.chimera.quality.gate import open_gate
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
@@ -46,7 +49,7 @@ from include.chimera.sources.postgres.late_rows import extract_late_rows
 from include.chimera.window import Run, Window
 from tests.simulation import seam
 from tests.simulation.application import POISON
-from tests.simulation.world import HOUR, START
+from tests.simulation.world import HOUR, START, Killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,12 +100,12 @@ class People:
             if isinstance(error, PublishingStoppedError):
                 self.world.wait(lambda: not self.is_stopped)
             elif isinstance(error, LogDamagedError):
-                self._mend_logs()
+                self.mend_logs()
             elif isinstance(error, (GateFailedError, *NEVER_RIGHT)):
                 raise error
         raise GaveUpError(name) from error
 
-    def _mend_logs(self) -> None:
+    def mend_logs(self) -> None:
         """Do what the runbook says of a power cut: move hollow entries, or the table, away."""
         for log in self.world.lake.glob("*/*/_delta_log"):
             hollow = [entry for entry in log.iterdir() if not entry.stat().st_size]
@@ -226,12 +229,21 @@ class People:
         return False
 
     def _accepted(self, run: Run, table: str) -> None:
-        tokens = {self._staged_token(run, table)}
+        before = self._staged_token(run, table)
         try:
             accept(table, run.run_id, "seen and found right", "somebody")
         except NothingToAcceptError:  # a newer attempt has staged other rows
             return
-        tokens.add(self._staged_token(run, table))
+        except Killed:  # what is written is said, whoever died of it
+            with seam.world_asleep():
+                if read_record(run, table, Acceptance) is None:
+                    raise
+            self._note_accepted(run, table, before)
+            raise
+        self._note_accepted(run, table, before)
+
+    def _note_accepted(self, run: Run, table: str, before: int) -> None:
+        tokens = {before, self._staged_token(run, table)}
         self.world.note("accepted", run=run.run_id, table=table, tokens=tokens)
 
     def _staged_token(self, run: Run, table: str) -> int:
@@ -291,9 +303,16 @@ class People:
     def _switch(self, *, is_stopped: bool) -> None:
         if is_stopped == self.is_stopped:
             return
-        (stop_publishing if is_stopped else resume_publishing)("to look", "somebody")
-        self.is_stopped = is_stopped
-        self.world.note("switch", is_stopped=is_stopped)
+        try:
+            (stop_publishing if is_stopped else resume_publishing)("to look", "somebody")
+        except ControlRefusedError:
+            pass  # it is so already: by another person, or by an attempt that nobody heard of
+        finally:
+            with seam.world_asleep():
+                newest = newest_decision()
+            if newest is not None and newest.is_stopped != self.is_stopped:
+                self.is_stopped = newest.is_stopped
+                self.world.note("switch", is_stopped=self.is_stopped)
 
     def _restore(self, number: int) -> None:
         """Put a table back by one version while publishing is stopped."""
