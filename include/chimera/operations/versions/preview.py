@@ -11,13 +11,13 @@ import json
 import os
 import shutil
 import subprocess
-import tarfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 from pydantic import TypeAdapter
 
@@ -169,7 +169,7 @@ def _state(base: str, folder: Path) -> Path:
         return Path(base)
     place = DBT_PROJECT.relative_to(PROJECT)
     done = subprocess.run(  # noqa: S603 - our own command; git takes no option after --
-        ["git", "-C", str(PROJECT), "archive", "--format=tar", f"{base}:{place}"],  # noqa: S607 - as PATH has it
+        ["git", "-C", str(PROJECT), "archive", "--format=zip", f"{base}:{place}"],  # noqa: S607 - as PATH has it
         capture_output=True,
         check=False,
     )
@@ -180,8 +180,8 @@ def _state(base: str, folder: Path) -> Path:
             where="--base",
             remedy="name a folder, or fetch the branch that production runs: git fetch origin main",
         )
-    with tarfile.open(fileobj=BytesIO(done.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+    with ZipFile(BytesIO(done.stdout)) as archive:
+        archive.extractall(folder)
     _run_dbt("parse", folder, folder / "target")
     return folder / "target"
 
