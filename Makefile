@@ -23,7 +23,7 @@ PYTEST := exec $(PY) include/chimera/local/supervision/launch.py --die-with-pare
 BESIDE := $(PYTEST) -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down status sample sources suites docs pictures test test-unit test-long conformance bench bench-check bench-long check audit lock release clean manifest setup
+.PHONY: help run up down status sample sources suites docs pictures test test-unit test-long test-week conformance bench bench-check bench-long check audit lock release clean manifest setup
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ status: setup ## Show what is running, where, and the UI's passwords
 
 test: setup manifest ## Run every test that a change must pass
 	@$(BESIDE) -m "not long" tests/unit tests/dags tests/integration tests/conformance
-	@$(PYTEST) -m "not long" tests/e2e
+	@$(PYTEST) -m "not long and not week" tests/e2e
 
 test-unit: setup ## Run the unit tests: seconds, no servers
 	@$(BESIDE) tests/unit
@@ -50,6 +50,9 @@ test-unit: setup ## Run the unit tests: seconds, no servers
 test-long: setup manifest ## Run the tests that take longer than a change should wait for
 	@$(BESIDE) -m long tests/integration tests/conformance
 	@$(PYTEST) -m long tests/e2e
+
+test-week: setup manifest ## Run 168 hours one after the other, with faults, on a real scheduler
+	@$(PYTEST) -m week tests/e2e
 
 conformance: setup ## Run dbt's whole conformance suite against the lake
 	@$(BESIDE) tests/conformance

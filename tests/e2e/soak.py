@@ -1,10 +1,11 @@
-"""The day of `test_soak.py`: what runs, what breaks, what is mended."""
+"""The days of `test_soak.py`: what runs, what breaks, what is mended."""
 
 import random
 import re
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import httpx
@@ -22,6 +23,7 @@ from include.chimera.window import HOUR, Window
 START = datetime(2026, 3, 2, tzinfo=UTC)
 RUN_SECONDS = 900.0
 SEED = 20261124
+DAY = 24  # hours
 FAULTS = (
     *("worker", "scheduler", "triggerer", "database", "outage", "deployment", "slack"),
     *("bad_rows", "bad_batch", "supervisor", "api_server"),
@@ -29,20 +31,42 @@ FAULTS = (
 TASK = re.compile(r"airflow worker -- [0-9a-f-]{36}")  # Airflow's title of a task's own process
 
 
+@dataclass(frozen=True)
+class Measure:
+    """The stack between two runs.
+
+    Args:
+        hour: The number of the hour that ended.
+        mib: Memory of all processes, shared pages counted once each, in MiB.
+        files: Open files and sockets of all processes.
+        processes: How many there are.
+        connections: Of all clients to PostgreSQL.
+        log_kib: What the hour added to the logs of servers and tasks, in KiB.
+    """
+
+    hour: int
+    mib: int
+    files: int
+    processes: int
+    connections: int
+    log_kib: int
+
+
 class Soak:
-    """Runs the day, breaks things, and measures.
+    """Runs the days, breaks things, and measures.
 
     Args:
         duty: The stack.
         hours: How many hours are due.
         say: Shows a line.
-        kinds: Which faults, one an hour.
+        kinds: Which faults, one an hour, each once a day.
     """
 
     def __init__(self, duty, hours, say, kinds=FAULTS):
         self.duty, self.hours, self.say, self.kinds = duty, hours, say, kinds
         self.dice = random.Random(SEED)  # noqa: S311 - not a secret
         self.measured, self.mended = [], []
+        self.log_bytes = 0
 
     def end(self, name, number=signal.SIGKILL):
         pids = read_stack(self.duty.stack.layout).pids
@@ -122,18 +146,44 @@ class Soak:
         self.duty.reset(DAG_ID, run.run_id, task, include_downstream=True)
 
     def measure(self, number):
-        """Note memory, open files and processes of the stack between two runs."""
+        """Note what the stack holds between two runs."""
         files, alive = 0, self.processes()
         for process in alive:
             with suppress(psutil.Error):
                 files += process.num_fds()
-        self.measured.append((number, memory_bytes(alive) >> 20, files, len(alive)))
+        logs = self.duty.stack.layout.logs
+        size = sum(file.stat().st_size for file in logs.rglob("*") if file.is_file())
+        self.measured.append(
+            Measure(
+                number,
+                memory_bytes(alive) >> 20,
+                files,
+                len(alive),
+                self.connections(),
+                (size - self.log_bytes) >> 10,
+            )
+        )
+        self.log_bytes = size
 
-    def day(self):
+    def connections(self):
+        with psycopg.connect(self.duty.stack.app_db_uri) as database:
+            (count,) = database.execute(
+                "select count(*) from pg_stat_activity where backend_type = 'client backend'"
+            ).fetchone()
+        return count - 1
+
+    def plan(self):
+        """Return the fault of each hour that has one: each kind once a day, but at its ends."""
+        found = {}
+        for first in range(0, self.hours, DAY):
+            free = range(first + 2, min(first + DAY, self.hours) - 2)
+            chosen = self.dice.sample(free, min(len(self.kinds), len(free)))
+            found |= dict(zip(chosen, self.kinds, strict=False))
+        return found
+
+    def run(self):
         """Let all hours run, with one fault in each of some; return the faults by hour."""
-        free = list(range(2, self.hours - 2))
-        chosen = self.dice.sample(free, min(len(self.kinds), len(free)))
-        plan = dict(zip(chosen, self.kinds, strict=False))
+        plan = self.plan()
         self.execute("alter table app.evaluations add column was int")
         self.execute("update app.evaluations set was = successes")
         for number, kind in plan.items():
@@ -153,6 +203,7 @@ class Soak:
                 assert self.ended(run).state == "success"
             self.duty.slack.is_down = False
             self.measure(number)
+            self.say(f"   {self.measured[-1]}")
         return plan
 
     def started(self, number):
