@@ -41,7 +41,7 @@ status: setup ## Show what is running, where, and the UI's passwords
 	@$(PY) -m include.chimera status || :
 
 test: setup manifest ## Run every test that a change must pass
-	@$(BESIDE) -m "not long" tests/unit tests/dags tests/integration tests/conformance
+	@$(BESIDE) -m "not long and not week" tests/unit tests/dags tests/integration tests/conformance
 	@$(PYTEST) -m "not long and not week" tests/e2e
 
 test-unit: setup ## Run the unit tests: seconds, no servers
@@ -51,8 +51,8 @@ test-long: setup manifest ## Run the tests that take longer than a change should
 	@$(BESIDE) -m long tests/integration tests/conformance
 	@$(PYTEST) -m long tests/e2e
 
-test-week: setup manifest ## Run 168 hours one after the other, with faults, on a real scheduler
-	@$(PYTEST) -m week tests/e2e
+test-week: setup manifest ## Run 168 hours with faults on a real scheduler, and 100,000 reads under kills
+	@$(PYTEST) -m week -s tests/e2e tests/integration
 
 conformance: setup ## Run dbt's whole conformance suite against the lake
 	@$(BESIDE) tests/conformance

@@ -35,6 +35,7 @@ from include.chimera.lake.staged.publications import Publication
 from include.chimera.lake.staged.verdicts import Verdict
 from include.chimera.lake.store.duckdb_sessions import connect
 from include.chimera.lake.store.places import folder_of
+from include.chimera.lake.upkeep.optimization import optimize_layer
 from include.chimera.operations.versions.whole_runs import restore_run
 from include.chimera.relation import Relation
 from include.chimera.settings import get_settings
@@ -142,6 +143,8 @@ def _write(folder: str, first: int) -> None:
     with connect() as connection:
         for number in count(first):
             publish_tick(connection, number)
+            for layer in ("silver", "gold", "ops"):
+                optimize_layer(layer)
 
 
 @dataclass
