@@ -144,29 +144,33 @@ def _storage(name: str, possible: frozenset[str], tear: Callable[..., None] | No
         actor = world.acting
         if actor is not None:
             actor.seen[shown] = world.count
+        before = Path(place).read_bytes() if tear is _torn_write and Path(place).is_file() else None
         return _call(
             f"{name.strip('_')} {shown}",
             possible,
             _storage_error,
             lambda: original(place, *more, **options),
-            lambda _: tear(place, *more) if tear else None,
+            lambda _: tear(place, *more, before) if tear else None,
         )
 
     _replace(original, called)
 
 
-def _torn_write(place: str, content: bytes) -> None:
-    """Undo an atomic write that was cut off: only the file beside it is there, in part."""
+def _torn_write(place: str, content: bytes, before: bytes | None) -> None:
+    """Undo an atomic write that was cut off: a part is beside what was there before."""
     folder, _, name = place.rpartition("/")
     Path(f"{folder}/.{name}.cut").write_bytes(content[: len(content) // 2])
-    Path(place).unlink()
+    if before is None:
+        Path(place).unlink()
+    else:
+        Path(place).write_bytes(before)
 
 
 def _replace_storage() -> None:
     for name in ("_listed", "existing", "open_file"):
         _storage(name, READ_FAULTS)
     _storage("write_bytes", WRITE_FAULTS, _torn_write)
-    _storage("copy_file", WRITE_FAULTS, lambda _, target: _cut(target))
+    _storage("copy_file", WRITE_FAULTS, lambda _, target, __: _cut(target))
     _replace(_create_text, _created_text)
     for name in ("_delete_file", "delete_folder", "move_folder"):
         _storage(name, WRITE_FAULTS - {"torn"})
