@@ -42,6 +42,11 @@ def unquoted(text: str) -> str:
     return text[1:-1].replace('""', '"') if is_quoted else text
 
 
+def gate_id(table: str) -> str:
+    """Return the id of the task that judges a table (`<layer>.<table>`), without its group."""
+    return f"gate_{table.replace('.', '_')}"
+
+
 @dataclass(frozen=True, eq=False)
 class Relation:
     """A table or view, as spelled; equal to spellings that differ only in case.

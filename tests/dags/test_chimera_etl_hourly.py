@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 from airflow.dag_processing.dagbag import DagBag
-from airflow.sdk import DAG, timezone
+from airflow.sdk import DAG, BaseOperator, timezone
 from airflow.sdk.exceptions import AirflowSkipException, ParamValidationError
 from airflow.sdk.execution_time.context import set_current_context
+from airflow.serialization.serialized_objects import OperatorSerialization
 from airflow.timetables.base import DataInterval, TimeRestriction
 from airflow.timetables.interval import CronDataIntervalTimetable
 
@@ -24,6 +25,7 @@ from include.chimera.window import HOUR, floor_hour
 
 DAG_ID = "chimera_etl_hourly"
 TABLES = [contract.name for contract in BRONZE]
+BUILT = ("build_", "gate_silver_", "gate_gold_")
 
 
 @pytest.fixture(scope="module")
@@ -312,3 +314,31 @@ def test_sources_that_were_not_asked_for_are_skipped(dag: DAG, table: str) -> No
     }
     with set_current_context(context), pytest.raises(AirflowSkipException):
         task.python_callable()
+
+
+def test_a_task_finds_itself_in_a_dag_that_was_parsed_for_it(
+    dag: DAG, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the whole DAG has it, with all that is downstream; a leaf's has one model."""
+    others = ("extract_models", "record_quality")
+    sizes = {}
+    for task_id in (*others, *(name for name in dag.task_ids if name.startswith(BUILT))):
+        monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", DAG_ID)
+        monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", task_id)
+        alone = DagBag(PROJECT / "dags" / f"{DAG_ID}.py").dags[DAG_ID]
+        assert described(alone.get_task(task_id)) == described(dag.get_task(task_id))
+        sizes[task_id] = len(alone.task_ids)
+    assert sizes["extract_models"] == sizes["record_quality"] == len(dag.task_ids)
+    models = sum(name.startswith(BUILT) for name in dag.task_ids)
+    assert min(sizes.values()) == len(dag.task_ids) - models + 2
+
+
+def described(task: BaseOperator) -> dict:
+    """Return all that Airflow keeps of a task, and what is downstream of it."""
+    group = task.task_group.group_id if task.task_group else None
+    downstream = {each.task_id for each in task.get_flat_relatives(upstream=False)}
+    return {
+        **OperatorSerialization.serialize_operator(task),
+        "downstream_task_ids": downstream,
+        "group": group,
+    }

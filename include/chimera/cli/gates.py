@@ -15,6 +15,7 @@ from rich.table import Table
 
 from include.chimera.cli.conventions import AsJson, example, print_json
 from include.chimera.observe.terminal import echo, make_console
+from include.chimera.relation import gate_id
 
 if TYPE_CHECKING:
     from include.chimera.lake.staged.verdicts import Verdict
@@ -66,7 +67,7 @@ def accept(
     echo(f"{found.accepted_by} accepts {table} of run {found.run_id}")
     echo(f"rules   {', '.join(found.rules)}")
     echo(f"reason  {found.reason}")
-    echo(f"Next: clear the task of the gate: gate_{table.replace('.', '_')}")
+    echo(f"Next: clear the task of the gate: {gate_id(table)}")
 
 
 def staged(table: TableArgument, run: RunOption = "latest", as_json: AsJson = False) -> None:

@@ -13,6 +13,7 @@ from include.chimera.errors import GateFailedError, TerminalError
 from include.chimera.flow.doc_pages import task_pages
 from include.chimera.flow.foreign_errors import own_words
 from include.chimera.flow.run_context import begin_task
+from include.chimera.relation import gate_id
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -120,6 +121,6 @@ def _closed(*_: object) -> NoReturn:
 
 
 def gate_task(table: str, **arguments: Any) -> GateOperator:  # noqa: ANN401 - operator arguments
-    """Return the gate task of a table, named `gate_<layer>_<table>`."""
-    task_id = f"gate_{table.replace('.', '_')}"
-    return GateOperator(task_id=task_id, table=table, doc_md=task_pages.of_gate(table), **arguments)
+    """Return the gate task of a table."""
+    doc = task_pages.of_gate(table)
+    return GateOperator(task_id=gate_id(table), table=table, doc_md=doc, **arguments)

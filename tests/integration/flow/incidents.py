@@ -42,9 +42,10 @@ from include.chimera.lake.staged.records import run_folder, write_record
 from include.chimera.lake.staged.verdicts import RATIO_RULE, RuleResult, Verdict
 from include.chimera.local.servers.ports import choose_port
 from include.chimera.operations import manual_controls
-from include.chimera.operations.health.table_graph import gate_of, table_graph
+from include.chimera.operations.health.table_graph import table_graph
 from include.chimera.quality.quality_results import record_quality
 from include.chimera.quality.rules.book import rule_book
+from include.chimera.relation import gate_id
 from include.chimera.settings import get_settings
 from include.chimera.window import HOUR, Window, hour_label
 from plugins.source_sensor import SourceSensor, lacks
@@ -178,7 +179,7 @@ def fail(name, error=None, tries=1):
         for each in dag.get_task(failed.task_id).get_flat_relative_ids(upstream=False):
             if dag.get_task(each).trigger_rule == "all_success" and tasks[each].state != "failed":
                 tasks[each].state = "upstream_failed"
-                table = next((t for t in table_graph() if each.endswith(gate_of(t))), None)
+                table = next((t for t in table_graph() if each.endswith(gate_id(t))), None)
                 if table and table != failed.task_id:
                     shutil.rmtree(f"{run_folder(RUN)}/{table}", ignore_errors=True)
         failed.state, failed.try_number, run.state = "failed", tries, "failed"

@@ -7,7 +7,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import TaskGroup
+from airflow.sdk import TaskGroup, get_parsing_context
 from cosmos import ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import (
     DbtResourceType,
@@ -27,7 +27,7 @@ from include.chimera.flow.gate_operator import gate_task
 from include.chimera.flow.retry_policy import DBT, GATE
 from include.chimera.operations.dbt_manifest import ENGINES, build_manifest
 from include.chimera.paths import AIRFLOW_DBT, DBT_MANIFEST, DBT_PROJECT
-from include.chimera.relation import Relation
+from include.chimera.relation import Relation, gate_id
 from include.chimera.settings import get_settings
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def transform(
     A model starts once the gates of everything it reads have committed: the bronze gates of its
     sources and the gates of its parent models.
 
+    A task parses the DAG, too. A model's or its gate's gets only that model and what is downstream
+    of it, which its messages name: so its start does not grow with the project.
+
     Args:
         bronze_gates: Gate task by bronze table; a table without one is filled by nothing, and read
             as empty.
@@ -82,32 +85,44 @@ def transform(
     """
     if not DBT_MANIFEST.is_file():  # a stale one stays until a component starts, see `warm_up`
         build_manifest()
-    rendered = _dbt_tasks(layers["gold"])
+    manifest = json.loads(DBT_MANIFEST.read_text())
+    tables = _tables(manifest)
+    parsing = get_parsing_context()  # it stays in a task's environment, also for other DAGs
+    is_own = parsing.dag_id == layers["gold"].dag.dag_id
+    selected = _selected(manifest, tables, parsing.task_id) if is_own else []
+    rendered = _dbt_tasks(layers["gold"], selected)
     nodes: dict[str, DbtNode] = {
         unique_id: node
         for unique_id, node in rendered.dbt_graph.filtered_nodes.items()
         if node.resource_type == DbtResourceType.MODEL
     }
-    manifest = json.loads(DBT_MANIFEST.read_text())
-    tables = _tables(manifest)
     gates: dict[str, BaseOperator] = {}
-    gate_of: dict[str, BaseOperator] = {}
     for unique_id, node in nodes.items():
         model, table = rendered.tasks_map[unique_id], tables[unique_id]
         model.doc_md = task_pages.of_model(table, manifest["nodes"][unique_id])
         with _moved(model, layers.get(Relation.parse(table).schema, layers["gold"])):
             if not node.has_ephemeral_materialization:
-                gate = gate_task(table, **GATE)
-                model >> gate
-                gates[table] = gate_of[unique_id] = gate
+                gates[table] = gate_task(table, **GATE)
+                model >> gates[table]
+    known = {**bronze_gates, **gates}
     for unique_id, node in nodes.items():
         model = rendered.tasks_map[unique_id]
         for parent in node.depends_on:
-            if tables.get(parent) in bronze_gates:
-                bronze_gates[tables[parent]] >> model
-            elif parent in gate_of:
-                _replace_edge(rendered.tasks_map[parent], gate_of[parent], model)
+            if tables.get(parent) in known:
+                _wait_for_gate(model, rendered.tasks_map.get(parent), known[tables[parent]])
     return gates
+
+
+def _selected(
+    manifest: Mapping[str, Any], tables: Mapping[str, str], task_id: str | None
+) -> list[str]:
+    """Return dbt's selector of what a model's task or gate needs; [], for another's: everything."""
+    return [
+        f"fqn:{'.'.join(node['fqn'])}+"
+        for unique_id, node in manifest["nodes"].items()
+        if node["resource_type"] == "model"
+        and task_id in (f"build_{unique_id.split('.', 2)[2]}", gate_id(tables[unique_id]))
+    ]
 
 
 def _moved(task: BaseOperator, group: TaskGroup) -> TaskGroup:
@@ -142,18 +157,19 @@ def _tables(manifest: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _replace_edge(parent: BaseOperator, gate: BaseOperator, child: BaseOperator) -> None:
-    """Make the child wait for its parent's gate instead of the parent."""
-    parent.downstream_task_ids.discard(child.task_id)
-    child.upstream_task_ids.discard(parent.task_id)
-    gate >> child
+def _wait_for_gate(model: BaseOperator, parent: BaseOperator | None, gate: BaseOperator) -> None:
+    """Make a model wait for a parent's gate, not for the task that builds the parent."""
+    if parent is not None:
+        parent.downstream_task_ids.discard(model.task_id)
+        model.upstream_task_ids.discard(parent.task_id)
+    gate >> model
 
 
 def _name(node: DbtNode) -> str:
     return f"build_{node.resource_name}"
 
 
-def _dbt_tasks(group: TaskGroup) -> DbtToAirflowConverter:
+def _dbt_tasks(group: TaskGroup, selected: list[str]) -> DbtToAirflowConverter:
     return DbtToAirflowConverter(
         task_group=group,
         project_config=ProjectConfig(
@@ -178,6 +194,7 @@ def _dbt_tasks(group: TaskGroup) -> DbtToAirflowConverter:
             load_method=LoadMode.DBT_MANIFEST,
             test_behavior=TestBehavior.BUILD,
             emit_datasets=False,
+            select=selected,  # [] is all
             exclude=_LEFT_OUT,
             normalize_task_id=_name,
             normalize_task_display_name=_name,  # else the UI shows Cosmos' own name

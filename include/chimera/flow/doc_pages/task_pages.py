@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -53,6 +54,7 @@ def _link(text: str, name: str, heading: str) -> str:
     return f"[{text}]({_base()}{PREFIX}/{name}#{slug(heading)})"
 
 
+@cache  # asked for thousands of times a parse
 def _base() -> str:
     """Return the path that the UI stands below, as a hosted Deployment's does; "": none."""
     return urlsplit(conf.get("api", "base_url", fallback="") or "").path.rstrip("/")

@@ -28,9 +28,10 @@ from include.chimera.errors import CLI, ControlRefusedError
 from include.chimera.flow.health_page import moment
 from include.chimera.flow.run_context import HOURLY
 from include.chimera.operations import manual_controls
-from include.chimera.operations.health.table_graph import gate_of, table_graph
+from include.chimera.operations.health.table_graph import table_graph
 from include.chimera.quality import acceptance
 from include.chimera.quality.acceptance import REASON_LENGTH
+from include.chimera.relation import gate_id
 
 if TYPE_CHECKING:
     from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
@@ -109,7 +110,7 @@ def restore(wanted: WantedVersion, user: GetUserDep) -> Done:
 def accept(wanted: WantedRun, user: GetUserDep, session: SessionDep) -> Done:
     """Accept the rows of a failed gate, and let the gate run again."""
     found = acceptance.accept(wanted.table, wanted.run_id, wanted.reason, _name(user))
-    cleared = _clear(session, found.run_id, {gate_of(wanted.table)})
+    cleared = _clear(session, found.run_id, {gate_id(wanted.table)})
     return _done(
         f"{found.accepted_by} accepts {', '.join(found.rules)} in {wanted.table}; "
         f"{cleared} tasks run again"

@@ -11,6 +11,7 @@ from include.chimera.contracts import CONTRACTS
 from include.chimera.paths import DBT_MANIFEST
 from include.chimera.profiles.chosen import intakes
 from include.chimera.quality.rules.book import gated_tables
+from include.chimera.relation import gate_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,11 +43,6 @@ class TableNode:
         return self.tasks[-1]
 
 
-def gate_of(table: str) -> str:
-    """Return the id of a table's gate task, without its group."""
-    return f"gate_{table.replace('.', '_')}"
-
-
 def table_graph() -> dict[str, TableNode]:
     """Return the published tables by name, parents before their children.
 
@@ -67,11 +63,11 @@ def _graph(changed: int, tables: tuple[str, ...]) -> dict[str, TableNode]:
         intake = nodes.get(name)
         tasks: tuple[str, ...]
         if intake:
-            tasks = (f"wait_for_{intake.source}", f"extract_{intake.contract.table}", gate_of(name))
+            tasks = (f"wait_for_{intake.source}", f"extract_{intake.contract.table}", gate_id(name))
             text, source = CONTRACTS[name].description, intake.source
         else:
             text, _, model = models.get(name, _NONE)
-            tasks = (*([f"build_{model}"] if model else []), gate_of(name))
+            tasks = (*([f"build_{model}"] if model else []), gate_id(name))
             source = ""
         found[name] = TableNode(name, text, tuple(parents[name]), children[name], tasks, source)
     return found
