@@ -66,7 +66,7 @@ class Soak:
         self.duty, self.hours, self.say, self.kinds = duty, hours, say, kinds
         self.dice = random.Random(SEED)  # noqa: S311 - not a secret
         self.measured, self.mended = [], []
-        self.log_bytes = 0
+        self.logs = {}  # sizes by inode: a restart renames a server's log, and drops an older one
 
     def end(self, name, number=signal.SIGKILL):
         pids = read_stack(self.duty.stack.layout).pids
@@ -151,8 +151,9 @@ class Soak:
         for process in alive:
             with suppress(psutil.Error):
                 files += process.num_fds()
-        logs = self.duty.stack.layout.logs
-        size = sum(file.stat().st_size for file in logs.rglob("*") if file.is_file())
+        before, found = self.logs, self.duty.stack.layout.logs.rglob("*")
+        self.logs = {s.st_ino: s.st_size for s in (f.stat() for f in found if f.is_file())}
+        grown = sum(max(size - before.get(inode, 0), 0) for inode, size in self.logs.items())
         self.measured.append(
             Measure(
                 number,
@@ -160,10 +161,9 @@ class Soak:
                 files,
                 len(alive),
                 self.connections(),
-                (size - self.log_bytes) >> 10,
+                grown >> 10,
             )
         )
-        self.log_bytes = size
 
     def connections(self):
         with psycopg.connect(self.duty.stack.app_db_uri) as database:
