@@ -1,6 +1,6 @@
 """Real servers for the integration ring."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -10,6 +10,8 @@ from include.chimera.local.layout import Layout
 from include.chimera.local.servers.postgres_server import APP_DATABASE, Postgres
 from include.chimera.local.supervision.processes import sweep
 from include.chimera.local.supervision.supervisor import KeeperLine, StateLock
+from include.chimera.profiles import chosen
+from include.chimera.settings import get_settings
 from tests.integration.log_places import Bucket, Folder
 
 
@@ -26,6 +28,20 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     line.close()
     sweep(layout)
     lock.release()
+
+
+@pytest.fixture
+def choose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Return a function that chooses profiles."""
+
+    def change(profiles: str) -> None:
+        monkeypatch.setenv("CHIMERA_PROFILE", profiles)
+        get_settings.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    get_settings.cache_clear()
+    chosen._together.cache_clear()
 
 
 def empty(uri: str) -> None:

@@ -241,19 +241,6 @@ def test_what_no_source_reports_is_unknown(rewritten):
     assert tiles["cost, USD"] == tiles["available"] == "\N{EN DASH}"
 
 
-@pytest.fixture
-def choose(monkeypatch):
-    """Return a function that chooses profiles."""
-
-    def change(profiles):
-        monkeypatch.setenv("CHIMERA_PROFILE", profiles)
-        get_settings.cache_clear()
-
-    yield change
-    monkeypatch.undo()
-    get_settings.cache_clear()
-
-
 OF_CALLS = {"cost", "cost_of_week", "requests", "latency", "tokens", "hours"}
 OF_ATTACKS = {"attacks", "attacks_by_week", "attack_changes"}
 

@@ -2,8 +2,6 @@
 
 import pytest
 
-from include.chimera.profiles import chosen
-from include.chimera.settings import get_settings
 from tests.integration.ingest.servers import PostgresServer
 from tests.integration.profiles.litellm import Database
 
@@ -18,18 +16,10 @@ def postgres():
 
 
 @pytest.fixture
-def choose(monkeypatch, lake):
-    """Return a function that chooses profiles, beside an empty lake."""
+def choose(lake, choose):
+    """Choose profiles beside an empty lake."""
     del lake
-
-    def change(profiles):
-        monkeypatch.setenv("CHIMERA_PROFILE", profiles)
-        get_settings.cache_clear()
-
-    yield change
-    monkeypatch.undo()
-    get_settings.cache_clear()
-    chosen._together.cache_clear()
+    return choose
 
 
 @pytest.fixture
