@@ -11,11 +11,16 @@ import argparse
 import os
 import sys
 import time
+from functools import partial
+from typing import TYPE_CHECKING
 
 from tests.simulation.planted import BUGS, Bug, planted
 from tests.simulation.play import Outcome, play
 from tests.simulation.schedule import THEMES, Schedule, schedule_of, shrunk
 from tests.simulation.search import prepare, search
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def main() -> int:
@@ -28,8 +33,10 @@ def main() -> int:
     parser.add_argument("--schedule", help="play this schedule (JSON, as a failure prints it)")
     parser.add_argument("--bugs", nargs="*", help="plant these bugs, all if none is named")
     parser.add_argument("--delta-rs", action="store_true", help="let delta-rs do all of the logs")
+    parser.add_argument("--spark", help="let this Spark read each table too (sc://host:port)")
     given = parser.parse_args()
-    prepare(is_quick=not given.delta_rs)
+    ready = partial(prepare, is_quick=not given.delta_rs, spark=given.spark)
+    ready()
     if given.bugs is not None:
         return _hunt_bugs(given.bugs, given.seeds)
     if given.seed is not None or given.schedule:
@@ -38,13 +45,13 @@ def main() -> int:
         print(*outcome.trace, sep="\n")
         _print(outcome)
         return bool(outcome.wrong)
-    return _search(given)
+    return _search(given, ready)
 
 
-def _search(given: argparse.Namespace) -> int:
+def _search(given: argparse.Namespace, ready: Callable[[], None]) -> int:
     began, steps, count = time.monotonic(), 0, given.processes
     seeds = range(given.first, given.first + given.seeds)
-    for played, outcome in search(seeds, given.theme, count, is_quick=not given.delta_rs):
+    for played, outcome in search(seeds, given.theme, count, ready):
         steps += played
         if outcome is not None:
             return _tell(outcome)

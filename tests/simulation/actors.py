@@ -274,12 +274,14 @@ class People:
 
     def _reconcile(self, number: int) -> None:
         run = Run(f"reconcile__{number}", Window(START, START + 24 * HOUR), moves_watermark=False)
-        extract = (extract_deletions, extract_late_rows)[number % 2]
+        is_late = bool((number + self.world.schedule.seed) % 2)
+        extract = extract_late_rows if is_late else extract_deletions
         intake = intake_of(GENERATIONS)
 
         def staged() -> int:
+            told = {"is_late": is_late, "began": self.world.count}
             batch = extract(intake, "simulated", run)
-            self.world.note("staged", run=run, token=batch.token, table=GENERATIONS)
+            self.world.note("staged", run=run, token=batch.token, table=GENERATIONS, **told)
             return batch.token
 
         self._read_and_judge(run, GENERATIONS, staged)
@@ -316,7 +318,8 @@ class People:
 
     def _restore(self, number: int) -> None:
         """Put a table back by one version while publishing is stopped."""
-        table = (LATEST, GENERATIONS, LOGS)[number % 3]
+        has_mark = "watermark" in self.world.schedule.actors
+        table = GENERATIONS if has_mark else (LATEST, GENERATIONS, LOGS)[number % 3]
         self._task(f"stop-restore{number}", lambda: self._switch(is_stopped=True))
         self._task(f"restore{number}", lambda: self._put_back(table))
         self._task(f"resume-restore{number}", lambda: self._switch(is_stopped=False))
@@ -333,7 +336,7 @@ class People:
         """Build a table by hand, merge into it, and build it anew with other partitions."""
         base = ", ".join(f"({key}, 'base', 'p{key % 2}', 'q{key % 3}')" for key in range(1, 7))
         rows = f"from (values {base}) as rows (id, value, p, q)"
-        new = f"select {100 + number} as id, 'merged' as value, 'p0' as p, 'q0' as q"
+        new = f"select {100 + number} as id, 'merged' as Value, 'p0' as p, 'q0' as q"
         merge = Rewrite("merge", keys=("id",))
         name = DEV if number % 2 == 0 else "Dev.Orders"
         for table, query, strategy, options in (

@@ -103,8 +103,8 @@ class Application:
             for _ in range(self.draw.choice((1, 2, 3))):
                 at = START + hour * HOUR + timedelta(seconds=self.draw.randrange(3599))
                 self._commit([self._made(at)], 0)
-            for _ in range(self.draw.choice((1, 2))):
-                self._log(hour, hour, 0)
+            for hours_ahead in range(self.draw.choice((1, 2))):  # as is the second writer's clock
+                self._log(hour, hour + hours_ahead, 0)
         if self.draw.random() < 0.3:
             self._commit([self._made(START + HOUR / 2, status=BAD)], 0)
         if self.draw.random() < (0.9 if "accept" in actors else 0.1):

@@ -1,14 +1,14 @@
 """Looks at what a schedule left, and says what is wrong. Shares no code with the product.
 
 It reads the logs' JSON and the files' Parquet itself, and compares each version of each table with
-what the application ever held, and the final ones with two engines' reading.
+what the application ever held, and the final ones with what other engines read.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,7 +20,9 @@ import duckdb_extension_delta
 from deltalake import DeltaTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+
+    import pyarrow as pa
 
     from tests.simulation.world import Event, World
 
@@ -35,6 +37,7 @@ KEYS = {
     "ops.dead_letters": ("letter_id", "event", "attempt"),
     "ops.window_ledger": ("run_id", "table_name", "attempt_token"),
 }
+_COUNTS = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
 TIMES = {GENERATIONS: "updated_at", LOGS: "timestamp", LATEST: "created_at"}
 _HOUR = timedelta(hours=1)
 Row = dict[str, Any]
@@ -54,6 +57,22 @@ def session() -> duckdb.DuckDBPyConnection:
         opened.execute("set TimeZone = 'UTC'")
         _session.append(opened)
     return _session[0]
+
+
+ENGINES: dict[str, Callable[[str], pa.Table]] = {
+    "deltalake": lambda folder: DeltaTable(folder).to_pyarrow_table(),
+    "DuckDB": lambda folder: session().execute(f"from delta_scan('{folder}')").to_arrow_table(),
+}
+"""Who reads the newest version of a table, by its folder."""
+
+
+def add_spark(remote: str) -> None:
+    """Let a server of Spark Connect, on this machine, read each table too."""
+    from pyspark.sql import SparkSession  # noqa: PLC0415 - takes a second, and few want it
+
+    builder = SparkSession.builder.remote(remote)
+    spark = builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+    ENGINES["Spark"] = lambda folder: spark.read.format("delta").load(folder).toArrow()
 
 
 @dataclass
@@ -141,6 +160,11 @@ class Table:
             return None
         return [row for path in version.files for row in self.rows[path]]
 
+    def keys_at(self, version: Version) -> set[tuple[Any, ...]] | None:
+        """Return the keys of a version's rows; None as `at`."""
+        rows, key = self.at(version), KEYS.get(self.name.lower(), ())
+        return None if rows is None else {tuple(row[name] for name in key) for row in rows}
+
     @property
     def newest(self) -> list[Row]:
         return self.at(self.versions[-1]) or [] if self.versions else []
@@ -151,7 +175,7 @@ def audit(world: World, *, has_engines: bool = True) -> list[str]:
 
     Args:
         world: What was played.
-        has_engines: Whether two engines read each table too, which takes longer than all the rest.
+        has_engines: Whether others read each table too, which takes longer than all the rest.
     """
     try:
         return list(_wrong(world, has_engines=has_engines))
@@ -184,6 +208,8 @@ def _layers(world: World, tables: dict[str, Table]) -> Iterator[str]:
     if GENERATIONS in tables:
         yield from _from_the_source(world, tables[GENERATIONS], tables)
         yield from _watermark(world, tables[GENERATIONS])
+        yield from _put_back(tables[GENERATIONS])
+        yield from _compared(world, tables[GENERATIONS], _refused_keys(tables))
     if LOGS in tables:
         yield from _lines(world, tables[LOGS], tables)
     for child, parent in ((LATEST, GENERATIONS), (HOURLY, LATEST)):
@@ -271,7 +297,7 @@ def _never_back(table: Table) -> Iterator[str]:
             before, ages = set(), {}
             continue
         if table.name in (GENERATIONS, LOGS):
-            now = {tuple(row[name] for name in KEYS[table.name]) for row in rows}
+            now = table.keys_at(version) or set()
             if before - now:
                 yield f"rows lost: {where}: {len(before - now)}, as {min(before - now)}"
             before = now
@@ -298,40 +324,31 @@ def _follows_a_restore(version: Version) -> bool:
 def _counts(table: Table) -> Iterator[str]:
     """A commit's own counts balance, and tell the rows that it brought."""
     tokens: Counter[str] = Counter()
+    held: set[Any] | None = set()
     for version in table.versions:
-        told = version.told
+        told, before, held = version.told, held, table.keys_at(version)
         if "attempt_token" not in told:
             continue
         tokens[told["attempt_token"]] += 1
-        read, published, refused, held = (
-            int(told[f"rows_{word}"]) for word in ("read", "published", "refused", "duplicate")
-        )
+        read, published, refused, repeated = (int(told[word]) for word in _COUNTS)
         where = f"{table.name}, version {version.number}"
-        if read != published + refused + held:
-            yield f"counts: {where}: {read} is not {published} + {refused} + {held}"
-        if table.name == GENERATIONS and all(path in table.rows for path in version.added):
-            brought = sum(len(table.rows[path]) for path in version.added)
-            if brought != published:
-                yield f"counts: {where}: {published} told, {brought} brought"
+        if read != published + refused + repeated:
+            yield f"counts: {where}: {read} is not {published} + {refused} + {repeated}"
+        if before is not None and held is not None and len(held - before) != published:
+            yield f"counts: {where}: {published} told, {len(held - before)} brought"
     twice = [token for token, count in tokens.items() if count > 1]
     if twice:
         yield f"two commits of one attempt: {table.name}: {len(twice)}"
 
 
 def _engines(table: Table) -> Iterator[str]:
-    """Two engines read the newest version as we do, values and not only counts."""
+    """Other engines read the newest version as we do, values and not only counts."""
     if not table.versions[-1].files:
         return
     ours = _texts(table.newest)
-    theirs = {
-        "deltalake": lambda: DeltaTable(str(table.folder)).to_pyarrow_table().to_pylist(),
-        "DuckDB": lambda: (
-            session().execute(f"from delta_scan('{table.folder}')").to_arrow_table().to_pylist()
-        ),
-    }
-    for engine, read in theirs.items():
+    for engine, read in ENGINES.items():
         try:
-            found = _texts(read())
+            found = _texts(read(str(table.folder)).to_pylist())
         except Exception as error:  # noqa: BLE001 - whatever it says, it can't read the table
             yield f"unreadable: {table.name} by {engine}: {type(error).__name__}"
             continue
@@ -420,6 +437,9 @@ def _from_the_source(world: World, table: Table, tables: dict[str, Table]) -> It
     there = {tuple(row[name] for name in places) for row in table.newest if not row["_is_deleted"]}
     if there - known:
         yield f"a row of nowhere: {len(there - known)}, as {min(there - known)[0]}"
+    deleted = {row["generation_id"] for row in table.newest if row["_is_deleted"]}
+    if untrue := deleted & world.application.current.keys():
+        yield f"deleted, though in the source: {len(untrue)}, as {min(untrue)}"
     there = {tuple(row[name] for name in places) for row in table.newest}
     refused = _refused_keys(tables)
     reads = {event.facts["token"]: event for event in world.noted("read")}
@@ -434,6 +454,27 @@ def _from_the_source(world: World, table: Table, tables: dict[str, Table]) -> It
             place = (fact.key, fact.number, fact.updated_at)
             if is_due and place not in there and fact.key not in refused:
                 yield f"a row is missing: {fact.key}, read by {run.run_id}"
+
+
+def _compared(world: World, table: Table, refused: set[str]) -> Iterator[str]:
+    """A daily comparison has brought each key that the lake lacked, from its first hour on."""
+    made = world.versions.get(str(table.folder), {})
+    keys = {row["generation_id"] for row in table.newest} | refused
+    reads = {event.facts["token"]: event for event in world.noted("read")}
+    for staged, _ in _publications(world, GENERATIONS):
+        read = reads.get(staged.facts["token"])
+        if read is None or not staged.facts.get("is_late"):
+            continue
+        known = [
+            row["updated_at"]
+            for version in table.versions
+            if made.get(version.number, (read.step,))[0] < staged.facts["began"]
+            for row in table.at(version) or ()
+        ]
+        for fact in world.application.facts if known else ():
+            is_due = fact.updated_at >= min(known) and fact.since <= read.step < fact.until
+            if is_due and fact.key not in keys:
+                yield f"a row is missing: {fact.key}, compared by {staged.facts['run'].run_id}"
 
 
 def _refused_keys(tables: dict[str, Table]) -> set[str]:
@@ -463,6 +504,15 @@ def _watermark(world: World, table: Table) -> Iterator[str]:
                     yield f"the watermark lies: {where}: {lie}"
         before = mark
     yield from _held_back(world, table)
+
+
+def _put_back(table: Table) -> Iterator[str]:
+    """A restore puts the watermark back with the rows."""
+    for version in table.versions:
+        if "restored_to" in version.told:
+            then = table.versions[int(version.told["restored_to"])]
+            if version.marks.get("watermark", 0) != then.marks.get("watermark", 0):
+                yield f"the watermark lies: {table.name}, version {version.number}: a restore"
 
 
 def _told_of(world: World, table: Table, version: Version, read: Event, mark: int) -> Iterator[str]:
@@ -594,11 +644,8 @@ def _by_hour(name: str, rows: list[Row]) -> dict[str, Any]:
     return hours
 
 
-_COUNTS = ("rows_read", "rows_published", "rows_refused", "rows_duplicate")
-
-
 def _ledger(world: World, tables: dict[str, Table]) -> Iterator[str]:
-    """Each line tells of one commit, or of none; each commit of a closed run has its line."""
+    """Each line and gate's record tells of one commit, or none; a closed run's have lines."""
     ledger = tables["ops.window_ledger"].newest if "ops.window_ledger" in tables else []
     made = {
         (name, version.told["attempt_token"]): version
@@ -609,6 +656,11 @@ def _ledger(world: World, tables: dict[str, Table]) -> Iterator[str]:
     for row in ledger:
         yield from _ledger_line(row, made.get(_attempt(row)))
     told = {(*_attempt(row), row["run_id"]) for row in ledger}
+    for event in world.noted("published"):
+        if event.facts["table"] in (GENERATIONS, LOGS):
+            row = {**asdict(event.facts["publication"]), "run_id": event.facts["run"].run_id}
+            row |= {"table_name": row["table"], "table_version": row["version"]}
+            yield from _ledger_line(row, made.get((row["table"], str(row["token"]))))
     closed = {event.facts["run"].run_id: event.step for event in world.noted("closed")}
     for (name, token), version in made.items():
         step, *_ = world.versions[str(tables[name].folder)].get(version.number, (10**9,))
@@ -624,11 +676,11 @@ def _attempt(row: Row) -> tuple[str, str]:
 def _ledger_line(row: Row, made: Version | None) -> Iterator[str]:
     read, published, refused, held = (row[word] for word in _COUNTS)
     if read != published + refused + held:
-        yield f"counts: the ledger of {row['table_name']}"
+        yield f"counts: the record of {row['table_name']}"
     if made is not None:
         wanted = (made.number, made.told["run_id"], *(int(made.told[word]) for word in _COUNTS))
         if wanted != (row["table_version"], row["run_id"], read, published, refused, held):
-            yield f"counts: the ledger differs from {row['table_name']}, version {made.number}"
+            yield f"counts: the record differs from {row['table_name']}, version {made.number}"
 
 
 def _letters(tables: dict[str, Table]) -> Iterator[str]:
@@ -643,6 +695,8 @@ def _developer(world: World, table: Table) -> Iterator[str]:
         rows = table.at(version)
         if rows is not None and not {row["id"] for row in rows} >= set(range(1, 7)):
             yield f"rows lost: {table.name}, version {version.number}: {len(rows)} left"
+        if any(row["value"] is None for row in rows or ()):
+            yield f"a value lost: {table.name}, version {version.number}"
     newest = {row["id"] for row in table.newest}
     merged = {event.facts["key"] for event in world.noted("merged")}
     if merged - newest and len(merged) == 1:

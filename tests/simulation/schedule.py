@@ -27,7 +27,7 @@ THEMES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
         ("trickle", "trickle", "compact", "compact"),
         {"compact": 1, "rows": 1, "application": 1},
     ),
-    "watermark": (("watermark", "watermark", "application"), {"rows": 2, "again": 1}),
+    "watermark": (("watermark", "watermark", "application"), {"rows": 2, "again": 1, "restore": 1}),
     "models": (("rows", "models", "models", "application"), {"rows": 2, "restore": 1}),
     "people": (("accept", "rows", "rows"), {"again": 1, "models": 1, "application": 2}),
     "switch": (("stop", "lines", "rows"), {"stop": 2, "restore": 2, "application": 1}),

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from include.chimera.paths import PROJECT
+from tests.integration.spark.servers import sail
 from tests.simulation.planted import BUGS
 from tests.simulation.schedule import THEMES, Schedule, schedule_of, shrunk
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -33,6 +38,14 @@ def test_nothing_is_wrong_after_any_schedule() -> None:
 def test_delta_rs_alone_gives_the_same() -> None:
     """The quick way of reading and writing logs is no other than delta-rs' own."""
     code, told = simulate("--seeds", "5", "--delta-rs")
+    assert code == 0, told
+
+
+@pytest.mark.long
+def test_a_third_engine_reads_the_same(tmp_path: Path) -> None:
+    """Sail, as Spark, agrees with deltalake, DuckDB and the auditor in every value."""
+    with sail(tmp_path, {}) as server:
+        code, told = simulate("--seeds", "40", "--spark", server.remote)
     assert code == 0, told
 
 
