@@ -16,7 +16,7 @@ FAULTS = (
     *("stall", "stall", "stall", "power"),
 )
 _STEPS = 80  # of one actor, roughly; these take more
-_MORE_STEPS = {"trickle": 320, "compact": 160}
+_MORE_STEPS = {"trickle": 320, "compact": 160, "models": 240}
 # Which actors meet: those that always do, and by weight those that may join them. They write the
 # same tables, or decide about them.
 THEMES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
@@ -28,7 +28,7 @@ THEMES: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
         {"compact": 1, "rows": 1, "application": 1},
     ),
     "watermark": (("watermark", "watermark", "application"), {"rows": 2, "again": 1, "restore": 1}),
-    "models": (("rows", "models", "models", "application"), {"rows": 2, "restore": 1}),
+    "models": (("trickle", "models", "models"), {"models": 1, "application": 1, "restore": 2}),
     "people": (("accept", "rows", "rows"), {"again": 1, "models": 1, "application": 2}),
     "switch": (("stop", "lines", "rows"), {"stop": 2, "restore": 2, "application": 1}),
     "developers": (("developer", "developer"), {"developer": 2, "compact": 2}),
