@@ -141,7 +141,8 @@ class Soak:
         """Do what the alert says: mend the source, clear what stages it and what comes after."""
         failed = [t for t, s in self.duty.states(DAG_ID, run.run_id).items() if s == "failed"]
         self.mended.append((run.run_id, failed))
-        self.execute("update app.evaluations set successes = was where successes = -1")
+        hour = Window(run.window_start, run.window_start + HOUR)
+        self.execute(f"update app.evaluations set successes = was where {within(hour)}")
         task = "extract_evaluations"
         self.duty.reset(DAG_ID, run.run_id, task, include_downstream=True)
 

@@ -176,7 +176,9 @@ class People:
     def _models(self, number: int) -> None:
         """Build the models three times; from the second on side by side, of tables that exist."""
         for part in range(3):
-            run = Run(f"models__{number}_{part}", _window((number + part) % 3), moves_watermark=False)
+            run = Run(
+                f"models__{number}_{part}", _window((number + part) % 3), moves_watermark=False
+            )
             try:
                 self._build(run)
             finally:
