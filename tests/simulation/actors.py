@@ -183,7 +183,11 @@ class People:
                 self._build(run)
             finally:
                 self._begun.add(number)
-            self.world.wait(lambda: len(self._begun) > self._numbers["models"])
+            self.world.wait(self._are_built)
+
+    def _are_built(self) -> bool:
+        """Has each of those who build models done so once?"""
+        return len(self._begun) > self._numbers.get("models", -1)
 
     def _run(self, run: Run) -> None:
         has_rows = self._read_and_judge(run, GENERATIONS, lambda: self._extract_rows(run))
@@ -327,7 +331,8 @@ class People:
                 self.world.note("switch", is_stopped=self.is_stopped)
 
     def _restore(self, number: int) -> None:
-        """Put a table back by one version while publishing is stopped."""
+        """Put a table back by one version while publishing is stopped, once models are there."""
+        self.world.wait(self._are_built)
         has_mark = "watermark" in self.world.schedule.actors
         table = GENERATIONS if has_mark else (LATEST, GENERATIONS, LOGS)[number % 3]
         self._task(f"stop-restore{number}", lambda: self._switch(is_stopped=True))
@@ -337,6 +342,7 @@ class People:
         self._task(f"resume-late{number}", lambda: self._switch(is_stopped=False))
 
     def _put_back(self, table: str) -> None:
+        self._switch(is_stopped=True)  # somebody else may have resumed meanwhile
         found = open_table(table)
         if found is not None and found.version() > 1:
             made = restore(table, found.version() - 1, "wrong rows", "somebody")

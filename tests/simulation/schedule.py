@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Fault = tuple[int, str, int]  # from which step on, its kind, for how many steps
+Ambush = tuple[str, int, int]  # a call's words, at which of such calls, who goes on
 FAULTS = (
     *("kill", "kill_after", "kill_after", "away", "lost", "echo", "echo", "full", "torn"),
     *("stall", "stall", "stall", "power"),
 )
+# Calls between which somebody decides: what others do just before is what it must not overlook.
+_DECIDING = ("history", "create_write_transaction", "write_bytes", "init /silver", "init /gold")
 _STEPS = 80  # of one actor, roughly; these take more
 _MORE_STEPS = {"trickle": 320, "compact": 160, "models": 240}
 # Which actors meet: those that always do, and by weight those that may join them. They write the
@@ -47,6 +50,7 @@ class Schedule:
         faults: What happens to the first fitting call from a step on.
         skews: Seconds by which the clocks of the processes are ahead, taken in turn.
         wanders: Whether any of those able to goes on where one ends or waits, not the first.
+        ambushes: Another actor goes on before these calls, too.
     """
 
     seed: int
@@ -55,6 +59,7 @@ class Schedule:
     faults: tuple[Fault, ...]
     skews: tuple[int, ...]
     wanders: bool = True
+    ambushes: tuple[Ambush, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -69,6 +74,7 @@ class Schedule:
             tuple((step, kind, length) for step, kind, length in found["faults"]),
             tuple(found["skews"]),
             found["wanders"],
+            tuple((words, number, choice) for words, number, choice in found.get("ambushes", ())),
         )
 
     def __str__(self) -> str:
@@ -78,6 +84,7 @@ class Schedule:
         return (
             f"seed {self.seed}: {', '.join(self.actors)}\n  faults: {faults or 'none'}\n"
             f"  switches: {switches or 'none'}\n  clocks: {self.skews}"
+            + "".join(f"\n  before {words} {number}: →{to}" for words, number, to in self.ambushes)
         )
 
 
@@ -99,7 +106,11 @@ def schedule_of(seed: int, theme: str = "") -> Schedule:
         for _ in range(draw.choice((0, 1, 1, 2, 3)))
     )
     skews = draw.choice(((0,), (0,), (0, 300, -300), (-120, 0, 600, 5)))
-    return Schedule(seed, actors, dict(sorted(switches.items())), faults, skews)
+    ambushes = tuple(
+        (draw.choice(_DECIDING), draw.randrange(1, 24), draw.randrange(8))
+        for _ in range(draw.choice((0, 0, 2, 6)))
+    )
+    return Schedule(seed, actors, dict(sorted(switches.items())), faults, skews, ambushes=ambushes)
 
 
 def shrunk(schedule: Schedule, fails: Callable[[Schedule], bool], most: int = 200) -> Schedule:
@@ -131,6 +142,9 @@ def _smaller(schedule: Schedule) -> Iterator[Schedule]:
     for index in range(len(schedule.faults)):
         left = schedule.faults[:index] + schedule.faults[index + 1 :]
         yield replace(schedule, faults=left)
+    for index in range(len(schedule.ambushes)):
+        left = schedule.ambushes[:index] + schedule.ambushes[index + 1 :]
+        yield replace(schedule, ambushes=left)
     steps = list(schedule.switches)
     size = len(steps)
     while size:

@@ -8,6 +8,7 @@ The same schedule always gives the same run.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -102,6 +103,7 @@ class World:
         self._last: Actor | None = None
         self._draw = random.Random(schedule.seed)  # noqa: S311 - an order, no secret
         self._is_power_cut = False
+        self._met: Counter[str] = Counter()
         self._main = greenlet.getcurrent()
         self.on_power_cut: Callable[[], None] = lambda: None
 
@@ -195,13 +197,22 @@ class World:
             message = f"no end after {_MOST_STEPS} steps"
             raise StuckError(message)
         self.trace.append(f"{actor.name}: {label}")
-        choice = self.schedule.switches.get(self.count)
+        choice = self._ambush(label, self.schedule.switches.get(self.count))
         if choice is not None:
             self._choice = choice
             self._main.switch()
         if actor.is_dead:
             raise Killed
         return self._fault(actor, possible) if actor.is_mortal else None
+
+    def _ambush(self, label: str, choice: int | None) -> int | None:
+        """Return who goes on before this call, if an ambush was laid at it; else `choice`."""
+        for words in dict.fromkeys(words for words, *_ in self.schedule.ambushes if words in label):
+            self._met[words] += 1
+            for at, number, to in self.schedule.ambushes:
+                if (at, number) == (words, self._met[words]):
+                    choice = to
+        return choice
 
     def _fault(self, actor: Actor, possible: frozenset[str]) -> str | None:
         due = next(
