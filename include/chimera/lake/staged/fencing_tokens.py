@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WHOLE = "all"
 """Stands for the hour in the fence of a table that is replaced whole."""
-_KEPT = 20  # newest tokens whose files stay: another attempt may have looked before them
+_KEPT = 86_400_000_000  # microseconds, a day: no attempt that looked earlier still draws
 
 
 def fence_mark(hour: str) -> str:
@@ -48,13 +48,13 @@ def draw_token(name: str, hours: Iterable[str] = (WHOLE,)) -> int:
     folder = f"{get_settings().lake}/_tokens/{encoded(name)}"
     with storage_errors(f"drawing a token of {name}"):
         names = (file.place.rpartition("/")[2] for file in storage.walk(folder))
-        taken = sorted(name for name in names if name.isdigit())
+        taken = [name for name in names if name.isdigit()]
         held += map(int, taken)
         token = max(time.time_ns() // 1000, *(token + 1 for token in held), 0)
         while not storage.create_text(f"{folder}/{token:020d}", ""):
             token += 1
-        if len(taken) > 2 * _KEPT:
-            storage.delete_files(f"{folder}/{name}" for name in taken[:-_KEPT])
+        old = [name for name in taken if int(name) < token - _KEPT]
+        storage.delete_files(f"{folder}/{name}" for name in old)
     return token
 
 

@@ -222,13 +222,15 @@ def test_an_attempt_outranks_those_that_began_before_it_whatever_the_clocks_say(
 
 
 def test_no_two_attempts_have_one_token(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though the clock stands still, eight draw at once, and older tokens' files are deleted."""
+    """Though the clock stands still and eight draw at once; a day later the files are deleted."""
     monkeypatch.setattr(time, "time_ns", lambda: 0)
     with ThreadPoolExecutor(8) as pool:
         drawn = list(pool.map(lambda _: draw_token(LOGS), range(64)))
     assert len({*drawn}) == 64
     assert draw_token(LOGS) > max(drawn)
-    assert len(list((lake / "_tokens" / LOGS).iterdir())) < 64
+    monkeypatch.setattr(time, "time_ns", lambda: 2 * 86_400 * 10**9)
+    newest = draw_token(LOGS)
+    assert [int(file.name) for file in (lake / "_tokens" / LOGS).iterdir()] == [newest]
 
 
 def test_publish_adds_the_columns_that_an_older_release_lacked(
