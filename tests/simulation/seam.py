@@ -94,7 +94,7 @@ def _call(
     possible: frozenset[str],
     error: Callable[[str], Exception],
     effect: Callable[[], Any],
-    tear: Callable[[Any], None] = lambda _: None,
+    tear: Callable[[Callable[[], Any]], Any] = lambda effect: effect(),
 ) -> Any:
     """Make one step of a call; let a fault come before, after or in the middle of its effect."""
     fault = world.step(label, possible)
@@ -102,10 +102,11 @@ def _call(
         return effect()
     if fault in ("away", "full"):
         raise error(fault)
-    result = effect()
     if fault == "torn":
-        tear(result)
-    if fault in ("torn", "kill_after"):
+        tear(effect)
+        world.die()
+    effect()
+    if fault == "kill_after":
         world.die()
     raise error(fault)
 
@@ -144,33 +145,35 @@ def _storage(name: str, possible: frozenset[str], tear: Callable[..., None] | No
         actor = world.acting
         if actor is not None:
             actor.seen[shown] = world.count
-        before = Path(place).read_bytes() if tear is _torn_write and Path(place).is_file() else None
         return _call(
             f"{name.strip('_')} {shown}",
             possible,
             _storage_error,
             lambda: original(place, *more, **options),
-            lambda _: tear(place, *more, before) if tear else None,
+            lambda effect: tear(effect, place, *more) if tear else effect(),
         )
 
     _replace(original, called)
 
 
-def _torn_write(place: str, content: bytes, before: bytes | None) -> None:
-    """Undo an atomic write that was cut off: a part is beside what was there before."""
+def _torn_write(write: Callable[[], Any], place: str, content: bytes) -> None:
+    """Leave a part beside the place: an atomic write that is cut off changes nothing there."""
+    del write
     folder, _, name = place.rpartition("/")
+    storage.make_folder(folder)
     Path(f"{folder}/.{name}.cut").write_bytes(content[: len(content) // 2])
-    if before is None:
-        Path(place).unlink()
-    else:
-        Path(place).write_bytes(before)
+
+
+def _torn_copy(copy: Callable[[], Any], _: str, target: str) -> None:
+    copy()
+    _cut(target)
 
 
 def _replace_storage() -> None:
     for name in ("_listed", "existing", "open_file"):
         _storage(name, READ_FAULTS)
     _storage("write_bytes", WRITE_FAULTS, _torn_write)
-    _storage("copy_file", WRITE_FAULTS, lambda _, target, __: _cut(target))
+    _storage("copy_file", WRITE_FAULTS, _torn_copy)
     _replace(_create_text, _created_text)
     for name in ("_delete_file", "delete_folder", "move_folder"):
         _storage(name, WRITE_FAULTS - {"torn"})
@@ -370,8 +373,8 @@ def _clean(base: duckdb.DuckDBPyConnection) -> None:
         base.execute(f'drop {kind} "{text}" cascade')
 
 
-def _cut_last(written: Any) -> None:
-    rows = written.fetchall()
+def _cut_last(write: Callable[[], Any]) -> None:
+    rows = write().fetchall()
     if rows:
         _cut(rows[-1][0])
 
